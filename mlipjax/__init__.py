@@ -1,0 +1,33 @@
+"""Adapt a universal machine-learned interatomic potential to a material, safely, in one JAX program."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlipjax._version import __version__
+
+if TYPE_CHECKING:
+    from mlipjax.calculator import Calculator
+    from mlipjax.models import load, save
+    from mlipjax.potential import Potential, Prediction
+    from mlipjax.system import Labels, System
+    from mlipjax.train import evaluate
+
+__all__ = ["Calculator", "Labels", "Potential", "Prediction", "System", "__version__", "evaluate", "load", "save"]
+
+_HOMES = {
+    "Calculator": "mlipjax.calculator",
+    "Labels": "mlipjax.system",
+    "Potential": "mlipjax.potential",
+    "Prediction": "mlipjax.potential",
+    "System": "mlipjax.system",
+    "evaluate": "mlipjax.train",
+    "load": "mlipjax.models",
+    "save": "mlipjax.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # imported when first used: the command line answers --help and --version without loading JAX
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlipjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

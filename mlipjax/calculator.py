@@ -1,0 +1,146 @@
+"""ASE calculator around a potential."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+import numpy as np
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+
+from mlipjax.graph import batch_graphs, bucket_size, neighbor_table
+from mlipjax.potential import Potential, Prediction
+from mlipjax.system import System
+from mlipjax.typing import Params
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class Calculator(AseCalculator):
+    """Energy, forces and stress of a potential for ASE: any cell, any periodicity, molecules without a cell.
+
+    Structures are padded, and share compiled programs: structures of many sizes need a handful, and a size that
+    comes back gets one that fits closely (``n_compilations`` counts them).
+
+    Args:
+        potential: what ``mlipjax.load`` returned.
+        params: its parameters.
+        dtype: ``"float64"`` (default: relaxations, phonons and finite differences need it) or ``"float32"``
+            (about twice as fast). Float64 is switched on for the calculator's own calls only.
+        task: name of the energy head, the first by default.
+
+    Raises:
+        ValueError: for an unknown dtype or head; from ``calculate``, for an element the potential does not know.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(
+        self,
+        potential: Potential,
+        params: Params,
+        dtype: str = "float64",
+        task: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}")
+        task = potential.heads[0] if task is None else task
+        if task not in potential.heads:
+            raise ValueError(f"this potential has the heads {', '.join(potential.heads)}; found {task!r}")
+        self.potential = potential
+        self.dtype = np.dtype(dtype)
+        self.head = potential.heads.index(task)
+        self.n_compilations = 0
+        self._sizes = _Sizes()
+        with jax.enable_x64(dtype == "float64"):
+            self.params = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, self.dtype), params)
+        self._apply = jax.jit(self._counted_apply, static_argnames="stress")
+
+    def _counted_apply(self, params: Params, graph: Any, stress: bool) -> Prediction:
+        self.n_compilations += 1  # runs while tracing only
+        return self.potential.apply(params, graph, stress=stress)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: tuple[str, ...] = ("energy",),
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute all properties of ``atoms``; ``stress`` needs three cell vectors."""
+        super().calculate(atoms, properties, system_changes)
+        current: Any = self.atoms
+        system = System.from_ase(current)
+        self.potential.check_elements(system.atomic_numbers)
+        has_volume = current.cell.rank == 3
+        if "stress" in properties and not has_volume:
+            raise PropertyNotImplementedError("stress needs a cell with three vectors; this structure has none")
+        n = system.n_atoms
+        prediction = self._predict(system, has_volume)
+        node_energy = np.asarray(prediction.node_energy, np.float64)[:n]
+        e0s = self.potential.e0s[self.head][np.searchsorted(self.potential.species, system.atomic_numbers)]
+        energies = node_energy + e0s
+        energy = float(np.sum(node_energy) + np.sum(e0s))
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": energies,
+            "forces": np.asarray(prediction.forces, np.float64)[:n],
+        }
+        if has_volume:
+            xx, yy, zz, yz, xz, xy = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+            stress = np.asarray(prediction.stress[0], np.float64)
+            self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
+
+    def _predict(self, system: System, stress: bool) -> Prediction:
+        table = neighbor_table(system, self.potential.cutoff)
+        n_atoms, slots = self._sizes.choose(system.n_atoms, table.max_count)
+        batch = batch_graphs(
+            [system],
+            self.potential.cutoff,
+            n_atoms=n_atoms,
+            n_neighbors=slots,
+            tasks=[self.head],
+            tables=[table],
+            dtype=self.dtype,
+        )
+        with jax.enable_x64(self.dtype == np.float64):
+            return jax.device_get(self._apply(self.params, batch, stress=stress))
+
+
+class _Sizes:
+    """Padded sizes (N, K) of the programs in use.
+
+    Compiling costs as much as hundreds of evaluations. A structure therefore first takes the smallest program that
+    holds it, unless that wastes far too much; a size that has come back often gets a program of its own.
+    """
+
+    PATIENCE = 20  # evaluations before a program of its own
+    CLOSE = 1.25  # slots over needed slots that are fine for ever
+    LOOSE = 8  # slots over needed slots that are fine for a while
+    SMALL = 1024  # so few slots are fine for a while, whatever is needed
+
+    def __init__(self) -> None:
+        self.programs: list[tuple[int, int]] = []
+        self.uses: Counter[tuple[int, int]] = Counter()
+
+    def choose(self, n_atoms: int, n_neighbors: int) -> tuple[int, int]:
+        """Return the padded sizes for a structure."""
+        close = bucket_size(n_atoms), bucket_size(n_neighbors, multiple=4)
+        self.uses[close] += 1
+        often = self.uses[close] > self.PATIENCE
+        needed = close[0] * close[1]
+        limit = self.CLOSE * needed if often else max(self.LOOSE * needed, self.SMALL)
+        fitting = [(n, k) for n, k in self.programs if n >= n_atoms and k >= n_neighbors and n * k <= limit]
+        if fitting:
+            return min(fitting, key=lambda size: size[0] * size[1])
+        # atoms that moved have other neighbours, but are the same structure; others come in all sizes
+        same_structure = any(n == close[0] for n, _ in self.programs)
+        if not (often or same_structure or not self.programs):
+            close = bucket_size(n_atoms, 8, per_doubling=1), bucket_size(n_neighbors, 16, per_doubling=1)
+        self.programs.append(close)
+        return close

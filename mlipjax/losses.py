@@ -1,0 +1,155 @@
+"""Energy, force and stress loss of a batch: pure functions of a prediction and its labels.
+
+Every term is a mean over what is labelled, of a penalty of the squared residual ``r²``::
+
+    energy  r² = ((E - E_ref) / n)²          mean over structures      r in eV/atom
+    forces  r² = |F - F_ref|² / 3            mean over atoms           r in eV/Å
+    stress  r² = |σ - σ_ref|² / 9            mean over structures      r in eV/Å^3
+
+The residuals enter as vector and tensor norms, so the loss does not depend on the orientation of a structure.
+A missing label, a padding atom or a padding structure contributes exactly nothing to loss and gradient,
+whatever numbers stand in its place (NaN included).
+
+Two penalties: ``huber_loss`` (default), ``sqrt(r² + δ²) - δ``, is ``|r|`` beyond δ and quadratic below. Universal
+potentials were trained with absolute or Huber losses (Nequix: absolute errors weighted 20 : 20 : 5 for energy,
+forces, stress; MACE-MP: Huber with δ = 0.01), so a fine-tune continues the objective the weights were found
+with, and a few frames with large errors do not take over the gradient. This smooth form has all derivatives
+everywhere, which differentiation through whole training runs needs. ``mse_loss`` is ``r²``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+from flax import struct
+
+from mlipjax.graph import GraphBatch
+from mlipjax.potential import Prediction
+from mlipjax.system import Labels
+from mlipjax.typing import Array, Float
+
+Penalty = Callable[[Array], Array]
+"""Of squared residuals, elementwise."""
+
+
+class LossTerms(NamedTuple):
+    """One scalar for each term: means of penalties, sums of them, or numbers of labels."""
+
+    energy: Array
+    forces: Array
+    stress: Array
+
+
+@struct.dataclass
+class LossWeights:
+    """Factors of the three terms; arrays or floats, so that they may be traced.
+
+    The defaults are Nequix's ratio for absolute errors, with which the published weights were trained.
+    """
+
+    energy: float | Array = 1.0
+    forces: float | Array = 1.0
+    stress: float | Array = 0.25
+
+
+class Loss(Protocol):
+    """A loss of a batch."""
+
+    def __call__(
+        self,
+        prediction: Prediction,
+        labels: Labels,
+        graph: GraphBatch,
+        weights: LossWeights,
+        counts: LossTerms | None = None,
+    ) -> tuple[Array, LossTerms]:
+        """Weighted loss and its unweighted terms, all scalars.
+
+        Args:
+            prediction: of ``graph``.
+            labels: batched, (G,), (N, 3), (G, 3, 3); energies without isolated-atom energies, like predictions.
+            graph: the batch.
+            weights: factors of the terms.
+            counts: denominators; ``None`` for this batch's own ``label_counts``.
+        """
+        ...
+
+
+def huber_loss(energy_delta: float = 1e-3, forces_delta: float = 1e-2, stress_delta: float = 1e-4) -> Loss:
+    """Loss with the smooth Huber penalty ``sqrt(r² + δ²) - δ``.
+
+    Args:
+        energy_delta: δ in eV/atom; like the others the size of error that counts as small.
+        forces_delta: δ in eV/Å.
+        stress_delta: δ in eV/Å^3.
+    """
+    return _loss([_huber(delta) for delta in (energy_delta, forces_delta, stress_delta)])
+
+
+def mse_loss() -> Loss:
+    """Loss with the squared residual as penalty; terms in (eV/atom)², (eV/Å)², (eV/Å^3)²."""
+    return _loss([lambda squared: squared] * 3)
+
+
+def label_counts(labels: Labels, graph: GraphBatch) -> LossTerms:
+    """How many labels a batch holds: structures with an energy, atoms with forces, structures with a stress.
+
+    They are the denominators of the loss. Micro-batches that are given the summed counts of the whole batch have
+    losses and gradients that add up to the whole batch's.
+    """
+    masks = _masks(labels, graph)
+    return LossTerms(*(jnp.sum(mask).astype(graph.positions.dtype) for mask in masks))
+
+
+def _huber(delta: float) -> Penalty:
+    # r² / (sqrt(r² + δ²) + δ): equal to sqrt(r² + δ²) - δ, without its cancellation at small r
+    return lambda squared: squared / (jnp.sqrt(squared + delta**2) + delta)
+
+
+def _loss(penalties: Sequence[Penalty]) -> Loss:
+    def loss(
+        prediction: Prediction,
+        labels: Labels,
+        graph: GraphBatch,
+        weights: LossWeights,
+        counts: LossTerms | None = None,
+    ) -> tuple[Array, LossTerms]:
+        masks = _masks(labels, graph)
+        label_weights = LossTerms(labels.energy_weight, labels.forces_weight[graph.graph_index], labels.stress_weight)
+        counts = label_counts(labels, graph) if counts is None else counts
+        terms = LossTerms(
+            *(
+                jnp.sum(jnp.where(mask, weight * penalty(squared), 0.0)) / jnp.maximum(count, 1.0)
+                for squared, penalty, mask, weight, count in zip(
+                    _squared_residuals(prediction, labels, graph, masks), penalties, masks, label_weights, counts,
+                    strict=True,
+                )
+            )
+        )  # fmt: skip
+        total = weights.energy * terms.energy + weights.forces * terms.forces + weights.stress * terms.stress
+        return total, terms
+
+    return loss
+
+
+def _masks(labels: Labels, graph: GraphBatch) -> LossTerms:
+    """Which structures (energy, stress) and atoms (forces) count."""
+    energy = graph.graph_mask & (labels.energy_weight > 0)
+    forces = graph.atom_mask & (labels.forces_weight > 0)[graph.graph_index]
+    stress = graph.graph_mask & (labels.stress_weight > 0)
+    return LossTerms(energy, forces, stress)
+
+
+def _squared_residuals(prediction: Prediction, labels: Labels, graph: GraphBatch, masks: LossTerms) -> LossTerms:
+    """``r²`` of every structure or atom; 0, with zero gradient, where the mask is false."""
+    energy = jnp.where(masks.energy, prediction.energy - labels.energy, 0.0)
+    energy = energy / jnp.maximum(graph.n_atoms, 1).astype(energy.dtype)
+    forces = jnp.where(masks.forces[:, None], prediction.forces - labels.forces, 0.0)
+    stress = jnp.where(masks.stress[:, None, None], prediction.stress - labels.stress, 0.0)
+    return LossTerms(energy**2, _mean_square(forces, 1), _mean_square(stress, 2))
+
+
+def _mean_square(values: Float[Array, "..."], n_axes: int) -> Float[Array, "..."]:
+    return jnp.mean(values**2, axis=tuple(range(-n_axes, 0)))

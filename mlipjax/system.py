@@ -1,0 +1,113 @@
+"""One atomic structure and its labels, and the conversion from and to ASE at the edge of the program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flax import struct
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@struct.dataclass
+class System:
+    """An atomic structure; arrays are numpy on the host, JAX inside compiled programs.
+
+    Attributes:
+        positions: (n, 3) Å.
+        atomic_numbers: (n,) integers.
+        cell: (3, 3) Å, lattice vectors as rows; all zero for a molecule without a cell.
+        pbc: periodicity along the three lattice vectors (static).
+    """
+
+    positions: Any
+    atomic_numbers: Any
+    cell: Any
+    pbc: tuple[bool, bool, bool] = struct.field(pytree_node=False, default=(True, True, True))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return self.positions.shape[-2]
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms) -> System:
+        """Copy structure (not labels) from an ``ase.Atoms``, in float64 on the host."""
+        return cls(
+            positions=np.array(atoms.positions, dtype=np.float64),
+            atomic_numbers=np.array(atoms.numbers, dtype=np.int32),
+            cell=np.array(atoms.cell.array, dtype=np.float64),
+            pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+        )
+
+    def to_ase(self) -> Atoms:
+        """Return the structure as an ``ase.Atoms`` (float64, no calculator)."""
+        from ase import Atoms
+
+        return Atoms(
+            numbers=np.asarray(self.atomic_numbers),
+            positions=np.asarray(self.positions, dtype=np.float64),
+            cell=np.asarray(self.cell, dtype=np.float64),
+            pbc=self.pbc,
+        )
+
+
+@struct.dataclass
+class Labels:
+    """Reference energy, forces and stress of one structure (or, batched, of ``G`` structures).
+
+    A missing label has weight 0 and value 0; it is never an invented number.
+
+    Attributes:
+        energy: () or (G,) eV.
+        forces: (n, 3) or (N, 3) eV/Å.
+        stress: (3, 3) or (G, 3, 3) eV/Å^3, tension positive.
+        energy_weight, forces_weight, stress_weight: () or (G,), 0 where the label is missing.
+    """
+
+    energy: Any
+    forces: Any
+    stress: Any
+    energy_weight: Any
+    forces_weight: Any
+    stress_weight: Any
+
+    @classmethod
+    def create(
+        cls,
+        n_atoms: int,
+        energy: float | None = None,
+        forces: Any = None,
+        stress: Any = None,
+        weight: float = 1.0,
+    ) -> Labels:
+        """Labels of one structure with ``n_atoms`` atoms; whatever is ``None`` gets weight 0."""
+
+        def known(value):
+            return np.float64(0.0 if value is None else weight)
+
+        return cls(
+            energy=np.float64(0.0 if energy is None else energy),
+            forces=np.zeros((n_atoms, 3)) if forces is None else np.asarray(forces, np.float64),
+            stress=np.zeros((3, 3)) if stress is None else np.asarray(stress, np.float64),
+            energy_weight=known(energy),
+            forces_weight=known(forces),
+            stress_weight=known(stress),
+        )
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms) -> Labels:
+        """Read the labels stored in ``atoms.calc`` (as ASE's extxyz reader leaves them); absent ones get weight 0."""
+        results = atoms.calc.results if atoms.calc is not None else {}
+        stress = results.get("stress")
+        if stress is not None:
+            stress = np.asarray(stress, np.float64)
+            stress = _voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)
+        return cls.create(len(atoms), results.get("energy"), results.get("forces"), stress)
+
+
+def _voigt_to_full(voigt: np.ndarray) -> np.ndarray:
+    xx, yy, zz, yz, xz, xy = voigt
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

@@ -1,0 +1,23 @@
+"""Settings and fixtures of the whole test suite."""
+
+import os
+from pathlib import Path
+
+# One thread per process: kernels this small only get slower with more, and test processes share the machine.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of public reference data, named by ``MLIPJAX_DATA``; without it the test is skipped."""
+    folder = (ROOT / os.environ.get("MLIPJAX_DATA", "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no reference data in {folder}; set MLIPJAX_DATA to the folder that holds them")
+    return folder

@@ -1,0 +1,187 @@
+"""Rules of the code base that no linter knows: layers, sizes, and what may not happen on import."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mlipjax"
+LIBRARY = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sorted((ROOT / part).rglob("*.py"))]
+
+# Each line may import from the lines above it and never from its own line, save from itself.
+LAYERS = (
+    {"_version", "files", "typing", "units"},
+    {"report", "runtime", "system", "tree"},
+    {"data", "graph"},
+    {"nn"},
+    {"potential"},
+    {"models"},
+    {"calculator", "losses"},
+    {"optim", "oracles"},
+    {"md", "monitor", "representation", "train"},  # dynamics and training meet in finetune, not before
+    {"probes"},
+    {"finetune"},
+    {"cli"},
+)
+LAYER_OF = {module: index for index, layer in enumerate(LAYERS) for module in layer}
+
+
+@functools.cache
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def imported_modules(tree, modules):
+    """Top-level modules of the package that a file imports, at any depth of its code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            paths = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write imports with their full path"
+            paths = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for path in paths:
+            package, *rest = path.split(".")
+            if package == "mlipjax" and rest:
+                yield rest[0] if rest[0] in modules else "the package itself", node.lineno
+            elif package in ("experiments", "tests"):
+                yield package, node.lineno
+
+
+def violations(module, tree, modules):
+    for other, line in imported_modules(tree, modules):
+        if other != module and LAYER_OF.get(other, len(LAYERS)) >= LAYER_OF[module]:
+            yield f"line {line}: {module} imports {other}"
+
+
+def test_every_module_has_a_layer():
+    modules = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in LIBRARY} - {"__init__"}
+    assert modules <= set(LAYER_OF), f"give {sorted(modules - set(LAYER_OF))} a line in LAYERS"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_imports_point_downwards(path):
+    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if module != "__init__":
+        assert list(violations(module, parse(path), LAYER_OF)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("md", "from mlipjax.train import step"),
+        ("train", "def f():\n    import mlipjax.md.chunk"),
+        ("graph", "from mlipjax import potential"),
+        ("nn", "from mlipjax import Potential"),
+        ("finetune", "import experiments.periodic"),
+    ],
+)
+def test_the_law_sees_a_breach(module, code):
+    assert len(list(violations(module, ast.parse(code), LAYER_OF))) == 1
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_files_and_functions_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert function_length(node) <= 60, f"{node.name} at line {node.lineno}"
+
+
+def function_length(node):
+    """Lines of a function without its docstring."""
+    length = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node) is not None:
+        length -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return length
+
+
+def is_surface(statement):
+    """Whether a statement only says what a package exports."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return True
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    if isinstance(statement, ast.If):
+        return ast.unparse(statement.test) == "TYPE_CHECKING" and all(map(is_surface, statement.body))
+    return isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if path.name == "__init__.py"], ids=name)
+def test_init_files_hold_no_code(path):
+    code = [statement for statement in parse(path).body if not is_surface(statement)]
+    if path.parent == PACKAGE:  # it alone looks names up when they are first used, so that --help is quick
+        assert [ast.unparse(node).split("(")[0].split(" = ")[0] for node in code] == ["_HOMES", "def __getattr__"]
+    else:
+        assert code == []
+
+
+def config_calls(statements):
+    """Calls such as ``jax.config.update`` that run when a module is imported."""
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(statement, ast.Call) and re.search(r"\bconfig\.update$", ast.unparse(statement.func)):
+            yield statement.lineno
+        yield from config_calls(ast.iter_child_nodes(statement))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_importing_a_module_sets_nothing(path):
+    assert list(config_calls(parse(path).body)) == []
+
+
+def test_a_setting_on_import_is_seen():
+    code = (
+        "import jax\nif True:\n    jax.config.update('jax_enable_x64', True)\ndef f():\n    jax.config.update('a', 1)"
+    )
+    assert list(config_calls(ast.parse(code).body)) == [3]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_nothing_is_unpickled(path):
+    importers = PACKAGE / "models" / "importers"  # a restricted reader of others' files may live there
+    modules = {
+        alias.name.split(".")[0]
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    modules |= {node.module.split(".")[0] for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom)}
+    forbidden = {"cloudpickle", "dill", "joblib", "pickle", "torch"}
+    assert importers in path.parents or not modules & forbidden
+
+
+def test_the_changelog_records_numerical_changes():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.split(r"^## ", changelog, flags=re.MULTILINE)[1:]
+    assert releases
+    for release in releases:
+        assert "### Numerical changes" in release, release.splitlines()[0]
+
+
+def test_the_readme_is_short():
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("no README yet")
+    assert len(readme.read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_constraints_are_exact_versions_and_cover_the_requirements():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"]["dev"]
+    for requirement in requirements:
+        assert re.match(r"[A-Za-z0-9-]+", requirement).group() in pins, requirement

@@ -1,0 +1,118 @@
+import ctypes
+import subprocess
+import sys
+from importlib import metadata
+
+import jax
+import numpy as np
+import pytest
+
+import mlipjax
+from mlipjax import runtime
+
+
+def test_versions_name_everything_a_result_depends_on():
+    report = runtime.versions()
+    assert report["mlipjax"] == runtime.__version__
+    assert report["jax"] == jax.__version__
+    assert report["orbax-checkpoint"] == metadata.version("orbax-checkpoint")
+    assert report["devices"].startswith(jax.default_backend())
+    assert all(report.values())
+    lines = runtime.describe(report).splitlines()
+    assert len(lines) == len(report)
+    assert lines[0].split() == ["mlipjax", runtime.__version__]
+
+
+def test_the_commit_of_a_checkout(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
+
+    package = tmp_path / "mlipjax"
+    package.mkdir()
+    (package / "runtime.py").write_text("")
+    monkeypatch.setattr(runtime, "__file__", str(package / "runtime.py"))
+    assert runtime.git_commit() is None
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = runtime.git_commit()
+    assert len(commit) == 40
+    (package / "runtime.py").write_text("changed")
+    assert runtime.git_commit() == f"{commit}+changes"
+
+
+def test_the_bad_jax_is_known_on_cpu_only(monkeypatch):
+    assert "jax-ml/jax#39103" in runtime.known_problems("0.10.2", "cpu")[0]
+    assert runtime.known_problems("0.10.2", "gpu") == []
+    assert runtime.known_problems("0.10.1", "cpu") == []
+    monkeypatch.setattr(jax, "__version__", "0.10.2")
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    with pytest.warns(UserWarning, match=r"jax 0\.10\.2 computes wrong numbers"):
+        runtime.warn_known_bad()
+
+
+PAGE_FAULTS = """
+import resource, sys, threading
+from mlipjax import runtime
+if sys.argv[1] == "set up":
+    assert runtime.setup_allocator()
+
+def use_memory(n_calls):
+    for _ in range(n_calls):
+        bytearray(100_000_000)  # zeroed, so every page is touched
+
+def faults(n_calls):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    worker = threading.Thread(target=use_memory, args=(n_calls,))
+    worker.start()
+    worker.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(3)
+print(faults(10))
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes, "CDLL") or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="no glibc"
+)
+def test_freed_memory_stays_with_the_process():
+    """Ten times 100 MB in a thread: without the setting every page faults again, with it none should."""
+
+    def run(mode):
+        done = subprocess.run([sys.executable, "-c", PAGE_FAULTS, mode], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert run("set up") * 10 < run("leave")
+
+
+def test_elsewhere_the_allocator_is_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert runtime.setup_allocator() is False
+
+
+def test_dtypes():
+    assert runtime.select_dtype("float32") == np.float32
+    with jax.enable_x64(False):
+        assert runtime.select_dtype("float64") == np.float64
+    with pytest.raises(ValueError, match="'bfloat16' is not supported; choose float32"):
+        runtime.select_dtype("bfloat16")
+
+
+def test_devices():
+    assert runtime.select_device() == jax.devices()[0]
+    assert runtime.select_device("cpu") == jax.devices("cpu")[0]
+    assert runtime.select_device("cpu:0") == jax.devices("cpu")[0]
+    for name in ("cpu:99", "abacus", "cpu:x"):
+        with pytest.raises(ValueError, match=f"no device '{name}' here; JAX sees .*cpu:0"):
+            runtime.select_device(name)
+
+
+def test_importing_the_package_changes_no_setting():
+    program = (
+        "import jax; before = dict(jax.config.values); import mlipjax, mlipjax.runtime, mlipjax.report;"
+        "assert dict(jax.config.values) == before"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert mlipjax.__name__ == "mlipjax"
