@@ -1,0 +1,97 @@
+"""The dense graph every model, training step and MD chunk works on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mlipjax.typing import (
+    Array,
+    AtomicNumbers,
+    Bool,
+    Cells,
+    EdgeMask,
+    Float,
+    Int,
+    Neighbors,
+    Positions,
+    Shifts,
+)
+
+
+@struct.dataclass
+class GraphBatch:
+    """Structures concatenated along the atom axis, with a dense table of neighbours.
+
+    Row ``i`` of the table lists the neighbours of atom ``i``. Edge ``(i, k)`` points from ``i`` to
+    ``neighbors[i, k]`` and its vector is ``positions[neighbors[i, k]] - positions[i] + shifts[i, k] @ cell``.
+    Dense rows let the sum over neighbours be a batched matrix product; ``reverse`` lets its transpose be a
+    gather as well (a scatter is several times slower on CPUs and not deterministic on GPUs).
+
+    Attributes:
+        positions: (N, 3) Å.
+        atomic_numbers: (N,) integers, 0 for padding atoms.
+        cells: (G, 3, 3) Å, rows are lattice vectors; zero for a molecule without a cell.
+        neighbors: (N, K) index of the neighbour; the atom itself in unused slots.
+        shifts: (N, K, 3) integer lattice translation of the neighbour.
+        edge_mask: (N, K) true for real edges.
+        reverse: (N, K) flat index ``j * K + k'`` of the edge from the neighbour ``j`` back to ``i``; an
+            unused slot holds its own flat index.
+        graph_index: (N,) structure an atom belongs to, non-decreasing; padding atoms carry ``G - 1``.
+        atom_mask: (N,) true for real atoms.
+        graph_mask: (G,) true for real structures.
+        n_atoms: (G,) number of real atoms, 0 for padding structures.
+        task: (G,) index of the head that predicts a structure's energy.
+    """
+
+    positions: Positions
+    atomic_numbers: AtomicNumbers
+    cells: Cells
+    neighbors: Neighbors
+    shifts: Shifts
+    edge_mask: EdgeMask
+    reverse: Neighbors
+    graph_index: Int[Array, " N"]
+    atom_mask: Bool[Array, " N"]
+    graph_mask: Bool[Array, " G"]
+    n_atoms: Int[Array, " G"]
+    task: Int[Array, " G"]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Padded sizes ``(N, K, G)``: two batches with equal sizes share one compiled program."""
+        n_atoms, n_neighbors = self.neighbors.shape[-2:]
+        return n_atoms, n_neighbors, self.cells.shape[-3]
+
+
+def edge_vectors(graph: GraphBatch, positions: Positions, cells: Cells) -> Float[Array, "N K 3"]:
+    """Vectors from every atom to its neighbours, in Å; unused slots hold the zero vector.
+
+    ``positions`` and ``cells`` are arguments of their own because forces and stress are derivatives with
+    respect to them, at a fixed table.
+    """
+    # rows @ matrix: vmap(matrix @ row) is the form that jax 0.10.2 gets wrong on CPU
+    cell_of_atom = cells[graph.graph_index]
+    translation = graph.shifts.astype(positions.dtype) @ cell_of_atom
+    vectors = positions[graph.neighbors] - positions[:, None, :] + translation
+    return jnp.where(graph.edge_mask[..., None], vectors, 0.0)
+
+
+def fold_graphs(stack: GraphBatch) -> GraphBatch:
+    """Join structures stacked along a new leading axis, (B, ...), into one batch of B times as many structures.
+
+    Unlike ``batch_graphs`` this works on traced arrays, so compiled loops can draw batches from a buffer.
+    """
+    n_stack, n_atoms, n_slots = stack.neighbors.shape
+    n_graphs = stack.cells.shape[1]
+    offset = jnp.arange(n_stack, dtype=jnp.int32)
+    shifted = dataclasses.replace(
+        stack,
+        neighbors=stack.neighbors + offset[:, None, None] * n_atoms,
+        reverse=stack.reverse + offset[:, None, None] * (n_atoms * n_slots),
+        graph_index=stack.graph_index + offset[:, None] * n_graphs,
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), shifted)
