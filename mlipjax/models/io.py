@@ -1,0 +1,58 @@
+"""Loading a potential by name or path, and saving it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from mlipjax.models import registry, storage
+from mlipjax.models.build import potential_from_config, potential_to_config
+from mlipjax.models.importers.nqx import load_nqx
+from mlipjax.potential import Potential
+from mlipjax.typing import Params
+
+
+def load(name_or_path: str | Path) -> tuple[Potential, Params]:
+    """Load a potential.
+
+    Args:
+        name_or_path: a name from the registry (``"universal"`` is embedded, others are downloaded once), a Nequix
+            ``.nqx`` file, or a folder that ``save`` wrote.
+
+    Returns:
+        The potential and its parameters as JAX arrays, in the precision they were stored in (float64 only where
+        JAX has it enabled).
+
+    Raises:
+        ValueError: if the name is unknown, or the file is of an unknown kind or damaged.
+        FileNotFoundError, ConnectionError: if a file is not there and cannot be had.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        if path.suffix or len(path.parts) > 1:
+            raise FileNotFoundError(f"{path} does not exist; give a model's name, a .nqx file or a saved folder")
+        path = registry.fetch(registry.find_entry(str(name_or_path)))
+    potential, params = _read(path)
+    return potential, jax.tree.map(jnp.asarray, params)
+
+
+def _read(path: Path) -> tuple[Potential, Params]:
+    if path.is_dir():
+        config, leaves = storage.read_model(path)
+        potential = potential_from_config(config)
+        template = jax.eval_shape(potential.init, jax.random.key(0))
+        return potential, storage.fill_params(template, leaves, str(path))
+    if path.suffix == ".nqx":
+        return load_nqx(path)
+    raise ValueError(f"{path} is neither a .nqx file nor a folder saved by mlipjax")
+
+
+def save(folder: str | Path, potential: Potential, params: Params) -> None:
+    """Save a potential as ``config.json`` and ``params.safetensors``; ``load`` gives back the same bits.
+
+    Raises:
+        ValueError: if a parameter is NaN; nothing is written then.
+    """
+    storage.write_model(folder, potential_to_config(potential), params)

@@ -1,0 +1,1 @@
+"""Flax modules of equivariant potentials, in the dense neighbour layout."""

@@ -1,0 +1,138 @@
+"""Equivariant linear maps, normalisation and gates on features stored as one (N, 2l+1, C) array per irrep."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.nn.irreps import Irreps
+from mlipjax.typing import Array
+
+Chunks = Sequence[Any]
+"""One (N, 2l+1, C) array per irrep; ``None`` stands for zero."""
+
+
+class EquivariantLinear(nn.Module):
+    """Mix the channels of every irrep that input and output share: ``y_l = x_l W_l / sqrt(fan_in)``.
+
+    Kernels have unit variance at initialisation, the scale is in the forward pass (e3nn's convention). With
+    ``n_species`` every element has kernels of its own.
+
+    Attributes:
+        inputs, outputs: irreps; an output without an input of its kind is returned as ``None``.
+        n_species: number of per-element kernels, or ``None`` for shared ones.
+    """
+
+    inputs: Irreps
+    outputs: Irreps
+    n_species: int | None = None
+
+    @nn.compact
+    def __call__(self, chunks: Chunks, species: Array | None = None) -> list[Any]:
+        """Map chunks (N, 2l+1, C_in) to (N, 2l+1, C_out); ``species`` (N,) indexes per-element kernels."""
+        by_kind = {irrep.kind: (irrep.mul, x) for irrep, x in zip(self.inputs, chunks, strict=True)}
+        result: list[Any] = []
+        for out in self.outputs:
+            fan_in, x = by_kind.get(out.kind, (0, None))
+            if x is None:
+                result.append(None)
+                continue
+            shape = (fan_in, out.mul) if self.n_species is None else (self.n_species, fan_in, out.mul)
+            kernel = self.param(out.label, nn.initializers.normal(1.0), shape)
+            if self.n_species is not None:
+                kernel = kernel[species]
+            result.append((x @ kernel) * fan_in**-0.5)
+        return result
+
+
+class SpeciesLinear(nn.Module):
+    """A linear map of the one-hot element vector to scalars: a row of a table per element.
+
+    Attributes:
+        n_species: number of elements.
+        features: output channels.
+        per_species: whether a kernel per element is stored (of which only the element's own row is used).
+    """
+
+    n_species: int
+    features: int
+    per_species: bool = False
+
+    @nn.compact
+    def __call__(self, species: Array) -> Array:
+        """Map element rows (N,) to scalars (N, 1, features)."""
+        shape = (self.n_species, self.features)
+        if self.per_species:
+            table = self.param("0e", nn.initializers.normal(1.0), (self.n_species, *shape))
+            rows = table[species, species]
+        else:
+            rows = self.param("0e", nn.initializers.normal(1.0), shape)[species]
+        return rows[:, None, :] * self.n_species**-0.5
+
+
+class EquivariantRMSNorm(nn.Module):
+    """Divide all irreps of an atom by one common root-mean-square norm, then scale each channel.
+
+    As in Nequix, ``norm^2 = sum_l 1/(n_irreps (2l+1)^2) sum_{m,c} x_lmc^2``: a *sum* over channels (not a mean).
+    Balances degrees as the RMS norm of eSEN/EquiformerV2 does.
+    """
+
+    irreps: Irreps
+    epsilon: float = 1e-12
+
+    @nn.compact
+    def __call__(self, chunks: Chunks) -> list[Any]:
+        """Normalise chunks (N, 2l+1, C); ``None`` chunks count as zero."""
+        norm = sum(
+            jnp.sum(x * x, axis=(-2, -1), keepdims=True) / (len(self.irreps) * irrep.dim**2)
+            for irrep, x in zip(self.irreps, chunks, strict=True)
+            if x is not None
+        )
+        inverse = jax.lax.rsqrt(norm + self.epsilon)
+        return [
+            None if x is None else x * inverse * self.param(f"scale_{irrep.label}", nn.initializers.ones, (irrep.mul,))
+            for irrep, x in zip(self.irreps, chunks, strict=True)
+        ]
+
+
+def gated_irreps(outputs: Irreps) -> Irreps:
+    """Irreps a layer must produce before ``gate``: ``outputs`` plus one even scalar per gated channel."""
+    gates = sum(irrep.mul for irrep in outputs if irrep.l > 0 or irrep.p < 0)
+    return tuple(irrep._replace(mul=irrep.mul + gates) if irrep.kind == (0, 1) else irrep for irrep in outputs)
+
+
+def gate(chunks: Chunks, outputs: Irreps) -> list[Any]:
+    """Activate scalars with SiLU and multiply every other channel with an activated scalar of its own.
+
+    Args:
+        chunks: features with irreps ``gated_irreps(outputs)``; the even scalars hold the gates last.
+        outputs: irreps after the gate, even scalars first.
+    """
+    scalars = chunks[0]
+    if scalars is None or outputs[0].kind != (0, 1):
+        raise ValueError("a gate needs even scalars ('MULx0e') in the irreps")
+    activated = jax.nn.silu(scalars) / silu_norm()
+    result: list[Any] = [activated[..., : outputs[0].mul]]
+    start = outputs[0].mul
+    for irrep, x in zip(outputs[1:], chunks[1:], strict=True):
+        result.append(None if x is None else x * activated[..., start : start + irrep.mul])
+        start += irrep.mul
+    return result
+
+
+@functools.cache
+def silu_norm() -> float:
+    """Root mean square of SiLU under a unit normal, on e3nn's grid of 1 000 001 quantiles.
+
+    The grid (rather than the integral) is what published weights were trained with.
+    """
+    from scipy.special import expit, ndtri
+
+    x = ndtri(np.linspace(0.0, 1.0, 1_000_003)[1:-1])
+    return float(np.sqrt(np.mean((x * expit(x)) ** 2)))
