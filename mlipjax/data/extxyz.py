@@ -1,0 +1,199 @@
+"""Writing extended xyz: trajectories frame by frame, and whole data sets.
+
+Every number is written with as many digits as it takes to read it back bit for bit.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mlipjax.data.dataset import Dataset, Example
+from mlipjax.files import replace_on_success
+from mlipjax.system import System
+
+_RESERVED = {"Lattice", "Properties", "pbc", "energy", "stress", "forces", "momenta"}
+
+
+def format_frame(
+    system: System,
+    *,
+    energy: float | None = None,
+    forces: Any = None,
+    stress: Any = None,
+    momenta: Any = None,
+    info: Mapping[str, Any] | None = None,
+) -> str:
+    """Return one frame of extended xyz, as ``ase.io.read`` understands it.
+
+    Args:
+        system: structure; a cell of zeros is left out.
+        energy: total energy in eV.
+        forces: (n, 3) eV/Å.
+        stress: (3, 3) eV/Å^3, tension positive.
+        momenta: (n, 3) in ASE's unit, amu·Å per Å·sqrt(amu/eV).
+        info: further information: numbers, strings, booleans, numeric arrays.
+
+    Raises:
+        ValueError: if an array does not fit the structure or ``info`` uses a reserved name.
+    """
+    from ase.data import chemical_symbols
+    from ase.io.extxyz import key_val_dict_to_str
+
+    info = dict(info or {})
+    if taken := _RESERVED & set(info):
+        raise ValueError(f"information named {sorted(taken)} would hide what the format stores; rename it.")
+    n_atoms = system.n_atoms
+    columns = {"pos": system.positions, "forces": forces, "momenta": momenta}
+    arrays = {name: np.asarray(array) for name, array in columns.items() if array is not None}
+    for name, array in arrays.items():
+        if array.shape != (n_atoms, 3):
+            raise ValueError(f"{name} has shape {array.shape}; this structure needs {(n_atoms, 3)}.")
+    header = []
+    cell = np.asarray(system.cell)
+    if np.any(cell):
+        header.append(f'Lattice="{" ".join(_digits(cell))}"')
+    header.append("Properties=species:S:1" + "".join(f":{name}:R:3" for name in arrays))
+    if energy is not None:
+        header.append(f"energy={float(energy)!r}")
+    if stress is not None:
+        header.append(f'stress="{" ".join(_digits(np.asarray(stress).reshape(3, 3)))}"')
+    if info:
+        header.append(key_val_dict_to_str(info))
+    header.append('pbc="{}"'.format(" ".join("FT"[bool(periodic)] for periodic in system.pbc)))
+    symbols = [chemical_symbols[int(z)] for z in np.asarray(system.atomic_numbers)]
+    numbers = [_digits(array) for array in arrays.values()]
+    rows = [
+        " ".join([symbol, *(part for digits in numbers for part in digits[3 * atom : 3 * atom + 3])])
+        for atom, symbol in enumerate(symbols)
+    ]
+    return "\n".join([str(n_atoms), " ".join(header), *rows, ""])
+
+
+class TrajectoryWriter:
+    """Appends frames to an extended xyz file; the file is readable at any moment, also after a kill.
+
+    Each frame reaches the operating system in one write. Opening an existing file first cuts off a frame that
+    a killed run left incomplete.
+
+    Example:
+        with TrajectoryWriter("md.extxyz") as trajectory:
+            trajectory.write(system, energy=energy, forces=forces, info={"step": 100})
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, keep: int | None = None) -> None:
+        """Open ``path`` for appending.
+
+        Args:
+            path: file; made, with its folder, if absent.
+            keep: continue after this many frames and drop later ones (a run resumed from a checkpoint repeats
+                them); ``None`` keeps every complete frame.
+
+        Raises:
+            ValueError: if the file is not xyz or holds fewer than ``keep`` complete frames.
+        """
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        ends = _frame_ends(self.path) if self.path.exists() else []
+        self.n_frames = len(ends) if keep is None else keep
+        if self.n_frames > len(ends):
+            raise ValueError(f"{self.path}: holds {len(ends)} complete frames; cannot keep {keep}.")
+        self._file: IO[bytes] = open(self.path, "ab", buffering=0)  # noqa: SIM115  (closed by close)
+        self._file.truncate(ends[self.n_frames - 1] if self.n_frames else 0)
+
+    def write(
+        self,
+        system: System,
+        *,
+        energy: float | None = None,
+        forces: Any = None,
+        stress: Any = None,
+        momenta: Any = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append one frame; arguments and errors as ``format_frame``."""
+        frame = format_frame(system, energy=energy, forces=forces, stress=stress, momenta=momenta, info=info)
+        content = memoryview(frame.encode())
+        while content:  # a raw file may take part of a write only
+            content = content[self._file.write(content) :]
+        self.n_frames += 1
+
+    def sync(self) -> None:
+        """Put what was written on the disk, so that it also survives a power cut."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close; closing twice is harmless."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+    def __enter__(self) -> TrajectoryWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def write_dataset(path: str | os.PathLike[str], dataset: Dataset) -> None:
+    """Write a data set as extended xyz (compressed if ``path`` ends in ``.xz``), all of it or nothing.
+
+    ``read_dataset`` gives structures, labels and weights back bit for bit; missing labels stay missing.
+    """
+    with replace_on_success(path) as temporary:
+        compressed = Path(path).suffix == ".xz"
+        with lzma.open(temporary, "wb") if compressed else open(temporary, "wb") as file:
+            for example in dataset:
+                file.write(_format_example(example).encode())
+
+
+def _format_example(example: Example) -> str:
+    labels = example.labels
+    info = dict(example.info)
+    present = {}
+    for name in ("energy", "forces", "stress"):
+        weight = float(getattr(labels, f"{name}_weight"))
+        info.pop(f"{name}_weight", None)
+        if weight > 0.0:
+            present[name] = getattr(labels, name)
+            if weight != 1.0:
+                info[f"{name}_weight"] = weight
+    return format_frame(example.system, info=info, **present)
+
+
+def _digits(array: np.ndarray) -> list[str]:
+    """Shortest decimal of each number that reads back to the same float."""
+    array = np.asarray(array)
+    if array.dtype == np.float32:
+        return [f"{value:.9g}" for value in array.ravel().tolist()]
+    return [repr(value) for value in array.astype(np.float64).ravel().tolist()]
+
+
+def _frame_ends(path: Path) -> list[int]:
+    """Byte offsets at which the complete frames of an xyz file end."""
+    ends: list[int] = []
+    position = 0
+    with open(path, "rb") as file:
+        while line := file.readline():
+            position += len(line)
+            if not line.endswith(b"\n"):
+                break
+            try:
+                n_lines = int(line) + 1
+            except ValueError:
+                raise ValueError(f"{path}: frame {len(ends)} has no number of atoms; not xyz.") from None
+            for _ in range(n_lines):
+                line = file.readline()
+                position += len(line)
+            if not line.endswith(b"\n"):
+                break
+            ends.append(position)
+    return ends
+
+
+__all__ = ["TrajectoryWriter", "format_frame", "write_dataset"]

@@ -1,0 +1,71 @@
+"""Names for structures: exact ones for stores of labels, tolerant ones to find duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from mlipjax.data.dataset import Dataset
+from mlipjax.system import System
+
+
+class Duplicate(NamedTuple):
+    """The same structure in two data sets: ``(name of the data set, index)`` twice."""
+
+    first: tuple[str, int]
+    second: tuple[str, int]
+
+
+def structure_hash(system: System) -> str:
+    """SHA-256 (hex) of elements, positions, cell and periodicity, in the order of the atoms.
+
+    Positions and cell count to 1e-8 Å. Atoms in another order give another hash: forces stored under it must
+    fit atom by atom.
+    """
+    digest = hashlib.sha256()
+    digest.update(np.asarray(system.atomic_numbers, dtype="<i4").tobytes())
+    for array in (system.positions, system.cell):
+        rounded = np.round(np.asarray(array, dtype="<f8"), 8) + 0.0  # + 0.0 turns -0.0 into 0.0
+        digest.update(rounded.tobytes())
+    digest.update(bytes(system.pbc))
+    return digest.hexdigest()
+
+
+def canonical_hash(system: System, tolerance: float = 1e-4) -> str:
+    """SHA-256 (hex) that also ignores the order of the atoms and the periodic image each was written in.
+
+    Positions and cell are put on a grid of ``tolerance`` Å, so that files with different numbers of digits
+    agree (but for the rare coordinate that lies on a grid boundary). Translated, rotated or otherwise
+    equivalent structures count as different.
+    """
+    from ase.geometry import complete_cell
+
+    cell = np.asarray(system.cell, np.float64)
+    basis = complete_cell(cell)
+    lengths = np.linalg.norm(basis, axis=1)
+    fractional = np.linalg.solve(basis.T, np.asarray(system.positions, np.float64).T).T
+    steps = np.maximum(np.rint(lengths / tolerance).astype(np.int64), 1)
+    grid = np.rint(fractional * steps).astype(np.int64)
+    grid = np.where(system.pbc, grid % steps, grid)
+    rows = np.column_stack([np.asarray(system.atomic_numbers, np.int64), grid])
+    rows = rows[np.lexsort(rows.T[::-1])]
+    cell_grid = np.rint(cell / tolerance).astype(np.int64)
+    return hashlib.sha256(rows.tobytes() + cell_grid.tobytes() + bytes(system.pbc)).hexdigest()
+
+
+def find_duplicates(datasets: Mapping[str, Dataset], tolerance: float = 1e-4) -> list[Duplicate]:
+    """Return structures that occur in more than one of the named data sets, for instance in train and test.
+
+    Repetitions inside one data set are not reported.
+    """
+    first_seen: dict[str, tuple[str, int]] = {}
+    duplicates = []
+    for name, dataset in datasets.items():
+        for index, system in enumerate(dataset.systems):
+            place = first_seen.setdefault(canonical_hash(system, tolerance), (name, index))
+            if place[0] != name:
+                duplicates.append(Duplicate(place, (name, index)))
+    return duplicates

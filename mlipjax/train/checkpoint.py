@@ -1,0 +1,102 @@
+"""Checkpoints of any pytree of arrays, so that a killed run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Checkpoints:
+    """Numbered checkpoints in a folder, written by orbax; the newest complete one counts.
+
+    Orbax writes under a temporary name and marks a checkpoint complete in the last step, so that after a kill at
+    any moment the folder still restores to a state that was saved. Leaves are stored by their path in the tree
+    (``.params['layer_0']['kernel']``), PRNG keys as their integers.
+
+    Example:
+        checkpoints = Checkpoints(folder)
+        state = checkpoints.restore(state) or state
+        checkpoints.save(int(state.step), state)
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2) -> None:
+        """Open ``folder``, made if absent, in which the ``keep`` newest checkpoints stay."""
+        # here and not above: takes seconds, and only runs that save need it
+        import orbax.checkpoint as ocp
+
+        # orbax reports every save of every run; the progress display says what users need
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.folder = Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+        self._arguments = ocp.args
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        """Number of the newest complete checkpoint, ``None`` if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Save ``state`` as number ``step``; a number that is there already is left as it is."""
+        if step != self.latest():
+            self._manager.save(step, args=self._arguments.StandardSave(_to_arrays(state)), force=True)
+
+    def restore(self, template: T) -> T | None:
+        """Return the newest checkpoint in the shape of ``template``, or ``None`` if there is none.
+
+        Raises:
+            ValueError: if its leaves have other paths, shapes or dtypes than the template's.
+        """
+        step = self.latest()
+        if step is None:
+            return None
+        wanted = _to_arrays(template)
+        found = dict(self._manager.restore(step, args=self._arguments.StandardRestore()))
+        expected, present = _shapes(wanted), _shapes(found)
+        for path in sorted(set(expected) | set(present)):
+            if expected.get(path) != present.get(path):
+                raise ValueError(
+                    f"{self.folder}: checkpoint {step} is of another run: {path} is {present.get(path)}, expected "
+                    f"{expected.get(path)}. Choose another folder."
+                )
+        return _from_arrays(found, template)
+
+    def close(self) -> None:
+        """Release orbax's resources."""
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _shapes(arrays: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {path: (*array.shape, str(array.dtype)) for path, array in arrays.items()}
+
+
+def _to_arrays(tree: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for path, leaf in leaves
+    }
+
+
+def _from_arrays(arrays: dict[str, Any], template: T) -> T:
+    def restore(path: Any, leaf: Any) -> Any:
+        array = jax.numpy.asarray(np.asarray(arrays[jax.tree_util.keystr(path)]))
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+
+    return jax.tree_util.tree_map_with_path(restore, template)

@@ -1,0 +1,195 @@
+"""Training over epochs on the host: validation, early stopping, checkpoints, and what happens if it diverges.
+
+Nothing here decides numbers: the order of frames is a function of key and epoch, the state holds the rest. A run that
+is killed and started again with the same folder therefore ends with the same parameters, bit for bit (on CPUs).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.data import write_dataset
+from mlipjax.graph import BatchPlan
+from mlipjax.optim import Hyper
+from mlipjax.train.batches import LabelledBatches
+from mlipjax.train.metrics import error_summary
+from mlipjax.train.program import Program, run_step, validation_loss
+from mlipjax.train.recorder import Recorder
+from mlipjax.train.state import TrainState
+from mlipjax.train.step import StepInfo
+
+BAD_FRAMES = "nonfinite_frames.extxyz"
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient became NaN or infinite; the message says where, and which frames were saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length of a run and what is kept of it.
+
+    Attributes:
+        epochs: at most this many.
+        patience: stop after this many epochs without a lower validation loss; ``None`` for never.
+        checkpoint_seconds: least time between two checkpoints.
+    """
+
+    epochs: int
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+class Listener:
+    """What a run reports while it runs; this base class listens to nothing."""
+
+    def step(self, state: TrainState, info: StepInfo) -> None:
+        """After every step."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """After every epoch, with its line of ``metrics.jsonl``."""
+
+
+def train(
+    program: Program,
+    state: TrainState,
+    train_batches: LabelledBatches,
+    valid_batches: LabelledBatches,
+    hyper: Hyper,
+    config: TrainConfig,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    listener: Listener | None = None,
+) -> TrainState:
+    """Train until the epochs are done or validation stops improving.
+
+    Args:
+        program: compiled pieces.
+        state: where to start; a checkpoint in ``folder`` takes precedence.
+        train_batches: what to train on.
+        valid_batches: what decides which parameters are kept; its loss is that of the averaged parameters.
+        hyper: numbers of the run.
+        config: length of the run.
+        folder: for checkpoints and ``metrics.jsonl``; ``None`` keeps nothing.
+        listener: is told of every step and epoch.
+
+    Returns:
+        The last state; ``best_params`` are those of the epoch with the lowest validation loss.
+
+    Raises:
+        NonFiniteError: if a loss or gradient is not finite. The last good state is saved first.
+    """
+    listener = Listener() if listener is None else listener
+    with Recorder(folder, config.checkpoint_seconds) as recorder:
+        state = recorder.resume(state)
+        while not is_finished(state, train_batches.steps_per_epoch, config):
+            started = time.monotonic()
+            state = _run_epoch(program, state, train_batches, hyper, recorder, listener)
+            state, record = _finish_epoch(program, state, train_batches, valid_batches, hyper)
+            record["seconds"] = round(time.monotonic() - started, 3)
+            recorder.write(record)
+            recorder.save(state)
+            listener.epoch(record)
+        recorder.save(state, now=True)
+    return state
+
+
+def is_finished(state: TrainState, steps_per_epoch: int, config: TrainConfig) -> bool:
+    """Whether a run in this state has done its epochs or run out of patience."""
+    epoch, within = divmod(int(state.step), steps_per_epoch)
+    if within:
+        return False
+    stale = epoch - int(state.best_epoch)
+    return epoch >= config.epochs or (config.patience is not None and epoch > 0 and stale >= config.patience)
+
+
+def _run_epoch(
+    program: Program,
+    state: TrainState,
+    batches: LabelledBatches,
+    hyper: Hyper,
+    recorder: Recorder,
+    listener: Listener,
+) -> TrainState:
+    """Run the steps of the current epoch that are still to do."""
+    epoch, done = divmod(int(state.step), batches.steps_per_epoch)
+    steps = batches.epoch(state.key, epoch)
+    for number, plans in enumerate(steps[done:], start=done + 1):
+        before = state
+        state, info = run_step(program, state, [batches.batch(plan) for plan in plans], hyper)
+        if not info.finite:
+            recorder.save(before, now=True)
+            raise NonFiniteError(_explain(program, before, batches, plans, hyper, info, recorder.folder))
+        listener.step(state, info)
+        # the end of an epoch is saved after its validation, so that no checkpoint lies between the two
+        if number < len(steps):
+            recorder.save(state)
+    return state
+
+
+def _finish_epoch(
+    program: Program,
+    state: TrainState,
+    train_batches: LabelledBatches,
+    valid_batches: LabelledBatches,
+    hyper: Hyper,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Validate the averaged parameters, keep them if they are the best, and start the next epoch's sum."""
+    epoch = int(state.step) // train_batches.steps_per_epoch
+    loss, predictions = validation_loss(program, state.ema_params, valid_batches, hyper.weights)
+    if not math.isfinite(loss):
+        raise NonFiniteError(f"epoch {epoch}: the validation loss is {loss:g}. Lower the learning rate.")
+    record = {
+        "epoch": epoch,
+        "step": int(state.step),
+        "train_loss": float(state.epoch_loss) / train_batches.steps_per_epoch,
+        "valid_loss": loss,
+        **error_summary(valid_batches.dataset, predictions),
+    }
+    if loss < float(state.best_metric):
+        state = dataclasses.replace(
+            state,
+            best_metric=jnp.asarray(loss, state.best_metric.dtype),
+            best_epoch=jnp.asarray(epoch, jnp.int32),
+            best_params=state.ema_params,
+        )
+    record["best_epoch"] = int(state.best_epoch)
+    return dataclasses.replace(state, epoch_loss=jnp.zeros_like(state.epoch_loss)), record
+
+
+def _explain(
+    program: Program,
+    state: TrainState,
+    batches: LabelledBatches,
+    plans: Sequence[BatchPlan],
+    hyper: Hyper,
+    info: StepInfo,
+    folder: Path | None,
+) -> str:
+    """Find the micro-batches at fault, save their frames, and say what to do."""
+    bad: list[int] = []
+    for plan in plans:
+        batch = batches.batch(plan)
+        counts = program.counts(batch.labels, batch.graph)
+        result = program.gradient(state.params, batch, hyper.weights, counts)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((result.loss, result.gradient))):
+            bad.extend(plan.indices)
+    bad = sorted(bad or [index for plan in plans for index in plan.indices])
+    message = (
+        f"step {int(state.step) + 1}: loss {float(info.loss):g}, gradient norm {float(info.gradient_norm):g}, on "
+        f"frames {bad} of the training set. "
+    )
+    if folder is not None:
+        write_dataset(folder / BAD_FRAMES, batches.dataset.subset(bad))
+        message += f"They are saved in {folder / BAD_FRAMES}, the parameters before this step in the checkpoint. "
+    return message + "Look for overlapping atoms or wrong labels in them, or lower the learning rate."

@@ -1,0 +1,178 @@
+"""Errors of predictions against labels: float64 statistics on the host, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlipjax.data import Dataset
+from mlipjax.train.predict import StructurePrediction
+
+_TO_MEV = 1e3
+_RESAMPLES = 1000
+_MOMENTS = ("count", "absolute", "squared", "cross", "reference", "norm", "atoms")
+
+
+def error_report(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> dict[str, Any]:
+    """Compare predictions with labels; structures without a label are left out of that label's statistics.
+
+    Conventions: errors are prediction minus label. Energies are per atom; ``energy_std`` is what remains of the
+    energy error after subtracting its mean (``rmse² = mean² + std²``). Force and stress errors are over Cartesian
+    components. ``force_slope`` is the slope through the origin of predicted against reference forces,
+    ``Σ F·F_ref / Σ F_ref²``: below 1 where the potential energy surface is too soft. A quantity without labels is
+    ``None``.
+
+    ``confidence_95`` holds percentile intervals from resampling whole structures (fixed seed). Frames of one
+    trajectory resemble each other, so for them the intervals are too narrow.
+
+    Returns:
+        JSON types; the keys say the units.
+    """
+    if len(predictions) != len(dataset):
+        raise ValueError(f"{len(predictions)} predictions for {len(dataset)} structures.")
+    energy, forces, stress = _errors(dataset, predictions)
+    counts = dataset.count_labels()
+    return {
+        **_statistics(energy, forces.sum(axis=(0, 1)), stress),
+        "force_reference_mean_norm_meV_per_A": _mean_norm(forces.sum(axis=(0, 1))),
+        "n_frames": len(dataset),
+        "n_atoms": sum(len(system.atomic_numbers) for system in dataset.systems),
+        "n_energies": counts["energy"],
+        "n_force_frames": counts["forces"],
+        "n_stresses": len(stress),
+        "confidence_95": _intervals(energy, forces.sum(axis=1), stress),
+        "per_element": _per_element(dataset, forces),
+    }
+
+
+def error_summary(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> dict[str, float | None]:
+    """Return the main numbers of ``error_report`` only: cheap enough for every epoch."""
+    energy, forces, stress = _errors(dataset, predictions)
+    return _statistics(energy, forces.sum(axis=(0, 1)), stress)
+
+
+def _errors(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return (
+        _energy_errors(dataset, predictions),
+        _force_moments(dataset, predictions),
+        _stress_errors(dataset, predictions),
+    )
+
+
+def _statistics(energy: np.ndarray, forces: np.ndarray, stress: np.ndarray) -> dict[str, Any]:
+    return {**_energy_statistics(energy), **_force_statistics(forces), **_stress_statistics(stress)}
+
+
+def _energy_errors(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> np.ndarray:
+    errors = [
+        (prediction.energy - float(labels.energy)) / len(system.atomic_numbers)
+        for prediction, system, labels in zip(predictions, dataset.systems, dataset.labels, strict=True)
+        if labels.energy_weight > 0
+    ]
+    return _TO_MEV * np.array(errors, np.float64)
+
+
+def _force_moments(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> np.ndarray:
+    """(structures, elements, moments): sums over atoms from which all force statistics follow."""
+    elements = dataset.elements
+    moments = np.zeros((len(dataset), len(elements), len(_MOMENTS)))
+    for row, (prediction, (system, labels, _)) in enumerate(zip(predictions, dataset, strict=True)):
+        if not labels.forces_weight > 0:
+            continue
+        column = np.searchsorted(elements, system.atomic_numbers)
+        found, reference = _TO_MEV * prediction.forces, _TO_MEV * np.asarray(labels.forces, np.float64)
+        error = found - reference
+        per_atom = np.stack(
+            [
+                np.full(len(column), 3.0),
+                np.abs(error).sum(axis=1),
+                (error**2).sum(axis=1),
+                (found * reference).sum(axis=1),
+                (reference**2).sum(axis=1),
+                np.linalg.norm(reference, axis=1),
+                np.ones(len(column)),
+            ],
+            axis=1,
+        )
+        np.add.at(moments[row], column, per_atom)
+    return moments
+
+
+def _stress_errors(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> np.ndarray:
+    """Mean absolute error over the nine components of every structure with a stress, in meV/Å^3."""
+    errors = [
+        np.abs(prediction.stress - np.asarray(labels.stress)).mean()
+        for prediction, (system, labels, _) in zip(predictions, dataset, strict=True)
+        if labels.stress_weight > 0 and np.linalg.det(system.cell) != 0.0
+    ]
+    return _TO_MEV * np.array(errors, np.float64)
+
+
+def _energy_statistics(errors: np.ndarray) -> dict[str, Any]:
+    """Statistics over the last axis."""
+    known = errors.shape[-1] > 0
+    values = {
+        "mean": errors.mean(axis=-1) if known else None,
+        "std": errors.std(axis=-1) if known else None,
+        "rmse": np.sqrt((errors**2).mean(axis=-1)) if known else None,
+        "mae": np.abs(errors).mean(axis=-1) if known else None,
+    }
+    return {f"energy_{name}_meV_per_atom": _number(value) for name, value in values.items()}
+
+
+def _force_statistics(sums: np.ndarray) -> dict[str, Any]:
+    """Statistics from summed moments, the last axis; other axes are resamples."""
+    count, absolute, squared, cross, reference, *_ = np.moveaxis(sums, -1, 0)
+    known = np.all(count > 0)
+    return {
+        "force_mae_meV_per_A": _number(absolute / count if known else None),
+        "force_rmse_meV_per_A": _number(np.sqrt(squared / count) if known else None),
+        "force_slope": _number(cross / reference if known and np.all(reference > 0) else None),
+    }
+
+
+def _mean_norm(sums: np.ndarray) -> float | None:
+    norm, atoms = sums[_MOMENTS.index("norm")], sums[_MOMENTS.index("atoms")]
+    return float(norm / atoms) if atoms > 0 else None
+
+
+def _stress_statistics(errors: np.ndarray) -> dict[str, Any]:
+    return {"stress_mae_meV_per_A3": _number(errors.mean(axis=-1) if errors.shape[-1] else None)}
+
+
+def _per_element(dataset: Dataset, moments: np.ndarray) -> dict[str, dict[str, Any]]:
+    from ase.data import chemical_symbols
+
+    sums = moments.sum(axis=0)
+    numbers = np.concatenate([np.asarray(system.atomic_numbers) for system in dataset.systems])
+    return {
+        chemical_symbols[z]: {
+            **_force_statistics(sums[column]),
+            "force_reference_mean_norm_meV_per_A": _mean_norm(sums[column]),
+            "n_atoms": int(np.sum(numbers == z)),
+        }
+        for column, z in enumerate(dataset.elements)
+    }
+
+
+def _intervals(energy: np.ndarray, forces: np.ndarray, stress: np.ndarray) -> dict[str, list[float] | None]:
+    """95 % percentile intervals of all main numbers, structures drawn with replacement."""
+    rng = np.random.default_rng(0)
+    labelled = forces[forces[:, 0] > 0]
+
+    def draw(n: int) -> np.ndarray:
+        return rng.integers(0, n, (_RESAMPLES, n)) if n > 1 else np.zeros((_RESAMPLES, 0), int)
+
+    resampled = _statistics(
+        energy[draw(len(energy))], labelled[draw(len(labelled))].sum(axis=1), stress[draw(len(stress))]
+    )
+    return {
+        name: None if values is None else np.percentile(values, [2.5, 97.5]).tolist()
+        for name, values in resampled.items()
+    }
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value is not None and np.ndim(value) == 0 else value

@@ -1,0 +1,223 @@
+import copy
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny_potential import init_params, labelled_dataset, tiny_potential
+
+from mlipjax.data import read_dataset
+from mlipjax.losses import LossWeights, huber_loss
+from mlipjax.optim import make_optimizer, make_strategy
+from mlipjax.train import (
+    Checkpoints,
+    LabelledBatches,
+    Listener,
+    NonFiniteError,
+    TrainConfig,
+    TrainState,
+    compile_program,
+    read_metrics,
+    run_step,
+    train,
+    validation_loss,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+N_TRAIN = 9
+EVERY_STEP = TrainConfig(2, checkpoint_seconds=0.0)
+
+
+class Setup:
+    """A small run: 5 steps per epoch, each accumulating two micro-batches of one structure."""
+
+    def __init__(self):
+        dataset = labelled_dataset((5, 7, 4, 6, 3, 8, 5, 4, 6, 5, 4))
+        self.potential = tiny_potential()
+        self.params = init_params(self.potential)
+        strategy = make_strategy("llrd", self.params).override(learning_rate=0.05)
+        arguments = {"dtype": np.float64, "max_slots": 1}
+        self.train = LabelledBatches.create(self.potential, dataset.subset(range(N_TRAIN)), 2, **arguments)
+        self.valid = LabelledBatches.create(self.potential, dataset.subset((9, 10)), 2, **arguments)
+        optimizer = make_optimizer(strategy.optimizer_config(400))
+        self.program = compile_program(self.potential, optimizer, huber_loss())
+        self.hyper = strategy.hyper(LossWeights())
+        self.optimizer = optimizer
+
+    def state(self):
+        return TrainState.create(self.params, self.optimizer, jax.random.key(0))
+
+    def run(self, state=None, config=EVERY_STEP, **arguments):
+        state = self.state() if state is None else state
+        return train(self.program, state, self.train, self.valid, self.hyper, config, **arguments)
+
+
+@functools.cache
+def setup():
+    return Setup()
+
+
+def killable(folder):
+    """What the subprocess of the test below runs: says when a step is done, then saves it."""
+
+    class Report(Listener):
+        def step(self, state, info):
+            print(int(state.step), flush=True)
+
+    Setup().run(folder=folder, listener=Report())
+
+
+class StopAt(Listener):
+    """Interrupts a run after a step, as a kill would: nothing is saved or cleaned up."""
+
+    def __init__(self, step):
+        self.last = step
+
+    def step(self, state, info):
+        if int(state.step) == self.last:
+            raise KeyboardInterrupt
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, *(s.replace(key=jax.random.key_data(s.key)) for s in (a, b)))
+
+
+def without_seconds(records):
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
+    run = setup()
+    assert run.train.steps_per_epoch == 5
+    assert run.train.accumulate == 2
+    expected = run.run(folder=tmp_path / "straight")
+    folder = tmp_path / "interrupted"
+    # in the middle of epochs, and at the end of one before its validation
+    for step in (2, 5, 8):
+        with pytest.raises(KeyboardInterrupt):
+            run.run(folder=folder, listener=StopAt(step))
+    found = run.run(folder=folder)
+    assert_same(found, expected)
+    assert int(found.step) == 10
+    records = read_metrics(folder)
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert without_seconds(records) == without_seconds(read_metrics(tmp_path / "straight"))
+    assert_same(run.run(folder=folder), expected)
+
+
+def test_kill_9_while_saving_then_again_ends_with_the_same_bits(tmp_path):
+    expected = setup().run()
+    script = f"import conftest, test_train_loop as t; t.killable({str(tmp_path)!r})"
+    paths = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/train")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.strip() == "7":
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.split()[-1] == "10"
+    assert 6 <= int(done.stdout.split()[0]) <= 8
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert_same(checkpoints.restore(setup().state()), expected)
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
+    run = setup()
+    run.run(folder=tmp_path, config=TrainConfig(1))
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "st')
+    run.run(folder=tmp_path, config=TrainConfig(2))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_later_epochs_compile_nothing():
+    run = setup()
+    log = run.potential.module.log.sizes
+    run.run(config=TrainConfig(1))
+    n_traces = len(log)
+    shapes = {run.train.batch(plan).graph.sizes for plan in run.train.plans}
+    assert len(shapes) <= 8
+    run.run(config=TrainConfig(3))
+    assert len(log) == n_traces
+
+
+def test_four_structures_are_overfitted():
+    run = copy.copy(setup())
+    dataset = run.train.dataset.subset((0, 2, 3, 4))
+    run.train = run.valid = LabelledBatches.create(run.potential, dataset, 4, dtype=np.float64)
+    before, _ = validation_loss(run.program, run.params, run.valid, run.hyper.weights)
+    state = run.run(config=TrainConfig(400))
+    after, _ = validation_loss(run.program, state.best_params, run.valid, run.hyper.weights)
+    assert after < 0.02 * before
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run():
+    run = copy.copy(setup())
+    records = []
+
+    class Collect(Listener):
+        def epoch(self, record):
+            records.append(record)
+
+    # after training on the labels of another teacher, validation can only get worse sooner or later
+    wrong = labelled_dataset(tuple(s.n_atoms for s in run.valid.dataset.systems), seed=5)
+    run.valid = LabelledBatches.create(run.potential, wrong, 2, dtype=np.float64, max_slots=1)
+    state = run.run(config=TrainConfig(40, patience=3), listener=Collect())
+    losses = [record["valid_loss"] for record in records]
+    best = int(np.argmin(losses)) + 1
+    assert int(state.best_epoch) == best
+    assert len(records) == best + 3 < 40
+    loss, _ = validation_loss(run.program, state.best_params, run.valid, run.hyper.weights)
+    assert loss == pytest.approx(losses[best - 1], rel=1e-12)
+    assert float(state.best_metric) == loss
+
+
+def test_a_run_that_diverges_stops_and_saves_the_frames(tmp_path):
+    run = copy.copy(setup())
+    # two atoms on top of each other: finite energy, forces without a direction
+    dataset = run.train.dataset
+    overlapping = dataset.systems[3].replace(positions=np.array(dataset.systems[3].positions))
+    overlapping.positions[1] = overlapping.positions[0]
+    systems = tuple(overlapping if i == 3 else system for i, system in enumerate(dataset.systems))
+    dataset = dataset.__class__(systems, dataset.labels, dataset.infos)
+    run.train = LabelledBatches.create(run.potential, dataset, 2, dtype=np.float64, max_slots=1)
+    with pytest.raises(NonFiniteError, match=r"loss nan, .* on frames \[3\] of the training set") as error:
+        run.run(folder=tmp_path)
+    saved = read_dataset(tmp_path / "nonfinite_frames.extxyz")
+    assert len(saved) == 1
+    np.testing.assert_array_equal(saved.systems[0].positions, overlapping.positions)
+    step = int(str(error.value).split()[1].rstrip(":"))
+    last_good = run.state()
+    for plans in run.train.epoch(last_good.key, 0)[: step - 1]:
+        last_good, _ = run_step(run.program, last_good, [run.train.batch(plan) for plan in plans], run.hyper)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert_same(checkpoints.restore(run.state()), last_good)
+
+
+def test_validation_loss_does_not_depend_on_batching():
+    run = setup()
+    losses = [
+        validation_loss(
+            run.program,
+            run.params,
+            LabelledBatches.create(run.potential, run.train.dataset, size, dtype=np.float64),
+            run.hyper.weights,
+        )[0]
+        for size in (1, 9)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
