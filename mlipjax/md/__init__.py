@@ -1,0 +1,55 @@
+"""Molecular dynamics: ensembles, compiled chunks of steps, and a driver that records, restarts and stops."""
+
+from mlipjax.md.chunk import ChunkFunction, ChunkInfo, Frames, Trace, chunk
+from mlipjax.md.driver import RunResult, run
+from mlipjax.md.dynamics import Barostat, Dynamics, maxwell_boltzmann
+from mlipjax.md.ensembles import CSVR, NVE, Ensemble, Langevin
+from mlipjax.md.gate import Limits, default_limits
+from mlipjax.md.make import make_ensemble
+from mlipjax.md.nose_hoover import IsotropicNPT, NoseHoover
+from mlipjax.md.observables import (
+    atomic_masses,
+    default_timestep,
+    degrees_of_freedom,
+    kinetic_energy,
+    pressure,
+    temperature,
+)
+from mlipjax.md.state import SimState, init, rebuild
+from mlipjax.md.statistics import Statistics
+from mlipjax.md.stopped import SimulationStopped
+from mlipjax.md.table import TableSpec
+
+__all__ = [
+    "CSVR",
+    "NVE",
+    "Barostat",
+    "ChunkFunction",
+    "ChunkInfo",
+    "Dynamics",
+    "Ensemble",
+    "Frames",
+    "IsotropicNPT",
+    "Langevin",
+    "Limits",
+    "NoseHoover",
+    "RunResult",
+    "SimState",
+    "SimulationStopped",
+    "Statistics",
+    "TableSpec",
+    "Trace",
+    "atomic_masses",
+    "chunk",
+    "default_limits",
+    "default_timestep",
+    "degrees_of_freedom",
+    "init",
+    "kinetic_energy",
+    "make_ensemble",
+    "maxwell_boltzmann",
+    "pressure",
+    "rebuild",
+    "run",
+    "temperature",
+]

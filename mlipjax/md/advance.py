@@ -1,0 +1,115 @@
+"""One chunk that counts: repeated from its start state until every step saw all its edges."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache, partial
+
+import jax
+import numpy as np
+
+from mlipjax.graph import DenseTable
+from mlipjax.md.chunk import ChunkFunction, ChunkInfo, chunk
+from mlipjax.md.dynamics import Dynamics
+from mlipjax.md.ensembles import Ensemble
+from mlipjax.md.evaluation import evaluate, observe
+from mlipjax.md.gate import Limits
+from mlipjax.md.restart import Checkpoint
+from mlipjax.md.schedule import next_piece, shorten_chunk
+from mlipjax.md.state import SimState, rebuild, rebuild_at
+from mlipjax.md.table import TableSpec
+from mlipjax.potential import Potential
+from mlipjax.system import System
+from mlipjax.typing import Params
+
+
+@lru_cache(maxsize=32)
+def compiled_chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int) -> ChunkFunction:
+    """``jax.jit`` of a chunk; the same object for the same arguments, so that other parameters compile nothing."""
+    return jax.jit(chunk(potential, spec, n_steps, record_every))
+
+
+def advance(
+    potential: Potential,
+    params: Params,
+    ensemble: Ensemble,
+    limits: Limits,
+    like: System,
+    now: Checkpoint,
+    n_steps: int,
+    frame_every: int,
+) -> tuple[Checkpoint, ChunkInfo, int]:
+    """Run the next piece of a simulation.
+
+    Tables that overflowed grow, a chunk in which atoms moved too far becomes shorter; the piece then starts again
+    from the same state.
+
+    Args:
+        potential: what to simulate with.
+        params: its parameters.
+        ensemble: how.
+        limits: at which a replica is held.
+        like: the structure simulated: elements and periodicity.
+        now: where the run stands.
+        n_steps: steps of the whole run.
+        frame_every: steps between frames.
+
+    Returns:
+        Where the run stands then, what happened (on the host), and how often the piece was repeated. A replica that
+        moves too far in a single step is marked as not good.
+    """
+    repeats = 0
+    while True:
+        if now.steps_since_search >= now.chunk_steps:
+            now = dataclasses.replace(now, state=rebuild(now.spec, now.state), steps_since_search=0)
+        step = int(now.state.step)
+        piece, record_every = next_piece(step, n_steps, now.chunk_steps, now.steps_since_search, frame_every)
+        function = compiled_chunk(potential, now.spec, piece, record_every)
+        state, info = function(params, now.state, ensemble, limits)
+        info = jax.device_get(info)
+        if np.any(info.overflow):
+            now = _with_larger_tables(now, info, like)
+            if step == 0:
+                # the first forces were computed with tables that may have lacked edges
+                now = dataclasses.replace(now, state=_with_forces(potential, now.spec, params, now.state))
+        elif np.any(info.moved_too_far) and now.chunk_steps > 1:
+            shorter = shorten_chunk(now.chunk_steps, frame_every)
+            now = dataclasses.replace(now, chunk_steps=shorter, steps_since_search=shorter)
+        else:
+            info = dataclasses.replace(info, good=info.good & ~info.moved_too_far)
+            statistics = now.statistics.add(info, like.n_atoms)
+            since = now.steps_since_search + piece
+            done = dataclasses.replace(now, state=state, steps_since_search=since, statistics=statistics)
+            return done, info, repeats
+        repeats += 1
+
+
+def _with_larger_tables(now: Checkpoint, info: ChunkInfo, like: System) -> Checkpoint:
+    """Sizes that hold all replicas and the neighbours counted in the chunk, and candidates found anew with them."""
+    table = now.state.table
+    positions, cells = np.asarray(table.reference_positions), np.asarray(table.reference_cell)
+    systems = [
+        dataclasses.replace(like, positions=position, cell=cell)
+        for position, cell in zip(positions, cells, strict=True)
+    ]
+    # five per cent more than seen, so that slow densification does not ask for one slot after the other
+    needed = int(np.ceil(1.05 * np.max(info.n_neighbors)))
+    candidates = now.spec.candidates
+    found = TableSpec.for_systems(systems, candidates.cutoff, candidates.skin, needed)
+    spec = now.spec.at_least(found)
+    if spec == now.spec:
+        raise RuntimeError(f"the neighbour tables overflowed although they hold what was counted: {spec}, {needed}.")
+    return dataclasses.replace(
+        now, spec=spec, state=rebuild_at(spec, now.state, table.reference_positions, table.reference_cell)
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _with_forces(potential: Potential, spec: TableSpec, params: Params, state: SimState) -> SimState:
+    """Energy, forces and stress of every replica by the edges in its table."""
+
+    def replica(dynamics: Dynamics, table: DenseTable) -> Dynamics:
+        graph, _ = observe(spec, state.atomic_numbers, state.head, table, dynamics)
+        return evaluate(potential, params, graph, dynamics, spec.periodic)
+
+    return dataclasses.replace(state, dynamics=jax.vmap(replica)(state.dynamics, state.table))

@@ -1,0 +1,240 @@
+"""The loop on the host: chunks, repeats of chunks that went wrong, frames, checkpoints, and the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlipjax.data import TrajectoryWriter
+from mlipjax.md.advance import advance
+from mlipjax.md.chunk import ChunkInfo
+from mlipjax.md.ensembles import Ensemble
+from mlipjax.md.frames import write_frames
+from mlipjax.md.gate import Limits, default_limits
+from mlipjax.md.restart import Checkpoint, fingerprint, load_checkpoint, numbers, save_checkpoint
+from mlipjax.md.schedule import align_chunk, default_chunk_steps
+from mlipjax.md.state import SimState, init
+from mlipjax.md.statistics import Statistics
+from mlipjax.md.stopped import stopped
+from mlipjax.md.table import TableSpec
+from mlipjax.potential import Potential
+from mlipjax.system import System
+from mlipjax.typing import Key, Params
+
+OnChunk = Callable[[SimState, ChunkInfo], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        state: at the last step.
+        statistics: sums over all steps, those before a restart included.
+        n_frames: frames in the trajectory.
+        n_repeats: chunks of this call that were repeated with larger tables or fewer steps.
+        resumed_from: step at which this call took up the run; 0 for a new one.
+    """
+
+    state: SimState
+    statistics: Statistics
+    n_frames: int
+    n_repeats: int
+    resumed_from: int
+
+
+def run(
+    potential: Potential,
+    params: Params,
+    system: System,
+    ensemble: Ensemble,
+    n_steps: int,
+    *,
+    key: Key,
+    n_replicas: int = 1,
+    trajectory: str | os.PathLike[str] | None = None,
+    frame_every: int = 100,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
+    limits: Limits | None = None,
+    chunk_steps: int | None = None,
+    spec: TableSpec | None = None,
+    exact_temperature: bool = False,
+    head: int = 0,
+    on_chunk: OnChunk | None = None,
+) -> RunResult:
+    """Simulate up to step ``n_steps``, continuing from a checkpoint if there is one.
+
+    A chunk whose tables overflowed or whose atoms moved too far is repeated from its start state, with larger tables
+    or fewer steps. Stopping after n steps and calling again for 2 n gives the same bits as one call for 2 n (CPU,
+    same dtype). Killed at any moment, the run continues from its last checkpoint; frames after it are
+    written again.
+
+    Args:
+        potential: what to simulate with.
+        params: its parameters; their dtype is the dtype of the simulation.
+        system: the start.
+        ensemble: see ``make_ensemble``.
+        n_steps: number of steps since the start.
+        key: source of velocities and noise.
+        n_replicas: number of replicas, each with velocities and noise of its own.
+        trajectory: extended xyz file to append frames to, those of all replicas in turn; information ``run`` is the
+            replica, ``step`` and ``time_fs`` when. The start is not written.
+        frame_every: steps between frames.
+        checkpoint: file that holds where the run stands.
+        checkpoint_seconds: time between two checkpoints; one more is written at the end.
+        limits: when to stop; by default ``default_limits`` around the ensemble's temperature.
+        chunk_steps: steps between searches for neighbours; by default ``default_chunk_steps``.
+        spec: sizes of the tables to begin with; by default those of the start.
+        exact_temperature: whether initial velocities have exactly the ensemble's temperature.
+        head: index of the energy head.
+        on_chunk: called after every chunk with state and ``ChunkInfo``; must not change them.
+
+    Raises:
+        ValueError: for a system that cannot be simulated, or a checkpoint of other settings.
+        SimulationStopped: if a replica broke the limits; its frame is saved next to the trajectory.
+    """
+    if n_steps < 1 or frame_every < 1 or n_replicas < 1:
+        raise ValueError(f"found {n_steps=}, {frame_every=}, {n_replicas=}; all must be 1 or more.")
+    spec = spec or TableSpec.for_systems([system], potential.cutoff)
+    job = _Job(
+        potential=potential,
+        params=params,
+        system=system,
+        ensemble=ensemble,
+        limits=limits or default_limits(float(ensemble.temperature_K), system.n_atoms),
+        key=key,
+        n_replicas=n_replicas,
+        exact_temperature=exact_temperature,
+        head=head,
+        spec=spec,
+        chunk_steps=align_chunk(chunk_steps or _chunk_steps(system, ensemble, spec), frame_every),
+        n_steps=n_steps,
+        frame_every=frame_every,
+        trajectory=None if trajectory is None else Path(trajectory),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+    )
+    return _loop(job, _begin(job), checkpoint_seconds, on_chunk)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What does not change during a run."""
+
+    potential: Potential
+    params: Params
+    system: System
+    ensemble: Ensemble
+    limits: Limits
+    key: Key
+    n_replicas: int
+    exact_temperature: bool
+    head: int
+    spec: TableSpec
+    chunk_steps: int
+    n_steps: int
+    frame_every: int
+    trajectory: Path | None
+    checkpoint: Path | None
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must agree in: everything its numbers depend on."""
+        return {
+            "structure": fingerprint(self.system),
+            "pbc": list(self.system.pbc),
+            "parameters": fingerprint(self.params),
+            "key": fingerprint(self.key),
+            "ensemble": type(self.ensemble).__name__,
+            **numbers(self.ensemble),
+            "limits": numbers(self.limits),
+            "replicas": self.n_replicas,
+            "exact_temperature": self.exact_temperature,
+            "head": self.head,
+            "skin": self.spec.candidates.skin,
+            "chunk_steps": self.chunk_steps,
+            "frame_every": self.frame_every,
+        }
+
+
+def _begin(job: _Job) -> Checkpoint:
+    """Where the run stands: as the checkpoint says, or at its start."""
+
+    def start(params: Params, key: Key) -> SimState:
+        options = {"exact_temperature": job.exact_temperature, "head": job.head}
+        return init(job.potential, job.spec, params, job.system, job.ensemble, key, job.n_replicas, **options)
+
+    if job.checkpoint is not None and job.checkpoint.exists():
+        return load_checkpoint(job.checkpoint, jax.eval_shape(start, job.params, job.key), job.settings())
+    _refuse_foreign(job.trajectory)
+    state = start(job.params, job.key)
+    now = Checkpoint(state, job.spec, job.chunk_steps, 0, 0, Statistics.empty(job.n_replicas))
+    _save(job, now, None)
+    return now
+
+
+def _loop(job: _Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChunk | None) -> RunResult:
+    resumed_from = int(now.state.step)
+    n_repeats = 0
+    saved = time.monotonic()
+    writer = None if job.trajectory is None else TrajectoryWriter(job.trajectory, keep=now.n_frames)
+    with writer or nullcontext():
+        while int(now.state.step) < job.n_steps:
+            step = int(now.state.step)
+            now, info, repeats = advance(
+                job.potential, job.params, job.ensemble, job.limits, job.system, now, job.n_steps, job.frame_every
+            )
+            n_repeats += repeats
+            _raise_if_stopped(job, now.state, info, step)
+            if writer is not None:
+                now = dataclasses.replace(now, n_frames=_record(job, writer, info, step, int(now.state.step)))
+            if on_chunk is not None:
+                on_chunk(now.state, info)
+            if time.monotonic() - saved > checkpoint_seconds:
+                _save(job, now, writer)
+                saved = time.monotonic()
+        _save(job, now, writer)
+    return RunResult(now.state, now.statistics, now.n_frames, n_repeats, resumed_from)
+
+
+def _record(job: _Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, after: int) -> int:
+    """Append the frames of a piece from step ``before`` to ``after``; return how many the file holds then."""
+    n_frames = info.frames.energy.shape[1]
+    steps = [after - (n_frames - 1 - f) * (after - before) // n_frames for f in range(n_frames)]
+    if after % job.frame_every == 0:
+        dt = float(job.ensemble.timestep_fs)
+        stamps = [{"step": step, "time_fs": step * dt} for step in steps]
+        write_frames(writer, info.frames, job.system, job.potential, job.head, stamps)
+    return writer.n_frames
+
+
+def _raise_if_stopped(job: _Job, state: SimState, info: ChunkInfo, step: int) -> None:
+    bad = np.flatnonzero(~info.good)
+    if len(bad):
+        first = bad[np.argmin(info.n_done[bad])]
+        steps, dt = step + int(info.n_done[first]), float(job.ensemble.timestep_fs)
+        raise stopped(state, int(first), steps, dt, job.limits, job.system, job.potential, job.trajectory)
+
+
+def _save(job: _Job, now: Checkpoint, writer: TrajectoryWriter | None) -> None:
+    if job.checkpoint is not None:
+        if writer is not None:
+            writer.sync()  # frames the checkpoint counts must be on the disk before it is
+        save_checkpoint(job.checkpoint, now, job.settings())
+
+
+def _refuse_foreign(trajectory: Path | None) -> None:
+    if trajectory is not None and trajectory.exists() and trajectory.stat().st_size > 0:
+        raise ValueError(f"{trajectory} exists, without a checkpoint to continue from; remove it or choose another.")
+
+
+def _chunk_steps(system: System, ensemble: Ensemble, spec: TableSpec) -> int:
+    elements, skin = np.asarray(system.atomic_numbers), spec.candidates.skin
+    return default_chunk_steps(elements, float(ensemble.temperature_K), float(ensemble.timestep_fs), skin)

@@ -1,0 +1,104 @@
+"""What a molecular-dynamics step reads and writes, for one replica, and initial velocities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax_md import simulate
+from jax_md.simulate import NoseHooverChain
+
+from mlipjax.md.observables import center_momentum, temperature
+from mlipjax.typing import Array, Cell, Float, Forces, Key, Positions
+from mlipjax.units import BOLTZMANN
+
+
+@struct.dataclass
+class Barostat:
+    """The cell as a degree of freedom: ``cell = exp(log_scale) * reference_cell``.
+
+    Attributes:
+        log_scale: () a third of the logarithm of the volume over the reference volume.
+        momentum: () conjugate to ``log_scale``, Å sqrt(amu eV).
+        reference_cell: (3, 3) Å, rows.
+        chain: the thermostat of the cell.
+    """
+
+    log_scale: Float[Array, ""]
+    momentum: Float[Array, ""]
+    reference_cell: Cell
+    chain: NoseHooverChain
+
+
+@struct.dataclass
+class Dynamics:
+    """Phase space of one replica and what the potential says of it; jax-md's primitives act on it.
+
+    Positions are not wrapped into the cell, so displacements are differences of positions.
+
+    Attributes:
+        position: (N, 3) Å.
+        momentum: (N, 3) sqrt(amu eV); their sum is zero.
+        mass: (N, 1) amu.
+        cell: (3, 3) Å, rows; zero for a molecule.
+        force: (N, 3) eV/Å at ``position``.
+        energy: () interaction energy in eV.
+        stress: (3, 3) eV/Å^3, tension positive, without the kinetic part.
+        rng: key of the thermostat's noise.
+        chain: Nose-Hoover chain on the atoms, where the ensemble has one.
+        barostat: the moving cell, where the ensemble has one.
+    """
+
+    position: Positions
+    momentum: Float[Array, "N 3"]
+    mass: Float[Array, "N 1"]
+    cell: Cell
+    force: Forces
+    energy: Float[Array, ""]
+    stress: Float[Array, "3 3"]
+    rng: Key
+    chain: NoseHooverChain | None = None
+    barostat: Barostat | None = None
+
+    def set(self, **changes: Any) -> Dynamics:
+        """Copy with some fields replaced: the name under which jax-md's primitives call it."""
+        return replace(self, **changes)
+
+
+def maxwell_boltzmann(
+    key: Key, mass: Float[Array, "N 1"], temperature_K: Float[Array, ""] | float, *, exact: bool = False
+) -> Float[Array, "N 3"]:
+    """Draw momenta from the Maxwell-Boltzmann distribution with the centre of mass at rest.
+
+    Args:
+        key: random key.
+        mass: (N, 1) amu.
+        temperature_K: K.
+        exact: scale the momenta so that their temperature is ``temperature_K`` rather than distributed around it.
+
+    Returns:
+        (N, 3) momenta in sqrt(amu eV), in the dtype of ``mass``.
+    """
+    kT = jnp.asarray(BOLTZMANN * temperature_K, mass.dtype)
+    noise = jax.random.normal(key, (mass.shape[0], 3), mass.dtype)
+    momentum = center_momentum(jnp.sqrt(mass * kT) * noise, mass)
+    if exact:
+        momentum = momentum * jnp.sqrt(kT / (BOLTZMANN * temperature(momentum, mass)))
+    return momentum
+
+
+def kick(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
+    """Add ``dt`` times the forces to the momenta (``dt`` in internal units)."""
+    return simulate.momentum_step(dynamics, dt)
+
+
+def drift(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
+    """Move the atoms with their velocities for a time ``dt`` (internal units)."""
+    return simulate.position_step(dynamics, _shift, dt)
+
+
+def _shift(position: Array, displacement: Array) -> Array:
+    return position + displacement

@@ -1,0 +1,89 @@
+"""One replica at given positions: its edges, its distances, and the one call of the potential."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mlipjax.graph import DenseTable, GraphBatch, needs_rebuild
+from mlipjax.md.dynamics import Dynamics
+from mlipjax.md.observables import closest_contact, element_radii
+from mlipjax.md.table import TableSpec, pack_edges
+from mlipjax.potential import Potential
+from mlipjax.typing import Array, AtomicNumbers, Bool, Float, Int, Params
+
+
+@struct.dataclass
+class Geometry:
+    """Distances in one replica, and whether its tables hold every edge.
+
+    Attributes:
+        min_distance: () Å, shortest distance between two atoms; infinite without neighbours.
+        contact_ratio: () smallest distance relative to the sum of the atoms' covalent radii.
+        displacement: () Å, furthest an atom is from where it was when the candidates were found.
+        n_neighbors: () largest number of neighbours of an atom.
+        overflow: () true if the candidates or the edges did not fit their tables.
+        moved_too_far: () true if a pair that is no candidate may have come within the cutoff.
+    """
+
+    min_distance: Float[Array, ""]
+    contact_ratio: Float[Array, ""]
+    displacement: Float[Array, ""]
+    n_neighbors: Int[Array, ""]
+    overflow: Bool[Array, ""]
+    moved_too_far: Bool[Array, ""]
+
+
+def observe(
+    spec: TableSpec, atomic_numbers: AtomicNumbers, head: Int[Array, ""], table: DenseTable, dynamics: Dynamics
+) -> tuple[GraphBatch, Geometry]:
+    """Pack the edges of one replica and measure its distances; no gradient passes through either.
+
+    Args:
+        spec: static sizes.
+        atomic_numbers: (N,).
+        head: () index of the energy head.
+        table: candidates, found earlier.
+        dynamics: where the atoms are now.
+    """
+    candidates = _graph(atomic_numbers, head, table, dynamics)
+    graph, n_neighbors = pack_edges(candidates, spec.candidates.cutoff, spec.n_neighbors)
+    still = jax.lax.stop_gradient(graph)
+    position, cell = still.positions, still.cells[0]
+    radii = jnp.asarray(element_radii(), position.dtype)[atomic_numbers]
+    min_distance, contact_ratio = closest_contact(still, radii)
+    moved = position - jax.lax.stop_gradient(table.reference_positions)
+    geometry = Geometry(
+        min_distance=min_distance,
+        contact_ratio=contact_ratio,
+        displacement=jnp.sqrt(jnp.max(jnp.sum(moved**2, axis=-1))),
+        n_neighbors=n_neighbors,
+        overflow=table.overflow | (n_neighbors > spec.n_neighbors),
+        moved_too_far=needs_rebuild(spec.candidates, table, position, cell),
+    )
+    return graph, geometry
+
+
+def evaluate(potential: Potential, params: Params, graph: GraphBatch, dynamics: Dynamics, stress: bool) -> Dynamics:
+    """Put energy, forces and stress of the potential into a replica whose edges are ``graph``."""
+    prediction = potential.apply(params, graph, stress=stress)
+    return dynamics.set(force=prediction.forces, energy=prediction.energy[0], stress=prediction.stress[0])
+
+
+def _graph(atomic_numbers: AtomicNumbers, head: Int[Array, ""], table: DenseTable, dynamics: Dynamics) -> GraphBatch:
+    n_atoms = atomic_numbers.shape[0]
+    return GraphBatch(
+        positions=dynamics.position,
+        atomic_numbers=atomic_numbers,
+        cells=dynamics.cell[None],
+        neighbors=table.neighbors,
+        shifts=table.shifts,
+        edge_mask=table.edge_mask,
+        reverse=table.reverse,
+        graph_index=jnp.zeros((n_atoms,), jnp.int32),
+        atom_mask=jnp.ones((n_atoms,), bool),
+        graph_mask=jnp.ones((1,), bool),
+        n_atoms=jnp.full((1,), n_atoms, jnp.int32),
+        task=head[None],
+    )

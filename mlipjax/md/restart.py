@@ -1,0 +1,163 @@
+"""Checkpoints of a run: plain arrays and a line of JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.files import replace_on_success
+from mlipjax.graph import DeviceTableSpec
+from mlipjax.md.state import SimState, rebuild_at
+from mlipjax.md.statistics import Statistics
+from mlipjax.md.table import TableSpec
+from mlipjax.typing import Params
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands: with the same settings it continues bit for bit (CPU, same dtype).
+
+    Attributes:
+        state: of the simulation.
+        spec: sizes of its tables, as far as they had to grow.
+        chunk_steps: steps between searches for neighbours, as far as they had to shrink.
+        steps_since_search: steps since the last search.
+        n_frames: frames written to the trajectory.
+        statistics: sums over the steps done.
+    """
+
+    state: SimState
+    spec: TableSpec
+    chunk_steps: int
+    steps_since_search: int
+    n_frames: int
+    statistics: Statistics
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    """Write a checkpoint and the settings it belongs to; a kill leaves the old file or the new one.
+
+    Tables are not stored: they follow from the positions and cells at which they were found.
+    """
+    state = checkpoint.state
+    leaves = _named_leaves(dataclasses.replace(state, table=None))
+    arrays: dict[str, Any] = {f"state{name}": leaf for name, leaf in leaves.items()}
+    arrays |= {f"statistics.{name}": array for name, array in checkpoint.statistics.to_arrays().items()}
+    arrays["table.positions"] = np.asarray(state.table.reference_positions)
+    arrays["table.cells"] = np.asarray(state.table.reference_cell)
+    header = {
+        "format": FORMAT,
+        "settings": dict(settings),
+        "spec": dataclasses.asdict(checkpoint.spec),
+        "chunk_steps": checkpoint.chunk_steps,
+        "steps_since_search": checkpoint.steps_since_search,
+        "n_frames": checkpoint.n_frames,
+    }
+    arrays["header"] = np.array(json.dumps(header))
+    with replace_on_success(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: file.
+        template: a state of the same shapes; its values do not matter (``jax.eval_shape`` of ``init`` will do).
+        settings: of the run that wants to continue.
+
+    Raises:
+        ValueError: if the file is no checkpoint of this version, or belongs to a run with other settings.
+    """
+    arrays = _read(Path(path))
+    header = json.loads(str(arrays["header"]))
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path}: checkpoint of format {header.get('format')}, expected {FORMAT}; start anew.")
+    _compare(path, header["settings"], json.loads(json.dumps(dict(settings))))
+    spec = _spec(header["spec"])
+    state = _fill(dataclasses.replace(template, table=None), arrays)
+    state = rebuild_at(spec, state, jnp.asarray(arrays["table.positions"]), jnp.asarray(arrays["table.cells"]))
+    statistics = {name.removeprefix("statistics."): a for name, a in arrays.items() if name.startswith("statistics.")}
+    return Checkpoint(
+        state=state,
+        spec=spec,
+        chunk_steps=header["chunk_steps"],
+        steps_since_search=header["steps_since_search"],
+        n_frames=header["n_frames"],
+        statistics=Statistics.from_arrays(statistics),
+    )
+
+
+def fingerprint(tree: Params | Any) -> str:
+    """Hash of all arrays of a tree, to recognise the same parameters or structure."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(_raw(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def numbers(config: Any) -> dict[str, float | int]:
+    """Fields of a configuration of numbers, such as an ensemble, in JSON types."""
+    return {field.name: np.asarray(getattr(config, field.name)).item() for field in dataclasses.fields(config)}
+
+
+def _named_leaves(tree: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(_raw(leaf)) for path, leaf in leaves}
+
+
+def _raw(leaf: Any) -> Any:
+    """Random keys as the integers they are made of."""
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
+def _fill(template: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    def fill(path: Any, leaf: Any) -> Any:
+        name = f"state{jax.tree_util.keystr(path)}"
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        shape = jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
+        found = arrays.get(name)
+        if found is None or found.shape != shape.shape or found.dtype != shape.dtype:
+            what = "nothing" if found is None else f"{found.dtype}{found.shape}"
+            raise ValueError(
+                f"the checkpoint holds {what} for {name}, expected {shape.dtype}{shape.shape}; start anew."
+            )
+        return jax.random.wrap_key_data(jnp.asarray(found)) if is_key else jnp.asarray(found)
+
+    return jax.tree_util.tree_map_with_path(fill, template)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path}: not a checkpoint of a simulation ({error}); remove it to start anew.") from error
+
+
+def _spec(fields: dict[str, Any]) -> TableSpec:
+    sizes = fields["candidates"]
+    candidates = DeviceTableSpec(**{**sizes, "images": tuple(sizes["images"]), "pbc": tuple(sizes["pbc"])})
+    return TableSpec(**{**fields, "candidates": candidates})
+
+
+def _compare(path: str | os.PathLike[str], found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+    if names:
+        differences = "; ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
+        raise ValueError(f"{path} belongs to another run: {differences}. Choose another output, or remove it.")

@@ -1,0 +1,177 @@
+"""The state of a simulation, and how one starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from mlipjax.graph import DenseTable, build_table
+from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
+from mlipjax.md.ensembles import Ensemble
+from mlipjax.md.evaluation import evaluate, observe
+from mlipjax.md.observables import atomic_masses
+from mlipjax.md.table import TableSpec
+from mlipjax.potential import Potential
+from mlipjax.system import System
+from mlipjax.typing import Array, AtomicNumbers, Float, Int, Key, Params
+
+
+@struct.dataclass
+class SimState:
+    """Everything the next step of R replicas of one system depends on, besides parameters and ensemble.
+
+    Attributes:
+        dynamics: positions, momenta, cell, forces, thermostat, key, with a leading replica axis.
+        table: candidate pairs of each replica and whether they fitted, with a leading replica axis.
+        atomic_numbers: (N,), shared by the replicas.
+        head: () index of the energy head, shared.
+        step: () number of steps done.
+    """
+
+    dynamics: Dynamics
+    table: DenseTable
+    atomic_numbers: AtomicNumbers
+    head: Int[Array, ""]
+    step: Int[Array, ""]
+
+    @property
+    def n_replicas(self) -> int:
+        """Number of replicas R."""
+        return self.dynamics.position.shape[0]
+
+
+def init(
+    potential: Potential,
+    spec: TableSpec,
+    params: Params,
+    system: System,
+    ensemble: Ensemble,
+    key: Key,
+    n_replicas: int = 1,
+    *,
+    momenta: Array | None = None,
+    exact_temperature: bool = False,
+    head: int = 0,
+) -> SimState:
+    """Start replicas of one structure with velocities of their own; replica r is the same whatever their number.
+
+    Args:
+        potential: what to simulate with.
+        spec: static sizes, from ``TableSpec.for_systems([system], potential.cutoff)``.
+        params: its parameters; their dtype is the dtype of the simulation.
+        system: positions and cell at the start; atomic numbers must be concrete.
+        ensemble: thermostat and barostat; its temperature is that of the initial velocities.
+        key: source of the velocities and of the thermostats' noise.
+        n_replicas: number of replicas R.
+        momenta: (R, N, 3) sqrt(amu eV), instead of velocities drawn from the Maxwell-Boltzmann distribution.
+        exact_temperature: whether drawn velocities have exactly the ensemble's temperature.
+        head: index of the energy head.
+
+    Raises:
+        ValueError: for elements the potential or the table of masses does not know, fewer than two atoms, or a
+            moving cell for a system that is not periodic in all directions.
+    """
+    check_system(potential, spec, system, ensemble)
+    dtype = _dtype(params)
+    mass = jnp.asarray(atomic_masses(np.asarray(system.atomic_numbers)), dtype)[:, None]
+    position, cell = jnp.asarray(system.positions, dtype), jnp.asarray(system.cell, dtype)
+    numbers = jnp.asarray(system.atomic_numbers, jnp.int32)
+    head_index = jnp.asarray(head, jnp.int32)
+    table = _search(spec, *(jnp.broadcast_to(x, (n_replicas, *x.shape)) for x in (position, cell)))
+    # all replicas start alike: one evaluation serves them all
+    first = jax.tree.map(lambda leaf: leaf[0], table)
+    at_rest = _evaluate(potential, spec, params, numbers, head_index, first, _at_rest(position, cell, mass, key))
+    momenta = None if momenta is None else jnp.asarray(momenta, dtype)
+    dynamics = _set_in_motion(at_rest, cast(ensemble, dtype), momenta, n_replicas, exact_temperature)
+    return SimState(dynamics, table, numbers, head_index, jnp.zeros((), jnp.int32))
+
+
+@partial(jax.jit, static_argnums=0)
+def _search(spec: TableSpec, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]) -> DenseTable:
+    # one replica after the other: a search needs memory of the order of N^2
+    return jax.lax.map(lambda at: build_table(spec.candidates, *at), (positions, cells))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(
+    potential: Potential,
+    spec: TableSpec,
+    params: Params,
+    numbers: AtomicNumbers,
+    head: Int[Array, ""],
+    table: DenseTable,
+    dynamics: Dynamics,
+) -> Dynamics:
+    graph, _ = observe(spec, numbers, head, table, dynamics)
+    return evaluate(potential, params, graph, dynamics, spec.periodic)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _set_in_motion(
+    at_rest: Dynamics, ensemble: Ensemble, momenta: Array | None, n_replicas: int, exact_temperature: bool
+) -> Dynamics:
+    """Give every replica velocities, a key of its own and the ensemble's variables."""
+
+    def replica(index: Array, momentum: Array | None) -> Dynamics:
+        velocity_key, noise_key = jax.random.split(jax.random.fold_in(at_rest.rng, index))
+        if momentum is None:
+            momentum = maxwell_boltzmann(velocity_key, at_rest.mass, ensemble.temperature_K, exact=exact_temperature)
+        return ensemble.start(at_rest.set(momentum=momentum, rng=noise_key))
+
+    in_axes = (0, None if momenta is None else 0)
+    return jax.vmap(replica, in_axes=in_axes)(jnp.arange(n_replicas), momenta)
+
+
+def rebuild(spec: TableSpec, state: SimState) -> SimState:
+    """Find the candidates of every replica anew, where its atoms are now; once before every chunk, never within."""
+    return rebuild_at(spec, state, state.dynamics.position, state.dynamics.cell)
+
+
+def rebuild_at(
+    spec: TableSpec, state: SimState, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
+) -> SimState:
+    """Find the candidates of every replica where its atoms were, to repeat a search with other sizes."""
+    return replace(state, table=_search(spec, positions, cells))
+
+
+def check_system(potential: Potential, spec: TableSpec, system: System, ensemble: Ensemble) -> None:
+    """Raise ``ValueError`` if a system cannot be simulated by this potential in this ensemble."""
+    potential.check_elements(np.asarray(system.atomic_numbers))
+    if system.n_atoms < 2:
+        raise ValueError(
+            f"found {system.n_atoms} atom; dynamics with the centre of mass at rest needs 2 or more. Repeat the cell."
+        )
+    if ensemble.moves_cell and not (all(system.pbc) and spec.periodic):
+        raise ValueError(
+            f"constant pressure needs a cell periodic in three directions, found pbc={system.pbc}. Choose NVT or NVE."
+        )
+
+
+def cast(ensemble: Any, dtype: Any) -> Any:
+    """The same numbers in the dtype of a simulation, so that none of them promotes its arrays."""
+    return jax.tree.map(lambda number: jnp.asarray(number, dtype), ensemble)
+
+
+def _at_rest(position: Array, cell: Array, mass: Array, key: Key) -> Dynamics:
+    """A replica without motion, not evaluated yet."""
+    dtype = position.dtype
+    return Dynamics(
+        position=position,
+        momentum=jnp.zeros_like(position),
+        mass=mass,
+        cell=cell,
+        force=jnp.zeros_like(position),
+        energy=jnp.zeros((), dtype),
+        stress=jnp.zeros((3, 3), dtype),
+        rng=key,
+    )
+
+
+def _dtype(params: Params) -> Any:
+    return jnp.result_type(*(leaf for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)))

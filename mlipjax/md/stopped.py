@@ -1,0 +1,115 @@
+"""The error that ends a simulation, with the reason in words and the frame on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mlipjax.data import TrajectoryWriter
+from mlipjax.graph import neighbor_table
+from mlipjax.md.chunk import Frames
+from mlipjax.md.dynamics import Dynamics
+from mlipjax.md.frames import write_frames
+from mlipjax.md.gate import Limits
+from mlipjax.md.observables import element_radii, temperature
+from mlipjax.md.state import SimState
+from mlipjax.potential import Potential
+from mlipjax.system import System
+
+
+class SimulationStopped(RuntimeError):
+    """A replica left what a simulation can be trusted with.
+
+    Attributes:
+        system: the offending frame.
+        replica: which one.
+        step: number of steps it did.
+        path: file that holds the frame; ``None`` if the run had no trajectory to put it next to.
+    """
+
+    def __init__(self, message: str, system: System, replica: int, step: int, path: Path | None) -> None:
+        super().__init__(message)
+        self.system = system
+        self.replica = replica
+        self.step = step
+        self.path = path
+
+
+def stopped(
+    state: SimState,
+    replica: int,
+    step: int,
+    timestep_fs: float,
+    limits: Limits,
+    like: System,
+    potential: Potential,
+    trajectory: Path | None,
+) -> SimulationStopped:
+    """Save the frame a replica was held at, and return the error that says why.
+
+    Args:
+        state: after the chunk.
+        replica: index of the replica.
+        step: steps it did.
+        timestep_fs: fs.
+        limits: that it broke.
+        like: the structure simulated.
+        potential: that was used.
+        trajectory: the frame goes next to it, as ``NAME_stopped.extxyz``.
+    """
+    one = jax.device_get(jax.tree.map(lambda leaf: leaf[replica : replica + 1], state.dynamics.set(rng=None)))
+    system = replace(like, positions=one.position[0], cell=one.cell[0])
+    kelvin = float(temperature(one.momentum[0], one.mass[0]))
+    reason = _reason(system, one, kelvin, limits)
+    path = None if trajectory is None else trajectory.with_name(f"{trajectory.stem}_stopped.extxyz")
+    if path is not None:
+        path.unlink(missing_ok=True)
+        frames = Frames(
+            *(leaf[:, None] for leaf in (one.position, one.momentum, one.cell, one.force, one.energy, one.stress))
+        )
+        stamp = {"run": replica, "step": step, "time_fs": step * timestep_fs, "reason": reason}
+        with TrajectoryWriter(path) as writer:
+            write_frames(writer, frames, like, potential, int(state.head), [stamp])
+    where = "" if path is None else f" The frame is in {path}."
+    message = (
+        f"replica {replica} stopped after {step} steps ({step * timestep_fs:g} fs): {reason}.{where} The potential is "
+        "used outside its domain, or the time step is too long: look at the frame, then fine-tune or shorten the step."
+    )
+    return SimulationStopped(message, system, replica, step, path)
+
+
+def _reason(system: System, one: Dynamics, kelvin: float, limits: Limits) -> str:
+    quantities = {"positions": one.position, "forces": one.force, "the energy": one.energy, "velocities": one.momentum}
+    broken = [name for name, value in quantities.items() if not np.all(np.isfinite(value))]
+    if broken:
+        return f"{' and '.join(broken)} not finite"
+    ratio, distance, pair = _closest(system)
+    if ratio < limits.contact_ratio:
+        return (
+            f"atoms {pair} are {distance:.3f} Å apart, {ratio:.2f} of the sum of their covalent radii "
+            f"(limit {float(limits.contact_ratio):g})"
+        )
+    if kelvin > limits.temperature_K:
+        return f"the temperature is {kelvin:.0f} K (limit {float(limits.temperature_K):.0f} K)"
+    return "atoms move further than half the skin of the neighbour table in one step"
+
+
+def _closest(system: System) -> tuple[float, float, str]:
+    """Smallest ratio of a distance to the sum of the covalent radii, the distance, and the names of the two atoms."""
+    from ase.data import chemical_symbols
+
+    numbers = np.asarray(system.atomic_numbers)
+    radii = element_radii()[numbers]
+    table = neighbor_table(system, 2.0 * float(radii.max()))
+    vectors = (
+        np.asarray(system.positions, np.float64)[table.neighbors] - np.asarray(system.positions, np.float64)[:, None]
+    )
+    vectors = vectors + table.shifts @ np.asarray(system.cell, np.float64)
+    distance = np.where(table.mask, np.linalg.norm(vectors, axis=-1), np.inf)
+    ratio = distance / (radii[:, None] + radii[table.neighbors])
+    i, k = np.unravel_index(np.argmin(ratio), ratio.shape)
+    names = [f"{chemical_symbols[numbers[atom]]} {atom}" for atom in (i, table.neighbors[i, k])]
+    return float(ratio[i, k]), float(distance[i, k]), " and ".join(names)

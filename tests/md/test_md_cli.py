@@ -1,0 +1,80 @@
+"""``mlipjax md`` from file to file."""
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import read, write
+
+from mlipjax.cli.main import main
+from mlipjax.models import NequIPConfig, nequip, save
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a tiny model and a structure."""
+    import jax
+
+    folder = tmp_path_factory.mktemp("md")
+    config = NequIPConfig(
+        species=(14,), cutoff=3.5, hidden_irreps="4x0e", lmax=0, n_layers=1, radial_hidden=(4,), avg_n_neighbors=8.0
+    )
+    potential = nequip(config, np.array([[-1.25]]))
+    save(folder / "model", potential, potential.init(jax.random.key(0)))
+    write(folder / "si.cif", bulk("Si", cubic=True))
+    return folder
+
+
+def command(folder, out, *options):
+    arguments = ["--model", str(folder / "model"), "--structure", str(folder / "si.cif"), "--out", str(out)]
+    return main(["md", *arguments, "--every", "5", *options])
+
+
+def test_a_run_writes_frames_and_averages_and_resumes(folder, tmp_path, capsys):
+    out, report = tmp_path / "t.extxyz", tmp_path / "t.json"
+    options = ["--ensemble", "nvt", "--thermostat", "csvr", "--replicas", "2", "--seed", "3", "--json", str(report)]
+    assert command(folder, out, "--steps", "10", *options) == 0
+    frames = read(out, ":")
+    assert [(f.info["run"], f.info["step"]) for f in frames] == [(0, 5), (1, 5), (0, 10), (1, 10)]
+    assert frames[0].info["time_fs"] == 10.0
+    first = json.loads(report.read_text())
+    assert first["n_steps"] == 10
+    assert len(first["temperature_mean_K"]) == 2
+    assert all(2.0 < distance < 2.4 for distance in first["min_distance_A"])
+    assert first["versions"]["jax"]
+
+    assert command(folder, out, "--steps", "10", *options) == 0
+    assert "done already" in capsys.readouterr().out
+    assert command(folder, out, "--steps", "15", *options) == 0
+    assert len(read(out, ":")) == 6
+    assert json.loads(report.read_text())["resumed_from"] == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "5", "--structure", "nowhere.xyz"], "no such structure file"),
+        (["--steps", "5", "--temperature", "-3"], "temperature_K is -3.0"),
+        (["--steps", "0"], "must be 1 or more"),
+        (["--steps", "5", "--ensemble", "npt", "--thermostat", "csvr"], "npt (nose-hoover)"),
+        (["--steps", "5", "--head", "dft"], "found 'dft'"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys, options, message):
+    assert command(folder, tmp_path / "t.extxyz", *options) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_a_run_that_explodes_says_where_its_frame_is(folder, tmp_path, capsys):
+    atoms = bulk("Si", cubic=True)
+    atoms.positions[1] = atoms.positions[0] + [0.4, 0.0, 0.0]
+    write(tmp_path / "bad.extxyz", atoms)
+    structure = ["--structure", str(tmp_path / "bad.extxyz")]
+    assert command(folder, tmp_path / "t.extxyz", "--steps", "20", "--replicas", "2", *structure) == 1
+    assert "t_stopped.extxyz" in capsys.readouterr().err
+    frame = read(tmp_path / "t_stopped.extxyz")
+    assert "Si 0 and Si 1 are 0.400" in frame.info["reason"]
+    assert frame.info["step"] == 0
