@@ -1,0 +1,37 @@
+"""Where labels come from, and the store that keeps them."""
+
+from mlipjax.oracles.analytic import LennardJones, StillingerWeber
+from mlipjax.oracles.ase_calculator import AseOracle
+from mlipjax.oracles.labeller import LabelCounts, Labeller, Progress
+from mlipjax.oracles.protocol import Failure, JittableOracle, Oracle, check_cutoff, energy_offsets
+from mlipjax.oracles.spec import SPEC_HELP, make_oracle
+from mlipjax.oracles.store import FailedAttempts, LabelStore, label_key
+from mlipjax.oracles.teacher import Teacher, label_with
+from mlipjax.oracles.workers import Attempt, SerialExecutor, attempt, local_processes
+from mlipjax.oracles.xtb import Xtb
+
+__all__ = [
+    "SPEC_HELP",
+    "AseOracle",
+    "Attempt",
+    "FailedAttempts",
+    "Failure",
+    "JittableOracle",
+    "LabelCounts",
+    "LabelStore",
+    "Labeller",
+    "LennardJones",
+    "Oracle",
+    "Progress",
+    "SerialExecutor",
+    "StillingerWeber",
+    "Teacher",
+    "Xtb",
+    "attempt",
+    "check_cutoff",
+    "energy_offsets",
+    "label_key",
+    "label_with",
+    "local_processes",
+    "make_oracle",
+]

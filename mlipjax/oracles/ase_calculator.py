@@ -1,0 +1,108 @@
+"""Any ASE calculator as an oracle, named by the factory that makes it."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlipjax.system import Labels, System
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+
+def evaluate(calculator: Calculator, system: System) -> Labels:
+    """Run ``calculator`` on ``system`` and collect energy (eV), forces (eV/Å) and stress (eV/Å^3).
+
+    Stress is asked for only where the calculator offers it and the system is periodic along all three axes;
+    otherwise it is a missing label.
+
+    Raises:
+        ValueError: the calculator returned a number that is not finite.
+        Exception: whatever the calculator raises.
+    """
+    atoms = system.to_ase()
+    atoms.calc = calculator
+    energy = float(atoms.get_potential_energy())
+    forces = atoms.get_forces()
+    stress: Any = None
+    if all(system.pbc) and "stress" in calculator.implemented_properties:
+        stress = atoms.get_stress(voigt=False)
+    for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
+        if value is not None and not np.all(np.isfinite(value)):
+            raise ValueError(f"{type(calculator).__name__} returned a {name} that is not finite")
+    return Labels.create(len(atoms), energy, forces, stress)
+
+
+@dataclass(frozen=True)
+class AseOracle:
+    """Labels by the ASE calculator that ``factory`` makes: any code ASE can drive, density functional theory included.
+
+    A calculator that works in the current folder is given an empty temporary one for each label, so that
+    parallel labels do not overwrite each other's files.
+
+    Attributes:
+        factory: ``"module:function"``; the function takes no argument and returns a calculator. Workers import it
+            by this name, so it must be importable there (current folder or installed).
+
+    Labels are stored under ``factory``: a function that returns a calculator with other settings needs another
+    name (or another run folder).
+    """
+
+    factory: str
+
+    jittable = False
+    name = "ase"
+
+    def __post_init__(self) -> None:
+        self._function()
+
+    @property
+    def identity(self) -> str:
+        """The factory's name."""
+        return f"ase:{self.factory}"
+
+    def calculator(self) -> Calculator:
+        """Call the factory.
+
+        Raises:
+            ValueError: it did not return a calculator.
+        """
+        calculator = self._function()()
+        if not hasattr(calculator, "get_potential_energy"):
+            raise ValueError(f"{self.factory}() returned {type(calculator).__name__}, not an ASE calculator")
+        return calculator
+
+    def label(self, system: System) -> Labels:
+        """Label one structure with a fresh calculator.
+
+        Raises:
+            Exception: whatever the calculator raises.
+        """
+        calculator: Any = self.calculator()
+        if str(getattr(calculator, "directory", "")) != ".":
+            return evaluate(calculator, system)
+        with tempfile.TemporaryDirectory(prefix="mlipjax-label-") as folder:
+            calculator.directory = folder
+            return evaluate(calculator, system)
+
+    def _function(self) -> Callable[[], Any]:
+        module_name, _, name = self.factory.partition(":")
+        if not module_name or not name:
+            raise ValueError(f"expected module:factory, found {self.factory!r}")
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(
+                f"cannot import {module_name!r} of the factory {self.factory!r}: {error}. It must be installed or lie"
+                f" in a folder of PYTHONPATH"
+            ) from error
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise ValueError(f"{module_name!r} has no function {name!r}")
+        return function

@@ -1,0 +1,152 @@
+"""What runs where labels are computed: one function to submit, and processes to run it in.
+
+Only :func:`attempt` with picklable arguments is submitted, so any ``concurrent.futures.Executor`` will do: threads,
+Dask (``client.get_executor()``), Slurm executors.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from mlipjax.oracles.protocol import Oracle
+from mlipjax.system import Labels, System
+
+# native code that ignores the timeout is given this much longer before its process is ended
+GRACE_SECONDS = 5.0
+
+# true in processes that local_processes started: they may be ended without harm to anything else
+_expendable = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Outcome of one try: ``labels``, or the ``reason`` why there are none."""
+
+    labels: Labels | None
+    reason: str
+    seconds: float
+
+
+class _Overtime(BaseException):
+    """Not an ``Exception``, so that no calculator's own error handling swallows it."""
+
+
+def attempt(oracle: Oracle, system: System, timeout: float | None = None) -> Attempt:
+    """Label one structure; every error becomes the reason of a failed attempt.
+
+    Args:
+        oracle: source of labels.
+        system: structure.
+        timeout: seconds. In the main thread of a process (on systems with POSIX signals) the calculation is
+            interrupted; in another thread it is abandoned and runs on unheeded.
+    """
+    start = time.perf_counter()
+    try:
+        if timeout is None:
+            labels = oracle.label(system)
+        elif threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+            labels = _interrupted_after(timeout, oracle, system)
+        else:
+            labels = _abandoned_after(timeout, oracle, system)
+    except _Overtime:
+        return Attempt(None, f"timeout after {timeout:g} s", time.perf_counter() - start)
+    except Exception as error:
+        return Attempt(None, f"{type(error).__name__}: {error}", time.perf_counter() - start)
+    return Attempt(labels, "", time.perf_counter() - start)
+
+
+def _interrupted_after(timeout: float, oracle: Oracle, system: System) -> Labels:
+    running = True
+
+    def stop(signum: int, frame: Any) -> None:
+        if running:
+            raise _Overtime
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    # again every second: Python drops an exception that happens to be raised inside a destructor or a callback
+    signal.setitimer(signal.ITIMER_REAL, timeout, 1.0)
+    if _expendable:
+        # a thread outside Python: it works even when native code never returns to the interpreter
+        faulthandler.dump_traceback_later(timeout + GRACE_SECONDS, exit=True)
+    try:
+        try:
+            return oracle.label(system)
+        finally:
+            running = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+        if _expendable:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _abandoned_after(timeout: float, oracle: Oracle, system: System) -> Labels:
+    outcome: Future[Labels] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(oracle.label(system))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return outcome.result(timeout)
+    except TimeoutError:
+        if outcome.done():  # the calculator's own TimeoutError
+            raise
+        raise _Overtime from None
+
+
+class SerialExecutor(Executor):
+    """Runs each call in the calling thread, at once: no processes, no pickling."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call ``fn`` now and return a future that is already done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def local_processes(n_workers: int) -> ProcessPoolExecutor:
+    """Worker processes on this machine, each with one thread; they end when this process does, however it ends."""
+    # spawn: a forked copy of a process that has run JAX or OpenMP may hang
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start_worker)
+
+
+def available_cores() -> int:
+    """Number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    global _expendable
+    _expendable = True
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    # idle workers hold both ends of their queue and would wait for ever after a kill -9 of the parent
+    wait([sentinel])
+    os._exit(1)
