@@ -1,0 +1,23 @@
+"""Fine-tuning: once on labelled structures, or periodically along molecular dynamics."""
+
+from mlipjax.finetune.compiled import check_rounds, init, run_compiled
+from mlipjax.finetune.round import Controls, RoundConfig, Setup, make_round
+from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.finetune.single import FinetuneResult, finetune
+from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
+
+__all__ = [
+    "Controls",
+    "FineTuneState",
+    "FinetuneResult",
+    "FinetuneSettings",
+    "LabelBuffer",
+    "RoundConfig",
+    "RoundInfo",
+    "Setup",
+    "check_rounds",
+    "finetune",
+    "init",
+    "make_round",
+    "run_compiled",
+]

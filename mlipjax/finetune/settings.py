@@ -1,0 +1,100 @@
+"""Settings of a fine-tune, as one typed record: the command line's options and the Python call's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from mlipjax.losses import Loss, LossWeights, huber_loss, mse_loss
+
+STEP_0_LIMIT = 0.5
+"""Largest energy error before training, eV/atom: more means that the isolated-atom energies do not fit the labels
+(arXiv 2606.12704)."""
+
+_WEIGHTS = {
+    # absolute errors in the ratio the published Nequix weights were trained with
+    "huber": LossWeights(1.0, 1.0, 0.25),
+    # squared errors: energies per atom are some ten times smaller than forces, stresses another ten
+    "mse": LossWeights(100.0, 1.0, 100.0),
+}
+_LOSSES = {"huber": huber_loss, "mse": mse_loss}
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneSettings:
+    """Everything that decides the numbers of a fine-tune besides model and data.
+
+    Attributes:
+        strategy: what is trained and how fast.
+        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
+        epochs: passes over the training set.
+        batch_size: structures per optimiser step; memory does not depend on it.
+        learning_rate: peak learning rate; by default the strategy's.
+        freeze_layers: for "freeze": number of layers held fixed, from the bottom.
+        layer_decay: for "llrd": ratio of the learning rates of neighbouring layers.
+        layer_multipliers: for "llrd": one factor per layer from the bottom instead.
+        loss: "huber" (absolute error beyond a small threshold) or "mse".
+        energy_weight: factor of the energy term (eV/atom); by default the loss's.
+        forces_weight: factor of the force term (eV/Å); likewise.
+        stress_weight: factor of the stress term (eV/Å^3); likewise.
+        clip: largest gradient norm; by default the strategy's.
+        ema_decay: decay of the parameter average; by default the strategy's.
+        patience: stop after this many epochs without improvement; by default never, because the schedule ends
+            with its smallest steps.
+        valid_fraction: part of the training data held out if no validation data are given, by whole trajectories.
+        seed: of the split, the order of structures and fresh parameters.
+        dtype: precision of training.
+        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        allow_e0_mismatch: train although the error before training says that the E0s are wrong.
+    """
+
+    strategy: Literal["naive", "freeze", "llrd", "scratch"] = "naive"
+    e0s: str = "model"
+    epochs: int = 50
+    batch_size: int = 4
+    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("--lr",))] = None
+    freeze_layers: int | None = None
+    layer_decay: float | None = None
+    layer_multipliers: tuple[float, ...] | None = None
+    loss: Literal["huber", "mse"] = "huber"
+    energy_weight: float | None = None
+    forces_weight: float | None = None
+    stress_weight: float | None = None
+    clip: float | None = None
+    ema_decay: float | None = None
+    patience: int | None = None
+    valid_fraction: float = 0.1
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    max_slots: int = 65_536
+    allow_e0_mismatch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be at least 1, found {self.epochs} and {self.batch_size}.")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1 epoch, found {self.patience}.")
+        if self.learning_rate is not None and not self.learning_rate > 0.0:
+            raise ValueError(f"learning_rate must be positive, found {self.learning_rate}.")
+        if self.loss not in _LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(_LOSSES)}.")
+        weights = (self.energy_weight, self.forces_weight, self.stress_weight)
+        if not all(weight is None or weight >= 0.0 for weight in weights):
+            raise ValueError(f"loss weights must not be negative, found {weights}.")
+
+    def make_loss(self) -> Loss:
+        """Return the loss."""
+        return _LOSSES[self.loss]()
+
+    def loss_weights(self) -> LossWeights:
+        """Return the factors of its terms."""
+        given = {
+            "energy": self.energy_weight,
+            "forces": self.forces_weight,
+            "stress": self.stress_weight,
+        }
+        return dataclasses.replace(
+            _WEIGHTS[self.loss], **{name: value for name, value in given.items() if value is not None}
+        )
