@@ -1,0 +1,116 @@
+"""Tables and progress that commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mlipjax.finetune.single import FinetuneListener, Preparation
+from mlipjax.train import StepInfo, TrainState
+
+_ROWS = (
+    ("energy: mean error", "energy_mean_meV_per_atom", "meV/atom"),
+    ("energy: std without mean", "energy_std_meV_per_atom", "meV/atom"),
+    ("energy: RMSE", "energy_rmse_meV_per_atom", "meV/atom"),
+    ("energy: MAE", "energy_mae_meV_per_atom", "meV/atom"),
+    ("forces: MAE", "force_mae_meV_per_A", "meV/Å"),
+    ("forces: RMSE", "force_rmse_meV_per_A", "meV/Å"),
+    ("forces: slope", "force_slope", ""),
+    ("stress: MAE", "stress_mae_meV_per_A3", "meV/Å³"),
+)
+
+
+def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Main errors with 95 % intervals, one column per report."""
+    sizes = {name: f"{name} (n = {report['n_frames']})" for name, report in reports.items()}
+    table = Table("error", *sizes.values(), "unit")
+    for label, key, unit in _ROWS:
+        cells = [_with_interval(report[key], report["confidence_95"][key]) for report in reports.values()]
+        table.add_row(label, *cells, unit)
+    return table
+
+
+def element_table(report: Mapping[str, Any]) -> Table:
+    """Force errors per element."""
+    table = Table("element", "atoms", "force MAE", "force RMSE", "slope", "mean |F|", title="forces, meV/Å")
+    keys = ("force_mae_meV_per_A", "force_rmse_meV_per_A", "force_slope", "force_reference_mean_norm_meV_per_A")
+    for symbol, row in report["per_element"].items():
+        table.add_row(symbol, str(row["n_atoms"]), *(_number(row[key]) for key in keys))
+    return table
+
+
+def settings_table(rows: list[tuple[str, str, str]]) -> Table:
+    """Settings with their reasons."""
+    table = Table("setting", "value", "why")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+class FinetuneDisplay(FinetuneListener):
+    """Prints the plan of a fine-tune and follows it with a progress bar; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.progress.add_task("training", total=None, epoch=0, loss="")
+
+    def start(self, preparation: Preparation) -> None:
+        """Print settings, split and isolated-atom energies."""
+        self.console.print(settings_table(preparation.strategy.explain()))
+        self.console.print(f"data: {preparation.split}")
+        if (estimate := preparation.e0_estimate) is not None:
+            self.console.print(
+                f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "
+                f"-> {1e3 * estimate.residual:.1f} meV/atom"
+            )
+            if estimate.rank < estimate.n_elements:
+                self.console.print(
+                    f"the compositions fix only {estimate.rank} of {estimate.n_elements} shifts; the smallest that "
+                    "explain the data were taken: do not trust energies of other compositions"
+                )
+        total = preparation.config.epochs * preparation.train_batches.steps_per_epoch
+        self.progress.update(self.task, total=total)
+
+    def step(self, state: TrainState, info: StepInfo) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=int(state.step), loss=f"{float(info.loss):.4f}")
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Print one line."""
+        self.progress.update(self.task, epoch=record["epoch"])
+        mark = "  best" if record["best_epoch"] == record["epoch"] else ""
+        self.console.print(
+            f"epoch {record['epoch']:4d}  train {record['train_loss']:.5f}  valid {record['valid_loss']:.5f}  "
+            f"E {_number(record['energy_mae_meV_per_atom'])} meV/atom  F {_number(record['force_mae_meV_per_A'])} "
+            f"meV/Å{mark}",
+            highlight=False,
+        )
+
+    def __enter__(self) -> FinetuneDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _with_interval(value: float | None, interval: list[float] | None) -> str:
+    if value is None or interval is None:
+        return _number(value)
+    return f"{_number(value)}  [{_number(interval[0])}, {_number(interval[1])}]"

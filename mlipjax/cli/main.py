@@ -1,0 +1,127 @@
+"""Choosing a command, and what happens to its errors.
+
+A command is a module of this package with a function ``run(command)``, whose argument is annotated with the dataclass
+of its options. The module is imported when the command is chosen, so that ``mlipjax --help`` does not load JAX.
+
+Exit codes: 0 success; 1 the command could not be carried out (one line on stderr says why); 2 the command line is
+wrong; 130 interrupted. Errors that are no one's input are bugs and keep their traceback; ``MLIPJAX_TRACEBACK=1`` shows
+the others' as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import typing
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+_COMMANDS = {
+    "finetune": "fine-tune a model on labelled structures",
+    "evaluate": "errors of a model on labelled structures",
+    "md": "molecular dynamics with a model",
+    "models": "list the models known by name",
+    "convert": "save a model in mlipjax's own format",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``mlipjax`` with the arguments of the process, or the given ones; return the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if first in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if first == "--version":
+        return _guarded(_print_versions)
+    if first not in _COMMANDS:
+        print(_complaint(first), file=sys.stderr)
+        return 2
+    return _guarded(lambda: _run(first, rest))
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10}{text}" for name, text in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mlipjax COMMAND [options]",
+            "",
+            "Adapt a universal machine-learned interatomic potential to a material.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            "  --version versions of mlipjax and of what its results depend on",
+            "",
+            "mlipjax COMMAND --help explains a command's options.",
+        ]
+    )
+
+
+def _complaint(name: str) -> str:
+    if not name:
+        return f"mlipjax: give a command: {', '.join(_COMMANDS)} (mlipjax --help explains them)"
+    close = difflib.get_close_matches(name, _COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_COMMANDS)}"
+    return f"mlipjax: no command is called {name!r}; {hint}"
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    import tyro
+
+    module = importlib.import_module(f"mlipjax.cli.{name}")
+    options = options_of(module)
+    command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+    _set_up()
+    module.run(command)
+
+
+def options_of(module: ModuleType) -> Any:
+    """Return the dataclass of a command's options: the annotation of the argument of its ``run``."""
+    hints = typing.get_type_hints(module.run)
+    return next(hint for name, hint in hints.items() if name != "return")
+
+
+def _set_up() -> None:
+    """What every command does before it computes."""
+    import jax
+
+    from mlipjax import runtime
+
+    runtime.setup_allocator()
+    for problem in runtime.known_problems(jax.__version__, jax.default_backend()):
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _print_versions() -> None:
+    from mlipjax import runtime
+
+    _set_up()
+    print(runtime.describe(runtime.versions()))
+
+
+def _guarded(action: typing.Callable[[], None]) -> int:
+    """Run, and turn errors that users can do something about into one line and an exit code."""
+    try:
+        action()
+    except BrokenPipeError:
+        # the reader of a pipe (head, less) has seen enough; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("mlipjax: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("MLIPJAX_TRACEBACK") or not _is_explained(error):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _is_explained(error: Exception) -> bool:
+    """Whether the message of an error is for users: bad input, files, network, and the errors of this package."""
+    return isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("mlipjax.")

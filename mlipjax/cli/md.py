@@ -1,0 +1,239 @@
+"""``mlipjax md``: molecular dynamics with a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlipjax import runtime
+from mlipjax.cli.output import write_json
+from mlipjax.md import ChunkInfo, RunResult, SimState, default_limits, default_timestep, make_ensemble
+from mlipjax.md import run as run_md
+from mlipjax.md.make import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
+from mlipjax.models import load
+from mlipjax.system import System
+from mlipjax.units import BAR
+
+
+@dataclasses.dataclass(frozen=True)
+class MD:
+    """Simulate a structure; the same command again continues a run that was stopped, more steps extend it.
+
+    Attributes:
+        model: name, .nqx file or saved folder.
+        structure: any file ASE reads; of several frames the last one.
+        out: trajectory to write, extended xyz with energies, forces and momenta; replicas are told apart by ``run``.
+        steps: number of steps from the start.
+        ensemble: constant energy, temperature, or temperature and isotropic pressure.
+        thermostat: for nvt langevin (default), nose-hoover or csvr; npt has nose-hoover.
+        temperature: K; for nve that of the initial velocities.
+        pressure: bar, for npt.
+        timestep: fs; by default 0.5 with hydrogen, 1 with other light elements, 2 otherwise.
+        replicas: number of copies, each with velocities and noise of its own.
+        every: steps between frames.
+        repeat: how often to repeat the cell along its three vectors.
+        friction: 1/ps, for langevin.
+        damping: fs, for nose-hoover and csvr.
+        barostat_damping: fs, for npt.
+        hottest: stop if the temperature exceeds this many times the one asked for.
+        closest: stop if two atoms are closer than this part of the sum of their covalent radii.
+        head: name of the energy head; by default the model's first.
+        dtype: precision of network and integrator.
+        seed: of velocities and noise.
+        json: also write averages to this file.
+    """
+
+    model: str
+    structure: Path
+    out: Path
+    steps: int
+    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
+    thermostat: Literal["langevin", "nose-hoover", "csvr"] | None = None
+    temperature: float = 300.0
+    pressure: float = ATMOSPHERE_BAR
+    timestep: float | None = None
+    replicas: int = 1
+    every: int = 100
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    friction: float = FRICTION_PER_PS
+    damping: float = DAMPING_FS
+    barostat_damping: float = BAROSTAT_DAMPING_FS
+    hottest: float = 5.0
+    closest: float = 0.5
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    seed: int = 0
+    json: Path | None = None
+
+
+def run(command: MD) -> None:
+    """Simulate and print averages.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, structure or options cannot be used.
+        SimulationStopped: if a replica became unphysical; the frame is saved next to the trajectory.
+    """
+    dtype = runtime.select_dtype(command.dtype)
+    system = read_structure(command.structure, command.repeat)
+    potential, params = load(command.model)
+    potential.check_elements(system.atomic_numbers)
+    head = _head(potential.heads, command.head)
+    timestep = default_timestep(system.atomic_numbers) if command.timestep is None else command.timestep
+    ensemble = make_ensemble(
+        command.ensemble,
+        command.thermostat,
+        timestep_fs=timestep,
+        temperature_K=command.temperature,
+        pressure_bar=command.pressure,
+        friction_per_ps=command.friction,
+        damping_fs=command.damping,
+        barostat_damping_fs=command.barostat_damping,
+    )
+    console = Console()
+    with MDDisplay(console, command.steps, system.n_atoms) as display:
+        result = run_md(
+            potential,
+            jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params),
+            system,
+            ensemble,
+            command.steps,
+            key=jax.random.key(command.seed),
+            n_replicas=command.replicas,
+            trajectory=command.out,
+            frame_every=command.every,
+            checkpoint=checkpoint_of(command.out),
+            limits=default_limits(command.temperature, system.n_atoms, command.hottest, command.closest),
+            head=head,
+            on_chunk=display.chunk,
+        )
+    report = summary(result, system.n_atoms, timestep) | {
+        "model": command.model,
+        "structure": command.structure,
+        "trajectory": command.out,
+        "ensemble": command.ensemble,
+        "dtype": command.dtype,
+        "seed": command.seed,
+        "microseconds_per_atom_step": display.microseconds,
+    }
+    _print(console, report)
+    write_json(command.json, report)
+
+
+def checkpoint_of(trajectory: Path) -> Path:
+    """Where a run keeps what it needs to continue: next to its trajectory."""
+    return trajectory.with_name(f"{trajectory.stem}_restart.npz")
+
+
+def read_structure(path: Path, repeat: tuple[int, int, int] = (1, 1, 1)) -> System:
+    """Read the last structure of a file, and repeat its cell.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no structure, or a molecule without a cell is to be repeated.
+    """
+    from ase import Atoms
+    from ase.io import read
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such structure file.")
+    try:
+        atoms = read(path)
+    except Exception as error:  # ASE's readers raise whatever they stumble on
+        raise ValueError(f"{path}: ASE cannot read a structure from it ({error}).") from error
+    if not isinstance(atoms, Atoms) or len(atoms) == 0:
+        raise ValueError(f"{path} holds no atoms.")
+    if repeat != (1, 1, 1):
+        if min(repeat) < 1 or atoms.cell.rank < 3:
+            raise ValueError(f"cannot repeat this structure {repeat} times: that needs a cell and positive numbers.")
+        atoms = atoms.repeat(repeat)
+    return System.from_ase(atoms)
+
+
+def summary(result: RunResult, n_atoms: int, timestep_fs: float) -> dict[str, Any]:
+    """Averages over the whole run, one number per replica, in the units named by the keys."""
+    averages = result.statistics.averages()
+    drift = averages["energy_slope"] / n_atoms * 1e6 / timestep_fs
+    return {
+        "n_atoms": n_atoms,
+        "n_steps": int(result.state.step),
+        "n_replicas": result.state.n_replicas,
+        "timestep_fs": timestep_fs,
+        "n_frames": result.n_frames,
+        "n_repeated_chunks": result.n_repeats,
+        "resumed_from": result.resumed_from,
+        "temperature_mean_K": averages["temperature_mean"],
+        "temperature_std_K": averages["temperature_std"],
+        "potential_energy_mean_eV": averages["potential_energy_mean"],
+        "pressure_mean_bar": averages["pressure_mean"] / BAR,
+        "energy_drift_meV_per_atom_per_ps": drift,
+        "min_distance_A": averages["min_distance"],
+    }
+
+
+class MDDisplay:
+    """A progress bar with temperature and potential energy of the first replica; use as a context manager."""
+
+    def __init__(self, console: Console, n_steps: int, n_atoms: int) -> None:
+        self.n_atoms = n_atoms
+        self.microseconds: float | None = None
+        self._mark: tuple[float, int] | None = None
+        self.progress = Progress(
+            TextColumn("MD"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps {task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.progress.add_task("steps", total=n_steps, state="(compiling)")
+
+    def chunk(self, state: SimState, info: ChunkInfo) -> None:
+        """Move the bar, and time the steps after the first chunk (which includes compilation)."""
+        step, now = int(state.step), time.perf_counter()
+        if self._mark is None:
+            self._mark = now, step
+        elif step > self._mark[1]:
+            atom_steps = (step - self._mark[1]) * self.n_atoms * state.n_replicas
+            self.microseconds = (now - self._mark[0]) / atom_steps * 1e6
+        kelvin = float(info.trace.temperature[0, -1])
+        energy = float(info.trace.potential_energy[0, -1]) / self.n_atoms
+        self.progress.update(self.task, completed=step, state=f"{kelvin:.0f} K, {energy:.4f} eV/atom")
+
+    def __enter__(self) -> MDDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+
+def _head(heads: tuple[str, ...], name: str | None) -> int:
+    if name is None:
+        return 0
+    if name not in heads:
+        raise ValueError(f"this model has the heads {', '.join(heads)}; found {name!r}.")
+    return heads.index(name)
+
+
+def _print(console: Console, report: dict[str, Any]) -> None:
+    if report["resumed_from"] == report["n_steps"]:
+        console.print(f"{report['trajectory']}: done already; ask for more steps to extend it.", soft_wrap=True)
+    rows = ("temperature_mean_K", "temperature_std_K", "pressure_mean_bar", "energy_drift_meV_per_atom_per_ps")
+    for name in (*rows, "min_distance_A"):
+        values = ", ".join(f"{value:.4g}" for value in report[name])
+        console.print(f"{name}: {values}", highlight=False, soft_wrap=True)
+    speed = report["microseconds_per_atom_step"]
+    timing = "" if speed is None else f", {speed:.1f} µs per atom and step"
+    console.print(
+        f"{report['trajectory']}: {report['n_frames']} frames of {report['n_replicas']} x {report['n_atoms']} atoms, "
+        f"{report['n_steps']} steps of {report['timestep_fs']:g} fs{timing}",
+        highlight=False,
+        soft_wrap=True,
+    )

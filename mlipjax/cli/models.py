@@ -1,0 +1,80 @@
+"""``mlipjax models``: the potentials that ``mlipjax.load`` knows by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ase.data import chemical_symbols
+from rich.console import Console
+from rich.table import Table
+
+from mlipjax.cli.output import write_json
+from mlipjax.models import registry
+from mlipjax.models.storage import CONFIG
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """List the models known by name: elements, size, level of theory, licence, and where each one is.
+
+    Attributes:
+        json: also write the list to this file.
+    """
+
+    json: Path | None = None
+
+
+def run(command: Models) -> None:
+    """Print the table."""
+    rows = [_describe(entry) for entry in registry.ENTRIES]
+    table = Table()
+    for heading in ("name", "elements", "size", "labels", "licence", "where"):
+        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
+    for row in rows:
+        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
+        elements = f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else ""
+        place = row["path"] or row["url"] or "not installed"
+        table.add_row(row["name"], elements, size, row["level"], row["licence"], place)
+    Console().print(table)
+    write_json(command.json, {"models": rows})
+
+
+def _describe(entry: registry.Entry) -> dict[str, Any]:
+    path = registry.find_local(entry)
+    elements = entry.elements
+    if not elements and path is not None:
+        elements = json.loads((path / CONFIG).read_text(encoding="utf-8"))["config"]["species"]
+    return {
+        "name": entry.name,
+        "elements": list(elements),
+        "bytes": None if path is None else _size(path),
+        "level": entry.level,
+        "licence": entry.licence,
+        "citation": entry.citation,
+        "path": None if path is None else str(path),
+        "url": entry.url,
+    }
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def element_ranges(numbers: Sequence[int]) -> str:
+    """Element symbols, with runs of three or more as a range.
+
+    >>> element_ranges([1, 3, 4, 5, 8, 9])
+    'H, Li-B, O, F'
+    """
+    parts = []
+    # numbers minus their rank are constant along a run
+    for _, run_of_pairs in groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
+        symbols = [chemical_symbols[number] for _, number in run_of_pairs]
+        parts += [f"{symbols[0]}-{symbols[-1]}"] if len(symbols) > 2 else symbols
+    return ", ".join(parts)

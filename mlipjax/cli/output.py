@@ -1,0 +1,40 @@
+"""Machine-readable results of commands."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlipjax.files import write_atomic
+
+
+def write_json(path: Path | None, results: Mapping[str, Any]) -> None:
+    """Write results for ``--json FILE``, together with the versions they depend on; nothing without a file.
+
+    Arrays become lists. JSON has no NaN and no infinity: they become ``null``.
+    """
+    if path is None:
+        return
+    from mlipjax import runtime
+
+    report = {**results, "versions": runtime.versions()}
+    write_atomic(path, json.dumps(_plain(report), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return _plain(np.asarray(value).tolist())

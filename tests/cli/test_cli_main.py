@@ -1,0 +1,229 @@
+"""Choosing commands, their errors, and the commands about models."""
+
+import dataclasses
+import importlib
+import json
+import math
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny_nequip import SMALLEST, random_params
+
+import mlipjax
+from mlipjax import runtime
+from mlipjax.cli import main
+from mlipjax.cli.models import element_ranges
+from mlipjax.cli.output import write_json
+from mlipjax.models import nequip
+
+cli_main = importlib.import_module("mlipjax.cli.main")  # the package's attribute of that name is the function
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeOptions:
+    """A command for tests.
+
+    Attributes:
+        n: a number.
+    """
+
+    n: int = 1
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A command whose behaviour the test sets."""
+    module = types.ModuleType("mlipjax.cli.fake")
+    module.action = lambda command: None
+
+    def run(command: FakeOptions) -> None:
+        module.action(command)
+
+    module.run = run
+    monkeypatch.setitem(sys.modules, "mlipjax.cli.fake", module)
+    monkeypatch.setitem(cli_main._COMMANDS, "fake", "do nothing")
+    return module
+
+
+@pytest.fixture
+def model(tmp_path):
+    potential = nequip(SMALLEST, np.array([-13.5, -1030.25, -2040.125]))
+    params = random_params(potential, dtype=np.float32)
+    mlipjax.save(tmp_path / "model", potential, params)
+    return tmp_path / "model", params
+
+
+def fail_with(error):
+    def action(command):
+        raise error
+
+    return action
+
+
+def test_help_is_fast_because_jax_is_not_imported():
+    code = (
+        "import sys; from mlipjax.cli import main; code = main(['--help']); sys.exit(code + 4 * ('jax' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for name in ("finetune", "evaluate", "md", "models", "convert", "--version"):
+        assert name in done.stdout
+
+
+def test_options_reach_the_command(fake):
+    seen = []
+    fake.action = seen.append
+    assert main(["fake", "--n", "3"]) == 0
+    assert seen == [FakeOptions(3)]
+
+
+@pytest.mark.parametrize("name", ["finetune", "evaluate", "md", "models", "convert"])
+def test_every_command_has_options_with_help(name, capsys):
+    module = pytest.importorskip(f"mlipjax.cli.{name}")
+    assert dataclasses.is_dataclass(cli_main.options_of(module))
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    output = capsys.readouterr().out
+    assert f"mlipjax {name}" in output
+    assert "--json" in output
+
+
+def test_wrong_command_lines_exit_with_two(fake, capsys):
+    assert main([]) == 2
+    assert "give a command: finetune" in capsys.readouterr().err
+    assert main(["evalute"]) == 2
+    assert capsys.readouterr().err == "mlipjax: no command is called 'evalute'; did you mean evaluate?\n"
+    assert main(["zzz"]) == 2
+    assert "there are finetune, evaluate" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["fake", "--n", "three"])
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("two\n  lines"),
+        FileNotFoundError(2, "two lines"),
+        ConnectionError("two lines"),
+        PermissionError("two lines"),
+        type("OwnError", (RuntimeError,), {"__module__": "mlipjax.md.stopped"})("two lines"),
+    ],
+)
+def test_errors_users_can_do_something_about_are_one_line(fake, capsys, error):
+    fake.action = fail_with(error)
+    assert main(["fake"]) == 1
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ")
+    assert output.err.endswith("two lines\n")
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_bugs_keep_their_traceback(fake, monkeypatch):
+    fake.action = fail_with(KeyError("a bug"))
+    with pytest.raises(KeyError):
+        main(["fake"])
+    monkeypatch.setenv("MLIPJAX_TRACEBACK", "1")
+    fake.action = fail_with(ValueError("explained"))
+    with pytest.raises(ValueError, match="explained"):
+        main(["fake"])
+
+
+def test_interruptions_have_the_code_of_shells(fake, capsys):
+    fake.action = fail_with(KeyboardInterrupt())
+    assert main(["fake"]) == 130
+    assert capsys.readouterr().err == "mlipjax: interrupted\n"
+
+
+def test_versions(capsys, monkeypatch):
+    monkeypatch.setattr(runtime, "known_problems", lambda version, platform: [f"{version} on {platform} is bad"])
+    assert main(["--version"]) == 0
+    output = capsys.readouterr()
+    versions = dict(line.split(maxsplit=1) for line in output.out.splitlines())
+    assert versions["jax"] == jax.__version__
+    assert versions["mlipjax"] == mlipjax.__version__
+    assert output.err == f"warning: {jax.__version__} on {jax.default_backend()} is bad\n"
+
+
+def test_convert(model, tmp_path, capsys):
+    folder, params = model
+    arguments = [
+        "convert",
+        "--model",
+        str(folder),
+        "--out",
+        str(tmp_path / "copy"),
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
+    assert main(arguments) == 0
+    assert "3 elements, cutoff 4.0 Å, heads energy" in capsys.readouterr().out
+    potential, copied = mlipjax.load(tmp_path / "copy")
+    assert potential.config == SMALLEST
+    jax.tree.map(np.testing.assert_array_equal, copied, params)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["species"] == [1, 6, 8]
+    assert report["n_parameters"] == sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert report["versions"]["jax"] == jax.__version__
+
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'copy'} already holds a model; choose another folder.\n"
+    assert main(["convert", "--model", "no-such-model", "--out", str(tmp_path / "other")]) == 1
+    assert "no model is called 'no-such-model'" in capsys.readouterr().err
+
+
+def test_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLIPJAX_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("MLIPJAX_CACHE", str(tmp_path / "cache"))
+    assert main(["models", "--json", str(tmp_path / "models.json")]) == 0
+    output = capsys.readouterr().out
+    models = {row["name"]: row for row in json.loads((tmp_path / "models.json").read_text())["models"]}
+    for name, row in models.items():
+        assert name in output
+        assert row["licence"]
+        assert (row["path"] is None) == (row["bytes"] is None)
+    row = models["nequix-mp-1"]
+    assert row["path"] is None
+    assert row["url"].startswith("https://github.com/")
+    assert len(row["elements"]) == 89
+
+
+def test_ranges_of_elements():
+    assert element_ranges([*range(1, 84), *range(89, 95)]) == "H-Bi, Ac-Pu"
+    assert element_ranges([8, 1, 3, 4, 5, 9]) == "H, Li-B, O, F"
+    assert element_ranges([]) == ""
+
+
+def test_json_has_neither_nan_nor_arrays(tmp_path):
+    write_json(None, {"x": object()})
+    results = {
+        "nan": math.nan,
+        "array": np.array([[1.5, np.inf]]),
+        "device": jax.numpy.arange(2),
+        "scalar": np.float32(0.5),
+        "count": np.int64(3),
+        "tuple": (True, None, "text"),
+        "path": Path("a") / "b",
+        3: {"inner": -math.inf},
+    }
+    write_json(tmp_path / "folder" / "out.json", results)
+    written = json.loads((tmp_path / "folder" / "out.json").read_text())
+    assert written.pop("versions")["python"]
+    assert written == {
+        "nan": None,
+        "array": [[1.5, None]],
+        "device": [0, 1],
+        "scalar": 0.5,
+        "count": 3,
+        "tuple": [True, None, "text"],
+        "path": "a/b",
+        "3": {"inner": None},
+    }
