@@ -1,0 +1,189 @@
+"""The arms of ``experiments.periodic``: sampling, labelling, training and testing, all of it resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments import _periodic_test as tests
+from experiments._periodic_test import read_frames
+from mlipjax import md, tree
+from mlipjax.files import write_atomic
+from mlipjax.finetune import Controls, FineTuneState, RoundConfig, Setup, init
+from mlipjax.finetune.host import TRAIN_PIECE, HostLoop, Stage, with_energy_shift
+from mlipjax.losses import LossWeights, huber_loss
+from mlipjax.models import load, save
+from mlipjax.optim import make_optimizer, make_strategy
+from mlipjax.oracles import Labeller, Oracle, make_oracle
+from mlipjax.potential import Potential
+from mlipjax.system import System
+from mlipjax.train.predict import Apply
+from mlipjax.typing import Params
+
+if TYPE_CHECKING:
+    from experiments.periodic import Config
+
+_STRUCTURE = Path(__file__).parent.parent / "data" / "electrolyte.extxyz"
+
+
+class Arm(NamedTuple):
+    """How labels are collected: replicas side by side, rounds one after the other."""
+
+    name: str
+    replicas: int
+    rounds: int
+
+
+class Model(NamedTuple):
+    """A potential with its parameters and the number of labels it has seen."""
+
+    potential: Potential
+    params: Params
+    labels: int
+
+
+@dataclasses.dataclass
+class Experiment:
+    """One run of the experiment."""
+
+    config: Config
+    console: Console
+    system: System
+    potential: Potential
+    params: Params
+    oracle: Oracle
+
+    @classmethod
+    def open(cls, config: Config, console: Console) -> Experiment:
+        """Load model, oracle and structure."""
+        potential, params = load(config.model)
+        structure = config.structure or _STRUCTURE
+        if not structure.exists():
+            raise FileNotFoundError(f"structure {structure} does not exist")
+        system = System.from_ase(read_frames(structure)[0])
+        potential.check_elements(system.atomic_numbers.tolist())
+        return cls(config, console, system, potential, tree.cast(params, config.dtype), make_oracle(config.oracle))
+
+    @functools.cached_property
+    def apply(self) -> Apply:
+        """The potential, compiled once for all models: they differ in parameters and energy zero only."""
+        return jax.jit(self.potential.apply)
+
+    def run(self) -> dict[str, Any]:
+        """Everything, in order; what is on disk already is not done again."""
+        c = self.config
+        plan = [Arm("naive", c.rounds, 1), Arm("periodic", 1, c.rounds), Arm("single", 1, 1)]
+        store = c.out / "labels.db"
+        with Labeller(self.oracle, store, n_workers=c.workers) as labeller, self._progress() as progress:
+            test = tests.independent_set(self.system, self.oracle, labeller, c, progress)
+            models, histories, training = {}, {}, {}
+            for arm in plan:
+                models[arm.name], histories[arm.name], training[arm.name] = self._run_arm(arm, labeller, progress)
+            universal = self._universal(models)
+            results = tests.evaluate_all(self, universal, models, test, training, labeller, progress)
+            counts = dataclasses.asdict(labeller.counts)
+        return {
+            **results,
+            "n_atoms": self.system.n_atoms,
+            "histories": histories,
+            "labels_per_arm": c.rounds * c.labels_per_round,
+            "labels": counts,
+        }
+
+    def _universal(self, models: dict[str, list[Model]]) -> Model:
+        """The universal model, on the energy zero that the fine-tuned models have."""
+        return Model(models["periodic"][0].potential, self.params, 0)
+
+    def controls(self) -> Controls:
+        """Numbers shared by all arms."""
+        c = self.config
+        strategy = make_strategy(c.strategy, self.params).override(learning_rate=c.learning_rate)
+        return Controls(
+            hyper=strategy.hyper(LossWeights()),
+            ensemble=md.make_ensemble(c.ensemble, timestep_fs=c.timestep, temperature_K=c.temperature),
+            limits=md.default_limits(c.temperature, self.system.n_atoms),
+        )
+
+    def _run_arm(
+        self, arm: Arm, labeller: Labeller, progress: Progress
+    ) -> tuple[list[Model], list[dict[str, Any]], list[System]]:
+        c = self.config
+        total = c.rounds * c.labels_per_round
+        per_round = total // (arm.replicas * arm.rounds)
+        steps_per_chunk = next(n for n in range(min(10, c.steps), 0, -1) if c.steps % n == 0)
+        round_config = RoundConfig(
+            labels_per_replica=per_round,
+            chunks_per_label=c.steps // steps_per_chunk,
+            steps_per_chunk=steps_per_chunk,
+            # equal optimiser steps for all arms
+            train_steps=c.train_steps * (c.rounds // arm.rounds),
+            batch_size=min(c.batch_size, per_round * arm.replicas),
+        )
+        strategy = make_strategy(c.strategy, self.params).override(learning_rate=c.learning_rate)
+        optimizer = make_optimizer(strategy.optimizer_config(round_config.train_steps))
+        spec = md.TableSpec.for_systems([self.system], self.potential.cutoff)
+        setup = Setup(self.potential, spec, round_config, optimizer, huber_loss())
+        controls = self.controls()
+        start = init(
+            setup, self.params, self.system, controls, jax.random.key(c.seed), n_replicas=arm.replicas, capacity=total
+        )
+        folder = c.out / arm.name
+        listener = _Listener(self, arm, folder, progress, round_config)
+        loop = HostLoop(setup, labeller, controls, folder, estimate_shift=c.e0s == "estimate", listener=listener)
+        result = loop.run(start, arm.rounds)
+        listener.finish()
+        models = [_load_model(folder / f"model_{k + 1}") for k in range(arm.rounds)]
+        return models, result.history, _frames(self.system, result.state)
+
+    def _progress(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=self.console)
+
+
+class _Listener:
+    """Follows an arm with a progress bar and saves the model of every round."""
+
+    def __init__(self, experiment: Experiment, arm: Arm, folder: Path, progress: Progress, config: RoundConfig) -> None:
+        self.experiment, self.arm, self.folder, self.progress = experiment, arm, folder, progress
+        pieces = config.labels_per_replica + 2 + -(-config.train_steps // TRAIN_PIECE)
+        self.task = progress.add_task(f"{arm.name}", total=arm.rounds * pieces)
+
+    def piece(self, stage: Stage, state: FineTuneState, record: dict[str, Any]) -> None:
+        """After a piece of work."""
+        detail = f", loss {record['loss'][-1]:.3f}" if stage == "train" else ""
+        description = f"{self.arm.name}: round {record['round'] + 1}/{self.arm.rounds}, {stage}{detail}"
+        self.progress.update(self.task, advance=1, description=description)
+
+    def round_done(self, state: FineTuneState) -> None:
+        """Before a round is counted as done: save its model."""
+        potential = with_energy_shift(
+            self.experiment.potential, self.experiment.system.atomic_numbers, float(state.energy_shift)
+        )
+        folder = self.folder / f"model_{int(state.round) + 1}"
+        save(folder, potential, jax.device_get(state.train.ema_params))
+        write_atomic(folder / "labels.json", json.dumps(int(state.buffer.labelled.sum())))
+
+    def finish(self) -> None:
+        """After the last round."""
+        total = self.progress.tasks[self.task].total
+        self.progress.update(self.task, completed=total, description=f"{self.arm.name}: done")
+
+
+def _load_model(folder: Path) -> Model:
+    potential, params = load(folder)
+    return Model(potential, params, json.loads((folder / "labels.json").read_text()))
+
+
+def _frames(system: System, state: FineTuneState) -> list[System]:
+    """The labelled frames of an arm."""
+    kept = np.flatnonzero(np.asarray(state.buffer.labelled))
+    positions, cells = np.asarray(state.buffer.position, np.float64), np.asarray(state.buffer.cell, np.float64)
+    return [dataclasses.replace(system, positions=positions[i], cell=cells[i]) for i in kept]

@@ -1,0 +1,183 @@
+"""Figures, table and verdict of ``experiments.periodic``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlipjax.report import (
+    ErrorCurve,
+    Illustration,
+    Table,
+    Trace,
+    error_against_labels,
+    pca_map,
+    q_residual,
+    save_figure,
+    traces,
+    write_report,
+)
+
+_ERRORS = {
+    "energy_mean": "energy_mean_meV_per_atom",
+    "energy_std": "energy_std_meV_per_atom",
+    "energy_rmse": "energy_rmse_meV_per_atom",
+    "force_rmse": "force_rmse_meV_per_A",
+}
+_COLUMNS = ["model", "labels", "test set", "n", "energy mean", "energy std", "energy RMSE", "force RMSE"]
+
+
+def error_rows(results: dict[str, Any]) -> list[list[Any]]:
+    """Rows of the table of errors: energies in meV/atom, forces in meV/Å."""
+    order = {"zero-shot": 0, "naive": 1, "single": 2, "periodic": 3}
+    rows = sorted(results["errors"], key=lambda row: (row["test"], order[row["arm"]], row["labels"]))
+    return [
+        [row["arm"], row["labels"], row["test"], row["n_frames"], *(row[k] for k in _ERRORS.values())] for row in rows
+    ]
+
+
+def write(folder: Path, results: dict[str, Any], command: str) -> None:
+    """Write figures and ``report.html``."""
+    times, scaled, limits = _q(results)
+    figures = {
+        "errors": (
+            error_against_labels(_curves(results), x_label="labels used"),
+            "Errors of every model with 95 % bootstrap intervals over frames; zero labels: the universal model. Upper "
+            f"row: frames of a trajectory driven by the oracle ({results['settings']['test_frames']} frames, the same "
+            "for all). Lower row: frames of each final model's own trajectory; for the periodic arm also frames each "
+            "round's model sampled before it was trained on them. One seed.",
+        ),
+        "traces": (
+            traces(_traces(results), target_temperature=float(results["settings"]["temperature"])),
+            "Own trajectories of the final models, from the same structure and the same velocities.",
+        ),
+        "pca": (
+            pca_map({k: np.array(v) for k, v in results["charts"]["pca"].items()},
+                    explained=tuple(results["charts"]["explained"]), what="frames"),
+            "The three training sets in the universal model's features (mean per element, side by side). Ellipses are "
+            "two standard deviations.",
+        ),
+        "q_residual": (
+            q_residual(times, scaled, limits=limits, unit="relative to training"),
+            "Mean Q-residual per element along each model's own trajectory, in units of the 99th percentile over its "
+            "own training frames (dashed): above one, the model is where it was not trained. Plain percentile, not a "
+            "calibrated limit.",
+        ),
+    }  # fmt: skip
+    for name, (figure, _) in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    titles = {"errors": "Error against labels", "traces": "Own trajectories", "pca": "What was sampled",
+              "q_residual": "Q-residual"}  # fmt: skip
+    caption = f"Energies in meV/atom, forces in meV/Å; {results['n_atoms']} atoms; errors are model minus oracle."
+    text, alarm = verdict(results)
+    write_report(
+        folder / "report.html",
+        title="Naive, periodic and single-trajectory fine-tuning",
+        verdict=text,
+        content=[
+            *(Illustration(figure, caption, titles[name]) for name, (figure, caption) in figures.items()),
+            Table(_COLUMNS, error_rows(results), caption),
+        ],
+        versions=results["versions"],
+        command=command,
+        alarm=alarm,
+    )
+
+
+def verdict(results: dict[str, Any]) -> tuple[str, bool]:
+    """One paragraph: which arm is better where, whether the difference exceeds its interval, and what stopped."""
+    labels = results["labels_per_arm"]
+    final = {
+        (row["arm"], row["test"]): row
+        for row in sorted(results["errors"], key=lambda row: row["labels"])
+    }  # fmt: skip
+    arms = ("naive", "single", "periodic")
+    sentences = [f"With {labels} labels per arm and one seed:"]
+    for test in ("independent", "own trajectory"):
+        zero = final["zero-shot", test]["force_rmse_meV_per_A"]
+        values = ", ".join(f"{arm} {final[arm, test]['force_rmse_meV_per_A']:.0f}" for arm in arms)
+        spreads = ", ".join(f"{arm} {final[arm, test]['energy_std_meV_per_atom']:.1f}" for arm in arms)
+        sentences.append(
+            f"on the {test} test the force RMSE is {values} meV/Å (zero-shot {zero:.0f}) and the offset-free energy "
+            f"error {spreads} meV/atom;"
+        )
+    best, second = sorted(arms, key=lambda arm: final[arm, "independent"]["force_rmse_meV_per_A"])[:2]
+    high = final[best, "independent"]["confidence_95"]["force_rmse_meV_per_A"][1]
+    low = final[second, "independent"]["confidence_95"]["force_rmse_meV_per_A"][0]
+    apart = "their intervals do not overlap" if high < low else "their intervals overlap: no winner at this size"
+    sentences.append(f"{best} is lowest on the independent test, before {second}; {apart}.")
+    stopped = [name for name, trace in results["traces"].items() if trace["stopped"]]
+    if stopped:
+        sentences.append(f"The own trajectory of {', '.join(stopped)} broke the limits of the simulation.")
+    failed = results["labels"]["failed"]
+    if failed:
+        sentences.append(f"{failed} labels failed and were left out.")
+    return " ".join(sentences), bool(stopped)
+
+
+def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
+    curves: dict[str, dict[str, ErrorCurve]] = {}
+    for test in ("independent", "own trajectory"):
+        rows = [row for row in results["errors"] if row["test"] == test]
+        zero = [row for row in rows if row["arm"] == "zero-shot"]
+        arms = {}
+        for arm in ("naive", "single", "periodic"):
+            own = [row for row in rows if row["arm"] == arm]
+            sampled = _sampled_rows(results) if test == "own trajectory" and arm == "periodic" else []
+            start = [] if sampled else zero
+            arms[arm] = _curve([*(start if arm == "periodic" else []), *sampled, *own])
+        arms["zero-shot"] = _curve(zero)
+        curves[test] = arms
+    return curves
+
+
+def _sampled_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Errors of the periodic arm's models on the frames they sampled, round by round."""
+    rows = []
+    labels = 0
+    for record in results["histories"]["periodic"]:
+        if record["stage"] != "label":
+            continue
+        error = 1000.0 * np.array(record["energy_error_eV_per_atom"])
+        force = 1000.0 * float(np.sqrt(np.mean(np.square(record["force_rmse_eV_per_A"]))))
+        row = {
+            "labels": labels,
+            "energy_mean_meV_per_atom": float(error.mean()),
+            "energy_std_meV_per_atom": float(error.std()),
+            "energy_rmse_meV_per_atom": float(np.sqrt(np.mean(error**2))),
+            "force_rmse_meV_per_A": force,
+        }
+        rows.append({**row, "confidence_95": {key: (row[key], row[key]) for key in _ERRORS.values()}})
+        labels += record["labels_made"]
+    return rows
+
+
+def _curve(rows: list[dict[str, Any]]) -> ErrorCurve:
+    rows = sorted(rows, key=lambda row: row["labels"])
+    errors = {
+        name: np.array([[row[key], *row["confidence_95"][key]] for row in rows], float) for name, key in _ERRORS.items()
+    }
+    return ErrorCurve(labels=[row["labels"] for row in rows], **errors)
+
+
+def _traces(results: dict[str, Any]) -> dict[str, Trace]:
+    runs = {}
+    for name, trace in results["traces"].items():
+        time = 1e-3 * trace["timestep_fs"] * np.arange(1, len(trace["temperature_K"]) + 1)
+        runs[name] = Trace(time, trace["temperature_K"], trace["energy_eV_per_atom"])
+    return runs
+
+
+def _q(results: dict[str, Any]) -> tuple[dict, dict, dict[str, float]]:
+    settings = results["settings"]
+    per_frame = 1e-3 * float(settings["timestep"]) * int(settings["steps"])
+    q, limits = results["charts"]["q"], results["charts"]["q_training_99"]
+    elements = list(next(iter(q.values())))
+    times = {arm: per_frame * np.arange(1, len(values[elements[0]]) + 1) for arm, values in q.items()}
+    scaled = {
+        element: {arm: np.array(values[element]) / max(limits[arm][element], 1e-30) for arm, values in q.items()}
+        for element in elements
+    }
+    return times, scaled, dict.fromkeys(elements, 1.0)

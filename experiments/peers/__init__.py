@@ -1,0 +1,1 @@
+"""Scripts that measure other codes in environments of their own; they import nothing of this project."""

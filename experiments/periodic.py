@@ -1,0 +1,181 @@
+"""Naive, periodic and single-trajectory fine-tuning of a universal model, at an equal number of labels (S0).
+
+Claim (arXiv 2603.10159): data from parallel zero-shot trajectories are biased by the model that made them; a model
+fine-tuned at intervals along one trajectory generalises better at the same number of labels.
+
+    python -m experiments.periodic                              # embedded model, GFN1-xTB labels, under 15 minutes
+    python -m experiments.periodic --model nequix-mp-1 --oracle teacher:nequix-oam-1-pft --structure liquid.extxyz
+
+Arms, each with rounds x labels-per-round labels:
+  naive     parallel trajectories of the universal model, then one fine-tune
+  periodic  one trajectory; after every round the model is fine-tuned on all labels so far and drives on
+  single    one long trajectory of the universal model, then one fine-tune
+
+Every arm is tested on an independent set (frames of a trajectory that the oracle itself drove, from other velocities)
+and on a trajectory of its own. The same command again resumes, or says that it is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import _periodic_arms as arms
+from experiments import _periodic_report as report
+from mlipjax import runtime
+from mlipjax.files import write_atomic
+
+PRESETS = {
+    "quick": {
+        "rounds": 5,
+        "labels_per_round": 5,
+        "steps": 100,
+        "train_steps": 100,
+        "own_frames": 10,
+        "test_frames": 16,
+    },
+    "full": {
+        "rounds": 5,
+        "labels_per_round": 10,
+        "steps": 1000,
+        "train_steps": 500,
+        "own_frames": 40,
+        "test_frames": 40,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Compare three ways to collect labels for a fine-tune.
+
+    Attributes:
+        preset: sizes that are 0: "quick" for two cores, "full" for an accelerator.
+        model: universal model: a name, a .nqx file or a saved folder.
+        oracle: labels: xtb, teacher:MODEL or ase:module:factory.
+        structure: where all trajectories start; by default the embedded LiCl solution.
+        rounds: rounds of the periodic arm.
+        labels_per_round: labels in each.
+        steps: MD steps between two labels.
+        train_steps: optimiser steps of a fine-tune.
+        own_frames: frames of each final model's own trajectory that are labelled for its test.
+        test_frames: frames of the independent test set.
+        temperature: K.
+        timestep: fs.
+        ensemble: of the MD.
+        strategy: of the fine-tunes.
+        learning_rate: peak learning rate; by default 1e-3, which suits short fine-tunes of few frames.
+        batch_size: frames per optimiser step.
+        e0s: "model" keeps the model's energy zero, "estimate" takes off the mean difference to the first labels; by
+            default "model" for the embedded model with xTB, which share it, and "estimate" otherwise.
+        workers: processes that label; by default one per core.
+        dtype: precision of MD and training.
+        seed: of velocities, noise and the order of frames.
+        out: folder of the run.
+    """
+
+    preset: Literal["quick", "full"] = "quick"
+    model: str = "universal"
+    oracle: str = "xtb"
+    structure: Path | None = None
+    rounds: int = 0
+    labels_per_round: int = 0
+    steps: int = 0
+    train_steps: int = 0
+    own_frames: int = 0
+    test_frames: int = 0
+    temperature: float = 300.0
+    timestep: float = 0.5
+    ensemble: Literal["nvt", "npt", "nve"] = "nvt"
+    strategy: Literal["naive", "freeze", "llrd"] = "naive"
+    learning_rate: float = 1e-3
+    batch_size: int = 5
+    e0s: Literal["model", "estimate"] | None = None
+    workers: int | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    seed: int = 0
+    out: Path = Path("runs/periodic")
+
+    def resolved(self) -> Config:
+        """Fill what was not given from the preset.
+
+        Raises:
+            ValueError: for a size below 1.
+        """
+        given = {name: getattr(self, name) for name in PRESETS[self.preset]}
+        sizes = {name: value or PRESETS[self.preset][name] for name, value in given.items()}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
+        same_zero = self.model == "universal" and self.oracle == "xtb"
+        changes: dict[str, Any] = {"e0s": self.e0s or ("model" if same_zero else "estimate"), **sizes}
+        return dataclasses.replace(self, **changes)
+
+
+def main(config: Config) -> None:
+    """Run what is missing and write ``results.json``, ``report.html`` and the figures."""
+    console = Console()
+    results_file = config.out / "results.json"
+    settings = {key: str(value) for key, value in dataclasses.asdict(config).items() if key not in ("out", "workers")}
+    _claim_folder(config.out, settings)
+    if results_file.exists():
+        console.print(f"{config.out} is done: see report.html there, or choose another --out")
+        _print_summary(console, json.loads(results_file.read_text()))
+        return
+    experiment = arms.Experiment.open(config, console)
+    results = {"settings": settings, **experiment.run(), "versions": runtime.versions()}
+    report.write(config.out, results, command=" ".join(["python -m experiments.periodic", *sys.argv[1:]]))
+    # last: its presence says that the run is done
+    write_atomic(results_file, json.dumps(results, indent=1))
+    _print_summary(console, results)
+    console.print(f"report: {config.out / 'report.html'}")
+
+
+def _claim_folder(folder: Path, settings: dict[str, str]) -> None:
+    """Refuse a folder that holds a run with other settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "settings.json"
+    if not file.exists():
+        write_atomic(file, json.dumps(settings, indent=1))
+        return
+    present = json.loads(file.read_text())
+    changed = [key for key in settings if present.get(key) != settings[key]]
+    if changed:
+        key = changed[0]
+        raise ValueError(
+            f"{folder} holds a run with {key}={present.get(key)}, this one has {key}={settings[key]}; "
+            "choose another --out or delete the folder"
+        )
+
+
+def _print_summary(console: Console, results: dict) -> None:
+    table = Table("model", "labels", "test set", "n", "mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)")
+    for row in report.error_rows(results):
+        table.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(table)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Entry point: errors that a user can mend are one line."""
+    runtime.setup_allocator()
+    try:
+        config = tyro.cli(Config, args=arguments, description=__doc__).resolved()
+        if config.dtype == "float64":
+            jax.config.update("jax_enable_x64", True)
+        main(config)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
