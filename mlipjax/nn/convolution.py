@@ -60,17 +60,19 @@ def convolve(
         One (N, 2l+1, channels of all paths to it) array per output irrep.
     """
     degrees = [(x.shape[1] - 1) // 2 for x in features]
+    path_ends = np.cumsum([path.mul for path in paths])
 
     def block(neighbors: Array, basis: Array, *harmonics: Array) -> list[Array]:
-        hidden = basis
+        # flat: XLA:CPU copies and transposes to form the kernel gradient of a product of (n, K, ...) arrays
+        hidden = basis.reshape(-1, basis.shape[-1])
         for kernel in radial_kernels[:-1]:
             hidden = jax.nn.silu(hidden @ kernel)
+        # one product for all paths; cutting the kernel instead makes its gradient a sum of padded arrays
+        weights_of_paths = jnp.split(hidden @ radial_kernels[-1], path_ends[:-1], axis=1)
         gathered = [x[neighbors] for x in features]
         messages: list[list[Array]] = [[] for _ in outputs]
-        start = 0
-        for path in paths:
-            weights = hidden @ radial_kernels[-1][:, start : start + path.mul]
-            start += path.mul
+        for path, weights in zip(paths, weights_of_paths, strict=True):
+            weights = weights.reshape(*neighbors.shape, path.mul)
             coupled = couple(harmonics[path.l_edge], degrees[path.source], path.l_edge, outputs[path.target].l)
             messages[path.target].append(_message(coupled, weights, gathered[path.source]))
         return [jnp.concatenate(parts, axis=-1) for parts in messages]
@@ -101,7 +103,7 @@ def _map_blocks(function: Any, rows: Sequence[Array]) -> list[Array]:
     n_blocks = -(-n // size)
     # equal blocks waste less than full blocks and a remainder
     size = -(-n // n_blocks)
-    function = jax.checkpoint(function)
+    function = jax.checkpoint(function, prevent_cse=n_blocks == 1)
     if n_blocks == 1:
         return function(*rows)
     padding = n_blocks * size - n

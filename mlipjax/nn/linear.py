@@ -45,9 +45,9 @@ class EquivariantLinear(nn.Module):
                 continue
             shape = (fan_in, out.mul) if self.n_species is None else (self.n_species, fan_in, out.mul)
             kernel = self.param(out.label, nn.initializers.normal(1.0), shape)
-            if self.n_species is not None:
-                kernel = kernel[species]
-            result.append((x @ kernel) * fan_in**-0.5)
+            # flat for the reason given in convolve
+            mixed = x.reshape(-1, fan_in) @ kernel if self.n_species is None else x @ kernel[species]
+            result.append(mixed.reshape(*x.shape[:-1], out.mul) * fan_in**-0.5)
         return result
 
 
