@@ -16,13 +16,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
-from mlipjax.graph import DenseTable, GraphBatch, build_table, fold_graphs, graph_from_table
+from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table
 from mlipjax.losses import Loss
 from mlipjax.md.chunk import ChunkInfo, chunk
-from mlipjax.md.dynamics import Dynamics
-from mlipjax.md.evaluation import evaluate, observe
 from mlipjax.md.gate import Limits
-from mlipjax.md.state import SimState, rebuild
+from mlipjax.md.state import SimState, rebuild, refresh
 from mlipjax.md.table import TableSpec, pack_edges
 from mlipjax.monitor import MonitorState, fit_charts
 from mlipjax.optim import Hyper, Optimizer
@@ -235,21 +233,10 @@ def finish_round(setup: Setup, state: FineTuneState) -> FineTuneState:
         state = dataclasses.replace(state, monitor=chart_frames(setup, state))
     return dataclasses.replace(
         state,
-        sim=refresh(setup, averaged, state.sim),
+        sim=refresh(setup.potential, setup.spec, averaged, rebuild(setup.spec, state.sim)),
         train=TrainState.create(averaged, setup.optimizer, state.train.key),
         round=state.round + 1,
     )
-
-
-def refresh(setup: Setup, params: Params, sim: SimState) -> SimState:
-    """Energy, forces and stress of every replica by new parameters, so that the next step starts from them."""
-    sim = rebuild(setup.spec, sim)
-
-    def replica(dynamics: Dynamics, table: DenseTable) -> Dynamics:
-        graph, _ = observe(setup.spec, sim.atomic_numbers, sim.head, table, dynamics)
-        return evaluate(setup.potential, params, graph, dynamics, setup.spec.periodic)
-
-    return dataclasses.replace(sim, dynamics=jax.vmap(replica)(sim.dynamics, sim.table))
 
 
 def chart_frames(setup: Setup, state: FineTuneState) -> MonitorState:

@@ -15,7 +15,7 @@ from mlipjax.md.observables import (
     pressure,
     temperature,
 )
-from mlipjax.md.state import SimState, init, rebuild
+from mlipjax.md.state import SimState, init, rebuild, refresh
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import SimulationStopped
 from mlipjax.md.table import TableSpec
@@ -50,6 +50,7 @@ __all__ = [
     "maxwell_boltzmann",
     "pressure",
     "rebuild",
+    "refresh",
     "run",
     "temperature",
 ]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import jax
 import numpy as np
 
-from mlipjax.graph import DenseTable
 from mlipjax.md.chunk import ChunkFunction, ChunkInfo, chunk
-from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.ensembles import Ensemble
-from mlipjax.md.evaluation import evaluate, observe
 from mlipjax.md.gate import Limits
 from mlipjax.md.restart import Checkpoint
 from mlipjax.md.schedule import next_piece, shorten_chunk
-from mlipjax.md.state import SimState, rebuild, rebuild_at
+from mlipjax.md.state import rebuild, rebuild_at, refresh
 from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
@@ -27,6 +24,9 @@ from mlipjax.typing import Params
 def compiled_chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int) -> ChunkFunction:
     """``jax.jit`` of a chunk; the same object for the same arguments, so that other parameters compile nothing."""
     return jax.jit(chunk(potential, spec, n_steps, record_every))
+
+
+_refreshed = jax.jit(refresh, static_argnums=(0, 1))
 
 
 def advance(
@@ -71,7 +71,7 @@ def advance(
             now = _with_larger_tables(now, info, like)
             if step == 0:
                 # the first forces were computed with tables that may have lacked edges
-                now = dataclasses.replace(now, state=_with_forces(potential, now.spec, params, now.state))
+                now = dataclasses.replace(now, state=_refreshed(potential, now.spec, params, now.state))
         elif np.any(info.moved_too_far) and now.chunk_steps > 1:
             shorter = shorten_chunk(now.chunk_steps, frame_every)
             now = dataclasses.replace(now, chunk_steps=shorter, steps_since_search=shorter)
@@ -102,14 +102,3 @@ def _with_larger_tables(now: Checkpoint, info: ChunkInfo, like: System) -> Check
     return dataclasses.replace(
         now, spec=spec, state=rebuild_at(spec, now.state, table.reference_positions, table.reference_cell)
     )
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _with_forces(potential: Potential, spec: TableSpec, params: Params, state: SimState) -> SimState:
-    """Energy, forces and stress of every replica by the edges in its table."""
-
-    def replica(dynamics: Dynamics, table: DenseTable) -> Dynamics:
-        graph, _ = observe(spec, state.atomic_numbers, state.head, table, dynamics)
-        return evaluate(potential, params, graph, dynamics, spec.periodic)
-
-    return dataclasses.replace(state, dynamics=jax.vmap(replica)(state.dynamics, state.table))

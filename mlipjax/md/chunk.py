@@ -1,6 +1,6 @@
 """A chunk: a fixed number of steps in one compiled program, between two searches for neighbours.
 
-Candidates are searched between chunks (``rebuild``) and stay fixed within: the steps run under ``vmap``, where a
+Candidates are searched between chunks (``rebuild``) and stay fixed within: replicas move under ``vmap``, where a
 ``lax.cond`` would become a select and search in every step. Whether the candidates lasted is reported in ``ChunkInfo``;
 a driver on the host repeats a chunk that went wrong from its start state, with larger tables or fewer steps.
 """
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mlipjax.graph import DenseTable, GraphBatch
+from mlipjax.graph import GraphBatch
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import Geometry, evaluate, observe
@@ -123,21 +123,18 @@ def chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int
         dtype = state.dynamics.position.dtype
         ensemble, limits = cast(ensemble, dtype), cast(limits, dtype)
 
-        def replica(dynamics: Dynamics, table: DenseTable) -> tuple[Dynamics, ChunkInfo]:
-            look = partial(observe, spec, state.atomic_numbers, state.head, table)
-            measure = partial(evaluate, potential, params, stress=spec.periodic)
-            step = jax.checkpoint(partial(_step, ensemble, limits, look, measure), prevent_cse=False)
-            _, start = look(dynamics)
-            good = keeps_limits(limits, dynamics, start.contact_ratio)
-            return _scan(step, (dynamics, good), start, n_steps // record_every, record_every)
-
-        dynamics, info = jax.vmap(replica)(state.dynamics, state.table)
+        look = partial(jax.vmap(partial(observe, spec, state.atomic_numbers, state.head)), state.table)
+        measure = partial(evaluate, potential, params, stress=spec.periodic)
+        step = jax.checkpoint(partial(_step, ensemble, limits, look, measure), prevent_cse=False)
+        _, start = look(state.dynamics)
+        good = jax.vmap(partial(keeps_limits, limits))(state.dynamics, start.contact_ratio)
+        dynamics, info = _scan(step, (state.dynamics, good), start, n_steps // record_every, record_every)
         return replace(state, dynamics=dynamics, step=state.step + n_steps), info
 
     return run
 
 
-Carry = tuple[Dynamics, Bool[Array, ""]]
+Carry = tuple[Dynamics, Bool[Array, " R"]]
 
 
 def _step(
@@ -147,21 +144,21 @@ def _step(
     measure: Callable[[GraphBatch, Dynamics], Dynamics],
     carry: Carry,
     _: None,
-) -> tuple[Carry, tuple[Trace, Geometry, Bool[Array, ""]]]:
-    """One step of one replica; a replica that broke the limits does not move."""
+) -> tuple[Carry, tuple[Trace, Geometry, Bool[Array, " R"]]]:
+    """One step of all replicas; a replica that broke the limits does not move."""
     dynamics, good = carry
-    dynamics = _where(good, ensemble.before(dynamics), dynamics)
-    graph, geometry = look(dynamics)
-    dynamics = measure(graph, dynamics)
-    dynamics = _where(good, ensemble.after(dynamics), dynamics)
+    dynamics = _where(good, jax.vmap(ensemble.before)(dynamics), dynamics)
+    graphs, geometry = look(dynamics)
+    dynamics = measure(graphs, dynamics)
+    dynamics = _where(good, jax.vmap(ensemble.after)(dynamics), dynamics)
     trace = Trace(
-        temperature=temperature(dynamics.momentum, dynamics.mass),
+        temperature=jax.vmap(temperature)(dynamics.momentum, dynamics.mass),
         potential_energy=dynamics.energy,
-        pressure=pressure(dynamics.momentum, dynamics.mass, dynamics.stress, dynamics.cell),
+        pressure=jax.vmap(pressure)(dynamics.momentum, dynamics.mass, dynamics.stress, dynamics.cell),
         min_distance=geometry.min_distance,
         max_displacement=geometry.displacement,
     )
-    still_good = good & keeps_limits(limits, dynamics, geometry.contact_ratio)
+    still_good = good & jax.vmap(partial(keeps_limits, limits))(dynamics, geometry.contact_ratio)
     return (dynamics, still_good), (trace, geometry, good)
 
 
@@ -176,17 +173,19 @@ def _scan(
         return carry, (Frames(d.position, d.momentum, d.cell, d.force, d.energy, d.stress), steps)
 
     (dynamics, good), (frames, steps) = jax.lax.scan(frame, carry, length=n_frames)
-    trace, geometry, advanced = jax.tree.map(lambda x: x.reshape(n_frames * record_every, *x.shape[2:]), steps)
+    steps = jax.tree.map(lambda x: x.reshape(n_frames * record_every, *x.shape[2:]), steps)
+    # scans put time first, users find the replica first
+    frames, (trace, geometry, advanced) = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (frames, steps))
     return dynamics, ChunkInfo(
         trace=trace,
         frames=frames,
         good=good,
-        n_done=jnp.sum(advanced),
-        n_neighbors=jnp.maximum(start.n_neighbors, jnp.max(geometry.n_neighbors)),
-        overflow=start.overflow | jnp.any(geometry.overflow),
-        moved_too_far=start.moved_too_far | jnp.any(geometry.moved_too_far),
+        n_done=jnp.sum(advanced, axis=1),
+        n_neighbors=jnp.maximum(start.n_neighbors, jnp.max(geometry.n_neighbors, axis=1)),
+        overflow=start.overflow | jnp.any(geometry.overflow, axis=1),
+        moved_too_far=start.moved_too_far | jnp.any(geometry.moved_too_far, axis=1),
     )
 
 
-def _where(condition: Bool[Array, ""], new: Dynamics, old: Dynamics) -> Dynamics:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+def _where(condition: Bool[Array, " R"], new: Dynamics, old: Dynamics) -> Dynamics:
+    return jax.tree.map(lambda a, b: jax.vmap(jnp.where)(condition, a, b), new, old)

@@ -1,4 +1,4 @@
-"""One replica at given positions: its edges, its distances, and the one call of the potential."""
+"""Replicas at given positions: their edges, their distances, and the one call of the potential."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mlipjax.graph import DenseTable, GraphBatch, needs_rebuild
+from mlipjax.graph import DenseTable, GraphBatch, fold_graphs, needs_rebuild
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.observables import closest_contact, element_radii
 from mlipjax.md.table import TableSpec, pack_edges
@@ -65,10 +65,23 @@ def observe(
     return graph, geometry
 
 
-def evaluate(potential: Potential, params: Params, graph: GraphBatch, dynamics: Dynamics, stress: bool) -> Dynamics:
-    """Put energy, forces and stress of the potential into a replica whose edges are ``graph``."""
-    prediction = potential.apply(params, graph, stress=stress)
-    return dynamics.set(force=prediction.forces, energy=prediction.energy[0], stress=prediction.stress[0])
+def evaluate(potential: Potential, params: Params, graphs: GraphBatch, dynamics: Dynamics, stress: bool) -> Dynamics:
+    """Put energy, forces and stress of the potential into R replicas.
+
+    All replicas go through the potential as one batch of structures: its blocks of atoms then stay as small as for one
+    replica, where ``vmap`` would make every block R times larger.
+
+    Args:
+        potential: what to evaluate.
+        params: its parameters, shared by the replicas.
+        graphs: the replicas' edges, with a leading axis (R, ...).
+        dynamics: where to put the results, with a leading axis (R, ...).
+        stress: whether stress is wanted.
+    """
+    prediction = potential.apply(params, fold_graphs(graphs), stress=stress)
+    return dynamics.set(
+        force=prediction.forces.reshape(dynamics.force.shape), energy=prediction.energy, stress=prediction.stress
+    )
 
 
 def _graph(atomic_numbers: AtomicNumbers, head: Int[Array, ""], table: DenseTable, dynamics: Dynamics) -> GraphBatch:

@@ -109,7 +109,8 @@ def _evaluate(
     dynamics: Dynamics,
 ) -> Dynamics:
     graph, _ = observe(spec, numbers, head, table, dynamics)
-    return evaluate(potential, params, graph, dynamics, spec.periodic)
+    graphs, replicas = jax.tree.map(lambda leaf: leaf[None], (graph, dynamics))
+    return jax.tree.map(lambda leaf: leaf[0], evaluate(potential, params, graphs, replicas, spec.periodic))
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -138,6 +139,13 @@ def rebuild_at(
 ) -> SimState:
     """Find the candidates of every replica where its atoms were, to repeat a search with other sizes."""
     return replace(state, table=_search(spec, positions, cells))
+
+
+def refresh(potential: Potential, spec: TableSpec, params: Params, state: SimState) -> SimState:
+    """Energy, forces and stress of every replica by the edges in its table, after parameters or table changed."""
+    look = jax.vmap(partial(observe, spec, state.atomic_numbers, state.head))
+    graphs, _ = look(state.table, state.dynamics)
+    return replace(state, dynamics=evaluate(potential, params, graphs, state.dynamics, spec.periodic))
 
 
 def check_system(potential: Potential, spec: TableSpec, system: System, ensemble: Ensemble) -> None:
