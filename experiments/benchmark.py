@@ -1,13 +1,13 @@
-"""Speed of the potential, of a training step and of MD, as ratios measured side by side in one run.
+"""Speed of the potential, of training and of MD, as ratios measured side by side in one run.
 
     python -m experiments.benchmark                                            # this code alone
     python -m experiments.benchmark --peer-python PATH/bin/python              # against upstream nequix
 
-Every measurement is a process of its own, pinned to one core, float32, Eigen single-threaded; this code and the peer
-take turns, and medians over all turns are compared. CPU time is given beside wall time, because a busy machine spoils
-the latter first. Both sides include the neighbour list of one structure, as an ASE calculator needs it. Compilation is
-reported apart. "default malloc" lets glibc return memory to the system after every call, as it does unless told
-otherwise; the entry points of this project tell it otherwise (``runtime.setup_allocator``).
+Every measurement is a process of its own, pinned to one core, float32, Eigen single-threaded. This code and the peer
+take turns, and medians over all turns are compared; CPU time is given beside wall time, because a busy machine spoils
+the latter first. Compilation is apart (``first_s``). Energy, forces and stress are timed through each side's ASE
+calculator, neighbour list included. "default malloc" lets glibc return memory to the system after every call, as it
+does unless told otherwise; the entry points of this project tell it otherwise (``runtime.setup_allocator``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +31,8 @@ _MALLOC = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 _ROOT = Path(__file__).parent.parent
+_PEER = _ROOT / "experiments" / "peers" / "nequix_peer.py"
+_COLUMNS = ("cpu_ms", "wall_ms", "first_s", "peak_MB", "ratio", "us_per_atom_step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,249 +43,187 @@ class Config:
         model: weights for the comparison; must be a .nqx file or a registry name of one for a peer to read.
         peer_python: interpreter of an environment with nequix; without it only this code is measured.
         structures: which systems: si64, liquid (197 atoms).
-        rounds: evaluations per turn.
+        batch: structures of a training step.
+        rounds: evaluations per turn; training steps take a third of them.
         turns: turns of each side.
-        md_steps: MD steps per measurement with the embedded model; 0 skips MD.
+        replicas: numbers of replicas in MD with the embedded model; none skips MD.
+        memory_GB: limit of a process's address space; a peer that needs more is reported as such.
+        core: number of the core to run on; by default the first one allowed.
         json: file for the numbers.
-        task: what one child process measures; for internal use.
-        structure: its structure; for internal use.
     """
 
     model: str = "nequix-mp-1"
     peer_python: Path | None = None
     structures: tuple[Literal["si64", "liquid"], ...] = ("si64", "liquid")
+    batch: int = 8
     rounds: int = 5
     turns: int = 2
-    md_steps: int = 200
+    replicas: tuple[int, ...] = (1, 4, 16)
+    memory_GB: float = 16.0
+    core: int | None = None
     json: Path | None = None
-    task: Literal["all", "calculator", "train", "md"] = "all"
-    structure: Path | None = None
 
 
 def main(config: Config) -> None:
     """Run all children in turn and print the table."""
-    if config.task != "all":
-        print(json.dumps({"calculator": _calculator, "train": _train, "md": _md}[config.task](config)))
-        return
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in config.structures:
-            file = Path(folder) / f"{name}.extxyz"
-            _write_structure(name, file)
-            rows += _compare(config, name, file)
-    if config.md_steps:
-        rows += _child(config, "md", _ROOT / "data" / "electrolyte.extxyz", {})["rows"]
+            one, many = (Path(folder) / f"{name}_{n}.extxyz" for n in (1, config.batch))
+            write_structures(name, one, 1)
+            write_structures(name, many, config.batch)
+            rows += _potential(config, name, one)
+            rows += _training(config, name, one, many)
+            _print(rows[-8:] if config.peer_python else rows[-4:])
+    if config.replicas:
+        rows += _dynamics(config)
     _print(rows)
     if config.json is not None:
         config.json.write_text(json.dumps(rows, indent=1))
 
 
-def _compare(config: Config, name: str, file: Path) -> list[dict[str, Any]]:
-    measurements: dict[str, list[dict[str, Any]]] = {}
-
-    def record(label: str, result: dict[str, Any]) -> None:
-        measurements.setdefault(label, []).append(result)
-
+def _potential(config: Config, name: str, file: Path) -> list[dict[str, Any]]:
+    """Energy, forces and stress of one structure; ratios to this code with the entry points' malloc."""
+    results: dict[str, list[dict[str, Any]]] = {}
     for _ in range(config.turns):
-        record("mlipjax", _child(config, "calculator", file, _MALLOC))
-        record("mlipjax, default malloc", _child(config, "calculator", file, {}))
-        if config.peer_python is not None:
-            record("nequix", _peer(config, file, _MALLOC))
-            record("nequix, default malloc", _peer(config, file, {}))
-    record("mlipjax, training gradient", _child(config, "train", file, _MALLOC))
-    rows = []
-    for label, results in measurements.items():
-        cpu, wall = ([t for result in results for t in result[kind]] for kind in ("cpu", "wall"))
-        rows.append(
-            {
-                "what": f"{name}: {label}",
-                "cpu_ms": 1e3 * float(np.median(cpu)),
-                "wall_ms": 1e3 * float(np.median(wall)),
-                "first_s": float(np.median([result["first"] for result in results])),
-                "peak_MB": max(result["peak_MB"] for result in results),
-            }
-        )
-    _add_ratios(rows, name)
+        for label, malloc in (("", _MALLOC), (", default malloc", {})):
+            ours = _child(config, "calculator", config.model, file, config.rounds, malloc)
+            results.setdefault(f"mlipjax{label}", []).append(ours)
+            if config.peer_python is not None:
+                results.setdefault(f"nequix{label}", []).append(_peer(config, "calculator", file, malloc))
+    return _rows(f"{name} E+F+S: ", results, "mlipjax")
+
+
+def _training(config: Config, name: str, one: Path, many: Path) -> list[dict[str, Any]]:
+    """A gradient relative to the force call it contains, and a step of a batch relative to the peer's."""
+    rounds = max(1, config.rounds // 3)
+    force = _child(config, "force", config.model, one, config.rounds, _MALLOC)
+    gradient = _child(config, "gradient", config.model, one, rounds, _MALLOC)
+    rows = _rows(f"{name}: ", {"force call": [force], "training gradient": [gradient]}, "force call")
+    label = f"{name} training step of {config.batch}: "
+    steps = {"mlipjax": [_child(config, "step", config.model, many, rounds, _MALLOC)]}
+    if config.peer_python is not None:
+        steps["nequix"] = [_peer(config, "step", many, _MALLOC, rounds)]
+    return rows + _rows(label, steps, "mlipjax")
+
+
+def _dynamics(config: Config) -> list[dict[str, Any]]:
+    """MD of the embedded model per step and replica, relative to the bare force call."""
+    file = _ROOT / "data" / "electrolyte.extxyz"
+    results = {
+        "bare force call": [_child(config, "force_md", "universal", file, 100, _MALLOC)],
+        "bare force call, tightest table": [_child(config, "force", "universal", file, 100, _MALLOC)],
+    }
+    for n in config.replicas:
+        results[f"MD step, R = {n}"] = [_child(config, f"md{n}", "universal", file, 10, _MALLOC)]
+    rows = _rows("embedded model, 47 atoms: ", results, "bare force call")
+    for row in rows:
+        row["us_per_atom_step"] = 1e3 * row["cpu_ms"] / 47
     return rows
 
 
-def _add_ratios(rows: list[dict[str, Any]], name: str) -> None:
-    by_name = {row["what"]: row for row in rows}
-    ours = by_name[f"{name}: mlipjax"]
+def _rows(prefix: str, results: dict[str, list[dict[str, Any]]], reference: str) -> list[dict[str, Any]]:
+    """Medians over all turns, and CPU-time ratios to the row named ``reference``."""
+    rows = []
+    for label, turns in results.items():
+        if failed := [turn["failed"] for turn in turns if "failed" in turn]:
+            rows.append({"what": f"{prefix}{label} ({failed[0]})"})
+            continue
+        cpu, wall = (1e3 * float(np.median([t for turn in turns for t in turn[kind]])) for kind in ("cpu", "wall"))
+        first, peak = (float(np.median([turn[key] for turn in turns])) for key in ("first", "peak_MB"))
+        rows.append({"what": prefix + label, "cpu_ms": cpu, "wall_ms": wall, "first_s": first, "peak_MB": peak})
+    base = next(row for row in rows if row["what"] == prefix + reference)
     for row in rows:
-        row["cpu_ratio"] = row["cpu_ms"] / ours["cpu_ms"]
-        row["wall_ratio"] = row["wall_ms"] / ours["wall_ms"]
+        if "cpu_ms" in row:
+            row["ratio"] = row["cpu_ms"] / base["cpu_ms"]
+    return rows
 
 
-def _child(config: Config, task: str, structure: Path, malloc: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "experiments.benchmark", "--task", task, "--structure", str(structure)]
-    command += ["--model", config.model, "--rounds", str(config.rounds), "--md-steps", str(config.md_steps)]
-    return _run(command, malloc)
+def _child(
+    config: Config, task: str, model: str, structure: Path, rounds: int, malloc: dict[str, str]
+) -> dict[str, Any]:
+    command = [sys.executable, "-m", "experiments._benchmark_cases", task, model, str(structure), str(rounds)]
+    result = _run(config, command, malloc)
+    if "failed" in result:
+        raise RuntimeError(f"{' '.join(command)}: {result['failed']}")
+    return result
 
 
-def _peer(config: Config, structure: Path, malloc: dict[str, str]) -> dict[str, Any]:
+def _peer(
+    config: Config, task: str, structure: Path, malloc: dict[str, str], rounds: int | None = None
+) -> dict[str, Any]:
     from mlipjax.models import registry
 
     path = Path(config.model)
     weights = path if path.exists() else registry.fetch(registry.find_entry(config.model))
-    script = _ROOT / "experiments" / "peers" / "nequix_peer.py"
-    return _run([str(config.peer_python), str(script), str(weights), str(structure), str(config.rounds)], malloc)
+    command = [str(config.peer_python), str(_PEER), task, str(weights), str(structure), str(rounds or config.rounds)]
+    return _run(config, command, malloc)
 
 
-def _run(command: list[str], malloc: dict[str, str]) -> dict[str, Any]:
+def _run(config: Config, command: list[str], malloc: dict[str, str]) -> dict[str, Any]:
     clean = {key: value for key, value in os.environ.items() if key not in _MALLOC}
     environment = {**clean, **malloc, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
-    core = min(os.sched_getaffinity(0))
+    core = min(os.sched_getaffinity(0)) if config.core is None else config.core
+    limit = int(config.memory_GB * 2**30)
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, {core})
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
     result = subprocess.run(
-        command, env=environment, cwd=_ROOT, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )  # fmt: skip
+        command, env=environment, cwd=_ROOT, capture_output=True, text=True, check=False, preexec_fn=prepare
+    )
     if result.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {result.stderr.strip().splitlines()[-1]}")
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        memory = any(
+            word in result.stderr for word in ("RESOURCE_EXHAUSTED", "bad_alloc", "MemoryError", "Out of memory")
+        )
+        return {"failed": f"needs more than {config.memory_GB:g} GB" if memory else lines[-1]}
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def _write_structure(name: str, file: Path) -> None:
-    from ase.build import bulk, molecule
+def write_structures(name: str, file: Path, n_frames: int) -> None:
+    """Write ``n_frames`` structures: rattled silicon, or frames of the published 197-atom liquid."""
+    from ase.build import bulk
     from ase.io import read, write
 
     from mlipjax.models import registry
 
-    if name == "si64":
-        atoms = bulk("Si", cubic=True) * (2, 2, 2)
-        atoms.rattle(0.05, seed=0)
-        write(file, atoms)
-        return
     published = registry.data_folder() / "chclca" / "naive.extxyz"
-    if published.exists():
-        frames: Any = read(published, index="0:1")
-        write(file, frames[0])
-        return
-    # as many atoms at the density of water, where the published liquid is not at hand
+    if name == "liquid" and published.exists():
+        frames: Any = read(published, index=f":{n_frames}")
+    else:
+        frames = []
+        for seed in range(n_frames):
+            atoms = bulk("Si", cubic=True) * (2, 2, 2) if name == "si64" else _water()
+            atoms.rattle(0.05, seed=seed)
+            frames.append(atoms)
+    for atoms in frames:
+        atoms.calc = None
+    write(file, frames)
+
+
+def _water() -> Any:
+    """As many atoms at the density of water, where the published liquid is not at hand."""
+    from ase import Atoms
+    from ase.build import molecule
+
     rng = np.random.default_rng(0)
-    water = molecule("H2O")
-    atoms = water.copy()
-    atoms.set_cell([12.5] * 3)
-    atoms.pbc = True
+    atoms = Atoms(cell=[12.5] * 3, pbc=True)
     for index in np.ndindex(5, 5, 3):
-        if len(atoms) < 197:
-            moved = water.copy()
-            moved.rotate(rng.uniform(0, 360), rng.normal(size=3))
-            moved.translate(2.5 * np.array(index) + [2.5, 2.5, 4.0])
-            atoms += moved
-    write(file, atoms[:197])
-
-
-def _time(function: Any, rounds: int) -> dict[str, Any]:
-    began = time.perf_counter()
-    function()
-    first = time.perf_counter() - began
-    wall, cpu = [], []
-    for _ in range(rounds):
-        began, busy = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - busy)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "cpu": cpu, "first": first, "peak_MB": peak}
-
-
-def _calculator(config: Config) -> dict[str, Any]:
-    """Energy, forces and stress through the ASE calculator, float32."""
-    from ase.io import read
-
-    import mlipjax
-
-    atoms: Any = read(str(config.structure))
-    atoms.calc = mlipjax.Calculator(*mlipjax.load(config.model), dtype="float32")
-    rng = np.random.default_rng(0)
-
-    def evaluate() -> None:
-        atoms.positions += 1e-6 * rng.normal(size=atoms.positions.shape)
-        atoms.get_potential_energy()
-
-    return _time(evaluate, config.rounds)
-
-
-def _train(config: Config) -> dict[str, Any]:
-    """Gradient of an energy, force and stress loss with respect to all parameters, one structure."""
-    import jax
-    import jax.numpy as jnp
-    from ase.io import read
-
-    import mlipjax
-    from mlipjax.graph import batch_graphs
-
-    atoms: Any = read(str(config.structure))
-    potential, params = mlipjax.load(config.model)
-    graph = jax.tree.map(jnp.asarray, batch_graphs([mlipjax.System.from_ase(atoms)], potential.cutoff))
-
-    @jax.jit
-    def gradient(params: Any) -> Any:
-        def loss(params: Any) -> jax.Array:
-            p = potential.apply(params, graph)
-            return jnp.sum(p.energy**2) + jnp.sum(p.forces**2) + jnp.sum(p.stress**2)
-
-        return jax.grad(loss)(params)
-
-    return _time(lambda: jax.block_until_ready(gradient(params)), config.rounds)
-
-
-def _md(config: Config) -> dict[str, Any]:
-    """MD of the embedded model: microseconds per atom and step for R replicas, beside the bare force call."""
-    import jax
-    import jax.numpy as jnp
-    from ase.io import read
-
-    import mlipjax
-    from mlipjax import md, runtime
-    from mlipjax.graph import batch_graphs
-
-    runtime.setup_allocator()
-    atoms: Any = read(str(config.structure))
-    system = mlipjax.System.from_ase(atoms)
-    potential, params = mlipjax.load("universal")
-    ensemble = md.make_ensemble("nvt", timestep_fs=0.5, temperature_K=300.0)
-    limits = md.default_limits(300.0, len(atoms))
-    spec = md.TableSpec.for_systems([system], potential.cutoff)
-    graph = batch_graphs([system], potential.cutoff, n_atoms=len(atoms), n_neighbors=spec.n_neighbors)
-    graph = jax.tree.map(jnp.asarray, graph)
-    force = jax.jit(potential.apply)
-    bare = _time(lambda: jax.block_until_ready(force(params, graph)), config.md_steps)
-    steps = 10
-
-    def measure(replicas: int) -> float:
-        state = md.init(potential, spec, params, system, ensemble, jax.random.key(0), replicas)
-        advance = jax.jit(md.chunk(potential, spec, steps))
-        find = jax.jit(lambda state: md.rebuild(spec, state))
-
-        def run() -> None:
-            nonlocal state
-            state, _ = advance(params, find(state), ensemble, limits)
-            jax.block_until_ready(state)
-
-        return float(np.median(_time(run, max(3, config.md_steps // steps))["cpu"])) / (steps * replicas)
-
-    rows = [{"what": "embedded model, 47 atoms: bare force call", "cpu_ms": 1e3 * float(np.median(bare["cpu"]))}]
-    for replicas in (1, 4, 16):
-        per_step = measure(replicas)
-        rows.append(
-            {
-                "what": f"embedded model, 47 atoms: MD step per replica, R = {replicas}",
-                "cpu_ms": 1e3 * per_step,
-                "us_per_atom_step": 1e6 * per_step / len(atoms),
-                "cpu_ratio": 1e3 * per_step / rows[0]["cpu_ms"],
-            }
-        )
-    return {"rows": rows}
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(2.5 * np.array(index))
+        atoms += water
+    return atoms[:197]
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    columns = ["cpu_ms", "wall_ms", "first_s", "peak_MB", "cpu_ratio", "wall_ratio", "us_per_atom_step"]
-    print("| what | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 1))
+    print("| what | " + " | ".join(_COLUMNS) + " |\n|" + "---|" * (len(_COLUMNS) + 1))
     for row in rows:
-        cells = ["" if row.get(column) is None else f"{row[column]:.3g}" for column in columns]
+        cells = ["" if row.get(column) is None else f"{row[column]:.3g}" for column in _COLUMNS]
         print(f"| {row['what']} | " + " | ".join(cells) + " |")
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,295 @@
+"""How good the monitor's charts are: false alarms, detection, lead time, and what they cost inside MD.
+
+    python -m experiments.monitors                                   # embedded model, GFN1-xTB: about 40 minutes
+    python -m experiments.monitors --oracle teacher:nequix-mp-1 --structure liquid.extxyz
+
+1. Equilibrium MD of a model: charts are fitted to some runs and calibrated on others; the false-alarm rate is that of
+   held-out runs, for the conformal limits and for parametric ones.
+2. Departures: trajectories that are heated or compressed step by step. Every frame is labelled; a frame is bad if its
+   force error (RMSE over its components) exceeds twice that of the reference frames. For every index: the area under
+   the ROC curve (held-out and departing frames together), and how long before the first bad frame it raises the alarm.
+3. The time that reading the charts adds to MD.
+
+``results.json`` in ``--out`` has all numbers; the same command again resumes trajectories and labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import _monitors_runs as runs
+from mlipjax import load, monitor, runtime
+from mlipjax.cli.monitor import runs_of
+from mlipjax.data import Dataset
+from mlipjax.files import write_atomic
+from mlipjax.oracles import Failure, Labeller, make_oracle
+from mlipjax.potential import Potential
+from mlipjax.report import save_figure
+from mlipjax.report.monitor import control_charts
+from mlipjax.typing import Params
+
+INDICES = (*monitor.FRAME_INDICES, "mahalanobis", "mahalanobis_worst", "llpr", "llpr_worst")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Measure the monitor.
+
+    Attributes:
+        model: whose features are charted and who drives MD.
+        oracle: true forces: xtb, teacher:MODEL or ase:module:factory.
+        structure: start of all trajectories; by default the embedded LiCl solution.
+        reference_runs, held_out_runs: equilibrium trajectories for the charts, and to judge them by.
+        steps: MD steps of each; the first seventh is dropped.
+        every: steps between frames.
+        departures: trajectories that are heated, and as many that are compressed.
+        stages: steps in which a departure is heated or compressed.
+        temperature: K.
+        timestep: fs.
+        level: nominal probability of a false alarm.
+        components: principal components per element.
+        layers: which features are charted.
+        labelled: frames of the reference, and of the held-out runs, that are labelled.
+        timing_steps: MD steps of the timing, of each kind and turn; 0 for no timing.
+        workers: processes that label.
+        seed: of velocities and noise.
+        out: folder of the run.
+    """
+
+    model: str = "universal"
+    oracle: str = "xtb"
+    structure: Path = Path(__file__).parent.parent / "data" / "electrolyte.extxyz"
+    reference_runs: int = 6
+    held_out_runs: int = 4
+    steps: int = 14_000
+    every: int = 40
+    departures: int = 3
+    stages: int = 16
+    temperature: float = 300.0
+    timestep: float = 0.5
+    level: float = 0.01
+    components: int = monitor.COMPONENTS
+    layers: monitor.Layers = "last"
+    labelled: int = 40
+    timing_steps: int = 1000
+    workers: int = 1
+    seed: int = 0
+    out: Path = Path("runs/monitors")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Everything fitted to the reference, and the model it belongs to."""
+
+    potential: Potential
+    params: Params
+    monitor: monitor.Monitor
+    mahalanobis: monitor.Mahalanobis
+    rigidity: monitor.Rigidity
+
+    @classmethod
+    def fit(cls, config: Config, potential: Potential, params: Params, reference: Dataset) -> Comparison:
+        """Fit charts, Mahalanobis distances and rigidity to the same frames."""
+        features = monitor.frame_features(potential, params, reference.systems, layers=config.layers)
+        options: Any = {"level": config.level, "n_components": config.components, "layers": config.layers}
+        fitted = monitor.fit_monitor(features, runs_of(reference), **options)
+        values, numbers, frame = features.atoms()
+        chosen = np.isin(frame, monitor.split_reference(runs_of(reference))[0])
+        rows = np.asarray(fitted.rows(numbers))
+        distance = monitor.fit_mahalanobis(values[chosen], rows[chosen], len(fitted.species))
+        rigidity = monitor.fit_rigidity(_sums(values, frame)[np.unique(frame[chosen])])
+        return cls(potential, params, fitted, distance, rigidity)
+
+    def scores(self, frames: Dataset) -> tuple[dict[str, np.ndarray], monitor.FrameFeatures]:
+        """``INDICES`` of every frame, and the features they come from."""
+        features = monitor.frame_features(self.potential, self.params, frames.systems, layers=self.monitor.layers)
+        readings = monitor.read_frames(self.monitor, features)
+        values, numbers, frame = features.atoms()
+        on_device = jnp.asarray(values)
+        atoms = np.asarray(monitor.mahalanobis(self.mahalanobis, on_device, self.monitor.rows(numbers)))
+        local = np.asarray(monitor.rigidity_variance(self.rigidity, on_device))
+        starts = np.flatnonzero(np.diff(frame, prepend=-1))
+        columns = [
+            *readings.frame.T,
+            np.bincount(frame, atoms) / np.bincount(frame),
+            np.maximum.reduceat(atoms, starts),
+            np.asarray(monitor.rigidity_variance(self.rigidity, jnp.asarray(_sums(values, frame)))),
+            np.maximum.reduceat(local, starts),
+        ]
+        return dict(zip(INDICES, columns, strict=True)), features
+
+
+def _sums(values: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Features of each frame, summed over its atoms."""
+    return np.add.reduceat(values, np.flatnonzero(np.diff(frame, prepend=-1)))
+
+
+def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_out: Dataset) -> dict[str, Any]:
+    """Fraction of held-out equilibrium frames above the limits that reference frames set."""
+    calibration = reference.subset(monitor.split_reference(runs_of(reference))[1])
+    known, _ = fitted.scores(calibration)
+    new, features = fitted.scores(held_out)
+    result: dict[str, Any] = {"n_calibration": len(calibration), "n_held_out": len(held_out), "indices": {}}
+    for name in INDICES:
+        series = monitor.by_run(known[name], runs_of(calibration))
+        mine, limit = monitor.by_run(new[name], runs_of(held_out)), monitor.thinned_limit(series, config.level)
+        box = monitor.box_limit(float(known[name].mean()), float(known[name].var(ddof=1)), config.level)
+        result["indices"][name] = {
+            **{f"calibration_{key}": value for key, value in limit._asdict().items()},
+            "n_effective": monitor.effective_size(mine),
+            "conformal": float(np.mean(new[name] > limit.limit)),
+            "conformal_per_run": [float(np.mean(run > limit.limit)) for run in mine],
+            "box": float(np.mean(new[name] > box)),
+        }
+    result["atoms"] = _atom_alarms(config, fitted.monitor, features)
+    return result
+
+
+def _atom_alarms(config: Config, fitted: monitor.Monitor, features: monitor.FrameFeatures) -> dict[str, Any]:
+    """Fraction of held-out atoms of each element above parametric and conformal limits."""
+    from ase.data import chemical_symbols
+
+    values, numbers, _ = features.atoms()
+    rows, charts = np.asarray(fitted.rows(numbers)), fitted.charts
+    atoms = monitor.atom_indices(charts, jnp.asarray(values), jnp.asarray(rows))
+    q, t2, result = np.asarray(atoms.q), np.asarray(atoms.t2), {}
+    for row, z in enumerate(fitted.species):
+        moments, own = charts.residual[row].tolist(), rows == row
+        n, rank = int(charts.count[row]), int(np.sum(charts.eigenvalues[row] > 0.0))
+        limits = {
+            "q_jackson_mudholkar": (q, monitor.jackson_mudholkar(moments, config.level)),
+            "q_box": (q, monitor.box_q_limit(moments, config.level)),
+            "q_conformal": (q, float(charts.q_limit[row])),
+            "t2_f": (t2, monitor.t2_limit_f(n, rank, config.level)),
+            "t2_conformal": (t2, float(charts.t2_limit[row])),
+        }
+        result[chemical_symbols[z]] = {
+            name: float(np.mean(index[own] > limit)) for name, (index, limit) in limits.items()
+        }
+    return result
+
+
+def force_errors(labeller: Labeller, frames: Dataset) -> np.ndarray:
+    """(n,) RMSE in eV/Å of the forces that a trajectory carries; NaN where the oracle failed."""
+    outcomes = labeller.label(frames.systems)
+    errors = np.full(len(frames), np.nan)
+    for i, (outcome, carried) in enumerate(zip(outcomes, frames.labels, strict=True)):
+        if not isinstance(outcome, Failure):
+            errors[i] = np.sqrt(np.mean((np.asarray(outcome.forces) - np.asarray(carried.forces)) ** 2))
+    return errors
+
+
+def detection(
+    config: Config, fitted: Comparison, labeller: Labeller, reference: Dataset, held_out: Dataset, away: Dataset
+) -> dict[str, Any]:
+    """AUROC and lead time of every index for frames whose force error exceeds twice that of the reference."""
+    from sklearn.metrics import roc_auc_score
+
+    few = [data.subset(np.linspace(0, len(data) - 1, config.labelled).astype(int)) for data in (reference, held_out)]
+    trained = force_errors(labeller, few[0])
+    threshold = 2.0 * float(np.sqrt(np.nanmean(trained**2)))
+    both = few[1] + away
+    errors, (scores, _) = force_errors(labeller, both), fitted.scores(both)
+    known = np.isfinite(errors)
+    bad = errors[known] > threshold
+    calibration = reference.subset(monitor.split_reference(runs_of(reference))[1])
+    in_control, _ = fitted.scores(calibration)
+    kinds = np.array(["held_out"] * len(few[1]) + [str(info["run"]) for info in away.infos])
+    interval = float(away.infos[1]["time_fs"]) - float(away.infos[0]["time_fs"])
+    result: dict[str, Any] = {
+        "threshold_eV_per_A": threshold,
+        "n_labelled": int(known.sum()),
+        "n_failed_labels": int((~known).sum()),
+        "n_bad": int(bad.sum()),
+        "n_bad_held_out": int(np.sum(errors[: len(few[1])] > threshold)),
+        "interval_fs": interval,
+        "indices": {},
+    }
+    for name in INDICES:
+        series = monitor.by_run(in_control[name], runs_of(calibration))
+        limit = monitor.thinned_limit(series, config.level).limit
+        leads = {run: runs.lead_time(scores[name][kinds == run] > limit, errors[kinds == run] > threshold, interval)
+                 for run in dict.fromkeys(kinds) if run != "held_out"}  # fmt: skip
+        result["indices"][name] = {
+            "auroc": float(roc_auc_score(bad, scores[name][known])) if 0 < bad.sum() < len(bad) else None,
+            "detected_bad_frames": float(np.mean(scores[name][known][bad] > limit)),
+            "lead_fs": leads,
+        }
+    _figure(config, fitted, scores, kinds, interval)
+    return result
+
+
+def _figure(config: Config, fitted: Comparison, scores: Any, kinds: np.ndarray, interval: float) -> None:
+    away = kinds != "held_out"
+    names = dict(zip(("Q / limit", "T² / limit", "combined"), range(3), strict=True))
+    groups = kinds[away].tolist()
+    x = np.concatenate([interval * np.arange(1, groups.count(run) + 1) for run in dict.fromkeys(groups)])
+    figure = control_charts(
+        {name: scores[monitor.FRAME_INDICES[k]][away] for name, k in names.items()},
+        {name: float(fitted.monitor.charts.frame_limits[k]) for name, k in names.items()},
+        runs=groups,
+        x=x / 1000.0,
+        x_label="time (ps)",
+    )
+    save_figure(figure, config.out / "departures.png")
+
+
+def main(config: Config) -> None:
+    """Run what is missing, write ``results.json`` and print."""
+    potential, params = load(config.model)
+    reference = runs.equilibrium(config, potential, params, "reference", config.seed + 1, config.reference_runs)
+    held_out = runs.equilibrium(config, potential, params, "held_out", config.seed + 2, config.held_out_runs)
+    away = runs.departures(config, potential, params)
+    started = time.perf_counter()
+    fitted = Comparison.fit(config, potential, params, reference)
+    results: dict[str, Any] = {
+        "settings": {key: str(value) for key, value in dataclasses.asdict(config).items()},
+        "seconds_to_fit": time.perf_counter() - started,
+        "false_alarms": false_alarms(config, fitted, reference, held_out),
+    }
+    with Labeller(make_oracle(config.oracle), config.out / "labels.db", n_workers=config.workers) as labeller:
+        results["detection"] = detection(config, fitted, labeller, reference, held_out, away)
+    if config.timing_steps:
+        results["overhead"] = runs.overhead(config, potential, params, fitted.monitor)
+    write_atomic(config.out / "results.json", json.dumps({**results, "versions": runtime.versions()}, indent=1))
+    _print(Console(), results)
+
+
+def _print(console: Console, results: dict[str, Any]) -> None:
+    alarms, found = results["false_alarms"], results["detection"]
+    table = Table("index", "false alarms", "Box", "n (effective)", "AUROC", "bad frames found", "lead times (fs)")
+    for name in INDICES:
+        row, other = alarms["indices"][name], found["indices"][name]
+        leads = ", ".join("-" if lead is None else f"{lead:.0f}" for lead in other["lead_fs"].values())
+        size = f"{alarms['n_held_out']} ({row['n_effective']:.0f})"
+        rates = (f"{100 * row['conformal']:.2f} %", f"{100 * row['box']:.2f} %", size, f"{other['auroc'] or 0:.3f}")
+        table.add_row(name, *rates, f"{100 * other['detected_bad_frames']:.0f} %", leads)
+    console.print(table)
+    console.print(json.dumps({key: found[key] for key in found if key != "indices"}), alarms["atoms"], soft_wrap=True)
+    console.print(results.get("overhead", {}), soft_wrap=True)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Entry point: errors that a user can mend are one line."""
+    runtime.setup_allocator()
+    try:
+        main(tyro.cli(Config, args=arguments, description=__doc__))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
