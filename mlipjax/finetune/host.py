@@ -302,7 +302,7 @@ class _History:
                 except json.JSONDecodeError:
                     continue
                 self._records[json.dumps(record["key"])] = record
-            path.write_text("".join(json.dumps(record) + "\n" for record in self._records.values()))
+            write_atomic(path, "".join(json.dumps(record) + "\n" for record in self._records.values()))
 
     def add(self, record: dict[str, Any]) -> None:
         self._records[json.dumps(record["key"])] = record

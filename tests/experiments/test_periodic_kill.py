@@ -1,0 +1,98 @@
+"""kill -9 at the worst moments of a whole experiment, then the same command: nothing is lost, nothing differs."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+SIZES = [
+    "--rounds=2",
+    "--labels-per-round=2",
+    "--steps=10",
+    "--train-steps=40",
+    "--own-frames=2",
+    "--test-frames=2",
+    "--workers=1",
+]
+
+
+def start(folder, cache):
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    command = [sys.executable, "-m", "experiments.periodic", "--out", str(folder), *SIZES]
+    # a session of its own, so that the labelling processes die with it
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def kill_when(process, happened):
+    while process.poll() is None:
+        if happened():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.002)
+    pytest.fail("the run ended before the moment came")
+
+
+def keys(database):
+    """Keys of all successful labels in the store."""
+    if not database.exists():
+        return []
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        try:
+            rows = connection.execute("select key, value from text_key_values").fetchall()
+        except sqlite3.OperationalError:
+            return []
+    return [value for _, value in rows if str(value).startswith("sha256-")]
+
+
+def saving(folder):
+    return any("tmp" in path.name for path in folder.glob("*")) if folder.exists() else False
+
+
+def stages(history):
+    return [json.loads(line)["stage"] for line in history.read_text().splitlines()] if history.exists() else []
+
+
+@pytest.mark.slow
+def test_killed_experiments_end_with_the_same_bits(tmp_path):
+    cache = tmp_path / "cache"
+    assert start(tmp_path / "straight", cache).wait() == 0
+    folder = tmp_path / "killed"
+    labels = folder / "labels.db"
+    moments = {
+        "labelling": lambda: len(keys(labels)) == 3,
+        "training": lambda: stages(folder / "naive" / "history.jsonl").count("train") == 1,
+        "saving": lambda: saving(folder / "periodic" / "checkpoints"),
+        "saving again": lambda: (
+            stages(folder / "periodic" / "history.jsonl").count("train") >= 2
+            and saving(folder / "periodic" / "checkpoints")
+        ),
+    }
+    for happened in moments.values():
+        kill_when(start(folder, cache), happened)
+    assert start(folder, cache).wait() == 0
+
+    expected, found = (
+        {path.relative_to(top): load_file(path) for path in sorted(top.rglob("params.safetensors"))}
+        for top in (tmp_path / "straight", folder)
+    )
+    assert len(expected) == 4
+    assert expected.keys() == found.keys()
+    for path, parameters in expected.items():
+        for name, array in parameters.items():
+            np.testing.assert_array_equal(found[path][name], array, err_msg=f"{path}: {name}")
+    assert len(set(keys(labels))) == len(keys(labels))
+    assert sorted(keys(labels)) == sorted(keys(tmp_path / "straight" / "labels.db"))
+    errors = [json.loads((top / "results.json").read_text())["errors"] for top in (tmp_path / "straight", folder)]
+    assert errors[0] == errors[1]
