@@ -74,14 +74,14 @@ class Config:
     held_out_runs: int = 4
     steps: int = 14_000
     every: int = 40
-    departures: int = 3
-    stages: int = 16
+    departures: int = 2
+    stages: int = 14
     temperature: float = 300.0
     timestep: float = 0.5
     level: float = 0.01
     components: int = monitor.COMPONENTS
     layers: monitor.Layers = "last"
-    labelled: int = 40
+    labelled: int = 30
     timing_steps: int = 1000
     workers: int = 1
     seed: int = 0

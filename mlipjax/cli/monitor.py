@@ -1,0 +1,278 @@
+"""``mlipjax monitor``: whether a model knows structures like these, by charts of its own features."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+from rich.console import Console
+from rich.table import Table
+
+from mlipjax import runtime
+from mlipjax.cli.output import write_json
+from mlipjax.data import Dataset, find_group_key, read_dataset
+from mlipjax.models import load
+from mlipjax.monitor import (
+    COMPONENTS,
+    FRAME_INDICES,
+    FrameReadings,
+    Monitor,
+    by_run,
+    fit_monitor,
+    frame_features,
+    load_monitor,
+    params_fingerprint,
+    read_frames,
+    save_monitor,
+    statistical_inefficiency,
+)
+from mlipjax.monitor.limits import box_q_limit, jackson_mudholkar, t2_limit_beta, t2_limit_f
+
+_MEANING = {
+    "q": "mean Q / limit of the atom's element",
+    "t2": "mean T² / limit of the atom's element",
+    "combined": "sum of both",
+    "worst": "largest sum of an atom",
+}
+_SHOWN = 10
+"""Alarms that are printed one by one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MonitorCommand:
+    """Fit control charts to reference frames, and say which frames of other data are out of control.
+
+    Frames of a file that carry "run" (as those of mlipjax md) or another group are taken as trajectories.
+
+    Attributes:
+        model: name, .nqx file or saved folder.
+        reference: frames the model can be trusted on, best several runs of equilibrium MD; or a monitor.npz that this
+            command saved.
+        data: frames to judge.
+        level: probability of a false alarm, 0.01 for one frame in a hundred.
+        components: principal components per element.
+        layers: features of the last layer, which the energy is read from, or of all layers.
+        index: the number of a frame that decides.
+        dtype: precision of the network.
+        batch_size: structures computed together.
+        out: also save the fitted monitor and a figure in this folder.
+        json: also write the report to this file.
+    """
+
+    model: str
+    reference: Path
+    data: Path
+    level: float = 0.01
+    components: int = COMPONENTS
+    layers: Literal["last", "all"] = "last"
+    index: Literal["q", "t2", "combined", "worst"] = "combined"
+    dtype: Literal["float32", "float64"] = "float32"
+    batch_size: int = 16
+    out: Path | None = None
+    json: Path | None = None
+
+
+def run(command: MonitorCommand) -> None:
+    """Fit, read and print.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, reference or data cannot be used.
+    """
+    runtime.select_dtype(command.dtype)
+    if not 0.0 < command.level < 1.0:
+        raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")
+    dataset = read_dataset(command.data, required=())
+    potential, params = load(command.model)
+    options: Any = {"dtype": command.dtype, "batch_size": command.batch_size}
+    if command.reference.suffix == ".npz":
+        monitor = load_monitor(command.reference, params)
+    else:
+        reference = read_dataset(command.reference, required=())
+        missing = sorted(set(dataset.elements) - set(reference.elements))
+        if missing:
+            names = ", ".join(chemical_symbols[z] for z in missing)
+            raise ValueError(f"{command.data} holds {names}, which no frame of {command.reference} holds.")
+        monitor = fit_monitor(
+            frame_features(potential, params, reference.systems, layers=command.layers, **options),
+            runs_of(reference),
+            level=command.level,
+            n_components=command.components,
+            layers=command.layers,
+            model=params_fingerprint(params),
+        )
+    monitor.check_elements(dataset.elements)
+    readings = read_frames(
+        monitor, frame_features(potential, params, dataset.systems, layers=monitor.layers, **options)
+    )
+    report = summary(monitor, readings, dataset)
+    _print(Console(), command, report, dataset)
+    write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})
+    if command.out is not None:
+        _save(command.out, monitor, readings, dataset)
+
+
+def runs_of(dataset: Dataset) -> list[Any]:
+    """Run of every frame: what its group information says, one run for all without any."""
+    key = find_group_key(dataset)
+    return [0 if key is None else info.get(key) for info in dataset.infos]
+
+
+def summary(monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> dict[str, Any]:
+    """Everything that is printed, in JSON types."""
+    runs = runs_of(dataset)
+    indices = {}
+    for k, name in enumerate(FRAME_INDICES):
+        series = by_run(readings.frame[:, k], runs)
+        g = min(statistical_inefficiency(series), len(dataset)) if np.isfinite(readings.frame[:, k]).all() else None
+        indices[name] = {
+            "limit": monitor.frame_calibration[name].limit,
+            "guaranteed_level": monitor.frame_calibration[name].guaranteed,
+            "n_calibration": monitor.frame_calibration[name].n,
+            "n_calibration_effective": monitor.frame_calibration[name].n_used,
+            "calibration_inefficiency": monitor.frame_calibration[name].inefficiency,
+            "mean": float(readings.frame[:, k].mean()),
+            "max": float(readings.frame[:, k].max()),
+            "n_alarms": int(readings.alarm[:, k].sum()),
+            "alarm_fraction": float(readings.alarm[:, k].mean()),
+            "n_effective": None if g is None else len(dataset) / g,
+        }
+    return {
+        "level": monitor.level,
+        "layers": monitor.layers,
+        "n_components": int(monitor.charts.components.shape[1]),
+        "n_fit": monitor.n_fit,
+        "n_frames": len(dataset),
+        "n_runs": len(set(runs)),
+        "indices": indices,
+        "per_element": {chemical_symbols[z]: _element(monitor, readings, row) for row, z in enumerate(monitor.species)},
+        "frames": {name: readings.frame[:, k] for k, name in enumerate(FRAME_INDICES)},
+        "alarms": {name: np.flatnonzero(readings.alarm[:, k]) for k, name in enumerate(FRAME_INDICES)},
+        "worst_atom": readings.worst_atom,
+        "worst_atom_share": readings.worst_share,
+    }
+
+
+def _element(monitor: Monitor, readings: FrameReadings, row: int) -> dict[str, Any]:
+    """Chart, limits and readings of one element."""
+    charts = monitor.charts
+    variances, moments = np.asarray(charts.eigenvalues[row], np.float64), charts.residual[row].tolist()
+    n, rank, level = int(charts.count[row]), int(np.sum(variances > 0.0)), monitor.level
+    total = float(variances.sum() + moments[0])
+    values = {"q": readings.element_q[:, row], "t2": readings.element_t2[:, row]}
+    seen = np.isfinite(values["q"])
+    return {
+        "n_atoms_fit": n,
+        "rank": rank,
+        "explained_variance": float(variances.sum()) / total if total > 0.0 else None,
+        "q_limit": {
+            "conformal": float(charts.q_limit[row]),
+            "jackson_mudholkar": jackson_mudholkar(moments, level),
+            "box": box_q_limit(moments, level),
+        },
+        "t2_limit": {
+            "conformal": float(charts.t2_limit[row]),
+            "f": t2_limit_f(n, rank, level),
+            "beta": t2_limit_beta(n, rank, level),
+        },
+        "n_frames": int(seen.sum()),
+        **{f"{name}_mean": float(value[seen].mean()) if seen.any() else None for name, value in values.items()},
+        **{f"{name}_frame_max": float(value[seen].max()) if seen.any() else None for name, value in values.items()},
+        "worst_max": float(readings.element_worst[seen, row].max()) if seen.any() else None,
+    }
+
+
+def _print(console: Console, command: MonitorCommand, report: dict[str, Any], dataset: Dataset) -> None:
+    console.print(_element_table(report), _index_table(report, command.data.name))
+    chosen = report["indices"][command.index]
+    if chosen["guaranteed_level"] > report["level"]:
+        console.print(
+            f"the {chosen['n_calibration']} calibration frames are worth {chosen['n_calibration_effective']} "
+            f"independent ones, which guarantee a level of {chosen['guaranteed_level']:.2g}, not {report['level']:g}: "
+            "the limit is an estimate. Longer reference runs give a guaranteed one.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    alarms = report["alarms"][command.index]
+    for frame in alarms[:_SHOWN]:
+        atom = int(report["worst_atom"][frame])
+        symbol = chemical_symbols[int(dataset.systems[frame].atomic_numbers[atom])]
+        console.print(
+            f"frame {frame}: {command.index} {report['frames'][command.index][frame]:.3g}, most by {symbol} {atom} "
+            f"({100 * report['worst_atom_share'][frame]:.0f} %)",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if len(alarms) > _SHOWN:
+        console.print(f"... and {len(alarms) - _SHOWN} more", highlight=False, soft_wrap=True)
+    console.print(_verdict(chosen, report["n_frames"], command.index), highlight=False, soft_wrap=True)
+
+
+def _verdict(chosen: dict[str, Any], n_frames: int, index: str) -> str:
+    """One sentence; alarms are compared with what chance would give, in independent frames."""
+    from scipy.stats import binom
+
+    level, found = chosen["guaranteed_level"], chosen["alarm_fraction"]
+    expected = (
+        f"{100 * found:.1f} % of {n_frames} frames exceed the limit ({index}); in control {100 * level:.2g} % would"
+    )
+    if chosen["n_effective"] is None:
+        return f"{expected}. OUT OF CONTROL: some frames hold what the charts have never seen."
+    n = max(round(chosen["n_effective"]), 1)
+    if binom.sf(np.ceil(found * n) - 1, n, level) < 0.01 and found > level:
+        return f"{expected}. OUT OF CONTROL: do not trust the model on these frames; label some and fine-tune."
+    return f"{expected}. IN CONTROL as far as {n} independent frames can tell."
+
+
+def _element_table(report: dict[str, Any]) -> Table:
+    columns = ("Q mean", "Q limit", "JM", "Box", "T² mean", "T² limit", "F", "Beta", "worst atom")
+    table = Table("element", "atoms fit", "PCs", *columns, title="charts, and the frames judged by them")
+    for symbol, row in report["per_element"].items():
+        q, t2 = row["q_limit"], row["t2_limit"]
+        numbers = (row["q_mean"], q["conformal"], q["jackson_mudholkar"], q["box"])
+        numbers += (row["t2_mean"], t2["conformal"], t2["f"], t2["beta"], row["worst_max"])
+        explained = "-" if row["explained_variance"] is None else f"{100 * row['explained_variance']:.0f} %"
+        table.add_row(symbol, str(row["n_atoms_fit"]), f"{row['rank']} ({explained})", *map(_number, numbers))
+    return table
+
+
+def _index_table(report: dict[str, Any], name: str) -> Table:
+    columns = ("limit", "level", "calibration n (effective)", "mean", "max", "alarms", "n effective")
+    table = Table("index", "meaning", *columns, title=f"{name}: {report['n_frames']} frames, {report['n_runs']} runs")
+    for index, row in report["indices"].items():
+        table.add_row(
+            index,
+            _MEANING[index],
+            _number(row["limit"]),
+            f"{row['guaranteed_level']:.2g}",
+            f"{row['n_calibration']} ({row['n_calibration_effective']})",
+            _number(row["mean"]),
+            _number(row["max"]),
+            f"{row['n_alarms']} ({100 * row['alarm_fraction']:.1f} %)",
+            _number(row["n_effective"]),
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.3g}"
+
+
+def _save(folder: Path, monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> None:
+    from mlipjax.report import save_figure
+    from mlipjax.report.monitor import control_charts
+
+    names = {"Q / limit": 0, "T² / limit": 1, "combined": 2, "worst atom": 3}
+    times = [info.get("time_fs") for info in dataset.infos]
+    known = all(isinstance(time, (int, float)) for time in times)
+    figure = control_charts(
+        {name: readings.frame[:, k] for name, k in names.items()},
+        {name: float(monitor.charts.frame_limits[k]) for name, k in names.items()},
+        runs=runs_of(dataset),
+        x=[float(time) / 1000.0 for time in times if time is not None] if known else None,
+        x_label="time (ps)" if known else "frame (number)",
+    )
+    save_monitor(folder / "monitor.npz", monitor)
+    save_figure(figure, folder / "monitor.png")
