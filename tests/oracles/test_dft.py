@@ -2,9 +2,9 @@
 
 Not run by default: ``pytest -m dft tests/oracles/test_dft.py``, a few minutes. Installation on Debian or Ubuntu::
 
-    apt-get install libxc-dev libopenblas-dev libfftw3-dev
+    apt-get install g++ libxc-dev libopenblas-dev libfftw3-dev
     printf "mpi = False\\nfftw = True\\nlibraries = ['xc', 'openblas', 'fftw3']\\n" > siteconfig.py
-    GPAW_CONFIG=$PWD/siteconfig.py pip install gpaw gpaw-data
+    CC=g++ GPAW_CONFIG=$PWD/siteconfig.py pip install gpaw gpaw-data
 
 (``pip install mlipjax[dft]`` once the libraries and ``GPAW_CONFIG`` are there.)
 """
