@@ -93,6 +93,7 @@ def main(config: Config) -> None:
         seed=config.seed,
         allow_e0_mismatch=True,
         anchor="none",  # what a denoised model knows is not worth retaining
+        ignore=("units", "sign"),  # nor are its forces a measure of units
     )
     result = _train(potential, params, split.train, split.valid, settings, config.out, console)
     report = evaluate(result.potential, result.params, split.test)

@@ -15,6 +15,8 @@ potentials were trained with absolute or Huber losses (Nequix: absolute errors w
 forces, stress; MACE-MP: Huber with δ = 0.01), so a fine-tune continues the objective the weights were found
 with, and a few frames with large errors do not take over the gradient. This smooth form has all derivatives
 everywhere, which differentiation through whole training runs needs. ``mse_loss`` is ``r²``.
+
+``Pull`` is a term of another kind: it depends on parameters alone and draws them back to where they started.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.graph import GraphBatch
 from mlipjax.potential import Prediction
 from mlipjax.system import Labels
-from mlipjax.typing import Array, Float
+from mlipjax.typing import Array, Float, Params
 
 Penalty = Callable[[Array], Array]
 """Of squared residuals, elementwise."""
@@ -52,6 +55,37 @@ class LossWeights:
     energy: float | Array = 1.0
     forces: float | Array = 1.0
     stress: float | Array = 0.25
+
+
+@struct.dataclass
+class Pull:
+    """A quadratic pull of the parameters towards an anchor, usually the pretrained weights.
+
+    Without ``importance`` it is L2-SP (Li et al., ICML 2018, arXiv 1802.01483), with the diagonal Fisher information
+    it is elastic weight consolidation (Kirkpatrick et al., PNAS 114, 3521 (2017), eq. 3).
+
+    Attributes:
+        strength: factor of the whole term.
+        anchor: parameters to stay close to.
+        importance: weight of every parameter in a tree like ``anchor``; ``None`` for 1 everywhere.
+    """
+
+    strength: float | Array
+    anchor: Params
+    importance: Params | None = None
+
+
+def pull_loss(pull: Pull, params: Params) -> Array:
+    """Return ``strength / 2 · Σ_i importance_i (θ_i - anchor_i)²``, a scalar."""
+
+    def term(value: Array, anchor: Array, importance: Array | float) -> Array:
+        return jnp.sum(importance * (value - anchor) ** 2)
+
+    if pull.importance is None:
+        terms = jax.tree.map(lambda value, anchor: term(value, anchor, 1.0), params, pull.anchor)
+    else:
+        terms = jax.tree.map(term, params, pull.anchor, pull.importance)
+    return 0.5 * pull.strength * jnp.sum(jnp.stack(jax.tree.leaves(terms)))
 
 
 class Loss(Protocol):

@@ -67,19 +67,20 @@ class FinetuneDisplay(FinetuneListener):
         self.task = self.progress.add_task("training", total=None, epoch=0, loss="")
 
     def start(self, preparation: Preparation) -> None:
-        """Print settings, split and isolated-atom energies."""
+        """Print settings, split, isolated-atom energies and what the doctor found."""
         self.console.print(settings_table(preparation.strategy.explain()))
         self.console.print(f"data: {preparation.split}")
+        self.console.print(f"trained: {preparation.n_trained} parameters; the model has {preparation.n_parameters}")
+        for kind, source in preparation.retention_notes.items():
+            if source is not None:
+                self.console.print(f"{kind}: {source}")
+        for finding in preparation.findings:
+            self.console.print(f"{finding.severity}: {finding}", highlight=False)
         if (estimate := preparation.e0_estimate) is not None:
             self.console.print(
                 f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "
                 f"-> {1e3 * estimate.residual:.1f} meV/atom"
             )
-            if estimate.rank < estimate.n_elements:
-                self.console.print(
-                    f"the compositions fix only {estimate.rank} of {estimate.n_elements} shifts; the smallest that "
-                    "explain the data were taken: do not trust energies of other compositions"
-                )
         total = preparation.config.epochs * preparation.train_batches.steps_per_epoch
         self.progress.update(self.task, total=total)
 
@@ -90,11 +91,13 @@ class FinetuneDisplay(FinetuneListener):
     def epoch(self, record: dict[str, Any]) -> None:
         """Print one line."""
         self.progress.update(self.task, epoch=record["epoch"])
+        retained = record.get("anchor_loss")
+        anchor = "" if retained is None else f"  retained F {_number(record['anchor_force_mae_meV_per_A'])} meV/Å"
         mark = "  best" if record["best_epoch"] == record["epoch"] else ""
         self.console.print(
             f"epoch {record['epoch']:4d}  train {record['train_loss']:.5f}  valid {record['valid_loss']:.5f}  "
             f"E {_number(record['energy_mae_meV_per_atom'])} meV/atom  F {_number(record['force_mae_meV_per_A'])} "
-            f"meV/Å{mark}",
+            f"meV/Å{anchor}{mark}",
             highlight=False,
         )
 

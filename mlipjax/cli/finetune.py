@@ -62,5 +62,8 @@ def run(command: Finetune) -> None:
         )
     report = result.report
     console.print(error_table({"before": report["before"], "after": report["after"]}))
+    if (retained := report["retained"])["after"] is not None:
+        console.print(f"retained error on {retained['anchor']}:")
+        console.print(error_table({"before": retained["before"], "after": retained["after"]}))
     console.print(f"epoch {report['best_epoch']} of {report['epochs_run']} was best; model saved in {command.out}")
     write_json(command.json, report)

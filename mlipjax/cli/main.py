@@ -22,7 +22,9 @@ from typing import Any
 _COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
     "evaluate": "errors of a model on labelled structures",
+    "doctor": "check a model and labelled structures before fine-tuning",
     "md": "molecular dynamics with a model",
+    "monitor": "whether a model knows structures like these",
     "models": "list the models known by name",
     "convert": "save a model in mlipjax's own format",
 }

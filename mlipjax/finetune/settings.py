@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -28,13 +28,26 @@ class FinetuneSettings:
 
     Attributes:
         strategy: what is trained and how fast.
+        auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
         epochs: passes over the training set.
         batch_size: structures per optimiser step; memory does not depend on it.
         learning_rate: peak learning rate; by default the strategy's.
-        freeze_layers: for "freeze": number of layers held fixed, from the bottom.
-        layer_decay: for "llrd": ratio of the learning rates of neighbouring layers.
-        layer_multipliers: for "llrd": one factor per layer from the bottom instead.
+        freeze_layers: for "freeze", or added to replay, l2sp, ewc: number of layers held fixed, from the bottom.
+        layer_decay: for "llrd", or likewise: ratio of the learning rates of neighbouring layers.
+        layer_multipliers: for "llrd", or likewise: one factor per layer from the bottom instead.
+        l2sp: strength of a pull to the pretrained weights; adds it to any strategy but lora and scratch.
+        ewc: the same, weighted by the Fisher information.
+        lora_rank: for "lora": rank of the adapters.
+        lora_radial: for "lora": adapt radial kernels too.
+        replay: structures to replay: with true labels of the model's own level of theory for "replay"; for
+            "pseudo-replay" any structures, by default generated ones.
+        replay_size: number of generated structures, for replay or as anchor.
+        replay_weight: factor of the replay loss; by default the strategy's.
+        anchor: structures on which the retained error is measured after every epoch: "generated" (from the training
+            set's elements, labelled by the model itself), "none", or a file with labels of the model's own level. With
+            replay, "generated" means a held-out part of the replay structures.
+        anchor_weight: factor of the anchor's loss in the choice of the epoch; by default the strategy's.
         loss: "huber" (absolute error beyond a small threshold) or "mse".
         energy_weight: factor of the energy term (eV/atom); by default the loss's.
         forces_weight: factor of the force term (eV/Å); likewise.
@@ -48,9 +61,11 @@ class FinetuneSettings:
         dtype: precision of training.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
         allow_e0_mismatch: train although the error before training says that the E0s are wrong.
+        ignore: checks of the doctor whose fatal findings become warnings, by name.
     """
 
-    strategy: Literal["naive", "freeze", "llrd", "scratch"] = "naive"
+    strategy: Literal["naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc", "scratch"] = "naive"
+    auto: bool = False
     e0s: str = "model"
     epochs: int = 50
     batch_size: int = 4
@@ -58,6 +73,15 @@ class FinetuneSettings:
     freeze_layers: int | None = None
     layer_decay: float | None = None
     layer_multipliers: tuple[float, ...] | None = None
+    l2sp: float | None = None
+    ewc: float | None = None
+    lora_rank: int | None = None
+    lora_radial: bool = False
+    replay: str | None = None
+    replay_size: int = 48
+    replay_weight: float | None = None
+    anchor: str = "generated"
+    anchor_weight: float | None = None
     loss: Literal["huber", "mse"] = "huber"
     energy_weight: float | None = None
     forces_weight: float | None = None
@@ -70,6 +94,7 @@ class FinetuneSettings:
     dtype: Literal["float32", "float64"] = "float32"
     max_slots: int = 65_536
     allow_e0_mismatch: bool = False
+    ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -83,6 +108,18 @@ class FinetuneSettings:
         weights = (self.energy_weight, self.forces_weight, self.stress_weight)
         if not all(weight is None or weight >= 0.0 for weight in weights):
             raise ValueError(f"loss weights must not be negative, found {weights}.")
+
+        if self.auto and self.strategy != "naive":
+            raise ValueError(f"auto chooses the strategy, and {self.strategy!r} was chosen too; give one of them.")
+        if self.replay_size < 2:
+            raise ValueError(f"replay_size must be at least 2, found {self.replay_size}.")
+        if self.anchor_weight is not None and not self.anchor_weight >= 0.0:
+            raise ValueError(f"anchor_weight must not be negative, found {self.anchor_weight}.")
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return the options of ``optim.make_strategy``."""
+        names = ("freeze_layers", "layer_decay", "layer_multipliers", "l2sp", "ewc", "lora_rank", "lora_radial")
+        return {name: getattr(self, name) for name in (*names, "replay_weight")}
 
     def make_loss(self) -> Loss:
         """Return the loss."""

@@ -1,23 +1,29 @@
 """Optimisers: parameter groups as data, schedules, and fine-tuning strategies with their default settings."""
 
 from mlipjax.optim.groups import Group, Rules, group_multipliers, merge, split
+from mlipjax.optim.lora import Adapters, adapt, merge_adapters
 from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update, make_optimizer
+from mlipjax.optim.recipes import STRATEGIES, choose_strategy, make_strategy
 from mlipjax.optim.schedules import schedule_factor
-from mlipjax.optim.strategies import STRATEGIES, Strategy, make_strategy
+from mlipjax.optim.strategies import Strategy
 
 __all__ = [
     "STRATEGIES",
+    "Adapters",
     "Group",
     "Hyper",
     "Optimizer",
     "OptimizerConfig",
     "Rules",
     "Strategy",
+    "adapt",
+    "choose_strategy",
     "ema_update",
     "group_multipliers",
     "make_optimizer",
     "make_strategy",
     "merge",
+    "merge_adapters",
     "schedule_factor",
     "split",
 ]

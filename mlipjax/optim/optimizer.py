@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mlipjax.losses import LossWeights
+from mlipjax.losses import LossWeights, Pull
 from mlipjax.optim.groups import Rules, group_multipliers, split
 from mlipjax.optim.schedules import ScheduleName, schedule_factor
 from mlipjax.typing import Array, Params
@@ -33,12 +33,14 @@ class Hyper:
         decay: layer-wise decay, the base of ``decay ** Group.power``.
         scales: (n_rules,) factor of each rule; 0 leaves its parameters where they are.
         weights: factors of the loss terms.
+        pull: pull towards earlier parameters, if any; it may be traced like the rest.
     """
 
     learning_rate: float | Array
     decay: float | Array
     scales: tuple[float, ...] | Array
     weights: LossWeights
+    pull: Pull | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from mlipjax.train.batches import MAX_SLOTS, LabelledBatches, make_batch
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.evaluate import evaluate
+from mlipjax.train.fisher import fisher_diagonal
 from mlipjax.train.loop import Listener, NonFiniteError, TrainConfig, is_finished, train
 from mlipjax.train.metrics import error_report, error_summary
 from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.train.program import Program, compile_program, run_step, validation_loss
 from mlipjax.train.recorder import read_metrics
 from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, shift_e0s
+from mlipjax.train.retention import Retention
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.train.step import (
     LossGradient,
@@ -30,6 +32,7 @@ __all__ = [
     "LossGradient",
     "NonFiniteError",
     "Program",
+    "Retention",
     "StepInfo",
     "StructurePrediction",
     "TrainConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "error_summary",
     "estimate_e0s",
     "evaluate",
+    "fisher_diagonal",
     "fit",
     "is_finished",
     "loss_gradient",

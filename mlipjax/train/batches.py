@@ -36,6 +36,7 @@ class LabelledBatches:
         plans: micro-batches; together every structure once.
         accumulate: micro-batches per optimiser step.
         dtype: floating-point type of the batches.
+        task: energy head that predicts these structures.
     """
 
     potential: Potential
@@ -44,6 +45,7 @@ class LabelledBatches:
     plans: tuple[BatchPlan, ...]
     accumulate: int
     dtype: Any
+    task: int = 0
 
     @classmethod
     def create(
@@ -55,6 +57,7 @@ class LabelledBatches:
         passes: int = 1,
         dtype: Any = np.float32,
         max_slots: int = MAX_SLOTS,
+        task: int = 0,
     ) -> LabelledBatches:
         """Find neighbours and plan batches.
 
@@ -67,6 +70,7 @@ class LabelledBatches:
             dtype: floating-point type of the batches.
             max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
                 exceed it.
+            task: energy head that predicts these structures.
 
         Raises:
             ValueError: for an empty data set, an element the potential does not know, or a batch size below 1.
@@ -82,13 +86,26 @@ class LabelledBatches:
             if batch_size % size == 0:
                 plans = _plan(tables, size, passes)
                 if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
-                    return cls(potential, dataset, tables, plans, batch_size // size, dtype)
+                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, task)
         raise AssertionError("a batch size has the divisor 1")
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in which every structure is seen once."""
         return -(-len(self.plans) // self.accumulate)
+
+    def part(self, n_structures: int) -> LabelledBatches:
+        """Some of the batches, about ``n_structures`` together; ``predict`` then returns theirs only."""
+        count = max(1, len(self.plans) * n_structures // len(self.dataset))
+        if count >= len(self.plans):
+            return self
+        chosen = np.linspace(0, len(self.plans) - 1, count).round().astype(int)
+        return dataclasses.replace(self, plans=tuple(self.plans[index] for index in chosen))
+
+    @property
+    def planned(self) -> tuple[int, ...]:
+        """Structures in the batches, ascending: all of them, unless this is a ``part``."""
+        return tuple(sorted(index for plan in self.plans for index in plan.indices))
 
     def with_potential(self, potential: Potential) -> LabelledBatches:
         """The same batches with other isolated-atom energies."""
@@ -115,6 +132,7 @@ class LabelledBatches:
             n_graphs=plan.n_graphs,
             tables=[self.tables[i] for i in part],
             dtype=self.dtype,
+            task=self.task,
         )
 
 
@@ -141,6 +159,7 @@ def make_batch(
     n_graphs: int | None = None,
     tables: Sequence[NeighborTable] | None = None,
     dtype: Any = np.float32,
+    task: int = 0,
 ) -> Batch:
     """Put structures and labels together as one padded batch of numpy arrays.
 
@@ -154,6 +173,7 @@ def make_batch(
         n_atoms, n_neighbors, n_graphs: padded sizes, see ``graph.batch_graphs``.
         tables: neighbour tables, if known.
         dtype: floating-point type of the batch.
+        task: energy head that predicts these structures.
 
     Raises:
         ValueError: for an element the potential does not know, labels that do not fit, or sizes too small.
@@ -164,6 +184,7 @@ def make_batch(
         n_atoms=n_atoms,
         n_neighbors=n_neighbors,
         n_graphs=n_graphs,
+        tasks=[task] * len(systems),
         tables=tables,
         dtype=dtype,
     )
@@ -175,7 +196,7 @@ def make_batch(
         stop = start + len(system.atomic_numbers)
         if np.shape(label.forces) != (stop - start, 3):
             raise ValueError(f"forces have shape {np.shape(label.forces)}, the structure {stop - start} atoms.")
-        energy[index] = label.energy - potential.reference_energy(np.asarray(system.atomic_numbers))
+        energy[index] = label.energy - potential.reference_energy(np.asarray(system.atomic_numbers), task)
         forces[start:stop] = label.forces
         stress[index] = label.stress
         has_volume = np.linalg.det(np.asarray(system.cell, np.float64)) != 0.0

@@ -25,6 +25,7 @@ from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.metrics import error_summary
 from mlipjax.train.program import Program, run_step, validation_loss
 from mlipjax.train.recorder import Recorder
+from mlipjax.train.retention import Retention
 from mlipjax.train.state import TrainState
 from mlipjax.train.step import StepInfo
 
@@ -41,7 +42,7 @@ class TrainConfig:
 
     Attributes:
         epochs: at most this many.
-        patience: stop after this many epochs without a lower validation loss; ``None`` for never.
+        patience: stop after this many epochs without a lower score; ``None`` for never.
         checkpoint_seconds: least time between two checkpoints.
     """
 
@@ -68,6 +69,7 @@ def train(
     hyper: Hyper,
     config: TrainConfig,
     *,
+    retention: Retention | None = None,
     folder: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
 ) -> TrainState:
@@ -80,22 +82,25 @@ def train(
         valid_batches: what decides which parameters are kept; its loss is that of the averaged parameters.
         hyper: numbers of the run.
         config: length of the run.
+        retention: structures to replay, and anchor structures: their loss, weighted, adds to the validation loss,
+            and the sum is the score that decides.
         folder: for checkpoints and ``metrics.jsonl``; ``None`` keeps nothing.
         listener: is told of every step and epoch.
 
     Returns:
-        The last state; ``best_params`` are those of the epoch with the lowest validation loss.
+        The last state; ``best_params`` are those of the epoch with the lowest score.
 
     Raises:
         NonFiniteError: if a loss or gradient is not finite. The last good state is saved first.
     """
     listener = Listener() if listener is None else listener
+    retention = Retention() if retention is None else retention
     with Recorder(folder, config.checkpoint_seconds) as recorder:
         state = recorder.resume(state)
         while not is_finished(state, train_batches.steps_per_epoch, config):
             started = time.monotonic()
-            state = _run_epoch(program, state, train_batches, hyper, recorder, listener)
-            state, record = _finish_epoch(program, state, train_batches, valid_batches, hyper)
+            state = _run_epoch(program, state, train_batches, retention, hyper, recorder, listener)
+            state, record = _finish_epoch(program, state, train_batches, valid_batches, retention, hyper)
             record["seconds"] = round(time.monotonic() - started, 3)
             recorder.write(record)
             recorder.save(state)
@@ -117,6 +122,7 @@ def _run_epoch(
     program: Program,
     state: TrainState,
     batches: LabelledBatches,
+    retention: Retention,
     hyper: Hyper,
     recorder: Recorder,
     listener: Listener,
@@ -126,10 +132,15 @@ def _run_epoch(
     steps = batches.epoch(state.key, epoch)
     for number, plans in enumerate(steps[done:], start=done + 1):
         before = state
-        state, info = run_step(program, state, [batches.batch(plan) for plan in plans], hyper)
+        parts = [("training", batches, plans)]
+        if retention.replay is not None:
+            parts.append(("replay", retention.replay, retention.replayed_plans(state.key, int(state.step))))
+        drawn = [[source.batch(plan) for plan in chosen] for _, source, chosen in parts]
+        replayed = drawn[1] if len(drawn) > 1 else ()
+        state, info = run_step(program, state, drawn[0], hyper, replayed, retention.replay_weight)
         if not info.finite:
             recorder.save(before, now=True)
-            raise NonFiniteError(_explain(program, before, batches, plans, hyper, info, recorder.folder))
+            raise NonFiniteError(_explain(program, before, parts, hyper, info, recorder.folder))
         listener.step(state, info)
         # the end of an epoch is saved after its validation, so that no checkpoint lies between the two
         if number < len(steps):
@@ -142,24 +153,37 @@ def _finish_epoch(
     state: TrainState,
     train_batches: LabelledBatches,
     valid_batches: LabelledBatches,
+    retention: Retention,
     hyper: Hyper,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Validate the averaged parameters, keep them if they are the best, and start the next epoch's sum."""
     epoch = int(state.step) // train_batches.steps_per_epoch
     loss, predictions = validation_loss(program, state.ema_params, valid_batches, hyper.weights)
-    if not math.isfinite(loss):
-        raise NonFiniteError(f"epoch {epoch}: the validation loss is {loss:g}. Lower the learning rate.")
+    record: dict[str, Any] = {"anchor_loss": None}
+    score = loss
+    if (anchor := retention.anchor) is not None:
+        retained, found = validation_loss(program, state.ema_params, anchor, hyper.weights)
+        score += retention.anchor_weight * retained
+        errors = {f"anchor_{name}": value for name, value in error_summary(anchor.dataset, found).items()}
+        record = {"anchor_loss": retained, **errors}
+    if not math.isfinite(score):
+        raise NonFiniteError(
+            f"epoch {epoch}: the validation loss is {loss:g}, the anchor loss {record['anchor_loss']}. "
+            "Lower the learning rate."
+        )
     record = {
         "epoch": epoch,
         "step": int(state.step),
         "train_loss": float(state.epoch_loss) / train_batches.steps_per_epoch,
         "valid_loss": loss,
         **error_summary(valid_batches.dataset, predictions),
+        **record,
+        "score": score,
     }
-    if loss < float(state.best_metric):
+    if score < float(state.best_metric):
         state = dataclasses.replace(
             state,
-            best_metric=jnp.asarray(loss, state.best_metric.dtype),
+            best_metric=jnp.asarray(score, state.best_metric.dtype),
             best_epoch=jnp.asarray(epoch, jnp.int32),
             best_params=state.ema_params,
         )
@@ -170,13 +194,30 @@ def _finish_epoch(
 def _explain(
     program: Program,
     state: TrainState,
-    batches: LabelledBatches,
-    plans: Sequence[BatchPlan],
+    parts: Sequence[tuple[str, LabelledBatches, Sequence[BatchPlan]]],
     hyper: Hyper,
     info: StepInfo,
     folder: Path | None,
 ) -> str:
     """Find the micro-batches at fault, save their frames, and say what to do."""
+    found = ((part, _nonfinite(program, state, part[1], part[2], hyper)) for part in parts)
+    everything = parts[0], [index for plan in parts[0][2] for index in plan.indices]
+    (name, batches, _), bad = next((pair for pair in found if pair[1]), everything)
+    bad = sorted(bad)
+    message = (
+        f"step {int(state.step) + 1}: loss {float(info.loss):g}, gradient norm {float(info.gradient_norm):g}, on "
+        f"frames {bad} of the {name} set. "
+    )
+    if folder is not None:
+        write_dataset(folder / BAD_FRAMES, batches.dataset.subset(bad))
+        message += f"They are saved in {folder / BAD_FRAMES}, the parameters before this step in the checkpoint. "
+    return message + "Look for overlapping atoms or wrong labels in them, or lower the learning rate."
+
+
+def _nonfinite(
+    program: Program, state: TrainState, batches: LabelledBatches, plans: Sequence[BatchPlan], hyper: Hyper
+) -> list[int]:
+    """Structures of the micro-batches whose loss or gradient is not finite."""
     bad: list[int] = []
     for plan in plans:
         batch = batches.batch(plan)
@@ -184,12 +225,4 @@ def _explain(
         result = program.gradient(state.params, batch, hyper.weights, counts)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((result.loss, result.gradient))):
             bad.extend(plan.indices)
-    bad = sorted(bad or [index for plan in plans for index in plan.indices])
-    message = (
-        f"step {int(state.step) + 1}: loss {float(info.loss):g}, gradient norm {float(info.gradient_norm):g}, on "
-        f"frames {bad} of the training set. "
-    )
-    if folder is not None:
-        write_dataset(folder / BAD_FRAMES, batches.dataset.subset(bad))
-        message += f"They are saved in {folder / BAD_FRAMES}, the parameters before this step in the checkpoint. "
-    return message + "Look for overlapping atoms or wrong labels in them, or lower the learning rate."
+    return bad

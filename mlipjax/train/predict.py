@@ -38,7 +38,7 @@ def predict(
     batches: LabelledBatches,
     on_batch: Callable[[Prediction, Batch], None] | None = None,
 ) -> list[StructurePrediction]:
-    """Predict every structure of a data set, in the data set's order.
+    """Predict every structure of a data set (or the planned ones of a part), in the data set's order.
 
     Args:
         apply: compiled ``Potential.apply``.
@@ -58,7 +58,7 @@ def predict(
             numbers = np.asarray(batches.dataset.systems[index].atomic_numbers)
             stop = start + len(numbers)
             results[index] = StructurePrediction(
-                energy=float(energy[row]) + batches.potential.reference_energy(numbers),
+                energy=float(energy[row]) + batches.potential.reference_energy(numbers, batches.task),
                 forces=forces[start:stop].astype(np.float64),
                 stress=stress[row].astype(np.float64),
             )

@@ -15,7 +15,7 @@ from mlipjax.potential import Potential
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.predict import Apply, StructurePrediction, predict
 from mlipjax.train.state import Batch, TrainState
-from mlipjax.train.step import LossGradient, StepInfo, accumulate, apply_gradient, loss_gradient
+from mlipjax.train.step import LossGradient, StepInfo, accumulate, add_replayed, apply_gradient, loss_gradient
 from mlipjax.typing import Array, Params
 
 
@@ -46,12 +46,28 @@ def compile_program(potential: Potential, optimizer: Optimizer, loss: Loss) -> P
 
 
 def run_step(
-    program: Program, state: TrainState, micro_batches: Sequence[Batch], hyper: Hyper
+    program: Program,
+    state: TrainState,
+    micro_batches: Sequence[Batch],
+    hyper: Hyper,
+    replayed: Sequence[Batch] = (),
+    replay_weight: float = 1.0,
 ) -> tuple[TrainState, StepInfo]:
-    """One optimiser step on micro-batches: the same gradient as one large batch of all of them."""
-    counts = _sum_counts(program, micro_batches)
-    total = accumulate(program.gradient(state.params, batch, hyper.weights, counts) for batch in micro_batches)
+    """One optimiser step on micro-batches: the same gradient as one large batch of all of them.
+
+    ``replayed`` is a batch of its own, in micro-batches too: its loss has its own denominators, is multiplied by
+    ``replay_weight`` and added.
+    """
+    total = _gradient(program, state.params, micro_batches, hyper.weights)
+    if replayed:
+        weights = jax.tree.map(lambda weight: replay_weight * weight, hyper.weights)
+        total = add_replayed(total, _gradient(program, state.params, replayed, weights))
     return program.update(state, total, hyper)
+
+
+def _gradient(program: Program, params: Params, micro_batches: Sequence[Batch], weights: LossWeights) -> LossGradient:
+    counts = _sum_counts(program, micro_batches)
+    return accumulate(program.gradient(params, batch, weights, counts) for batch in micro_batches)
 
 
 def validation_loss(

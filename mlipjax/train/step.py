@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlipjax.losses import Loss, LossTerms, LossWeights, label_counts
+from mlipjax.losses import Loss, LossTerms, LossWeights, label_counts, pull_loss
 from mlipjax.optim import Hyper, Optimizer, ema_update, merge
 from mlipjax.potential import Potential
 from mlipjax.train.state import Batch, TrainState
@@ -37,8 +37,8 @@ class StepInfo(NamedTuple):
     """What a step reports.
 
     Attributes:
-        loss: () weighted loss before the step.
-        terms: its unweighted terms.
+        loss: () weighted loss before the step, the pull towards earlier parameters included.
+        terms: unweighted terms of the labels.
         gradient_norm: () norm of the gradient before clipping.
         finite: () false if loss or gradient was NaN or infinite: then the step left the state as it was.
     """
@@ -76,11 +76,13 @@ def apply_gradient(
 ) -> Callable[[TrainState, LossGradient, Hyper], tuple[TrainState, StepInfo]]:
     """Return ``(state, gradient, hyper) -> (state, info)``: update parameters and their average.
 
-    A loss or gradient that is not finite changes nothing (``info.finite`` says so), so the state returned is
-    always one to go on from or to save.
+    The pull of ``hyper`` is added here, once per step, whatever the number of micro-batches. A loss or gradient that
+    is not finite changes nothing (``info.finite`` says so), so the state returned is always one to go on from or to
+    save.
     """
 
     def update(state: TrainState, result: LossGradient, hyper: Hyper) -> tuple[TrainState, StepInfo]:
+        result = add_pull(optimizer, state.params, result, hyper)
         squared_norm = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(result.gradient))
         finite = jnp.isfinite(result.loss) & jnp.isfinite(squared_norm)
         changes, opt_state = optimizer.update(result.gradient, state.opt_state, hyper)
@@ -101,6 +103,16 @@ def apply_gradient(
         return dataclasses.replace(state, **kept), StepInfo(result.loss, result.terms, norm, finite)
 
     return update
+
+
+def add_pull(optimizer: Optimizer, params: Params, result: LossGradient, hyper: Hyper) -> LossGradient:
+    """Add the pull of ``hyper``, if there is one, to the loss and gradient of the labels."""
+    pull = hyper.pull
+    if pull is None:
+        return result
+    trainable, frozen = optimizer.split(params)
+    value, gradient = jax.value_and_grad(lambda part: pull_loss(pull, merge(part, frozen)))(trainable)
+    return result._replace(loss=result.loss + value, gradient=jax.tree.map(jnp.add, result.gradient, gradient))
 
 
 def train_step(
@@ -150,6 +162,11 @@ def accumulate(results: Iterable[LossGradient]) -> LossGradient:
     if total is None:
         raise ValueError("there is no micro-batch to accumulate.")
     return total
+
+
+def add_replayed(target: LossGradient, replayed: LossGradient) -> LossGradient:
+    """Add the loss of replayed structures; the terms reported stay those of the target."""
+    return _add(target, replayed)._replace(terms=target.terms)
 
 
 @jax.jit

@@ -1,0 +1,140 @@
+"""Checks across data sets: the same structure, nearly the same structure, or the same trajectory in both."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+
+from mlipjax.data import GROUP_KEYS, Dataset, canonical_hash, find_duplicates
+from mlipjax.finetune.findings import Finding
+from mlipjax.system import System
+
+NEAR = 0.05
+"""Root-mean-square displacement in Å below which two structures count as nearly the same: thermal motion of light
+atoms exceeds it within some 10 fs."""
+
+# Pairs compared at most: beyond, structures are taken at equal distances.
+_PAIRS = 20_000
+# Kinds of configurations name no trajectory: they may well be in both sets.
+_TRAJECTORY_KEYS = tuple(key for key in GROUP_KEYS if key != "config_type")
+
+
+def check_splits(datasets: Mapping[str, Dataset]) -> list[Finding]:
+    """Run all checks across data sets, and look for repetitions inside each."""
+    duplicates = check_duplicates(datasets)
+    known = {frozenset(finding.frames) for finding in duplicates}
+    near = [finding for finding in check_near_duplicates(datasets) if frozenset(finding.frames) not in known]
+    return [*duplicates, *near, *check_leakage(datasets)]
+
+
+def check_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
+    """The same structure in two sets is fatal; twice in one set it merely counts twice."""
+    findings = []
+    across = find_duplicates(datasets)
+    if across:
+        frames = tuple(dict.fromkeys(frame for pair in across for frame in (pair.first, pair.second)))
+        message = f"{len(across)} structures are in two data sets"
+        remedy = "Remove them from one: an error measured on training data says nothing."
+        findings.append(Finding("fatal", "duplicates", message, remedy, frames))
+    for name, dataset in datasets.items():
+        seen: dict[str, int] = {}
+        repeated = []
+        for index, system in enumerate(dataset.systems):
+            if seen.setdefault(canonical_hash(system), index) != index:
+                repeated.append((name, index))
+        if repeated:
+            message = f"{len(repeated)} structures repeat earlier ones of the same set"
+            remedy = "Remove them unless they are meant to count more."
+            findings.append(Finding("warning", "duplicates", message, remedy, tuple(repeated)))
+    return findings
+
+
+def check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
+    """Structures of two sets that differ by less than ``NEAR`` test nothing: neighbours in time, for instance."""
+    near: dict[tuple[str, int], None] = {}
+    closest, n_pairs = np.inf, 0
+    for (first, a), (second, b) in itertools.combinations(datasets.items(), 2):
+        others = _by_composition(b)
+        for key, indices in _by_composition(a).items():
+            matching = others.get(key, [])
+            share = max(1, int(np.sqrt(_PAIRS)))
+            for i in _thinned(indices, share):
+                for j in _thinned(matching, share):
+                    distance = displacement(a.systems[i], b.systems[j])
+                    if 1e-3 < distance < NEAR:
+                        closest, n_pairs = min(closest, distance), n_pairs + 1
+                        near |= dict.fromkeys([(first, i), (second, j)])
+    if not near:
+        return []
+    message = (
+        f"{n_pairs} pairs of structures in two data sets differ by less than {NEAR} Å (rms), down to {closest:.3f}"
+    )
+    remedy = "Split by trajectory, not by frame: neighbours in time are no test."
+    return [Finding("warning", "near-duplicates", message, remedy, tuple(near))]
+
+
+def check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
+    """One trajectory in two data sets."""
+    for key in _TRAJECTORY_KEYS:
+        carried = {
+            name: {str(info[key]) for info in dataset.infos}
+            for name, dataset in datasets.items()
+            if len(dataset) and all(key in info for info in dataset.infos)
+        }
+        for (first, a), (second, b) in itertools.combinations(carried.items(), 2):
+            shared = sorted(a & b)
+            if shared:
+                frames = tuple(
+                    (name, index)
+                    for name in (first, second)
+                    for index, info in enumerate(datasets[name].infos)
+                    if str(info[key]) in shared
+                )
+                message = f"{key!r} {', '.join(shared[:5])} is in both {first} and {second}"
+                remedy = f"Split by {key!r} (without --valid this is done), or rename it if it names no trajectory."
+                return [Finding("warning", "leakage", message, remedy, frames)]
+    return []
+
+
+def displacement(a: System, b: System) -> float:
+    """Root-mean-square displacement in Å between two structures of equal atoms, up to a translation.
+
+    Infinite if atoms, their order, periodicity or (by more than a percent) the cell differ.
+    """
+    if a.pbc != b.pbc or not np.array_equal(a.atomic_numbers, b.atomic_numbers):
+        return np.inf
+    cell, other = np.asarray(a.cell, np.float64), np.asarray(b.cell, np.float64)
+    if not np.allclose(cell, other, rtol=0.01, atol=0.01):
+        return np.inf
+    periodic = np.array(a.pbc)
+    delta = np.asarray(b.positions, np.float64) - np.asarray(a.positions, np.float64)
+    if not periodic.any():
+        return _rms(delta - delta.mean(axis=0))
+    from ase.geometry import complete_cell
+
+    basis = complete_cell(0.5 * (cell + other))
+    # relative to one atom first, so that a common translation does not wrap atoms apart
+    fractional = np.linalg.solve(basis.T, (delta - delta[0]).T).T
+    fractional -= np.where(periodic, np.round(fractional), 0.0)
+    delta = fractional @ basis
+    return _rms(delta - delta.mean(axis=0))
+
+
+def _rms(delta: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.sum(delta**2, axis=1))))
+
+
+def _by_composition(dataset: Dataset) -> dict[bytes, list[int]]:
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for index, system in enumerate(dataset.systems):
+        groups[np.asarray(system.atomic_numbers, np.int32).tobytes()].append(index)
+    return groups
+
+
+def _thinned(indices: list[int], n: int) -> list[int]:
+    if len(indices) <= n:
+        return indices
+    return [indices[i] for i in np.linspace(0, len(indices) - 1, n).round().astype(int)]

@@ -1,0 +1,232 @@
+"""Replay and anchor structures of a fine-tune: where they come from, and how the model takes a second head for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlipjax import tree
+from mlipjax.data import Dataset, Example, find_group_key, read_dataset, split_dataset
+from mlipjax.finetune.settings import STEP_0_LIMIT, FinetuneSettings
+from mlipjax.finetune.structures import element_structures
+from mlipjax.models.build import potential_from_config, potential_to_config
+from mlipjax.optim import Strategy
+from mlipjax.potential import Potential
+from mlipjax.system import Labels, System
+from mlipjax.train import LabelledBatches, Retention, error_report, predict
+from mlipjax.train.predict import Apply
+from mlipjax.typing import Params
+
+REPLAY_HEAD = "replay"
+ANCHOR_FRACTION = 0.2
+_LARGEST_FORCE = 30.0
+_BATCH = 8
+
+
+class Frozen(NamedTuple):
+    """The model as it was: what makes pseudo-labels, and what a fine-tune is compared with.
+
+    Attributes:
+        potential: with the isolated-atom energies it came with.
+        params: in the dtype of the run.
+        apply: compiled ``potential.apply``.
+    """
+
+    potential: Potential
+    params: Params
+    apply: Apply
+
+
+def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> tuple[Potential, Params]:
+    """Return the potential with one more energy head, a copy of the first, and its parameters.
+
+    A model that has a head of this name already (from an earlier fine-tune) is returned as it is.
+
+    Raises:
+        ValueError: if the architecture has no named heads.
+    """
+    if name in potential.heads:
+        return potential, params
+    description = potential_to_config(potential)
+    if "heads" not in description["config"]:
+        raise ValueError("replay needs a potential with named energy heads; choose another strategy.")
+    description["config"]["heads"] = [*potential.heads, name]
+    description["e0s"] = {**description["e0s"], name: description["e0s"][potential.heads[0]]}
+    flat = dict(tree.flatten_paths(params))
+    first = f"readout_{potential.heads[0]}/"
+    copies = {path.replace(first, f"readout_{name}/"): leaf for path, leaf in flat.items() if path.startswith(first)}
+    # the same leaf order as a model that was initialised with this head
+    return potential_from_config(description), tree.unflatten_paths({**flat, **copies})
+
+
+def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSettings) -> Dataset:
+    """Label structures with the frozen model; those on which it is not finite or forces are extreme are dropped.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    batches = _batches(frozen.potential, _unlabelled(systems), settings)
+    examples = [
+        Example(
+            system,
+            Labels.create(
+                system.n_atoms, found.energy, found.forces, found.stress if np.linalg.det(system.cell) else None
+            ),
+            {"labels": "frozen model"},
+        )
+        for system, found in zip(systems, predict(frozen.apply, frozen.params, batches), strict=True)
+        if np.isfinite(found.energy) and np.all(np.abs(found.forces) < _LARGEST_FORCE)
+    ]
+    if not examples:
+        raise ValueError(
+            f"the model gives none of {len(systems)} structures forces below {_LARGEST_FORCE:g} eV/Å; "
+            "give a file of structures it knows."
+        )
+    return Dataset.from_examples(examples)
+
+
+def make_retention(
+    strategy: Strategy,
+    student: Potential,
+    frozen: Frozen,
+    elements: Sequence[int],
+    settings: FinetuneSettings,
+) -> tuple[Retention, dict[str, Any]]:
+    """Gather replay and anchor structures of a run, and say in words what they are.
+
+    Args:
+        strategy: what is replayed, and with which weights.
+        student: the potential that is trained; its last head of the name ``REPLAY_HEAD`` takes replayed structures.
+        frozen: the model before training.
+        elements: of the training set.
+        settings: files and sizes.
+
+    Raises:
+        ValueError: if a file is missing, its labels do not fit the model, or it is not of use for the strategy.
+    """
+    _check_replay_settings(strategy, settings)
+    replay, anchor, notes = _datasets(strategy, frozen, elements, settings)
+    task = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
+    # without a head of their own, anchor energies are counted from the isolated atoms of the frozen model
+    owner = student if strategy.replay else frozen.potential
+    for name, dataset in (("replay", replay), ("anchor", anchor)):
+        if dataset is not None:
+            frozen.potential.check_elements(dataset.elements)
+            _check_level(name, dataset, frozen, settings)
+    retention = Retention(
+        anchor=None if anchor is None else _batches(owner, anchor, settings, task=task),
+        anchor_weight=strategy.anchor_weight,
+        replay=None if replay is None else _batches(owner, replay, settings, settings.batch_size, task=task),
+        replay_weight=strategy.replay_weight,
+    )
+    return retention, notes
+
+
+def _check_replay_settings(strategy: Strategy, settings: FinetuneSettings) -> None:
+    if strategy.replay is None and settings.replay is not None:
+        raise ValueError(
+            f"strategy {strategy.name!r} replays nothing and has no use for --replay {settings.replay}; choose replay "
+            "or pseudo-replay, or measure the retained error on the file with --anchor."
+        )
+    if strategy.replay == "labels" and settings.replay is None:
+        raise ValueError(
+            "strategy 'replay' needs --replay FILE with structures and true labels of the model's own level of theory; "
+            "without such data choose pseudo-replay, which makes both."
+        )
+    if settings.anchor == "none" and settings.anchor_weight is not None:
+        raise ValueError("anchor_weight without anchor structures decides nothing; give --anchor or leave it out.")
+
+
+def _datasets(
+    strategy: Strategy, frozen: Frozen, elements: Sequence[int], settings: FinetuneSettings
+) -> tuple[Dataset | None, Dataset | None, dict[str, Any]]:
+    """Replay and anchor data, labelled; the anchor is never a part of what is replayed."""
+    replay, anchor = None, None
+    notes: dict[str, Any] = {"replay": None, "anchor": None}
+    if strategy.replay is not None:
+        replay, notes["replay"] = _replay_data(strategy, frozen, elements, settings)
+    if settings.anchor == "none" or strategy.from_scratch:
+        return replay, None, notes
+    if settings.anchor != "generated":
+        anchor, source = read_dataset(settings.anchor), f"structures of {settings.anchor} with their labels"
+    elif replay is not None:
+        parts = _split(replay, settings.seed)
+        replay, anchor, source = parts[0], parts[1], "held out of the replay structures"
+    else:
+        systems = element_structures(elements, settings.replay_size, settings.seed)
+        anchor, source = pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
+    notes["anchor"] = f"{len(anchor)} {source}"
+    if replay is not None:
+        notes["replay"] = f"{len(replay)} {notes['replay']}"
+    return replay, anchor, notes
+
+
+def _replay_data(
+    strategy: Strategy, frozen: Frozen, elements: Sequence[int], settings: FinetuneSettings
+) -> tuple[Dataset, str]:
+    if settings.replay is None:
+        systems = element_structures(elements, settings.replay_size, settings.seed)
+        return pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
+    if strategy.replay == "labels":
+        return read_dataset(settings.replay), f"structures of {settings.replay} with their labels"
+    systems = read_dataset(settings.replay, required=()).systems
+    frozen.potential.check_elements(int(z) for system in systems for z in system.atomic_numbers)
+    return pseudo_label(frozen, systems, settings), f"structures of {settings.replay}, labels of the frozen model"
+
+
+def _split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Divide replay structures into replayed and anchor ones; by groups if all of them carry one."""
+    if len(dataset) < 2:
+        raise ValueError(f"{len(dataset)} replay structure cannot be divided; give two or more, or another anchor.")
+    try:
+        key = find_group_key(dataset)
+    except ValueError:
+        key = None
+    if key is not None:
+        parts = split_dataset(dataset, valid=ANCHOR_FRACTION, group_key=key, seed=seed)
+        return parts.train, parts.valid
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    n_anchor = max(1, round(ANCHOR_FRACTION * len(dataset)))
+    return dataset.subset(sorted(order[n_anchor:])), dataset.subset(sorted(order[:n_anchor]))
+
+
+def _check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> None:
+    """Refuse labels of another level of theory than the model's own: replaying them would overwrite what it knows."""
+    if all(info.get("labels") == "frozen model" for info in dataset.infos):
+        return
+    batches = _batches(frozen.potential, dataset, settings).part(64)
+    found = predict(frozen.apply, frozen.params, batches)
+    error = error_report(dataset.subset(batches.planned), found)["energy_rmse_meV_per_atom"]
+    if error is not None and not error <= 1e3 * STEP_0_LIMIT:
+        raise ValueError(
+            f"the {name} structures' energies differ from the model's by {error:.0f} meV/atom (n = {len(found)}), "
+            f"above {1e3 * STEP_0_LIMIT:.0f}: they need labels of the level of theory that the model was trained with."
+        )
+
+
+def _unlabelled(systems: Sequence[System]) -> Dataset:
+    return Dataset.from_examples(Example(system, Labels.create(system.n_atoms), {}) for system in systems)
+
+
+def _batches(
+    potential: Potential, dataset: Dataset, settings: FinetuneSettings, batch_size: int = _BATCH, task: int = 0
+) -> LabelledBatches:
+    return LabelledBatches.create(
+        potential,
+        dataset,
+        batch_size,
+        passes=settings.epochs,
+        dtype=settings.dtype,
+        max_slots=settings.max_slots,
+        task=task,
+    )
+
+
+def anchor_report(retention: Retention, apply: Apply, params: Params) -> Mapping[str, Any] | None:
+    """Return the error report on the anchor structures, ``None`` without them."""
+    if retention.anchor is None:
+        return None
+    return error_report(retention.anchor.dataset, predict(apply, jax.device_get(params), retention.anchor))

@@ -1,0 +1,82 @@
+"""How much each parameter matters for labels the model was trained on: the diagonal of the Fisher information."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.losses import LossWeights
+from mlipjax.optim import merge
+from mlipjax.train.batches import LabelledBatches
+from mlipjax.train.program import Program
+from mlipjax.typing import Params
+
+MAX_STRUCTURES = 64
+"""More structures hardly change the mean of squared gradients and cost one gradient each."""
+
+
+def fisher_diagonal(
+    program: Program, params: Params, batches: LabelledBatches, weights: LossWeights, *, limit: int = MAX_STRUCTURES
+) -> Params:
+    """Return the diagonal empirical Fisher information of the loss, scaled to a mean of 1 over trained parameters.
+
+    ``F_i = mean_s (∂L_s/∂θ_i)²`` over structures ``s`` with their labels (Kirkpatrick et al., PNAS 114, 3521 (2017);
+    "empirical" because the labels are given, not drawn from the model). Labels that the model itself made have no
+    residual and hence no information. Scaled, the strength of the pull means the same for every loss and data set.
+
+    Args:
+        program: compiled pieces; its gradient is used, on one structure at a time.
+        params: where to evaluate: the pretrained weights.
+        batches: structures; if there are more than ``limit``, as many are taken at equal distances.
+        weights: factors of the loss terms.
+        limit: largest number of structures.
+
+    Returns:
+        A tree like ``params``, 0 for frozen parameters.
+
+    Raises:
+        ValueError: if all gradients vanish or one is not finite.
+    """
+    single = _one_by_one(batches, limit)
+    total = None
+    for plan in single.plans:
+        batch = single.batch(plan)
+        result = program.gradient(params, batch, weights, program.counts(batch.labels, batch.graph))
+        total = _square(result.gradient) if total is None else _add_square(total, result.gradient)
+    leaves = jax.tree.leaves(total)
+    mean = sum(float(jnp.sum(leaf)) for leaf in leaves) / sum(leaf.size for leaf in leaves)
+    if not (np.isfinite(mean) and mean > 0.0):
+        raise ValueError(
+            f"the Fisher information of the {len(single.plans)} structures has the mean {mean:g}; it needs labels "
+            "that the model does not reproduce exactly, and finite gradients."
+        )
+    _, frozen = program.optimizer.split(params)
+    scaled = jax.tree.map(lambda leaf: leaf / jnp.asarray(mean, leaf.dtype), total)
+    return merge(scaled, jax.tree.map(jnp.zeros_like, frozen))
+
+
+def _one_by_one(batches: LabelledBatches, limit: int) -> LabelledBatches:
+    """Every structure in a batch of its own, all batches of one size: compiled once."""
+    n = len(batches.dataset)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(int))
+    widest = max(plan.n_neighbors for plan in batches.plans)
+    longest = max(batches.tables[index].n_atoms for index in chosen)
+    example = batches.plans[0]
+    plans = tuple(
+        dataclasses.replace(example, indices=(int(index),), n_atoms=longest, n_neighbors=widest, n_graphs=1)
+        for index in chosen
+    )
+    return dataclasses.replace(batches, plans=plans, accumulate=1)
+
+
+@jax.jit
+def _square(gradient: Params) -> Params:
+    return jax.tree.map(jnp.square, gradient)
+
+
+@jax.jit
+def _add_square(total: Params, gradient: Params) -> Params:
+    return jax.tree.map(lambda a, b: a + b * b, total, gradient)
