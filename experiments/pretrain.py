@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Config:
 
     Attributes:
         data: labelled structures, as ``experiments.pretrain_data`` writes them.
-        out: folder of the run; the model is in it at the end.
+        out: folder of the run; the model is in it at the end (the denoised one in ``OUT-denoise``).
         epochs: passes over the training set.
         batch_size: structures per optimiser step.
         learning_rate: peak learning rate.
@@ -155,7 +156,9 @@ def denoise(potential: Potential, train: Dataset, valid: Dataset, config: Config
         stress_weight=0.0,
         seed=config.seed,
     )
-    return _train(potential, None, train, valid, settings, config.out / "denoise", console).params
+    # beside the run and not in it: a fine-tune wants a folder of its own
+    folder = config.out.with_name(f"{config.out.name}-denoise")
+    return _train(potential, None, train, valid, settings, folder, console).params
 
 
 def noised(dataset: Dataset, sigma: float, force_scale: float, rng: np.random.Generator) -> Dataset:
@@ -195,11 +198,16 @@ def _train(
         return finetune(potential, params, train, valid, settings=settings, out=out, listener=display)
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Entry point."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point: errors that a user can mend are one line."""
     runtime.setup_allocator()
-    main(tyro.cli(Config, args=arguments, description=__doc__))
+    try:
+        main(tyro.cli(Config, args=arguments, description=__doc__))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    run()
+    sys.exit(run())

@@ -6,13 +6,25 @@ from typing import TYPE_CHECKING, Any
 from mlipjax._version import __version__
 
 if TYPE_CHECKING:
+    from mlipjax import finetune
     from mlipjax.calculator import Calculator
     from mlipjax.models import load, save
     from mlipjax.potential import Potential, Prediction
     from mlipjax.system import Labels, System
     from mlipjax.train import evaluate
 
-__all__ = ["Calculator", "Labels", "Potential", "Prediction", "System", "__version__", "evaluate", "load", "save"]
+__all__ = [
+    "Calculator",
+    "Labels",
+    "Potential",
+    "Prediction",
+    "System",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "load",
+    "save",
+]
 
 _HOMES = {
     "Calculator": "mlipjax.calculator",
@@ -21,6 +33,7 @@ _HOMES = {
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
     "evaluate": "mlipjax.train",
+    "finetune": "mlipjax.finetune",
     "load": "mlipjax.models",
     "save": "mlipjax.models",
 }
@@ -30,4 +43,6 @@ def __getattr__(name: str) -> Any:
     # imported when first used: the command line answers --help and --version without loading JAX
     if name not in _HOMES:
         raise AttributeError(f"module 'mlipjax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    # a package of that name is both: ``mlipjax.finetune(...)`` and ``mlipjax.finetune.init``
+    return home if _HOMES[name] == f"mlipjax.{name}" else getattr(home, name)

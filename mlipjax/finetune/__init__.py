@@ -1,5 +1,6 @@
 """Fine-tuning: once on labelled structures, or periodically along molecular dynamics."""
 
+from mlipjax.finetune import _callable as _callable
 from mlipjax.finetune.compiled import check_rounds, init, run_compiled
 from mlipjax.finetune.round import Controls, RoundConfig, Setup, make_round
 from mlipjax.finetune.settings import FinetuneSettings
