@@ -120,7 +120,7 @@ def test_a_second_head_starts_as_a_copy_and_is_made_once():
     assert add_head(other, both) == (other, both)
 
 
-@pytest.mark.parametrize("strategy", ["lora", "ewc"])
+@pytest.mark.parametrize("strategy", ["lora", pytest.param("ewc", marks=pytest.mark.slow)])
 def test_a_killed_run_resumes_bit_for_bit(strategy, tmp_path):
     chosen = settings(strategy, epochs=2, **({"lora_rank": 1} if strategy == "lora" else {}))
     whole = finetune(*model(), *data(), settings=chosen, out=tmp_path / "whole")
