@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mlipjax.graph import DenseTable, GraphBatch, fold_graphs, needs_rebuild
+from mlipjax.graph import DenseTable, GraphBatch, fold_graphs, graph_from_table, needs_rebuild
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.observables import closest_contact, element_radii
 from mlipjax.md.table import TableSpec, pack_edges
@@ -47,7 +47,7 @@ def observe(
         table: candidates, found earlier.
         dynamics: where the atoms are now.
     """
-    candidates = _graph(atomic_numbers, head, table, dynamics)
+    candidates = graph_from_table(atomic_numbers, head, table, dynamics.position, dynamics.cell)
     graph, n_neighbors = pack_edges(candidates, spec.candidates.cutoff, spec.n_neighbors)
     still = jax.lax.stop_gradient(graph)
     position, cell = still.positions, still.cells[0]
@@ -81,22 +81,4 @@ def evaluate(potential: Potential, params: Params, graphs: GraphBatch, dynamics:
     prediction = potential.apply(params, fold_graphs(graphs), stress=stress)
     return dynamics.set(
         force=prediction.forces.reshape(dynamics.force.shape), energy=prediction.energy, stress=prediction.stress
-    )
-
-
-def _graph(atomic_numbers: AtomicNumbers, head: Int[Array, ""], table: DenseTable, dynamics: Dynamics) -> GraphBatch:
-    n_atoms = atomic_numbers.shape[0]
-    return GraphBatch(
-        positions=dynamics.position,
-        atomic_numbers=atomic_numbers,
-        cells=dynamics.cell[None],
-        neighbors=table.neighbors,
-        shifts=table.shifts,
-        edge_mask=table.edge_mask,
-        reverse=table.reverse,
-        graph_index=jnp.zeros((n_atoms,), jnp.int32),
-        atom_mask=jnp.ones((n_atoms,), bool),
-        graph_mask=jnp.ones((1,), bool),
-        n_atoms=jnp.full((1,), n_atoms, jnp.int32),
-        task=head[None],
     )
