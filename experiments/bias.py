@@ -56,7 +56,7 @@ class Config:
         preset: sizes that are not given: "quick" for two cores, "full" for an accelerator.
         system: "liclcocl2" (in water, the control) or "chclca" (in choline chloride and citric acid).
         model: where every fine-tune starts.
-        strategy: of the fine-tunes.
+        strategy: of the fine-tunes (all that need no further data).
         labels: numbers of labels; an arm without that many frames is left out there.
         epochs: passes over the training frames.
         seeds: fine-tunes per arm and number of labels.
@@ -69,7 +69,7 @@ class Config:
     preset: Literal["quick", "full"] = "quick"
     system: Literal["liclcocl2", "chclca"] = "liclcocl2"
     model: str = "nequix-mp-1"
-    strategy: Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "replay", "pseudo-replay", "scratch"] = "naive"
+    strategy: Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "pseudo-replay", "scratch"] = "naive"
     labels: tuple[int, ...] = ()
     epochs: int = 0
     seeds: int = 0

@@ -28,8 +28,8 @@ class GraphBatch:
 
     Row ``i`` of the table lists the neighbours of atom ``i``. Edge ``(i, k)`` points from ``i`` to
     ``neighbors[i, k]`` and its vector is ``positions[neighbors[i, k]] - positions[i] + shifts[i, k] @ cell``.
-    Dense rows let the sum over neighbours be a batched matrix product; ``reverse`` lets its transpose be a
-    gather as well (a scatter is several times slower on CPUs and not deterministic on GPUs).
+    Dense rows let the sum over neighbours be a batched matrix product. ``reverse`` is for models that want its
+    transpose to be a gather too; NequIP scatters block by block instead, which measured under 2 % of a gradient on CPU.
 
     Attributes:
         positions: (N, 3) Å.
