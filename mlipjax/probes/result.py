@@ -1,0 +1,50 @@
+"""What every probe returns: a frozen dataclass that says its verdict in a line, draws itself and becomes JSON."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeResult(abc.ABC):
+    """Base of the results of all probes; subclasses are frozen dataclasses of numpy arrays, numbers and names.
+
+    Units are part of a field's name or of its docstring; energies are eV, lengths Å, forces eV/Å, unless said
+    otherwise.
+    """
+
+    @property
+    @abc.abstractmethod
+    def verdict(self) -> str:
+        """One line that a hurried reader can act on: the main number with its unit, and whether to trust it."""
+
+    @abc.abstractmethod
+    def figure(self) -> Figure:
+        """Draw the result, by a function of ``mlipjax.report.probes`` that takes arrays."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields and the verdict as JSON knows them: lists for arrays, ``None`` for NaN and infinity."""
+        fields = {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return fields | {"verdict": self.verdict}
+
+
+def plain(value: Any) -> Any:
+    """Turn arrays, tuples, mappings and results into what ``json.dumps(..., allow_nan=False)`` accepts."""
+    if isinstance(value, ProbeResult):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return plain(np.asarray(value).tolist())
