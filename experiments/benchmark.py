@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
+
+from experiments._entry import run_experiment
 
 _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "2147483648",
@@ -227,4 +228,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    sys.exit(run_experiment(main, Config, __doc__))

@@ -19,16 +19,17 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from experiments import _monitors_runs as runs
+from experiments._entry import claim_folder, run_experiment, settings_of
 from mlipjax import load, monitor, runtime
 from mlipjax.cli.monitor import runs_of
 from mlipjax.data import Dataset
@@ -247,6 +248,8 @@ def _figure(config: Config, fitted: Comparison, scores: Any, kinds: np.ndarray, 
 
 def main(config: Config) -> None:
     """Run what is missing, write ``results.json`` and print."""
+    settings = settings_of(config, apart=("out", "workers"))
+    claim_folder(config.out, settings)
     potential, params = load(config.model)
     reference = runs.equilibrium(config, potential, params, "reference", config.seed + 1, config.reference_runs)
     held_out = runs.equilibrium(config, potential, params, "held_out", config.seed + 2, config.held_out_runs)
@@ -254,7 +257,7 @@ def main(config: Config) -> None:
     started = time.perf_counter()
     fitted = Comparison.fit(config, potential, params, reference)
     results: dict[str, Any] = {
-        "settings": {key: str(value) for key, value in dataclasses.asdict(config).items()},
+        "settings": settings,
         "seconds_to_fit": time.perf_counter() - started,
         "false_alarms": false_alarms(config, fitted, reference, held_out),
     }
@@ -280,15 +283,9 @@ def _print(console: Console, results: dict[str, Any]) -> None:
     console.print(results.get("overhead", {}), soft_wrap=True)
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Entry point: errors that a user can mend are one line."""
-    runtime.setup_allocator()
-    try:
-        main(tyro.cli(Config, args=arguments, description=__doc__))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_experiment(main, Config, __doc__, arguments)
 
 
 if __name__ == "__main__":

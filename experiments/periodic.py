@@ -20,16 +20,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from experiments import _periodic_arms as arms
 from experiments import _periodic_report as report
+from experiments._entry import claim_folder, run_experiment, settings_of
 from mlipjax import runtime
 from mlipjax.files import write_atomic
 
@@ -127,8 +127,9 @@ def main(config: Config) -> None:
     """Run what is missing and write ``results.json``, ``report.html`` and the figures."""
     console = Console()
     results_file = config.out / "results.json"
-    settings = {key: str(value) for key, value in dataclasses.asdict(config).items() if key not in ("out", "workers")}
-    _claim_folder(config.out, settings)
+    runtime.select_dtype(config.dtype)
+    settings = settings_of(config, apart=("out", "workers"))
+    claim_folder(config.out, settings)
     if results_file.exists():
         console.print(f"{config.out} is done: see report.html there, or choose another --out")
         _print_summary(console, json.loads(results_file.read_text()))
@@ -142,23 +143,6 @@ def main(config: Config) -> None:
     console.print(f"report: {config.out / 'report.html'}")
 
 
-def _claim_folder(folder: Path, settings: dict[str, str]) -> None:
-    """Refuse a folder that holds a run with other settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "settings.json"
-    if not file.exists():
-        write_atomic(file, json.dumps(settings, indent=1))
-        return
-    present = json.loads(file.read_text())
-    changed = [key for key in settings if present.get(key) != settings[key]]
-    if changed:
-        key = changed[0]
-        raise ValueError(
-            f"{folder} holds a run with {key}={present.get(key)}, this one has {key}={settings[key]}; "
-            "choose another --out or delete the folder"
-        )
-
-
 def _print_summary(console: Console, results: dict) -> None:
     table = Table("model", "labels", "test set", "n", "mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)")
     for row in report.error_rows(results):
@@ -166,18 +150,9 @@ def _print_summary(console: Console, results: dict) -> None:
     console.print(table)
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Entry point: errors that a user can mend are one line."""
-    runtime.setup_allocator()
-    try:
-        config = tyro.cli(Config, args=arguments, description=__doc__).resolved()
-        if config.dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
-        main(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_experiment(main, Config, __doc__, arguments)
 
 
 if __name__ == "__main__":

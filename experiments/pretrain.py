@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
+from experiments._entry import run_experiment
 from experiments.pretrain_data import load_dataset
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay, element_table, error_table
@@ -199,14 +199,8 @@ def _train(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: errors that a user can mend are one line."""
-    runtime.setup_allocator()
-    try:
-        main(tyro.cli(Config, args=arguments, description=__doc__))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Entry point."""
+    return run_experiment(main, Config, __doc__, arguments)
 
 
 if __name__ == "__main__":

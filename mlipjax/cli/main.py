@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0
     if first == "--version":
-        return _guarded(_print_versions)
+        return guarded(_print_versions)
     if first not in _COMMANDS:
         print(_complaint(first), file=sys.stderr)
         return 2
-    return _guarded(lambda: _run(first, rest))
+    return guarded(lambda: _run(first, rest))
 
 
 def _usage() -> str:
@@ -106,8 +106,13 @@ def _print_versions() -> None:
     print(runtime.describe(runtime.versions()))
 
 
-def _guarded(action: typing.Callable[[], None]) -> int:
-    """Run, and turn errors that users can do something about into one line and an exit code."""
+def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...] = ()) -> int:
+    """Run, and turn errors that users can do something about into one line and an exit code.
+
+    Args:
+        action: what to run.
+        also: errors to explain besides those of bad input and of this package.
+    """
     try:
         action()
     except BrokenPipeError:
@@ -117,7 +122,7 @@ def _guarded(action: typing.Callable[[], None]) -> int:
         print("mlipjax: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if os.environ.get("MLIPJAX_TRACEBACK") or not _is_explained(error):
+        if os.environ.get("MLIPJAX_TRACEBACK") or not (_is_explained(error) or isinstance(error, also)):
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
