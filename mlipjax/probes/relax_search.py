@@ -1,0 +1,227 @@
+"""The compiled loop that relaxes M structures, or a band of them: FIRE with a clock of its own for each.
+
+FIRE as in Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), with the constants of ``ase.optimize.FIRE``; velocity,
+time step and mixing belong to each structure, and a step moves no atom further than 0.2 Å. Positions are ``x (1 + e)``
+and cells ``h (1 + e)`` with a strain ``e = sum_s q_s B_s / w``: what may happen to the cell is the list of matrices
+``B``, empty for a fixed cell; ``w`` (the number of atoms) makes a strain about as stiff as an atom.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mlipjax.potential import Potential
+from mlipjax.probes.neb_forces import band_forces
+from mlipjax.probes.relax_batch import Batch, BatchSpec, evaluate
+from mlipjax.typing import Array, Bool, Float, Int, Params
+
+RUNNING, CONVERGED, MOVED_TOO_FAR, TOO_MANY_NEIGHBORS, NOT_FINITE = range(5)
+"""Values of ``Search.status``."""
+
+_DT, _DT_MAX, _GROW, _SHRINK = 0.1, 1.0, 1.1, 0.5
+_MIXING, _MIXING_DECAY, _PATIENCE = 0.1, 0.99, 5
+_LONGEST_STEP = 0.2  # Å, of one atom
+
+
+@struct.dataclass
+class Task:
+    """What is searched for.
+
+    Attributes:
+        cells: (M, 3, 3) Å, before any strain.
+        basis: (S, 3, 3) strains that are free, orthonormal; S = 0 for a fixed cell.
+        free: (M, N, 3) 1 where a coordinate may move, 0 where not; all 0 for a structure that only fills a slot.
+        band: () whether the structures are the inner images of a band (fixed cells only).
+        climb: () whether the highest image of a band climbs.
+        climb_below: () eV/Å, largest residual at which it starts to.
+        spring: () eV/Å^2.
+        ends: (2, N, 3) Å, first and last image of the band.
+        end_energies: (2,) eV, relative to ``energy_zero``.
+        energy_zero: (N,) eV, energies per atom that are subtracted, so that float32 holds differences.
+        fmax: () eV/Å, residual at which a structure is converged.
+    """
+
+    cells: Float[Array, "M 3 3"]
+    basis: Float[Array, "S 3 3"]
+    free: Float[Array, "M N 3"]
+    band: Bool[Array, ""]
+    climb: Bool[Array, ""]
+    climb_below: Float[Array, ""]
+    spring: Float[Array, ""]
+    ends: Float[Array, "2 N 3"]
+    end_energies: Float[Array, " 2"]
+    energy_zero: Float[Array, " N"]
+    fmax: Float[Array, ""]
+
+
+@struct.dataclass
+class Search:
+    """State of the loop.
+
+    Attributes:
+        x: (M, 3 N + S) where the structures are: coordinates in Å and scaled strains.
+        velocity: (M, 3 N + S).
+        dt, mixing: (M,) time step and mixing of FIRE.
+        n_downhill: (M,) steps since a structure last went uphill.
+        step: () evaluations made.
+        climbing: () whether an image climbs.
+        status: () one of the constants of this module.
+        at: (M, 3 N + S) where the following were evaluated.
+        node_energy: (M, N) eV.
+        forces: (M, N, 3) eV/Å, of the potential.
+        residual: (M,) eV/Å, largest force that counts (projected, for a band; scaled strains included).
+        slope: (M,) eV/Å, derivative of the energy along the band.
+        n_neighbors: () most neighbours met.
+    """
+
+    x: Float[Array, "M D"]
+    velocity: Float[Array, "M D"]
+    dt: Float[Array, " M"]
+    mixing: Float[Array, " M"]
+    n_downhill: Int[Array, " M"]
+    step: Int[Array, ""]
+    climbing: Bool[Array, ""]
+    status: Int[Array, ""]
+    at: Float[Array, "M D"]
+    node_energy: Float[Array, "M N"]
+    forces: Float[Array, "M N 3"]
+    residual: Float[Array, " M"]
+    slope: Float[Array, " M"]
+    n_neighbors: Int[Array, ""]
+
+
+def start(positions: Float[Array, "M N 3"], n_strains: int = 0) -> Search:
+    """Begin a search at rest and without strain, in the dtype of ``positions``."""
+    m, n, _ = positions.shape
+    x = jnp.concatenate([positions.reshape(m, 3 * n), jnp.zeros((m, n_strains), positions.dtype)], axis=1)
+    each = jnp.zeros(m, positions.dtype)
+    return Search(
+        x=x,
+        velocity=jnp.zeros_like(x),
+        dt=each + _DT,
+        mixing=each + _MIXING,
+        n_downhill=jnp.zeros(m, jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+        climbing=jnp.zeros((), bool),
+        status=jnp.zeros((), jnp.int32),
+        at=x,
+        node_energy=jnp.zeros((m, n), positions.dtype),
+        forces=jnp.zeros_like(positions),
+        residual=each + jnp.inf,
+        slope=each,
+        n_neighbors=jnp.zeros((), jnp.int32),
+    )
+
+
+def geometry(task: Task, x: Float[Array, "M D"]) -> tuple[Array, Array, Array]:
+    """Positions (M, N, 3) Å, cells (M, 3, 3) Å and deformations (M, 3, 3) at ``x``."""
+    m, n = task.free.shape[:2]
+    positions, unit = x[:, : 3 * n].reshape(m, n, 3), jnp.broadcast_to(jnp.eye(3, dtype=x.dtype), (m, 3, 3))
+    if task.basis.shape[0] == 0:
+        return positions, task.cells, unit
+    deformation = unit + jnp.tensordot(x[:, 3 * n :] / n, task.basis, 1)
+    return positions @ deformation, task.cells @ deformation, deformation
+
+
+@functools.partial(jax.jit, static_argnames=("potential", "spec"))
+def advance(
+    potential: Potential, spec: BatchSpec, params: Params, batch: Batch, task: Task, search: Search, limit: Any
+) -> Search:
+    """Search until everything is converged, ``search.step`` reaches ``limit``, or the tables no longer serve.
+
+    A step that the tables cannot serve changes nothing but ``status``: rebuild them, set ``status`` to 0, go on.
+    """
+
+    def going(search: Search) -> Array:
+        return (search.status == RUNNING) & (search.step < limit)
+
+    return jax.lax.while_loop(going, functools.partial(_step, potential, spec, params, batch, task), search)
+
+
+def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, task: Task, search: Search) -> Search:
+    positions, cells, deformation = geometry(task, search.x)
+    stress = task.basis.shape[0] > 0
+    found = evaluate(potential, spec, params, batch, positions, cells, stress)
+    energies = jnp.sum(found.node_energy - task.energy_zero, axis=1)
+    forces, slope = _forces_that_count(task, positions, energies, found.forces * task.free, search.climbing)
+    m, n = task.free.shape[:2]
+    force = (forces @ jnp.swapaxes(deformation, 1, 2) * task.free).reshape(m, 3 * n)
+    residual = jnp.sqrt(jnp.max(jnp.sum(forces**2, axis=-1), axis=1))
+    if stress:
+        # dE/dq_s = <(1 + e)^-T virial, B_s> / w
+        pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ found.virial
+        on_strain = -jnp.tensordot(pull, task.basis, ((1, 2), (1, 2))) / n
+        residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strain), axis=1))
+        force = jnp.concatenate([force, on_strain * jnp.any(task.free > 0, axis=(1, 2))[:, None]], axis=1)
+    start_climbing = task.band & task.climb & ~search.climbing & (jnp.max(residual) < task.climb_below)
+    converged = jnp.all(residual < task.fmax) & ~start_climbing
+    # images of a band move together; other structures rest once they are converged, whatever the others do
+    moving = ~converged & (task.band | (residual >= task.fmax))
+    moved = _fire(search, force, moving, n)
+    finite = jnp.all(jnp.isfinite(found.node_energy)) & jnp.all(jnp.isfinite(force))
+    status = jnp.where(converged, CONVERGED, jnp.where(finite, RUNNING, NOT_FINITE))
+    done = dataclasses.replace(
+        moved,
+        step=search.step + 1,
+        climbing=search.climbing | start_climbing,
+        status=status.astype(jnp.int32),
+        at=search.x,
+        node_energy=found.node_energy,
+        forces=found.forces,
+        residual=residual,
+        slope=slope,
+        n_neighbors=jnp.maximum(search.n_neighbors, found.n_neighbors),
+    )
+    too_many = found.n_neighbors > spec.n_neighbors
+    problem = jnp.where(found.moved_too_far, MOVED_TOO_FAR, TOO_MANY_NEIGHBORS).astype(jnp.int32)
+    refused = dataclasses.replace(search, status=problem, n_neighbors=done.n_neighbors)
+    return jax.tree.map(lambda no, yes: jnp.where(found.moved_too_far | too_many, no, yes), refused, done)
+
+
+def _forces_that_count(
+    task: Task, positions: Array, energies: Array, forces: Array, climbing: Array
+) -> tuple[Array, Array]:
+    """Forces for free structures, projected ones for a band; and the slope along it."""
+    path = jnp.concatenate([task.ends[:1], positions, task.ends[1:]])
+    levels = jnp.concatenate([task.end_energies[:1], energies, task.end_energies[1:]])
+    projected, slope = band_forces(path, levels, forces, task.spring, climbing)
+    return jnp.where(task.band, projected * task.free, forces), slope
+
+
+def _fire(search: Search, force: Float[Array, "M D"], moving: Bool[Array, " M"], n_atoms: int) -> Search:
+    """Move the structures that are ``moving`` by one step."""
+
+    def norm(values: Array) -> Array:
+        return jnp.sqrt(jnp.sum(values**2, axis=1))
+
+    downhill = jnp.sum(force * search.velocity, axis=1) > 0
+    tiny = jnp.finfo(force.dtype).tiny
+    steered = (1 - search.mixing)[:, None] * search.velocity + (
+        search.mixing * norm(search.velocity) / jnp.maximum(norm(force), tiny)
+    )[:, None] * force
+    faster = downhill & (search.n_downhill > _PATIENCE)
+    at_rest = norm(search.velocity) == 0
+    dt = jnp.where(faster, jnp.minimum(search.dt * _GROW, _DT_MAX), search.dt)
+    dt = jnp.where(downhill | at_rest, dt, search.dt * _SHRINK)
+    mixing = jnp.where(faster, search.mixing * _MIXING_DECAY, jnp.where(downhill, search.mixing, _MIXING))
+    velocity = jnp.where(downhill[:, None], steered, 0.0) + dt[:, None] * force
+    change = dt[:, None] * velocity
+    atoms = change[:, : 3 * n_atoms].reshape(len(change), n_atoms, 3)
+    furthest = jnp.sqrt(jnp.max(jnp.sum(atoms**2, axis=-1), axis=1))
+    if change.shape[1] > 3 * n_atoms:
+        furthest = jnp.maximum(furthest, jnp.max(jnp.abs(change[:, 3 * n_atoms :]), axis=1))
+    change = change * jnp.minimum(1.0, _LONGEST_STEP / jnp.maximum(furthest, tiny))[:, None]
+    return dataclasses.replace(
+        search,
+        x=search.x + jnp.where(moving[:, None], change, 0.0),
+        velocity=jnp.where(moving[:, None], velocity, 0.0),
+        dt=jnp.where(moving, dt, search.dt),
+        mixing=jnp.where(moving, mixing, search.mixing),
+        n_downhill=jnp.where(moving & downhill, search.n_downhill + 1, 0),
+    )
