@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,8 +17,10 @@ class ProbeResult(abc.ABC):
     """Base of the results of all probes; subclasses are frozen dataclasses of numpy arrays, numbers and names.
 
     Units are part of a field's name or of its docstring; energies are eV, lengths Å, forces eV/Å, unless said
-    otherwise.
+    otherwise. ``not_in_json`` names fields that are too large for a report, such as structures.
     """
+
+    not_in_json: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abc.abstractmethod
@@ -31,8 +33,8 @@ class ProbeResult(abc.ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields and the verdict as JSON knows them: lists for arrays, ``None`` for NaN and infinity."""
-        fields = {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        return fields | {"verdict": self.verdict}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in self.not_in_json]
+        return {name: plain(getattr(self, name)) for name in names} | {"verdict": self.verdict}
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,308 @@
+"""Minimum-energy paths: nudged elastic band with a climbing image, all images in one batch and one compiled loop.
+
+A barrier is two different numbers. The *fixed-path* barrier is the highest energy the model gives the images as they
+are, above the first one. The *self-consistent* barrier is that of the model's own path, after it has relaxed both ends
+and the band between them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlipjax.potential import Potential
+from mlipjax.probes.neb_path import arc_length, idpp, resampled, unwrapped
+from mlipjax.probes.relax import Engine, OnStep, check_systems, freedom, plain_task
+from mlipjax.probes.relax_batch import SKIN
+from mlipjax.probes.relax_search import Search, Task
+from mlipjax.probes.result import ProbeResult
+from mlipjax.report import probes as figures
+from mlipjax.system import System
+from mlipjax.typing import Params
+
+SPRING = 1.0
+"""Default spring constant in eV/Å^2."""
+
+_CLIMB_AT = 10.0  # the highest image climbs once no force exceeds this many times fmax
+
+
+@dataclasses.dataclass(frozen=True)
+class NEBResult(ProbeResult):
+    """A band after relaxation, and the one it started from.
+
+    Attributes:
+        energies_eV: (P,) total energies of all images, ends included.
+        fixed_path_energies_eV: (P,) of the images as given.
+        distance_A: (P,) arc length along the band.
+        slopes_eV_per_A: (P,) derivative of the energy along the band (0 at the ends).
+        image_fmax_eV_per_A: (P,) largest force on an atom; perpendicular to the band, save for the ends and the
+            climbing image.
+        image_converged: (P,) whether that is below ``fmax``.
+        forward_barrier_eV, reverse_barrier_eV: highest image above the first, above the last.
+        fixed_path_barrier_eV: highest of the images as given above the first one.
+        reaction_energy_eV: last image minus first.
+        converged: whether all images are.
+        climbed: whether an image climbed, so that the highest one is a saddle point.
+        ends_relaxed: whether the ends were relaxed.
+        steps: evaluations of the band.
+        fmax_eV_per_A: what was asked for.
+        positions: (P, N, 3) Å of the images, without jumps.
+        system: the first image, for elements and cell.
+    """
+
+    energies_eV: np.ndarray
+    fixed_path_energies_eV: np.ndarray
+    distance_A: np.ndarray
+    slopes_eV_per_A: np.ndarray
+    image_fmax_eV_per_A: np.ndarray
+    image_converged: np.ndarray
+    forward_barrier_eV: float
+    reverse_barrier_eV: float
+    fixed_path_barrier_eV: float
+    reaction_energy_eV: float
+    converged: bool
+    climbed: bool
+    ends_relaxed: bool
+    steps: int
+    fmax_eV_per_A: float
+    positions: np.ndarray
+    system: System
+
+    not_in_json: ClassVar[tuple[str, ...]] = ("positions", "system")
+
+    @property
+    def highest(self) -> int:
+        """Index of the highest image."""
+        return int(np.argmax(self.energies_eV))
+
+    @property
+    def images(self) -> list[System]:
+        """The images as structures."""
+        return [dataclasses.replace(self.system, positions=positions) for positions in self.positions]
+
+    @property
+    def verdict(self) -> str:
+        """Barriers, and what speaks against them."""
+        text = (
+            f"barrier {self.forward_barrier_eV:.3f} eV forward, {self.reverse_barrier_eV:.3f} eV reverse "
+            f"(on the path as given {self.fixed_path_barrier_eV:.3f} eV)"
+        )
+        remarks = []
+        if not self.converged:
+            left = self.image_fmax_eV_per_A.max()
+            remarks.append(
+                f"NOT converged: {left:.3f} eV/Å left after {self.steps} steps, {self.fmax_eV_per_A:g} wanted"
+            )
+        if self.highest in (0, len(self.energies_eV) - 1):
+            remarks.append("no barrier between the ends: the highest image is an end")
+        elif not self.climbed:
+            remarks.append("no image climbed, so the highest one is below the saddle point")
+        inner = self.energies_eV[1:-1]
+        if len(inner) and inner.min() < min(self.energies_eV[0], self.energies_eV[-1]) - 0.02:
+            remarks.append(f"image {1 + int(inner.argmin())} is lower than both ends: split the path there")
+        return "; ".join([text, *remarks])
+
+    def figure(self) -> Figure:
+        """Energy along the path, as given and relaxed."""
+        return figures.energy_path(
+            self.distance_A,
+            self.energies_eV - self.energies_eV[0],
+            self.slopes_eV_per_A,
+            self.fixed_path_energies_eV - self.fixed_path_energies_eV[0],
+        )
+
+
+def initial_path(images: Sequence[System], n_images: int | None = None, interpolation: str = "idpp") -> np.ndarray:
+    """Positions (P, N, 3) in Å of a band through the given images, along shortest periodic images.
+
+    Args:
+        images: both ends, or a whole path.
+        n_images: number of images, ends included; as many as given by default, 7 for two ends.
+        interpolation: "idpp" or "linear", between two ends; a given path is followed evenly instead.
+
+    Raises:
+        ValueError: if the images do not fit each other, or there would be no inner image.
+    """
+    path = unwrapped(images)
+    wanted = n_images or (7 if len(images) == 2 else len(images))
+    if wanted < 3:
+        raise ValueError(f"a band needs at least one image between its ends, found {wanted} images in all.")
+    if interpolation not in ("idpp", "linear"):
+        raise ValueError(f"interpolation must be 'idpp' or 'linear', found {interpolation!r}.")
+    if wanted == len(path) and len(images) > 2:
+        return path
+    path_of_all = resampled(path, wanted)
+    return idpp(path_of_all, images[0]) if len(images) == 2 and interpolation == "idpp" else path_of_all
+
+
+def neb(
+    potential: Potential,
+    params: Params,
+    images: Sequence[System],
+    *,
+    n_images: int | None = None,
+    interpolation: str = "idpp",
+    fmax: float = 0.05,
+    climb: bool = True,
+    relax_ends: bool = True,
+    spring: float = SPRING,
+    free: np.ndarray | None = None,
+    max_steps: int = 500,
+    head: int = 0,
+    dtype: str = "float32",
+    skin: float = SKIN,
+    on_step: OnStep | None = None,
+) -> NEBResult:
+    """Relax a band of images to the minimum-energy path of a potential.
+
+    Args:
+        potential: the potential.
+        params: its parameters.
+        images: both ends, or a whole path; same atoms in the same order, one cell, any periodicity.
+        n_images: images wanted, ends included; see ``initial_path``.
+        interpolation: "idpp" or "linear", where there are only two ends.
+        fmax: eV/Å, at which every image (and end) is converged.
+        climb: whether the highest image climbs to the saddle point.
+        relax_ends: whether the ends are relaxed first; the images between follow them.
+        spring: eV/Å^2, between images along the path.
+        free: (N,) or (N, 3) true where an atom or coordinate may move; all may by default.
+        max_steps: evaluations at most, of the ends and of the band each.
+        head: index of the energy head.
+        dtype: "float32" (energy differences are formed per atom, which holds 0.1 meV) or "float64".
+        skin: Å.
+        on_step: for progress bars.
+
+    Raises:
+        ValueError: if the images do not fit each other or the potential.
+        ProbeDiverged: if energies are not finite.
+    """
+    systems = check_systems(potential, images)
+    path = initial_path(systems, n_images, interpolation)
+    with jax.enable_x64(dtype == "float64"):
+        band = _Band(Engine(potential, params, head, dtype, skin), systems[0], freedom(free, systems[0].n_atoms))
+        given = band.levels(path)
+        end_fmax = band.end_fmax
+        if relax_ends:
+            path = band.with_relaxed_ends(path, fmax, max_steps, on_step)
+            end_fmax = band.end_fmax
+        search = band.relax(path, fmax, climb, spring, max_steps, on_step)
+        return _result(band, path, search, given, end_fmax, fmax, relax_ends)
+
+
+class _Band:
+    """Searches for one band: all of them have as many slots as the band has inner images, so one program serves."""
+
+    def __init__(self, engine: Engine, system: System, free: np.ndarray) -> None:
+        self.engine, self.system, self.free = engine, system, free
+        self.end_energies = np.zeros((2, system.n_atoms))
+        self.end_fmax = np.zeros(2)
+
+    def systems(self, positions: np.ndarray) -> list[System]:
+        return [dataclasses.replace(self.system, positions=p) for p in positions]
+
+    def levels(self, path: np.ndarray) -> np.ndarray:
+        """(P,) total energies of the images as they are; remembers those of the ends."""
+        inner = self._search_freely(path[1:-1], np.inf, 1)
+        self._ends(path, np.inf, 1)
+        offset = self.engine.potential.reference_energy(self.system.atomic_numbers, self.engine.head)
+        nodes = np.asarray(inner.node_energy, np.float64).sum(axis=1)
+        end_levels = self.end_energies.sum(axis=1)
+        return np.concatenate([end_levels[:1], nodes, end_levels[1:]]) + offset
+
+    def with_relaxed_ends(self, path: np.ndarray, fmax: float, max_steps: int, on_step: OnStep | None) -> np.ndarray:
+        """The path with relaxed ends; images in between follow by their share of the way."""
+        ends = self._ends(path, fmax, max_steps, on_step)
+        length = arc_length(path)
+        part = (length / max(length[-1], 1e-12))[:, None, None]
+        return path + (1.0 - part) * (ends[0] - path[0]) + part * (ends[1] - path[-1])
+
+    def relax(
+        self, path: np.ndarray, fmax: float, climb: bool, spring: float, max_steps: int, on_step: OnStep | None
+    ) -> Search:
+        systems = self.systems(path[1:-1])
+        dtype = self.engine.dtype
+        zero = self.end_energies[0]
+        changes: dict[str, Any] = {
+            "band": True,
+            "climb": climb,
+            "climb_below": _CLIMB_AT * fmax,
+            "spring": spring,
+            "ends": path[[0, -1]],
+            "end_energies": (self.end_energies - zero).sum(axis=1),
+            "energy_zero": zero,
+        }
+        plain = plain_task(systems, self.free, np.zeros((0, 3, 3)), fmax, dtype)
+        values = {name: jnp.asarray(value, getattr(plain, name).dtype) for name, value in changes.items()}
+        return self.engine.run(systems, dataclasses.replace(plain, **values), max_steps, on_step)
+
+    def _ends(self, path: np.ndarray, fmax: float, max_steps: int, on_step: OnStep | None = None) -> np.ndarray:
+        """(2, N, 3) positions of the ends after a search in the slots of the inner images."""
+        slots = len(path) - 2
+        ends = path[[0, -1]].copy()
+        groups = [[0, 1]] if slots >= 2 else [[0], [1]]
+        for group in groups:
+            rows = np.array(group + [group[0]] * (slots - len(group)))
+            still = np.arange(slots) >= len(group)
+            search = self._search_freely(ends[rows], fmax, max_steps, still, on_step)
+            m, n = slots, self.system.n_atoms
+            ends[group] = np.asarray(search.at, np.float64)[:, : 3 * n].reshape(m, n, 3)[: len(group)]
+            self.end_energies[group] = np.asarray(search.node_energy, np.float64)[: len(group)]
+            self.end_fmax[group] = np.asarray(search.residual, np.float64)[: len(group)]
+        return ends
+
+    def _search_freely(
+        self,
+        positions: np.ndarray,
+        fmax: float,
+        max_steps: int,
+        still: np.ndarray | None = None,
+        on_step: OnStep | None = None,
+    ) -> Search:
+        systems = self.systems(positions)
+        free = np.repeat(self.free[None], len(systems), axis=0)
+        if still is not None:
+            free[still] = 0.0
+        task: Task = plain_task(systems, free, np.zeros((0, 3, 3)), fmax, self.engine.dtype)
+        return self.engine.run(systems, task, max_steps, on_step)
+
+
+def _result(
+    band: _Band, path: np.ndarray, search: Search, given: np.ndarray, end_fmax: np.ndarray, fmax: float, relaxed: bool
+) -> NEBResult:
+    offset = band.engine.potential.reference_energy(band.system.atomic_numbers, band.engine.head)
+    nodes = np.asarray(search.node_energy, np.float64).sum(axis=1)
+    ends = band.end_energies.sum(axis=1)
+    energies = np.concatenate([ends[:1], nodes, ends[1:]]) + offset
+    m, n = len(path) - 2, band.system.n_atoms
+    inner = np.asarray(search.at, np.float64).reshape(m, n, 3)
+    positions = np.concatenate([path[:1], inner, path[-1:]])
+    left = np.concatenate([end_fmax[:1], np.asarray(search.residual, np.float64), end_fmax[1:]])
+    # ends that were not to be relaxed are what they are
+    fine = left < fmax
+    fine[[0, -1]] |= not relaxed
+    slopes = np.concatenate([[0.0], np.asarray(search.slope, np.float64), [0.0]])
+    return NEBResult(
+        energies_eV=energies,
+        fixed_path_energies_eV=given,
+        distance_A=arc_length(positions),
+        slopes_eV_per_A=slopes,
+        image_fmax_eV_per_A=left,
+        image_converged=fine,
+        forward_barrier_eV=float(energies.max() - energies[0]),
+        reverse_barrier_eV=float(energies.max() - energies[-1]),
+        fixed_path_barrier_eV=float(given.max() - given[0]),
+        reaction_energy_eV=float(energies[-1] - energies[0]),
+        converged=bool(fine.all()),
+        climbed=bool(search.climbing) and 0 < int(np.argmax(energies)) < len(energies) - 1,
+        ends_relaxed=relaxed,
+        steps=int(search.step),
+        fmax_eV_per_A=fmax,
+        positions=positions,
+        system=dataclasses.replace(band.system, positions=path[0]),
+    )

@@ -1,0 +1,125 @@
+"""Paths between two structures: images without jumps across the cell, IDPP interpolation, other numbers of images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase.geometry import find_mic
+from scipy.optimize import minimize
+
+from mlipjax.graph import neighbor_table
+from mlipjax.system import System
+
+_PAIR_REACH = 5.0  # Å; the weight of a pair is 1 / d^4, so that longer ones hardly count
+_SHORTEST = 0.5  # Å, floor of distances in weights
+
+
+def unwrapped(systems: Sequence[System]) -> np.ndarray:
+    """Return positions (P, N, 3) in Å in which no atom jumps: each image is the nearest one to its predecessor.
+
+    Raises:
+        ValueError: if there are fewer than two images, or they differ in atoms, periodicity or cell.
+    """
+    if len(systems) < 2:
+        raise ValueError(f"found {len(systems)} image; a path needs at least its two ends.")
+    first = systems[0]
+    for index, system in enumerate(systems):
+        if not np.array_equal(system.atomic_numbers, first.atomic_numbers):
+            raise ValueError(
+                f"image {index} has other atoms, or another order of atoms, than image 0; they must agree."
+            )
+        if system.pbc != first.pbc:
+            raise ValueError(f"image {index} has pbc={system.pbc}, image 0 {first.pbc}; they must agree.")
+        if not np.allclose(system.cell, first.cell, atol=1e-4):
+            raise ValueError(f"image {index} has another cell than image 0; a band needs one cell for all images.")
+    positions = [np.asarray(first.positions, np.float64)]
+    for system in systems[1:]:
+        step = np.asarray(system.positions, np.float64) - positions[-1]
+        positions.append(positions[-1] + minimum_image(step, first))
+    return np.stack(positions)
+
+
+def minimum_image(vectors: np.ndarray, system: System) -> np.ndarray:
+    """Shortest of all periodic images of each vector, (n, 3) Å; any cell, any periodicity."""
+    if not any(system.pbc):
+        return vectors
+    periodic: Any = system.pbc
+    return find_mic(vectors, np.asarray(system.cell, np.float64), periodic)[0]
+
+
+def arc_length(path: np.ndarray) -> np.ndarray:
+    """(P,) distance along a path (P, N, 3) from its first image, Å."""
+    steps = np.sqrt(np.sum(np.diff(path, axis=0) ** 2, axis=(1, 2)))
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def resampled(path: np.ndarray, n_images: int) -> np.ndarray:
+    """Return ``n_images`` images evenly spaced along the polygon through a path (P, N, 3)."""
+    length = arc_length(path)
+    if length[-1] == 0.0:
+        return np.repeat(path[:1], n_images, axis=0)
+    wanted = np.linspace(0.0, length[-1], n_images)
+    before = np.clip(np.searchsorted(length, wanted, side="right") - 1, 0, len(path) - 2)
+    span = length[before + 1] - length[before]
+    part = (wanted - length[before]) / np.where(span > 0.0, span, 1.0)
+    return path[before] + part[:, None, None] * (path[before + 1] - path[before])
+
+
+def idpp(path: np.ndarray, system: System) -> np.ndarray:
+    """Move the inner images so that distances between neighbouring atoms change evenly from end to end.
+
+    Image dependent pair potential, Smidstrup et al., J. Chem. Phys. 140, 214106 (2014): every image minimises
+    ``sum_ij (d_ij - target_ij)^2 / target_ij^4`` for itself, from where it is. Pairs are those within 5 Å in any
+    image, periodic ones included.
+
+    Args:
+        path: (P, N, 3) Å without jumps, usually straight.
+        system: gives cell and periodicity.
+    """
+    first, second, shift = _pairs(path, system)
+    if len(first) == 0:
+        return path.copy()
+
+    def distances(positions: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(positions[second] - positions[first] + shift, axis=1)
+
+    start, end = distances(path[0]), distances(path[-1])
+    result = path.copy()
+    for index in range(1, len(path) - 1):
+        part = index / (len(path) - 1)
+        target = (1.0 - part) * start + part * end
+        weight = np.maximum(target, _SHORTEST) ** -4.0
+        result[index] = _minimise(path[index], first, second, shift, target, weight)
+    return result
+
+
+def _minimise(positions, first, second, shift, target, weight) -> np.ndarray:
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        r = x.reshape(-1, 3)
+        vectors = r[second] - r[first] + shift
+        distance = np.maximum(np.linalg.norm(vectors, axis=1), 1e-6)
+        excess = distance - target
+        pull = (2.0 * weight * excess / distance)[:, None] * vectors
+        gradient = np.zeros_like(r)
+        np.add.at(gradient, second, pull)
+        np.add.at(gradient, first, -pull)
+        return float(np.sum(weight * excess**2)), gradient.ravel()
+
+    # the objective is about (0.1 Å)^2 / (3 Å)^4 for a bad image: stop at a gradient far below that
+    found = minimize(objective, positions.ravel(), jac=True, method="L-BFGS-B", options={"gtol": 1e-5, "maxiter": 200})
+    return found.x.reshape(-1, 3)
+
+
+def _pairs(path: np.ndarray, system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (i, j) and Cartesian shifts of j that come within reach in any image, each once."""
+    rows = []
+    for positions in path:
+        table = neighbor_table(dataclasses.replace(system, positions=positions), _PAIR_REACH)
+        atom, slot = np.nonzero(table.mask)
+        rows.append(np.column_stack([atom, table.neighbors[atom, slot], table.shifts[atom, slot]]))
+    found = np.unique(np.concatenate(rows), axis=0)
+    i, j, shifts = found[:, 0], found[:, 1], found[:, 2:]
+    return i[i < j], j[i < j], (shifts @ np.asarray(system.cell, np.float64))[i < j]

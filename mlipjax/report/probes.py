@@ -1,0 +1,106 @@
+"""Figures of migration and sliding probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from scipy.interpolate import CubicHermiteSpline
+
+from mlipjax.report.style import arm_styles, new_figure, shared_legend, styled
+
+_RELAXED, _GIVEN, _LINE = "#0072B2", "#5A5A5A", "#333333"
+
+
+@styled
+def energy_path(
+    distance_A: ArrayLike, energies_eV: ArrayLike, slopes_eV_per_A: ArrayLike, given_eV: ArrayLike | None = None
+) -> Figure:
+    """Draw energies of the images of a band, the cubic curve through energies and slopes, and the path as given.
+
+    Args:
+        distance_A: (P,) arc length of the relaxed images.
+        energies_eV: (P,) relative to the first image.
+        slopes_eV_per_A: (P,) derivative along the path.
+        given_eV: (P,) energies of the images before relaxation, drawn at equal parts of the way.
+    """
+    x, y = np.asarray(distance_A, np.float64), np.asarray(energies_eV, np.float64)
+    figure = new_figure(2.9, 4.6)
+    axes = figure.add_subplot()
+    if np.all(np.diff(x) > 0):
+        fine = np.linspace(x[0], x[-1], 300)
+        axes.plot(fine, CubicHermiteSpline(x, y, np.asarray(slopes_eV_per_A))(fine), color=_RELAXED)
+    axes.plot(x, y, "o", color=_RELAXED, label="relaxed band")
+    top = int(np.argmax(y))
+    axes.annotate(
+        f"{y[top]:.3f} eV", (x[top], y[top]), xytext=(0, -13), textcoords="offset points", ha="center", fontsize=7.5
+    )
+    if given_eV is not None:
+        axes.plot(
+            np.linspace(x[0], x[-1], len(np.asarray(given_eV))), given_eV, "--s", color=_GIVEN, label="path as given"
+        )
+    axes.margins(y=0.15)
+    axes.set_xlabel("distance along the path (Å)")
+    axes.set_ylabel("energy (eV)")
+    axes.legend()
+    return figure
+
+
+@styled
+def path_profiles(
+    profiles: Mapping[str, tuple[ArrayLike, ArrayLike]], *, x_label: str, y_label: str, dashed: Sequence[str] = ()
+) -> Figure:
+    """Draw several energy profiles over one axis.
+
+    Args:
+        profiles: name -> (x, y).
+        x_label, y_label: with units.
+        dashed: names drawn as dashed grey lines for orientation, not as results.
+    """
+    figure = new_figure(3.2, 5.2)
+    axes = figure.add_subplot()
+    looks = arm_styles([name for name in profiles if name not in dashed])
+    for name, (x, y) in profiles.items():
+        if name in dashed:
+            axes.plot(x, y, ":", color="#888888", marker="x", label=name, zorder=1)
+        else:
+            axes.plot(x, y, color=looks[name].color, marker=looks[name].marker, label=looks[name].label)
+    axes.axhline(0.0, color=_LINE, linewidth=0.5)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    shared_legend(figure, [axes])
+    return figure
+
+
+@styled
+def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_A: ArrayLike, kind: str) -> Figure:
+    """Draw the energy of sliding over the two lattice vectors of a layer.
+
+    Args:
+        fractions: (n,) shifts along each vector, in [0, 1), evenly spaced.
+        energies_meV_per_A2: (n, n), first index along the first vector.
+        vectors_A: (2, 2) the two lattice vectors in the plane.
+        kind: "rigid" or "relaxed", for the label.
+    """
+    steps = np.asarray(fractions, np.float64)
+    values = np.asarray(energies_meV_per_A2, np.float64)
+    vectors = np.asarray(vectors_A, np.float64)
+    # close the torus, and show two cells each way
+    closed = np.concatenate([steps, steps + 1.0, [2.0]])
+    tiled = np.pad(np.tile(values, (2, 2)), (0, 1), mode="wrap")
+    first, second = np.meshgrid(closed, closed, indexing="ij")
+    x = first * vectors[0, 0] + second * vectors[1, 0]
+    y = first * vectors[0, 1] + second * vectors[1, 1]
+    figure = new_figure(3.2, 4.8)
+    axes = figure.add_subplot()
+    drawn = axes.contourf(x, y, tiled, levels=24, cmap="viridis")
+    corner = np.array([[0, 0], vectors[0], vectors[0] + vectors[1], vectors[1], [0, 0]])
+    axes.plot(corner[:, 0], corner[:, 1], color="white", linewidth=1.0)
+    axes.set_aspect("equal")
+    axes.grid(False)
+    axes.set_xlabel("shift x (Å)")
+    axes.set_ylabel("shift y (Å)")
+    figure.colorbar(drawn, ax=axes, label=f"{kind} sliding energy (meV/Å²)")
+    return figure
