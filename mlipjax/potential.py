@@ -22,6 +22,7 @@ import numpy as np
 from flax import struct
 
 from mlipjax.graph import GraphBatch, edge_vectors
+from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, read_scalar, read_vector
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
 
 
@@ -35,7 +36,7 @@ class Prediction:
         stress: (G, 3, 3) eV/Å^3, tension positive; zero where a structure has no volume.
         node_energy: (N,) eV, the part of ``energy`` given to each atom.
         features: (N, F) invariant features of all layers, side by side (``Potential.feature_slices``).
-        properties: predictions of property heads, by name.
+        properties: predictions (G,) of intensive and extensive property heads, by name, in their own units.
     """
 
     energy: Energies
@@ -61,6 +62,7 @@ class Potential:
         species: atomic numbers the potential knows, ascending.
         heads: names of the energy heads; ``GraphBatch.task`` indexes them.
         e0s: (H, n_species) isolated-atom energies in eV, float64.
+        properties: property heads; the parameters of each are a group of their own beside the module's.
     """
 
     module: Any
@@ -69,6 +71,7 @@ class Potential:
     species: tuple[int, ...]
     heads: tuple[str, ...]
     e0s: np.ndarray
+    properties: tuple[PropertyHead, ...] = ()
 
     def init(self, key: Key, dtype: Any = jnp.float32) -> Params:
         """Return freshly initialised parameters, all of them in ``dtype``."""
@@ -94,8 +97,43 @@ class Potential:
             stress=d_strain * per_volume[:, None, None],
             node_energy=node_energy,
             features=features,
-            properties={},
+            properties=self._scalar_properties(params, graph, features),
         )
+
+    def property_values(self, params: Params, graph: GraphBatch) -> dict[str, Array]:
+        """What the property heads say of a batch: (G,) of scalar heads, (N, 3) of vector heads, by name.
+
+        One forward pass without forces, to be differentiated with respect to parameters.
+        """
+        vectors = edge_vectors(graph, graph.positions, graph.cells)
+        species = self.species_index(graph.atomic_numbers)
+        (_, features), state = self.module.apply({"params": params}, graph, vectors, species, mutable=[VECTORS])
+        features = jnp.where(graph.atom_mask[:, None], features, 0.0)
+        values = self._scalar_properties(params, graph, features)
+        for head in self.properties:
+            if head.kind == "vector":
+                mine = head.select(features, self.feature_slices[-1])
+                values[head.name] = read_vector(head, params[head.group], graph, mine, _offered_vectors(state, head))
+        return values
+
+    def _scalar_properties(self, params: Params, graph: GraphBatch, features: Features) -> dict[str, Array]:
+        return {
+            head.name: read_scalar(head, params[head.group], graph, head.select(features, self.feature_slices[-1]))
+            for head in self.properties
+            if head.kind != "vector"
+        }
+
+    def property_head(self, name: str) -> PropertyHead:
+        """Return a property head by name.
+
+        Raises:
+            ValueError: if there is none, saying which there are.
+        """
+        for head in self.properties:
+            if head.name == name:
+                return head
+        known = ", ".join(head.name for head in self.properties) or "no property at all"
+        raise ValueError(f"this model does not predict {name!r}; it predicts {known}.")
 
     def node_energy(
         self, params: Params, graph: GraphBatch, positions: Array, strain: Array | None = None
@@ -163,8 +201,22 @@ def _init(potential: Potential, key: Key, dtype: np.dtype) -> Params:
     # compiled, the forward pass that flax runs to learn the shapes is dropped
     probe = _probe_graph(potential.species[0], dtype)
     vectors = edge_vectors(probe, probe.positions, probe.cells)
-    params = potential.module.init(key, probe, vectors, potential.species_index(probe.atomic_numbers))["params"]
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    variables = potential.module.init(key, probe, vectors, potential.species_index(probe.atomic_numbers))
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), dict(variables["params"]))
+    sizes = potential.module.feature_sizes
+    for number, head in enumerate(potential.properties):
+        n_features = sizes[-1] if head.layers == "last" else sum(sizes)
+        n_vectors = _offered_vectors(variables, head).shape[-1] if head.kind == "vector" else 0
+        # a stream of its own: other heads, or none, leave the backbone's draw as it is
+        params[head.group] = init_head(head, jax.random.fold_in(key, 1 + number), n_features, n_vectors, dtype)
+    return params
+
+
+def _offered_vectors(variables: Any, head: PropertyHead) -> Array:
+    """The polar vectors (N, 3, C) that a backbone left behind."""
+    if VECTORS not in variables:
+        raise ValueError(f"property {head.name!r} is a vector, and this architecture offers no equivariant features.")
+    return variables[VECTORS]["vectors"][0]
 
 
 def _evaluate_plainly(

@@ -18,6 +18,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.convolution import InteractionLayer
 from mlipjax.nn.radial import bessel_basis, polynomial_envelope
+from mlipjax.nn.readouts import VECTORS
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.potential import Potential
 from mlipjax.typing import Array
@@ -108,6 +109,7 @@ class NequIP(nn.Module):
         chunks: list[Any] = []
         scalars = []
         inputs: ir.Irreps | None = None
+        polar_vectors = None
         for layer in range(config.n_layers):
             outputs = config.layer_irreps(layer)
             chunks = InteractionLayer(config, inputs, outputs, name=f"layer_{layer}")(
@@ -115,6 +117,11 @@ class NequIP(nn.Module):
             )
             inputs = outputs
             scalars.append(chunks[0][:, 0, :])
+            if (polar := [x for irrep, x in zip(outputs, chunks, strict=True) if irrep.kind == (1, -1)]) != []:
+                polar_vectors = polar[0]
+        if polar_vectors is not None:
+            # a no-op unless asked for: property heads for vectors read them
+            self.sow(VECTORS, "vectors", polar_vectors)
         energies = [
             nn.Dense(1, use_bias=False, kernel_init=nn.initializers.normal(1.0), name=f"readout_{head}")(scalars[-1])
             for head in config.heads

@@ -137,9 +137,22 @@ class LabelledBatches:
 
 
 def _plan(tables: Sequence[NeighborTable], batch_size: int, passes: int) -> tuple[BatchPlan, ...]:
-    """The plan that takes the least time for compiling and computing together."""
     sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
-    plans = [plan_batches(*sizes, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS]
+    return cheapest_plan(*sizes, batch_size, passes)
+
+
+def cheapest_plan(
+    n_atoms: Sequence[int], max_counts: Sequence[int], batch_size: int, passes: int
+) -> tuple[BatchPlan, ...]:
+    """The plan that takes the least time for compiling and computing together.
+
+    Args:
+        n_atoms: of each structure.
+        max_counts: largest number of neighbours of an atom, of each structure.
+        batch_size: structures per batch.
+        passes: how often the data set will be gone through.
+    """
+    plans = [plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS]
 
     def cost(candidate: list[BatchPlan]) -> int:
         slots = sum(plan.n_atoms * plan.n_neighbors for plan in candidate)
