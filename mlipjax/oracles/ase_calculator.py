@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipjax.factory import import_factory, make_calculator
 from mlipjax.system import Labels, System
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class AseOracle:
     name = "ase"
 
     def __post_init__(self) -> None:
-        self._function()
+        import_factory(self.factory)
 
     @property
     def identity(self) -> str:
@@ -73,10 +72,7 @@ class AseOracle:
         Raises:
             ValueError: it did not return a calculator.
         """
-        calculator = self._function()()
-        if not hasattr(calculator, "get_potential_energy"):
-            raise ValueError(f"{self.factory}() returned {type(calculator).__name__}, not an ASE calculator")
-        return calculator
+        return make_calculator(self.factory)
 
     def label(self, system: System) -> Labels:
         """Label one structure with a fresh calculator.
@@ -90,19 +86,3 @@ class AseOracle:
         with tempfile.TemporaryDirectory(prefix="mlipjax-label-") as folder:
             calculator.directory = folder
             return evaluate(calculator, system)
-
-    def _function(self) -> Callable[[], Any]:
-        module_name, _, name = self.factory.partition(":")
-        if not module_name or not name:
-            raise ValueError(f"expected module:factory, found {self.factory!r}")
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ValueError(
-                f"cannot import {module_name!r} of the factory {self.factory!r}: {error}. It must be installed or lie"
-                f" in a folder of PYTHONPATH"
-            ) from error
-        function = getattr(module, name, None)
-        if not callable(function):
-            raise ValueError(f"{module_name!r} has no function {name!r}")
-        return function

@@ -1,0 +1,41 @@
+"""Functions that users name as ``module:function``: how anything from outside this package is made."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+def import_factory(name: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` names.
+
+    Raises:
+        ValueError: the name has another form, the module cannot be imported, or it has no such function.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ValueError(f"expected module:factory, found {name!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"cannot import {module_name!r} of the factory {name!r}: {error}. It must be installed or lie"
+            f" in a folder of PYTHONPATH"
+        ) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f"{module_name!r} has no function {attribute!r}")
+    return function
+
+
+def make_calculator(name: str) -> Any:
+    """Call the factory that ``module:function`` names, and check that it made an ASE calculator.
+
+    Raises:
+        ValueError: see ``import_factory``; or it returned something else.
+    """
+    calculator = import_factory(name)()
+    if not hasattr(calculator, "get_potential_energy"):
+        raise ValueError(f"{name}() returned {type(calculator).__name__}, not an ASE calculator")
+    return calculator

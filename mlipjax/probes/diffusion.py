@@ -1,0 +1,169 @@
+"""Mean square displacement and self-diffusion, with block errors, and a refusal where there is no diffusion to fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from ase.data import chemical_symbols
+from matplotlib.figure import Figure
+
+from mlipjax.probes.result import ProbeResult
+from mlipjax.probes.trajectory import Trajectory, unwrapped
+from mlipjax.report import probe_figures
+
+CM2_PER_S = 1e-4
+"""cm^2/s in one Å^2/ps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion(ProbeResult):
+    """Mean square displacement and, where it grows linearly, the diffusion coefficient.
+
+    Attributes:
+        symbols: elements.
+        lags_ps: (m,) ps.
+        msd: (elements, m) Å^2.
+        coefficients: (elements,) Å^2/ps = 1e-4 cm^2/s; NaN where refused.
+        errors: (elements,) standard error over blocks; NaN where refused.
+        exponents: (elements,) slope of log MSD against log lag in the window: 1 diffusive, 2 ballistic, 0 bound.
+        refusals: (elements,) why no coefficient is given; empty where one is.
+        window_ps: lags that were fitted.
+        n_blocks: blocks.
+    """
+
+    symbols: tuple[str, ...]
+    lags_ps: np.ndarray
+    msd: np.ndarray
+    coefficients: np.ndarray
+    errors: np.ndarray
+    exponents: np.ndarray
+    refusals: tuple[str, ...]
+    window_ps: tuple[float, float]
+    n_blocks: int
+
+    @property
+    def verdict(self) -> str:
+        """Coefficient of each element, or why there is none."""
+        parts = [
+            f"D({symbol}) refused: {why}"
+            if why
+            else f"D({symbol}) = ({d * CM2_PER_S:.2e} ± {e * CM2_PER_S:.0e}) cm^2/s"
+            for symbol, d, e, why in zip(self.symbols, self.coefficients, self.errors, self.refusals, strict=True)
+        ]
+        return "; ".join(parts)
+
+    def figure(self) -> Figure:
+        """MSD against lag, double logarithmic, with the lines that were fitted."""
+        fits = {s: float(d) for s, d in zip(self.symbols, self.coefficients, strict=True)}
+        return probe_figures.mean_square_displacement(
+            self.lags_ps, dict(zip(self.symbols, self.msd, strict=True)), fits, self.window_ps
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trust:
+    """When a fitted diffusion coefficient is believed.
+
+    Attributes:
+        exponent: the MSD's slope in log-log must be within this of 1.
+        r_squared: of the linear fit, at least.
+        relative_error: over blocks, at most.
+        displacement: Å, root of the MSD at the window's end, at least: less is rattling in a cage.
+    """
+
+    exponent: float = 0.2
+    r_squared: float = 0.95
+    relative_error: float = 0.5
+    displacement: float = 1.0
+
+
+def diffusion(
+    trajectory: Trajectory,
+    *,
+    window: tuple[float, float] = (0.25, 0.75),
+    n_blocks: int = 4,
+    trust: Trust | None = None,
+) -> Diffusion:
+    """Einstein's relation ``MSD = 6 D t`` fitted over a window of lags, all time origins averaged.
+
+    The trajectory is divided into contiguous blocks; each gives one independent coefficient, and their spread the
+    error. Lags therefore go up to a block's length, of which ``window`` is the part fitted.
+
+    Args:
+        trajectory: equilibrated frames.
+        window: fitted lags, as parts of a block.
+        n_blocks: blocks, at least 3.
+        trust: when to refuse.
+
+    Raises:
+        ValueError: for too few frames, a bad window, or frames so far apart that paths are ambiguous.
+    """
+    trust = trust or Trust()
+    length = trajectory.n_frames // max(n_blocks, 1)
+    if n_blocks < 3 or length < 8:
+        raise ValueError(
+            f"{trajectory.n_frames} frames in {n_blocks} blocks are too few for an error; expected 3 blocks of 8 "
+            "frames or more."
+        )
+    if not 0.0 <= window[0] < window[1] <= 1.0:
+        raise ValueError(f"found {window=}; expected two parts of a block, ascending.")
+    positions = unwrapped(trajectory)
+    kinds = np.unique(trajectory.atomic_numbers)
+    blocks = positions[: n_blocks * length].reshape(n_blocks, length, *positions.shape[1:])
+    by_atom = np.stack([mean_square_displacement(block) for block in blocks])  # (blocks, lags, n)
+    lags = trajectory.spacing_ps * np.arange(length)
+    fitted = slice(max(1, int(window[0] * length)), max(int(window[1] * length), int(window[0] * length) + 3))
+    rows = [_fit(by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=2), lags, fitted, trust) for z in kinds]
+    coefficients, errors, exponents, refusals = zip(*rows, strict=True)
+    return Diffusion(
+        symbols=tuple(chemical_symbols[z] for z in kinds),
+        lags_ps=lags,
+        msd=np.array([by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=(0, 2)) for z in kinds]),
+        coefficients=np.array(coefficients),
+        errors=np.array(errors),
+        exponents=np.array(exponents),
+        refusals=tuple(refusals),
+        window_ps=(float(lags[fitted][0]), float(lags[fitted][-1])),
+        n_blocks=n_blocks,
+    )
+
+
+def mean_square_displacement(positions: np.ndarray) -> np.ndarray:
+    """MSD (f, n) in Å^2 of each atom at every lag, averaged over all time origins, from unwrapped (f, n, 3).
+
+    ``<|r(t+s) - r(t)|^2>`` as sums of squares minus twice the autocorrelation, by fast Fourier transform
+    (Calandrini et al., Collection SFN 12, 201 (2011)).
+    """
+    n_frames = len(positions)
+    centred = positions - positions.mean(axis=0)
+    transform = np.fft.rfft(centred, 2 * n_frames, axis=0)
+    correlation = np.fft.irfft(np.abs(transform) ** 2, 2 * n_frames, axis=0)[:n_frames].sum(axis=-1)
+    squares = np.sum(centred**2, axis=-1)
+    cumulative = np.concatenate([np.zeros_like(squares[:1]), np.cumsum(squares, axis=0)])
+    lag = np.arange(n_frames)
+    total = (cumulative[n_frames] - cumulative[lag]) + cumulative[n_frames - lag]
+    return np.maximum((total - 2.0 * correlation) / (n_frames - lag)[:, None], 0.0)
+
+
+def _fit(msd: np.ndarray, lags: np.ndarray, fitted: slice, trust: Trust) -> tuple[float, float, float, str]:
+    """Coefficient, error, exponent and refusal from the MSD of each block (blocks, lags)."""
+    x, mean = lags[fitted], msd.mean(axis=0)[fitted]
+    if mean.min() <= 0.0:
+        return np.nan, np.nan, np.nan, "the atoms do not move"
+    exponent = float(np.polyfit(np.log(x), np.log(mean), 1)[0])
+    slopes = np.polyfit(x, msd[:, fitted].T, 1)[0] / 6.0
+    value, error = float(slopes.mean()), float(slopes.std(ddof=1) / np.sqrt(len(slopes)))
+    line = np.polyval(np.polyfit(x, mean, 1), x)
+    r_squared = 1.0 - np.sum((mean - line) ** 2) / max(float(np.sum((mean - mean.mean()) ** 2)), 1e-300)
+    reach = float(np.sqrt(mean[-1]))
+    why = ""
+    if reach < trust.displacement:
+        why = f"atoms move {reach:.2f} Å only (limit {trust.displacement} Å)"
+    elif abs(exponent - 1.0) > trust.exponent:
+        why = f"the MSD grows as t^{exponent:.2f}, not as t (limit 1 ± {trust.exponent})"
+    elif r_squared < trust.r_squared:
+        why = f"the fit is poor, R^2 = {r_squared:.2f} (limit {trust.r_squared})"
+    elif not (value > 0.0 and error <= trust.relative_error * value):
+        why = f"blocks disagree, {value * CM2_PER_S:.1e} ± {error * CM2_PER_S:.1e} cm^2/s; simulate longer"
+    return (np.nan, np.nan, exponent, why) if why else (value, error, exponent, why)

@@ -1,0 +1,169 @@
+"""One way to ask any potential: structures in; energies, forces and stresses out, many structures at a time.
+
+Probes that need no more than that take an ``Evaluator`` and work on native potentials (all structures in padded
+batches of one shape, one compiled program) and on foreign ASE calculators (one after the other) alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.graph import Buckets, GraphBatch, batch_graphs, neighbor_table
+from mlipjax.models.foreign import foreign_calculator, is_foreign
+from mlipjax.potential import Potential, Prediction
+from mlipjax.system import System
+from mlipjax.typing import Params
+
+MAX_SLOTS = 65_536
+"""Padded atoms times neighbour slots computed at once: about 1 GB for Nequix in float64."""
+
+_BUCKETS = Buckets()
+
+
+class Evaluation(NamedTuple):
+    """What a potential says of one structure, float64.
+
+    Attributes:
+        energy: total energy in eV.
+        forces: (n, 3) eV/Å.
+        stress: (3, 3) eV/Å^3, tension positive; ``None`` if the potential gives none for this structure.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None
+
+
+class Evaluator(Protocol):
+    """Structures in, evaluations out, in the same order."""
+
+    def __call__(self, systems: Sequence[System], /) -> list[Evaluation]:
+        """Evaluate structures, of any sizes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NativeEvaluator:
+    """A potential of this package, through ``Potential.apply``.
+
+    Attributes:
+        potential: decides the compiled program: fine-tuned parameters may be given with the potential they started
+            from, and then nothing is compiled again (their isolated-atom energies shift energies only).
+        params: its parameters.
+        dtype: ``"float64"`` (finite differences need it) or ``"float32"``.
+        head: index of the energy head.
+        max_slots: limit of padded atoms times neighbour slots per batch, for memory.
+    """
+
+    potential: Potential
+    params: Params
+    dtype: str = "float64"
+    head: int = 0
+    max_slots: int = MAX_SLOTS
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', found {self.dtype!r}")
+
+    def __call__(self, systems: Sequence[System], /) -> list[Evaluation]:
+        """Evaluate structures in batches of one padded size.
+
+        Raises:
+            ValueError: for no structure, or elements the potential does not know.
+        """
+        if not systems:
+            raise ValueError("nothing to evaluate: found no structure.")
+        for numbers in {tuple(np.unique(system.atomic_numbers).tolist()) for system in systems}:
+            self.potential.check_elements(numbers)
+        tables = [neighbor_table(system, self.potential.cutoff) for system in systems]
+        width = _BUCKETS.neighbors(max(table.max_count for table in tables))
+        largest = max(system.n_atoms for system in systems)
+        per_batch = max(1, min(len(systems), self.max_slots // (largest * width)))
+        parts = [range(i, min(i + per_batch, len(systems))) for i in range(0, len(systems), per_batch)]
+        rows = _BUCKETS.atoms(max(sum(systems[i].n_atoms for i in part) for part in parts))
+        results: list[Evaluation] = []
+        with jax.enable_x64(self.dtype == "float64"):
+            params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.params)
+            for part in parts:
+                graph = batch_graphs(
+                    [systems[i] for i in part],
+                    self.potential.cutoff,
+                    n_atoms=rows,
+                    n_neighbors=width,
+                    n_graphs=per_batch,
+                    tasks=[self.head] * len(part),
+                    tables=[tables[i] for i in part],
+                    dtype=np.dtype(self.dtype),
+                )
+                prediction = jax.device_get(_apply(self.potential, params, graph))
+                results += _unpack(prediction, [systems[i] for i in part], self)
+        return results
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(potential: Potential, params: Params, graph: GraphBatch) -> Prediction:
+    prediction = potential.apply(params, graph)
+    # features are as large as all the rest together many times over and stay on the device
+    return dataclasses.replace(prediction, features=prediction.features[:0])
+
+
+def _unpack(prediction: Any, systems: Sequence[System], evaluator: NativeEvaluator) -> list[Evaluation]:
+    results, start = [], 0
+    for row, system in enumerate(systems):
+        stop = start + system.n_atoms
+        # summed in float64 on the host: float32 cannot hold the sum of many atoms to a meV
+        energy = float(np.sum(prediction.node_energy[start:stop], dtype=np.float64))
+        energy += evaluator.potential.reference_energy(system.atomic_numbers, evaluator.head)
+        stress = np.asarray(prediction.stress[row], np.float64) if all(system.pbc) else None
+        results.append(Evaluation(energy, np.asarray(prediction.forces[start:stop], np.float64), stress))
+        start = stop
+    return results
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AseEvaluator:
+    """Any ASE calculator, one structure after the other.
+
+    Attributes:
+        calculator: with energies and forces; stresses are asked for where the structure is periodic along all axes.
+    """
+
+    calculator: Any
+
+    def __call__(self, systems: Sequence[System], /) -> list[Evaluation]:
+        """Evaluate structures.
+
+        Raises:
+            ValueError: for no structure, or a result that is not finite.
+            Exception: whatever the calculator raises.
+        """
+        if not systems:
+            raise ValueError("nothing to evaluate: found no structure.")
+        from mlipjax.oracles.ase_calculator import evaluate
+
+        results = []
+        for system in systems:
+            labels = evaluate(self.calculator, system)
+            stress = np.asarray(labels.stress) if labels.stress_weight > 0 else None
+            results.append(Evaluation(float(labels.energy), np.asarray(labels.forces), stress))
+        return results
+
+
+def load_evaluator(name: str, dtype: str = "float64") -> NativeEvaluator | AseEvaluator:
+    """Return the evaluator of a model by name: native as ``mlipjax.load`` takes it, or ``ase:module:factory``.
+
+    Raises:
+        ValueError, FileNotFoundError: if it cannot be loaded.
+    """
+    if is_foreign(name):
+        return AseEvaluator(foreign_calculator(name))
+    from mlipjax.models import load
+
+    return NativeEvaluator(*load(name), dtype=dtype)

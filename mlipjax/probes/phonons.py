@@ -1,0 +1,279 @@
+"""Phonons of a crystal by finite displacements in a supercell, and normal modes of any structure at Gamma, exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlipjax.graph import GraphBatch, batch_graphs
+from mlipjax.md.observables import atomic_masses
+from mlipjax.potential import Potential
+from mlipjax.probes.elastic import displaced
+from mlipjax.probes.evaluator import Evaluator
+from mlipjax.probes.result import ProbeResult
+from mlipjax.report import probe_figures
+from mlipjax.system import System
+from mlipjax.typing import Array, Params
+from mlipjax.units import FEMTOSECOND
+
+THZ = 1000.0 * FEMTOSECOND / (2.0 * np.pi)
+"""THz per unit of the root of an eigenvalue of the dynamical matrix, sqrt(eV/(amu Å^2))."""
+
+WAVENUMBER_PER_THZ = 33.35640951981521
+"""1/cm per THz: 1 / (100 c)."""
+
+_IMAGINARY_THZ = 0.1
+"""Imaginary frequencies smaller than this are the numerical error of the acoustic modes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Modes(ProbeResult):
+    """Normal modes at Gamma. Imaginary frequencies are written as negative numbers.
+
+    Attributes:
+        frequencies_THz: (3 n,) ascending.
+        n_rigid: number of modes that cost no energy by symmetry: translations, and rotations of a molecule.
+        largest_force: eV/Å; modes belong to a stationary point, where this is zero.
+    """
+
+    frequencies_THz: np.ndarray
+    n_rigid: int
+    largest_force: float
+
+    @property
+    def wavenumbers(self) -> np.ndarray:
+        """(3 n,) 1/cm."""
+        return self.frequencies_THz * WAVENUMBER_PER_THZ
+
+    @property
+    def vibrations_THz(self) -> np.ndarray:
+        """Frequencies without the ``n_rigid`` smallest ones."""
+        order = np.argsort(np.abs(self.frequencies_THz))[self.n_rigid :]
+        return np.sort(self.frequencies_THz[order])
+
+    @property
+    def n_imaginary(self) -> int:
+        """Number of directions in which the energy falls."""
+        return int(np.sum(self.vibrations_THz < -_IMAGINARY_THZ))
+
+    @property
+    def verdict(self) -> str:
+        """Highest frequency and whether this is a minimum."""
+        kind = {0: "a minimum", 1: "a saddle point (one imaginary mode)"}.get(
+            self.n_imaginary, f"not a minimum: {self.n_imaginary} imaginary modes"
+        )
+        return (
+            f"{kind}; highest frequency {self.frequencies_THz[-1]:.2f} THz ({self.wavenumbers[-1]:.0f} 1/cm), largest "
+            f"force {1000.0 * self.largest_force:.2g} meV/Å"
+        )
+
+    def figure(self) -> Figure:
+        """Frequencies as a ladder."""
+        return probe_figures.frequencies({"Gamma": self.frequencies_THz})
+
+
+@dataclasses.dataclass(frozen=True)
+class Phonons(ProbeResult):
+    """Force constants of a crystal and the frequencies they give. Imaginary frequencies are negative numbers.
+
+    Attributes:
+        force_constants: (n, 3, m, 3) eV/Å^2 between atoms of the cell and atoms of the supercell.
+        links: for each pair (atom of the cell, atom of the supercell), lattice vectors (k, 3) of the cell to its
+            nearest image or images.
+        home: (m,) atom of the cell that each atom of the supercell repeats.
+        masses: (n,) amu.
+        labels: names of the wave vectors in ``frequencies_THz``.
+        frequencies_THz: (q, 3 n) at the wave vectors asked for.
+        mesh_THz: (k, 3 n) on a mesh of the Brillouin zone, for the density of states.
+        acoustic_error: eV/Å^2, largest net force constant of a rigid translation before it was removed.
+    """
+
+    force_constants: np.ndarray
+    links: tuple[tuple[np.ndarray, ...], ...] = dataclasses.field(repr=False)
+    home: np.ndarray
+    masses: np.ndarray
+    labels: tuple[str, ...]
+    frequencies_THz: np.ndarray
+    mesh_THz: np.ndarray
+    acoustic_error: float
+
+    @property
+    def n_imaginary(self) -> int:
+        """Number of imaginary modes on the mesh."""
+        return int(np.sum(self.mesh_THz < -_IMAGINARY_THZ))
+
+    @property
+    def verdict(self) -> str:
+        """Highest frequency and dynamical stability."""
+        stable = "dynamically stable" if not self.n_imaginary else f"UNSTABLE: {self.n_imaginary} imaginary modes"
+        return (
+            f"{stable} on {len(self.mesh_THz)} wave vectors; highest frequency {self.mesh_THz.max():.2f} THz, lowest "
+            f"{self.mesh_THz.min():.2f} THz; acoustic sum rule to {self.acoustic_error:.1g} eV/Å^2"
+        )
+
+    def at(self, wave_vector: Any) -> np.ndarray:
+        """Frequencies (3 n,) in THz at a wave vector in units of the reciprocal lattice vectors (without 2 pi)."""
+        return _signed_root(np.linalg.eigvalsh(self._dynamical(np.asarray(wave_vector, float)))) * THZ
+
+    def _dynamical(self, wave_vector: np.ndarray) -> np.ndarray:
+        n = len(self.masses)
+        matrix = np.zeros((n, 3, n, 3), complex)
+        for i, j in itertools.product(range(n), range(len(self.home))):
+            phase = np.mean(np.exp(2j * np.pi * (self.links[i][j] @ wave_vector)))
+            matrix[i, :, self.home[j], :] += self.force_constants[i, :, j, :] * phase
+        root = np.sqrt(np.repeat(self.masses, 3))
+        matrix = matrix.reshape(3 * n, 3 * n) / np.outer(root, root)
+        return 0.5 * (matrix + matrix.conj().T)
+
+    def figure(self) -> Figure:
+        """Frequencies at the wave vectors asked for, and the density of states."""
+        named = dict(zip(self.labels, self.frequencies_THz, strict=True))
+        return probe_figures.frequencies(named, self.mesh_THz.ravel())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the base, without the force constants: they are large, and frequencies say what they mean."""
+        small = dataclasses.replace(self, force_constants=np.zeros(0), links=())
+        return ProbeResult.as_dict(small) | {"verdict": self.verdict}
+
+
+def gamma_modes(potential: Potential, params: Params, system: System, *, head: int = 0, block: int = 16) -> Modes:
+    """Normal modes from exact second derivatives: the forward derivative of the gradient along every coordinate.
+
+    Args:
+        potential: of this package.
+        params: its parameters; computed with in float64.
+        system: a stationary point: crystal (modes at Gamma of this cell), slab or molecule.
+        head: index of the energy head.
+        block: coordinates differentiated at once, for memory.
+
+    Raises:
+        ValueError: for an element the potential does not know.
+    """
+    numbers = np.asarray(system.atomic_numbers)
+    potential.check_elements(numbers.tolist())
+    masses = np.repeat(atomic_masses(numbers), 3)
+    with jax.enable_x64(True):
+        graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, tasks=[head], dtype=np.float64)
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        gradient, rows = jax.device_get(_second_derivatives(potential, block, params, graph))
+    matrix = 0.5 * (rows + rows.T) / np.sqrt(np.outer(masses, masses))
+    return Modes(_signed_root(np.linalg.eigvalsh(matrix)) * THZ, _n_rigid(system), float(np.abs(gradient).max()))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _second_derivatives(potential: Potential, block: int, params: Params, graph: GraphBatch) -> tuple[Array, Array]:
+    """Gradient (n, 3) and Hessian (3 n, 3 n) of the energy."""
+
+    def gradient(positions: Array) -> Array:
+        return jax.grad(lambda r: jnp.sum(potential.node_energy(params, graph, r)[0]))(positions)
+
+    size = graph.positions.size
+
+    def column(index: Array) -> Array:
+        direction = jnp.zeros(size, graph.positions.dtype).at[index].set(1.0).reshape(graph.positions.shape)
+        return jax.jvp(gradient, (graph.positions,), (direction,))[1].ravel()
+
+    columns = jax.lax.map(column, jnp.arange(size), batch_size=min(block, size))
+    return gradient(graph.positions), columns
+
+
+def phonons(
+    evaluate: Evaluator,
+    system: System,
+    *,
+    repeat: tuple[int, int, int] = (2, 2, 2),
+    displacement: float = 0.01,
+    wave_vectors: dict[str, tuple[float, float, float]] | None = None,
+    mesh: int = 8,
+) -> Phonons:
+    """Displace each atom of the cell forth and back along each axis in a supercell; all of them in one batch.
+
+    Force constants between an atom and an atom with several nearest images are shared evenly between these (Parlinski,
+    Li, Kawazoe, Phys. Rev. Lett. 78, 4063 (1997)). No long-range electrostatics: optical modes of polar crystals are
+    the transverse ones.
+
+    Args:
+        evaluate: the potential.
+        system: cell of the crystal, relaxed.
+        repeat: supercell; each height should exceed twice the range of the forces.
+        displacement: Å.
+        wave_vectors: by name, in units of the reciprocal lattice vectors; ``None`` for Gamma and the zone boundaries
+            along the three vectors.
+        mesh: wave vectors along each direction for the density of states.
+
+    Raises:
+        ValueError: if the cell is not periodic along all axes.
+    """
+    if not all(system.pbc):
+        raise ValueError(f"phonons need a crystal periodic along all axes, found pbc={system.pbc}.")
+    supercell, home, offset = _repeat(system, repeat)
+    n = system.n_atoms
+    moved = displaced(supercell, displacement)[: 6 * n]  # the first copy is the cell itself
+    forces = np.array([result.forces for result in evaluate(moved)])
+    constants = -(forces[0::2] - forces[1::2]).reshape(n, 3, -1, 3) / (2.0 * displacement)
+    error = np.abs(constants.sum(axis=2)).max()
+    for i in range(n):  # Newton's third law for rigid translations, by the self term
+        constants[i, :, i, :] -= constants[i].sum(axis=1)
+    labels = wave_vectors or {"Γ": (0, 0, 0), "½ b1": (0.5, 0, 0), "½ b2": (0, 0.5, 0), "½ b3": (0, 0, 0.5)}
+    bare = Phonons(
+        force_constants=constants,
+        links=_nearest_images(supercell, home, offset, n, repeat),
+        home=home,
+        masses=atomic_masses(system.atomic_numbers),
+        labels=tuple(labels),
+        frequencies_THz=np.zeros(0),
+        mesh_THz=np.zeros(0),
+        acoustic_error=float(error),
+    )
+    points = [(np.array(index) + 0.5) / mesh for index in itertools.product(range(mesh), repeat=3)]
+    return dataclasses.replace(
+        bare,
+        frequencies_THz=np.array([bare.at(q) for q in labels.values()]),
+        mesh_THz=np.array([bare.at(q) for q in points]),
+    )
+
+
+def _repeat(system: System, repeat: tuple[int, int, int]) -> tuple[System, np.ndarray, np.ndarray]:
+    """Supercell whose first atoms are the cell's; home atom and cell offset (m, 3) of each of its atoms."""
+    offsets = np.array(list(itertools.product(*(range(r) for r in repeat))))
+    positions = (offsets @ system.cell)[:, None, :] + system.positions
+    numbers = np.tile(system.atomic_numbers, len(offsets))
+    supercell = System(positions.reshape(-1, 3), numbers, system.cell * np.array(repeat)[:, None], system.pbc)
+    return supercell, np.tile(np.arange(system.n_atoms), len(offsets)), np.repeat(offsets, system.n_atoms, axis=0)
+
+
+def _nearest_images(
+    supercell: System, home: np.ndarray, offset: np.ndarray, n: int, repeat: tuple[int, int, int]
+) -> tuple[tuple[np.ndarray, ...], ...]:
+    around = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+    links = []
+    for i in range(n):
+        row = []
+        for j in range(len(home)):
+            vectors = supercell.positions[j] - supercell.positions[i] + around @ supercell.cell
+            lengths = np.linalg.norm(vectors, axis=1)
+            nearest = around[lengths < lengths.min() + 1e-4]
+            row.append(offset[j] + nearest * np.array(repeat))
+        links.append(tuple(row))
+    return tuple(links)
+
+
+def _signed_root(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _n_rigid(system: System) -> int:
+    if any(system.pbc):
+        return 3
+    if system.n_atoms == 1:
+        return 3
+    centred = system.positions - system.positions.mean(axis=0)
+    linear = np.linalg.matrix_rank(centred, tol=1e-3 * np.abs(centred).max()) < 2
+    return 5 if linear else 6

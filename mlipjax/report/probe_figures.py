@@ -1,0 +1,256 @@
+"""Figures of probes of bulk, defect, short-range and dynamic properties: arrays in, Figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from mlipjax.report.style import letter_panels, new_figure, styled
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#8C6D31")
+_DASHES = ("-", "--", "-.", ":")
+_STRAIN = ("xx", "yy", "zz", "yz", "xz", "xy")
+
+
+def _look(index: int) -> dict[str, Any]:
+    """Colour and line of the n-th series: eight colours, then the same ones dashed."""
+    return {"color": _COLORS[index % 8], "linestyle": _DASHES[(index // 8) % 4]}
+
+
+def _legend_outside(figure: Figure, panel: Axes, title: str | None = None) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    columns = 1 + (len(labels) - 1) // 16
+    figure.legend(handles, labels, loc="outside right upper", ncols=columns, title=title, title_fontsize=7.5)
+
+
+@styled
+def equation_of_state(volumes: ArrayLike, energies: ArrayLike, fit_v: ArrayLike, fit_e: ArrayLike) -> Figure:
+    """Draw energies (eV/atom, above the minimum) against volume (Å^3/atom) and the fitted curve."""
+    figure = new_figure(height=2.6, width=3.6)
+    panel = figure.subplots()
+    panel.plot(fit_v, 1000.0 * np.asarray(fit_e), color=_COLORS[0], label="Birch-Murnaghan fit")
+    panel.plot(volumes, 1000.0 * np.asarray(energies), "o", color=_COLORS[1], label="potential")
+    panel.set_xlabel("volume (Å³/atom)")
+    panel.set_ylabel("energy above minimum (meV/atom)")
+    panel.legend()
+    return figure
+
+
+@styled
+def elastic_constants(clamped: ArrayLike, relaxed: ArrayLike) -> Figure:
+    """Draw the (6, 6) matrices in GPa with their numbers; the second is left out where it is NaN."""
+    matrices = {"clamped ions": np.asarray(clamped), "relaxed ions": np.asarray(relaxed)}
+    matrices = {name: matrix for name, matrix in matrices.items() if np.all(np.isfinite(matrix))}
+    limit = max(np.abs(matrix).max() for matrix in matrices.values())
+    figure = new_figure(height=3.0, width=3.3 * len(matrices))
+    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for panel, (name, matrix) in zip(axes, matrices.items(), strict=True):
+        panel.imshow(matrix, cmap="RdBu", vmin=-limit, vmax=limit)
+        panel.grid(False)
+        panel.set_xticks(range(6), _STRAIN)
+        panel.set_yticks(range(6), _STRAIN)
+        panel.set_title(f"{name} (GPa)")
+        for (row, column), value in np.ndenumerate(matrix):
+            dark = abs(value) > 0.6 * limit
+            text = "0" if abs(value) < 0.05 else f"{value:.1f}" if limit < 100 else f"{value:.0f}"
+            panel.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
+    letter_panels(axes)
+    return figure
+
+
+@styled
+def frequencies(by_vector: Mapping[str, ArrayLike], mesh: ArrayLike | None = None) -> Figure:
+    """Draw frequencies (THz) as a ladder at each wave vector, and their density of states beside it."""
+    figure = new_figure(height=3.0, width=3.4 if mesh is None else 5.4)
+    axes = np.atleast_1d(figure.subplots(1, 1 if mesh is None else 2, sharey=True))
+    ladder = axes[0]
+    for index, values in enumerate(by_vector.values()):
+        values = np.asarray(values)
+        ladder.hlines(values, index - 0.3, index + 0.3, color=_COLORS[0], linewidth=1.2)
+        ladder.hlines(values[values < -0.1], index - 0.3, index + 0.3, color=_COLORS[1], linewidth=1.6)
+    ladder.axhline(0.0, color="#333333", linewidth=0.7)
+    ladder.set_xticks(range(len(by_vector)), list(by_vector))
+    ladder.set_xlim(-0.7, len(by_vector) - 0.3)
+    ladder.set_xlabel("wave vector")
+    ladder.set_ylabel("frequency (THz; imaginary below zero)")
+    if mesh is not None:
+        axes[1].hist(np.ravel(mesh), bins=80, density=True, orientation="horizontal", color=_COLORS[0])
+        axes[1].axhline(0.0, color="#333333", linewidth=0.7)
+        axes[1].set_xlabel("density of states (1/THz)")
+        letter_panels(axes)
+    return figure
+
+
+@styled
+def dimer_walls(distances: ArrayLike, energies: Mapping[str, ArrayLike], holes: Mapping[str, float]) -> Figure:
+    """Draw the energy of each pair against distance: the bond (a) and the wall (b); holes are crosses."""
+    figure = new_figure(height=2.9)
+    axes = figure.subplots(1, 2)
+    distances = np.asarray(distances)
+    for index, (pair, values) in enumerate(energies.items()):
+        for panel in axes:
+            panel.plot(distances, values, label=pair, linewidth=1.1, **_look(index))
+            if holes.get(pair, 0.0) > 0.0:
+                top = np.interp(holes[pair], distances, np.asarray(values))
+                panel.plot(holes[pair], top, "x", color="#B2182B", markersize=7, markeredgewidth=1.8, zorder=5)
+    lowest = min(float(np.min(np.asarray(values)[distances > 1.0])) for values in energies.values())
+    axes[0].set_ylim(min(1.15 * lowest, -0.5), max(-lowest, 2.0))
+    axes[1].set_yscale("symlog", linthresh=1.0)
+    axes[1].set_xlim(distances[0] - 0.03, 2.0)
+    for panel in axes:
+        panel.axhline(0.0, color="#333333", linewidth=0.7)
+        panel.set_xlabel("distance (Å)")
+    axes[0].set_ylabel("pair energy (eV)")
+    axes[1].set_ylabel("pair energy (eV, log beyond ±1)")
+    letter_panels(axes)
+    _legend_outside(figure, axes[0])
+    return figure
+
+
+@styled
+def softening(reference: ArrayLike, predicted: ArrayLike, slope: float) -> Figure:
+    """Draw predicted against reference force components (eV/Å), the diagonal and the fitted slope."""
+    reference, predicted = np.asarray(reference), np.asarray(predicted)
+    figure = new_figure(height=3.0, width=3.4)
+    panel = figure.subplots()
+    limit = 1.05 * float(np.percentile(np.abs(reference), 99.9))
+    panel.scatter(reference, predicted, s=3, color=_COLORS[0], alpha=0.3, linewidths=0, rasterized=True)
+    ends = np.array([-limit, limit])
+    panel.plot(ends, ends, color="#333333", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
+    panel.plot(ends, slope * ends, color=_COLORS[1], label=f"slope {slope:.3f}")
+    panel.set_xlim(*ends)
+    panel.set_ylim(*ends)
+    panel.set_aspect("equal")
+    panel.set_xlabel("reference force (eV/Å)")
+    panel.set_ylabel("predicted force (eV/Å)")
+    panel.legend()
+    return figure
+
+
+@styled
+def vacancies(names: Sequence[str], unrelaxed: ArrayLike, relaxed: ArrayLike) -> Figure:
+    """Draw formation energies (eV) as bars for each site."""
+    figure = new_figure(height=2.6, width=max(2.6, 1.2 + 0.8 * len(names)))
+    panel = figure.subplots()
+    place = np.arange(len(names))
+    panel.bar(place - 0.2, unrelaxed, 0.38, color=_COLORS[6], label="unrelaxed")
+    if np.all(np.isfinite(np.asarray(relaxed))):
+        panel.bar(place + 0.2, relaxed, 0.38, color=_COLORS[0], label="relaxed")
+    panel.set_xticks(place, names)
+    panel.set_ylabel("vacancy formation energy (eV)")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+@styled
+def radial_distribution(distances: ArrayLike, pairs: Sequence[str], g: ArrayLike, error: ArrayLike) -> Figure:
+    """Draw g(r) of each pair with a band of one standard error."""
+    figure = new_figure(height=2.7, width=5.0)
+    panel = figure.subplots()
+    for index, (pair, mean, band) in enumerate(zip(pairs, np.asarray(g), np.asarray(error), strict=True)):
+        look: dict[str, Any] = {"color": "#000000", "linestyle": "-"} if pair == "all" else _look(index)
+        panel.plot(distances, mean, label=pair, **look)
+        panel.fill_between(
+            np.asarray(distances), mean - band, mean + band, color=look["color"], alpha=0.25, linewidth=0
+        )
+    panel.axhline(1.0, color="#333333", linewidth=0.7, linestyle=(0, (4, 2)))
+    panel.set_xlabel("distance (Å)")
+    panel.set_ylabel("g(r)")
+    panel.set_ylim(bottom=0.0)
+    _legend_outside(figure, panel)
+    return figure
+
+
+@styled
+def mean_square_displacement(
+    lags: ArrayLike, msd: Mapping[str, ArrayLike], coefficients: Mapping[str, float], window: tuple[float, float]
+) -> Figure:
+    """Draw the MSD (Å^2) against lag (ps) with the fitted ``6 D t``; the window fitted is shaded."""
+    figure = new_figure(height=2.8, width=4.6)
+    panel = figure.subplots()
+    lags = np.asarray(lags)
+    for index, (symbol, values) in enumerate(msd.items()):
+        values, d = np.asarray(values), coefficients.get(symbol, np.nan)
+        known = np.isfinite(d)
+        label = f"{symbol}: D = {1e-4 * d:.1e} cm²/s" if known else f"{symbol}: no D (refused)"
+        panel.plot(lags[1:], values[1:], label=label, **_look(index))
+        if known:
+            inside = (lags >= window[0]) & (lags <= window[1])
+            offset = float(np.mean(values[inside] - 6.0 * d * lags[inside]))
+            line = 6.0 * d * lags[inside] + offset
+            panel.plot(lags[inside], line, color="#000000", linewidth=0.8, linestyle=(0, (4, 2)))
+    panel.axvspan(*window, color="#EEEEEE", zorder=0)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel("lag (ps)")
+    panel.set_ylabel("mean square displacement (Å²)")
+    panel.legend(loc="upper left")
+    return figure
+
+
+@styled
+def vibrational_spectrum(
+    lags: ArrayLike, vacf: ArrayLike, frequencies: ArrayLike, density: Mapping[str, ArrayLike]
+) -> Figure:
+    """Draw the velocity autocorrelation (a) and the spectrum of each element (b)."""
+    figure = new_figure(height=2.6)
+    left, right = figure.subplots(1, 2)
+    left.plot(lags, vacf, color=_COLORS[0], linewidth=1.0)
+    left.axhline(0.0, color="#333333", linewidth=0.7)
+    left.set_xlabel("lag (ps)")
+    left.set_ylabel("velocity autocorrelation")
+    total = np.sum([np.asarray(values) for values in density.values()], axis=0)
+    for index, (symbol, values) in enumerate(density.items()):
+        right.plot(frequencies, values, label=symbol, linewidth=1.0, **_look(index))
+    frequencies = np.asarray(frequencies)
+    used = np.cumsum(np.maximum(total, 0.0)) < 0.999 * np.sum(np.maximum(total, 0.0))
+    right.set_xlim(0.0, 1.1 * float(frequencies[used].max(initial=frequencies[1])))
+    right.set_xlabel("frequency (THz)")
+    right.set_ylabel("density of states (1/THz)")
+    right.legend()
+    letter_panels((left, right))
+    return figure
+
+
+@styled
+def bond_events(times: ArrayLike, bonds: Mapping[str, ArrayLike]) -> Figure:
+    """Draw the number of bonds of each pair of elements against time (ps)."""
+    figure = new_figure(height=2.5, width=5.0)
+    panel = figure.subplots()
+    for index, (pair, counts) in enumerate(bonds.items()):
+        panel.step(times, counts, where="post", label=pair, linewidth=1.2, **_look(index))
+    panel.set_xlabel("time (ps)")
+    panel.set_ylabel("number of bonds")
+    panel.set_ylim(bottom=0.0)
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if bonds:
+        _legend_outside(figure, panel)
+    return figure
+
+
+@styled
+def crystal_order(
+    times: ArrayLike | Mapping[str, ArrayLike], fraction: Mapping[str, ArrayLike], mean: Mapping[str, ArrayLike]
+) -> Figure:
+    """Draw the solid fraction (a) and the mean averaged q6 (b) against time (ps), a line for each name."""
+    figure = new_figure(height=2.5)
+    axes = figure.subplots(1, 2)
+    for index, name in enumerate(fraction):
+        t = times[name] if isinstance(times, Mapping) else times
+        axes[0].plot(t, fraction[name], label=name or None, linewidth=1.1, **_look(index))
+        axes[1].plot(t, mean[name], linewidth=1.1, **_look(index))
+    axes[0].set_ylabel("solid fraction of atoms")
+    axes[0].set_ylim(0.0, 1.0)
+    axes[1].set_ylabel("mean averaged q6")
+    for panel in axes:
+        panel.set_xlabel("time (ps)")
+    letter_panels(axes)
+    if any(fraction):
+        _legend_outside(figure, axes[0])
+    return figure

@@ -1,0 +1,215 @@
+"""Observables of trajectories that were made to have known values."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk
+from ase.geometry.rdf import get_rdf
+from ase.io import write
+
+from mlipjax.probes.diffusion import diffusion, mean_square_displacement
+from mlipjax.probes.events import bond_events
+from mlipjax.probes.order import averaged_q6, crystal_order
+from mlipjax.probes.rdf import radial_distribution
+from mlipjax.probes.trajectory import Trajectory, read_trajectory, unwrapped
+from mlipjax.probes.vibrations import vibrational_spectrum
+from mlipjax.system import System
+
+
+def box(positions, numbers, length=12.0, spacing=0.1):
+    frames = len(positions)
+    return Trajectory(positions, np.asarray(numbers), np.tile(length * np.eye(3), (frames, 1, 1)), (True,) * 3, spacing)
+
+
+def walk(coefficient, n_frames=2000, n_atoms=24, spacing=0.1, seed=0):
+    """Brownian motion with a known diffusion coefficient in Å^2/ps."""
+    steps = np.random.default_rng(seed).normal(size=(n_frames, n_atoms, 3)) * np.sqrt(2.0 * coefficient * spacing)
+    return np.cumsum(steps, axis=0)
+
+
+def test_rdf_agrees_with_ase():
+    rng = np.random.default_rng(1)
+    frames = [Atoms("Cu20O12", rng.uniform(0, 11, (32, 3)), cell=[11, 12, 13], pbc=True) for _ in range(6)]
+    trajectory = Trajectory.from_systems([System.from_ase(atoms) for atoms in frames], 1.0)
+    result = radial_distribution(trajectory, longest=5.0, n_shells=25, n_blocks=3)
+    ours = dict(zip(result.pairs, result.g, strict=True))
+    for pair, elements in (("all", None), ("Cu-Cu", (29, 29)), ("O-Cu", (8, 29))):
+        theirs = np.mean([get_rdf(atoms, 5.0, 25, elements=elements)[0] for atoms in frames], axis=0)
+        np.testing.assert_allclose(ours[pair], theirs, rtol=1e-9)
+
+
+def test_rdf_beyond_half_the_cell_counts_every_image():
+    """Of a perfect crystal: shells of fcc hold 12, 6, 24, 12, 24 neighbours, in a cell of one atom."""
+    a = 4.0
+    crystal = System.from_ase(bulk("Al", "fcc", a=a))
+    result = radial_distribution(Trajectory.from_systems([crystal] * 4, 1.0), longest=6.5, n_shells=130, n_blocks=2)
+    shells = 4 / 3 * np.pi * np.diff(np.linspace(0, 6.5, 131) ** 3)
+    counts = result.g[0] * shells * 4 / a**3
+    np.testing.assert_allclose(counts[counts > 0], [12, 6, 24, 12, 24], rtol=1e-9)
+    assert result.first_peak() == pytest.approx(a / np.sqrt(2), abs=0.03)
+    np.testing.assert_allclose(result.error, 0.0, atol=1e-12)
+
+
+def test_msd_is_the_sum_over_all_origins():
+    path = walk(0.3, n_frames=30, n_atoms=3)
+    direct = [[np.mean(np.sum((path[lag:, i] - path[: 30 - lag, i]) ** 2, -1)) for i in range(3)] for lag in range(30)]
+    np.testing.assert_allclose(mean_square_displacement(path), direct, atol=1e-9)
+
+
+def test_diffusion_of_a_random_walk_is_the_known_one():
+    drift = np.array([0.02, 0.0, 0.0]) * np.arange(2000)[:, None, None]  # of all atoms together: no diffusion
+    wrapped = (walk(0.4) + drift) % 12.0
+    result = diffusion(box(wrapped, [3] * 24))
+    # the centre of mass is held: its share of the motion, 1/24, is gone
+    assert result.coefficients[0] == pytest.approx(0.4 * 23 / 24, abs=3 * result.errors[0])
+    assert result.errors[0] < 0.05
+    assert result.exponents[0] == pytest.approx(1.0, abs=0.1)
+    assert "D(Li)" in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("positions", "why"),
+    [
+        (0.2 * np.random.default_rng(0).normal(size=(400, 10, 3)), "move 0.4"),
+        (np.arange(400)[:, None, None] * np.random.default_rng(1).normal(size=(10, 3)) * 0.05, "grows as t"),
+        (walk(0.2, 120, 1) - 0 * walk(0.2, 120, 2)[:, :1], "blocks disagree|grows as|move|do not"),
+    ],
+    ids=["rattling", "ballistic", "too short"],
+)
+def test_diffusion_is_refused_where_there_is_none_to_fit(positions, why):
+    numbers = [3] * positions.shape[1]
+    result = diffusion(box(positions, numbers, length=200.0, spacing=0.05))
+    assert np.isnan(result.coefficients[0])
+    assert "refused" in result.verdict
+    import re
+
+    assert re.search(why, result.refusals[0])
+    assert result.as_dict()["coefficients"] == [None]
+
+
+def test_paths_are_followed_through_faces_and_ambiguous_ones_refused():
+    path = walk(0.5, 300, 5)
+    free, wrapped = box(path, [18] * 5), box(path % 12.0, [18] * 5)
+    np.testing.assert_allclose(np.diff(unwrapped(wrapped), axis=0), np.diff(unwrapped(free), axis=0), atol=1e-9)
+    jumpy = box(np.random.default_rng(0).uniform(0, 12, (10, 2, 3)), [18] * 2)
+    with pytest.raises(ValueError, match="write frames more often"):
+        unwrapped(jumpy)
+
+
+def oscillators(frequencies, n_frames=4000, spacing=0.005):
+    """Atoms that swing along x at known frequencies (THz), velocities in Å/ps of equal kinetic energy."""
+    time = spacing * np.arange(n_frames)
+    phase = np.random.default_rng(0).uniform(0, 2 * np.pi, len(frequencies))
+    angular = 2 * np.pi * np.asarray(frequencies)
+    velocity = np.zeros((n_frames, len(frequencies), 3))
+    position = np.zeros_like(velocity)
+    velocity[:, :, 0] = np.cos(angular * time[:, None] + phase)
+    position[:, :, 0] = np.sin(angular * time[:, None] + phase) / angular + 3.0 * np.arange(len(frequencies))
+    return position, velocity
+
+
+def test_vibrational_spectrum_peaks_where_atoms_swing_and_integrates_to_one():
+    position, velocity = oscillators([5.0, 12.0])
+    trajectory = dataclasses.replace(box(position, [14, 14], 40.0, 0.005), velocities=velocity)
+    result = vibrational_spectrum(trajectory)
+    step = result.frequencies_THz[1]
+    total = result.density[0]
+    assert total.sum() * step - 0.5 * total[0] * step == pytest.approx(1.0, rel=1e-3)
+    high = result.frequencies_THz > 8.0
+    assert result.frequencies_THz[high][np.argmax(total[high])] == pytest.approx(12.0, abs=step)
+    assert result.frequencies_THz[~high][np.argmax(total[~high])] == pytest.approx(5.0, abs=step)
+    assert total[high].sum() * step == pytest.approx(0.5, abs=0.01)
+    assert result.vacf[0] == pytest.approx(1.0)
+
+
+def test_spectrum_of_positions_alone_and_of_coarse_frames():
+    position, velocity = oscillators([5.0, 12.0], 3000)
+    # opposite partners keep the centre of mass at rest
+    both = np.concatenate([position, -position + 20.0], axis=1)
+    result = vibrational_spectrum(box(both, [14] * 4, 40.0, 0.005))
+    assert min(abs(result.peak_THz - f) for f in (5.0, 12.0)) < 0.2
+    coarse = dataclasses.replace(box(position[::8], [14] * 2, 40.0, 0.04), velocities=velocity[::8])
+    coarse = vibrational_spectrum(coarse)
+    assert "WARNING" in coarse.verdict
+
+
+def test_bond_events_have_hysteresis():
+    """A hydrogen that swings about the forming distance is one event, not many; one that leaves is another."""
+    covalent = 0.31 + 0.76
+    distance = np.concatenate([
+        np.full(5, 2.0), covalent * (1.15 + 0.1 * np.sin(np.arange(40))), np.full(5, 2.0), np.full(5, 1.1)
+    ])  # fmt: skip
+    positions = np.zeros((len(distance), 3, 3))
+    positions[:, 1, 0] = distance
+    positions[:, 2, 0] = -6.0 + 11.9  # a far hydrogen, next to the first across the face
+    result = bond_events(box(positions, [6, 1, 1], 30.0))
+    assert [(e.kind, e.pair, e.atoms) for e in result.events] == [
+        ("formed", "C-H", (0, 1)), ("broken", "C-H", (0, 1)), ("formed", "C-H", (0, 1))
+    ]  # fmt: skip
+    assert result.count("formed", "C-H") == 2
+    assert result.bonds["C-H"][0] == 0
+    assert result.bonds["C-H"][-1] == 1
+    assert result.coordination["H"][-1] == pytest.approx(0.5)
+    assert "2 C-H formed" in result.verdict
+    assert len(result.as_dict()["events"]) == 3
+
+
+def test_bond_events_across_a_face_and_of_chosen_elements():
+    positions = np.zeros((2, 4, 3))
+    positions[:, 1, 0] = [9.0, 11.0]  # one Å from the first atom's image in the second frame
+    positions[:, 2] = [5.0, 5.0, 5.0]
+    positions[:, 3] = [[5.0, 5.0, 5.0 + z] for z in (2.5, 4.0)]
+    result = bond_events(box(positions, [6, 1, 29, 29]), elements=[1])
+    assert [(e.frame, e.kind, e.pair) for e in result.events] == [(1, "formed", "C-H")]
+    everything = bond_events(box(positions, [6, 1, 29, 29]))
+    assert everything.count("broken", "Cu-Cu") == 1
+    with pytest.raises(ValueError, match="no atom of the elements"):
+        bond_events(box(positions, [6, 1, 29, 29]), elements=[92])
+
+
+@pytest.mark.parametrize(
+    ("structure", "cutoff", "known"),
+    [("fcc", 3.4, 0.57452), ("bcc", 4.2, 0.51069), ("sc", 3.2, 0.35355)],
+)
+def test_averaged_q6_of_perfect_crystals(structure, cutoff, known):
+    a = {"fcc": 4.0, "bcc": 3.4, "sc": 2.8}[structure]
+    crystal = System.from_ase(bulk("Al", structure, a=a))
+    assert averaged_q6(crystal, cutoff) == pytest.approx(known, abs=2e-5)
+    turned = crystal.to_ase()
+    turned.rotate(37, (1, 2, 0.5), rotate_cell=True)
+    assert averaged_q6(System.from_ase(turned), cutoff) == pytest.approx(known, abs=2e-5)
+
+
+def test_crystal_order_sees_growth():
+    rng = np.random.default_rng(0)
+    crystal = bulk("Al", "fcc", a=4.0, cubic=True).repeat((2, 2, 6))
+    lattice, height = crystal.positions, crystal.positions[:, 2]
+    noise = rng.uniform(-1.2, 1.2, (12, *lattice.shape))
+    # from frame to frame a crystal front moves through a disordered rest
+    positions = [np.where((height < 24.0 * (0.2 + 0.06 * f))[:, None], lattice, lattice + noise[f]) for f in range(12)]
+    cells = np.tile(crystal.cell.array, (12, 1, 1))
+    result = crystal_order(Trajectory(np.array(positions), crystal.numbers, cells, (True,) * 3, 0.5), 3.5)
+    assert "GROWS" in result.verdict
+    assert result.solid_fraction[-1] > result.solid_fraction[0] + 0.3
+
+
+def test_trajectories_are_read_by_run_with_their_times(tmp_path):
+    atoms = Atoms("Ar2", [[0, 0, 0], [4, 0, 0]], cell=[10] * 3, pbc=True)
+    frames = []
+    for step in range(3):
+        for run in range(2):
+            frame = atoms.copy()
+            frame.positions[1, 0] += step + 0.1 * run
+            frame.set_velocities([[0, 0, 0], [1.0 / (1000 * units.fs), 0, 0]])  # 1 Å/ps
+            frame.info = {"run": run, "time_fs": 20.0 * step}
+            frames.append(frame)
+    write(tmp_path / "t.extxyz", frames)
+    trajectory = read_trajectory(tmp_path / "t.extxyz", run=1)
+    assert trajectory.n_frames == 3
+    assert trajectory.spacing_ps == pytest.approx(0.02)
+    np.testing.assert_allclose(trajectory.positions[:, 1, 0], [4.1, 5.1, 6.1])
+    np.testing.assert_allclose(trajectory.velocities[:, 1, 0], 1.0, rtol=1e-6)
+    with pytest.raises(ValueError, match="found 0 frames of run 7"):
+        read_trajectory(tmp_path / "t.extxyz", run=7)
