@@ -1,20 +1,27 @@
-"""Figures, table and verdict of ``experiments.bias``."""
+"""Table, verdict and report of ``experiments.bias``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import dataclasses
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments._bias_data import Arm
-from mlipjax.data import Dataset
-from mlipjax.potential import Potential
-from mlipjax.report import ErrorCurve, Illustration, Table, error_against_labels, pca_map, save_figure, write_report
-from mlipjax.train import LabelledBatches
-from mlipjax.train.predict import Apply
-from mlipjax.typing import Params
+from experiments import _bias_figures as figures
+from experiments._bias_claims import Claim, find_claims, find_runs
+from experiments._bias_models import Experiment, Job, forces_of
+from mlipjax.report import (
+    ErrorCurve,
+    Illustration,
+    Table,
+    error_against_labels,
+    parity,
+    pca_map,
+    q_residual,
+    save_figure,
+    write_report,
+)
 
 _ERRORS = {
     "energy_mean": "energy_mean_meV_per_atom",
@@ -23,53 +30,10 @@ _ERRORS = {
     "force_rmse": "force_rmse_meV_per_A",
 }
 COLUMNS = (
-    "arm", "labels", "seed", "test", "n", "E mean", "E std", "E RMSE (meV/atom)", "F MAE", "F RMSE (meV/Å)",
-    "F MAE / mean |F|", "stress MAE (meV/Å³)", "extrapolating n", "their F RMSE", "retained F MAE",
+    "arm", "labels", "seed", "strategy", "test", "n", "E mean", "E std", "E RMSE (meV/atom)", "F MAE",
+    "F RMSE (meV/Å)", "F MAE / mean |F|", "stress MAE (meV/Å³)", "extrapolating n", "their F RMSE", "retained F MAE",
 )  # fmt: skip
-
-
-def feature_maps(potential: Potential, params: Params, apply: Apply, arms: Sequence[Arm]) -> dict[str, Any]:
-    """PCA of all frames in the start model's last features (mean per element, side by side), and set separation.
-
-    The separation is the silhouette score of the arms as labels, on standardised features in the original space
-    (0: arms are alike, 1: they do not overlap), and for each pair of arms alone.
-    """
-    from sklearn.decomposition import PCA
-    from sklearn.metrics import silhouette_score
-    from sklearn.preprocessing import StandardScaler
-
-    frames = {arm.name: _frame_features(potential, params, apply, arm.train + arm.test) for arm in arms}
-    everything = np.concatenate(list(frames.values()))
-    pca = PCA(2).fit(everything)
-    standard = StandardScaler().fit_transform(everything)
-    labels = np.concatenate([np.full(len(values), name) for name, values in frames.items()])
-    pairs = {}
-    for i, first in enumerate(frames):
-        for second in list(frames)[i + 1 :]:
-            chosen = (labels == first) | (labels == second)
-            pairs[f"{first} / {second}"] = float(silhouette_score(standard[chosen], labels[chosen]))
-    return {
-        "pca": {name: pca.transform(values).tolist() for name, values in frames.items()},
-        "explained": pca.explained_variance_ratio_.tolist(),
-        "silhouette": pairs,
-    }
-
-
-def _frame_features(potential: Potential, params: Params, apply: Apply, data: Dataset) -> np.ndarray:
-    batches = LabelledBatches.create(potential, data, 4)
-    last = potential.feature_slices[-1]
-    rows = np.zeros((len(data), 0))
-    for plan in batches.plans:
-        features = np.asarray(apply(params, batches.batch(plan).graph).features[:, last], np.float64)
-        start = 0
-        for index in plan.indices:
-            numbers = np.asarray(data.systems[index].atomic_numbers)
-            mine = features[start : start + len(numbers)]
-            start += len(numbers)
-            vector = np.concatenate([mine[numbers == z].mean(axis=0) for z in data.elements])
-            rows = np.zeros((len(data), len(vector))) if rows.shape[1] == 0 else rows
-            rows[index] = vector
-    return rows
+_CLAIM_COLUMNS = ("claim", "answer", "measure", "value", "95 % interval", "decides at", "n frames")
 
 
 def table_rows(results: dict[str, Any]) -> list[list[Any]]:
@@ -81,7 +45,8 @@ def table_rows(results: dict[str, Any]) -> list[list[Any]]:
             outside = row["extrapolating"].get(test)
             norm = errors["force_reference_mean_norm_meV_per_A"]
             rows.append([
-                row["arm"], row["labels"], row["seed"], test, errors["n_frames"], *(errors[k] for k in energies),
+                row["arm"], row["labels"], row["seed"], row["strategy"], test, errors["n_frames"],
+                *(errors[k] for k in energies),
                 errors["force_mae_meV_per_A"], errors["force_rmse_meV_per_A"], errors["force_mae_meV_per_A"] / norm,
                 errors["stress_mae_meV_per_A3"],
                 outside["n_frames"] if outside else 0, outside["force_rmse_meV_per_A"] if outside else None,
@@ -90,42 +55,61 @@ def table_rows(results: dict[str, Any]) -> list[list[Any]]:
     return rows
 
 
-def write(folder: Path, results: dict[str, Any], command: str) -> None:
+def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
+    """What these data support and what not; alarming if fine-tuning made force errors worse."""
+    n = sum(results["n_tests"].values())
+    head = (
+        f"{results['system']}: models fine-tuned on {results['common']} labels of each arm, {results['n_seeds']} "
+        f"seed(s), tested on {n} held-out frames of {len(results['n_tests'])} groups."
+    )
+    parts = [head]
+    for answer, opening in (
+        ("supported", "Supported"),
+        ("contradicted", "Contradicted"),
+        ("not decided", "Not decided (the interval holds both answers)"),
+    ):
+        found = [
+            f"{c.statement} ({c.value:.2f}, {c.low:.2f} to {c.high:.2f}, n = {c.n})"
+            for c in claims
+            if c.answer == answer
+        ]
+        if found:
+            parts.append(f"{opening}: {'; '.join(found)}.")
+    parts.append("Own trajectories: " + " ".join(find_runs(results)))
+    parts.append("Numbers are ratios unless the table says otherwise; intervals are over frames of few trajectories "
+                 "and seeds, and therefore too narrow.")  # fmt: skip
+    worse = any(c.answer == "contradicted" and "lowers force errors" in c.statement for c in claims)
+    return " ".join(parts), worse
+
+
+def write(experiment: Experiment, results: dict[str, Any], command: str) -> None:
     """Write figures and ``report.html``."""
-    maps = results["maps"]
-    sets = {name: np.array(scores) for name, scores in maps["pca"].items()}
-    figures = {
-        "errors": (
-            error_against_labels(_curves(results)),
-            "Errors against DFT labels on each held-out group, with 95 % bootstrap intervals over frames (first seed); "
-            "zero labels: the start model with E0s fitted to 11 labels. Held out: "
-            + ", ".join(f"{arm} {what}" for arm, what in results["held_out"].items()) + ".",
-            "Error against labels",
-        ),
-        "pca": (
-            pca_map(sets, explained=tuple(maps["explained"]), what="frames"),
-            "All published frames in the start model's last features (mean per element, side by side). Silhouette "
-            "scores in the original standardised space: "
-            + ", ".join(f"{pair} {score:.2f}" for pair, score in maps["silhouette"].items()) + ".",
-            "What the arms sampled",
-        ),
-    }  # fmt: skip
-    for name, (figure, _, _) in figures.items():
+    folder = experiment.config.out
+    claims = find_claims(results)
+    drawn = draw(experiment, results, claims)
+    for name, (figure, _, _) in drawn.items():
         save_figure(figure, folder / f"{name}.png")
-    text, alarm = verdict(results)
-    caption = "Every model on every held-out group; errors are model minus DFT. Extrapolating: frames with a contact "
-    caption += "shorter than any of its pair of elements in the model's training set."
+    text, alarm = verdict(results, claims)
+    claim_rows = [
+        [c.statement, c.answer, c.measure, c.value, f"{c.low:.3g} to {c.high:.3g}", c.threshold, c.n] for c in claims
+    ]
     events = [
         [arm, kind, len(values), float(np.min(values)), float(np.mean(values)), float(np.max(values))]
         for arm, kinds in results["events"].items()
         for kind, values in kinds.items()
     ]
+    caption = "Every model on every held-out group; errors are model minus DFT. Extrapolating: frames with a contact "
+    caption += "shorter than any of its pair of elements in the model's training set. Retained: MPtrj, with the start "
+    caption += "model's isolated-atom energies."
     write_report(
         folder / "report.html",
         title=f"Bias of the training data: {results['system']}",
         verdict=text,
         content=[
-            *(Illustration(figure, caption, title) for figure, caption, title in figures.values()),
+            Table(
+                _CLAIM_COLUMNS, claim_rows, "What these data say about the claims of arXiv 2603.10159 and its recipe."
+            ),
+            *(Illustration(figure, caption, title) for figure, caption, title in drawn.values()),
             Table(COLUMNS, table_rows(results), caption),
             Table(["arm", "count per frame", "frames", "min", "mean", "max"], events, "Bonds in the published frames."),
         ],
@@ -135,46 +119,129 @@ def write(folder: Path, results: dict[str, Any], command: str) -> None:
     )
 
 
-def verdict(results: dict[str, Any]) -> tuple[str, bool]:
-    """What these data support, with n and intervals; alarming if fine-tuning made a held-out group worse."""
-    tuned = [row for row in results["rows"] if row["arm"] != "zero-shot"]
-    zero = next(row for row in results["rows"] if row["arm"] == "zero-shot")
-    most = max(row["labels"] for row in tuned)
-    final = [row for row in tuned if row["labels"] == most]
-    n_seeds = len({row["seed"] for row in final})
-    sentences = [f"{results['system']}, {most} labels per arm, {n_seeds} seed(s)."]
-    worse = False
-    for test, n in results["n_tests"].items():
-        before = zero["tests"][test]["force_rmse_meV_per_A"]
-        arms: dict[str, list[dict[str, Any]]] = {}
-        for row in final:
-            arms.setdefault(row["arm"], []).append(row["tests"][test])
-        means = {arm: float(np.mean([e["force_rmse_meV_per_A"] for e in errors])) for arm, errors in arms.items()}
-        spread = {arm: float(np.mean([e["energy_std_meV_per_atom"] for e in errors])) for arm, errors in arms.items()}
-        worse |= min(means.values()) > before
-        values = ", ".join(f"{arm} {means[arm]:.0f} (energy std {spread[arm]:.2f} meV/atom)" for arm in means)
-        best, *others = sorted(means, key=lambda arm: means[arm])
-        sentence = f"On {test} (n = {n}) the force RMSE is {values} meV/Å, zero-shot {before:.0f}"
-        if others:
-            high = arms[best][0]["confidence_95"]["force_rmse_meV_per_A"][1]
-            low = arms[others[0]][0]["confidence_95"]["force_rmse_meV_per_A"][0]
-            sentence += f"; {best} is lowest, " + (
-                "its interval apart from the next" if high < low else "but the intervals overlap"
-            )
-        sentences.append(sentence + ".")
-    if zero["retained"]:
-        kept = zero["retained"]["force_mae_meV_per_A"]
-        after = {row["arm"]: row["retained"]["force_mae_meV_per_A"] for row in final}
-        changes = ", ".join(f"{arm} {value:.0f}" for arm, value in after.items())
-        sentences.append(
-            f"On MPtrj (n = {zero['retained']['n_frames']}) the force MAE goes from {kept:.0f} to {changes} meV/Å."
+def draw(experiment: Experiment, results: dict[str, Any], claims: list[Claim]) -> dict[str, tuple[Figure, str, str]]:
+    """All figures with caption and title."""
+    maps, seeds = results["maps"], results["n_seeds"]
+    held_out = ", ".join(f"{arm} {what}" for arm, what in results["held_out"].items())
+    unit = "multiples of the mean over the chart's own held-out frames"
+    drawn: dict[str, tuple[Figure, str, str]] = {
+        "claims": (
+            figures.claim_chart(claims),
+            "The measure of each claim (table above) with its 95 % interval; right of the line the claim holds.",
+            "Claims",
+        ),
+        "errors": (
+            error_against_labels(_curves(results)),
+            f"Errors against DFT labels on each held-out group: mean of {seeds} seed(s), band: 95 % bootstrap interval "
+            "over frames, widened to the extremes of the seeds; zero labels: the start model with E0s fitted to 11 "
+            f"labels. Held out: {held_out}.",
+            "Error against labels",
+        ),
+        "parity": (
+            _parity(experiment, results),
+            f"Force components of all held-out frames, models with {results['common']} labels (first seed).",
+            "Parity of forces",
+        ),
+        "elements": (
+            figures.element_errors(*_elements(results)),
+            "Force errors by element over all held-out frames, models with equal labels, mean of seeds.",
+            "Force errors by element",
+        ),
+        "pca": (
+            pca_map(
+                {name: np.array(scores) for name, scores in maps["pca"].items()},
+                explained=tuple(maps["explained"]),
+                what="frames",
+            ),
+            "All published frames in the start model's last features (mean per element, side by side). Silhouette "
+            "scores in the original standardised space: "
+            + ", ".join(f"{pair} {score:.2f}" for pair, score in maps["silhouette"].items())
+            + ". Distance of the means along PC 1 and 2, in standard deviations: "
+            + ", ".join(f"{pair} {a:.2f} and {b:.2f}" for pair, (a, b) in maps["difference"].items()) + ".",
+            "What the arms sampled",
+        ),
+        "cross_q": (
+            figures.cross_charts(results["cross_q"], "× own held-out frames"),
+            "Q-residual per element of each arm's model (its own features, charted on its own training frames) for "
+            "frames it never saw: mean and 5 % to 95 % of the frames. 1 is the mean of its own held-out group.",
+            "Does a model know the other arms' frames?",
+        ),
+    }  # fmt: skip
+    if results["soap"]:
+        explained = ", ".join(f"{name} {100 * chart['explained']:.0f} %" for name, chart in results["soap"].items())
+        drawn["soap_q"] = (
+            figures.cross_charts({name: chart["q"] for name, chart in results["soap"].items()}, "SOAP units²"),
+            "The paper's own chart as reference: SOAP (5 Å, n 8, l 6, width 0.375 Å), all elements pooled, five "
+            f"components (explained variance: {explained}), fitted to each arm's training frames. No model enters.",
+            "The same with SOAP",
         )
-    sentences.append("Intervals are over frames of few trajectories and therefore too narrow.")
-    return " ".join(sentences), worse
+    runs = {name: run for name, run in results["own"].items() if len(run["time_ps"]) > 1}
+    if runs:
+        last = max(run["time_ps"][-1] for run in runs.values())
+        elements = list(next(iter(runs.values()))["q"])
+        drawn["own_q"] = (
+            q_residual(
+                {name: run["time_ps"] for name, run in runs.items()},
+                {e: {name: run["q"][e] for name, run in runs.items()} for e in elements},
+                unit="× own held-out frames",
+            ),
+            f"NPT dynamics at 300 K with each model from one start frame, {last:g} ps: mean Q per element in {unit}. "
+            "The start model is charted on the naive frames, which it made.",
+            "Q along own trajectories",
+        )
+        drawn["own_events"] = (
+            figures.own_runs(runs),
+            "The same trajectories: H-Cl contacts below 1.6 Å, C-H and O-H bonds below 1.3 Å, neighbours of Co (O, N, "
+            "Cl) within 2.7 Å, and density.",
+            "Bonds and density along own trajectories",
+        )
+    if growth := results["forgetting"]:
+        drawn["forgetting"] = (
+            figures.forgetting({s: {a: tuple(v) for a, v in by_arm.items()} for s, by_arm in growth.items()}),  # pyright: ignore[reportArgumentType]
+            "Force error on MPtrj structures after fine-tuning relative to before, by strategy, with 95 % bootstrap "
+            "intervals over structures and seeds.",
+            "What is forgotten",
+        )
+    return drawn
+
+
+def _parity(experiment: Experiment, results: dict[str, Any]) -> Figure:
+    tests = list(experiment.tests.values())
+    reference = np.concatenate([np.asarray(labels.forces).ravel() for data in tests for labels in data.labels])
+    jobs = {"zero-shot": Job(None, 0, 0, "")}
+    jobs |= {arm: Job(arm, results["common"], 0, results["strategies"][0]) for arm in experiment.arms}
+    out = experiment.config.out
+    found = {
+        name: np.concatenate([forces_of(out, job, k).ravel() for k in range(len(tests))]) for name, job in jobs.items()
+    }
+    return parity(reference, found, quantity="force component", unit="eV/Å")
+
+
+def _elements(results: dict[str, Any]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Force MAE by arm and element over all tests, and the mean norm of the reference force."""
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        if row["arm"] == "zero-shot" or (
+            row["labels"] == results["common"] and row["strategy"] == results["strategies"][0]
+        ):
+            chosen.setdefault(row["arm"], []).append(row)
+
+    def mean(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
+        total: dict[str, list[float]] = {}
+        for row in rows:
+            for errors in row["tests"].values():
+                for element, own in errors["per_element"].items():
+                    sums = total.setdefault(element, [0.0, 0.0])
+                    sums[0] += own["n_atoms"] * own[key]
+                    sums[1] += own["n_atoms"]
+        return {element: value / count for element, (value, count) in total.items()}
+
+    norm = mean(chosen["zero-shot"], "force_reference_mean_norm_meV_per_A")
+    return {arm: mean(rows, "force_mae_meV_per_A") for arm, rows in chosen.items()}, norm
 
 
 def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
-    rows = [row for row in results["rows"] if row["seed"] == 0]
+    rows = [row for row in results["rows"] if row["strategy"] in ("", results["strategies"][0])]
     zero = [row for row in rows if row["arm"] == "zero-shot"]
     names = list(dict.fromkeys(row["arm"] for row in rows if row["arm"] != "zero-shot"))
     return {
@@ -184,9 +251,18 @@ def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
 
 
 def _curve(rows: list[dict[str, Any]], test: str) -> ErrorCurve:
-    rows = sorted(rows, key=lambda row: row["labels"])
-    errors = {
-        name: np.array([[row["tests"][test][key], *row["tests"][test]["confidence_95"][key]] for row in rows], float)
-        for name, key in _ERRORS.items()
-    }
-    return ErrorCurve(labels=[row["labels"] for row in rows], **errors)
+    labels = sorted({row["labels"] for row in rows})
+    errors = {}
+    for name, key in _ERRORS.items():
+        values = []
+        for n in labels:
+            found = [row["tests"][test] for row in rows if row["labels"] == n]
+            ends = np.array([errors["confidence_95"][key] for errors in found])
+            values.append([np.mean([errors[key] for errors in found]), ends[:, 0].min(), ends[:, 1].max()])
+        errors[name] = np.array(values, float)
+    return ErrorCurve(labels=labels, **errors)
+
+
+def claims_to_json(claims: list[Claim]) -> list[dict[str, Any]]:
+    """For ``results.json``."""
+    return [dataclasses.asdict(claim) for claim in claims]

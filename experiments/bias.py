@@ -9,6 +9,7 @@ model than as many labels from parallel zero-shot trajectories (naive), because 
 One whole group of each arm is held out (a run, a round, the end of the trajectory) and every model is tested on all
 of them. Frames that hold a contact shorter than any of that pair of elements in a model's training set are also
 scored apart. What is forgotten is measured on MPtrj structures, with the isolated-atom energies of the start model.
+Each arm's model is asked for Q on the other arms' frames, and drives a short NPT trajectory of its own.
 The frames must be at hand (``MLIPJAX_DATA``); they are not shipped. The same command again resumes.
 """
 
@@ -20,32 +21,34 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from experiments import _bias_charts as charts
 from experiments import _bias_report as report
-from experiments._bias_data import Arm, bond_events, extrapolates, load_arms
-from mlipjax import runtime, tree
-from mlipjax.data import Dataset, read_dataset
+from experiments._bias_claims import find_claims, growth_by_strategy
+from experiments._bias_data import bond_events
+from experiments._bias_models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model
+from experiments._bias_runs import own_run
+from mlipjax import runtime
 from mlipjax.files import write_atomic
-from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.single import finetune
-from mlipjax.models import load, registry
-from mlipjax.potential import Potential
-from mlipjax.train import LabelledBatches, error_report, predict
-from mlipjax.train.predict import Apply
-from mlipjax.typing import Params
+
+StrategyName = Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "pseudo-replay", "scratch"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"labels": (11, 33), "epochs": 8, "seeds": 1, "retained": 40},
-    "full": {"labels": (11, 22, 33, 40), "epochs": 60, "seeds": 3, "retained": 1000},
-}
-
-_LARGEST_RETAINED = 40
+    # a few steps only: with the usual 5e-4 the errors would still be coming down from an overshoot at the end
+    "quick": {
+        "labels": (11, 33), "epochs": 4, "seeds": 1, "retained": 40, "strategies": ("naive",),
+        "learning_rate": 1e-4, "md_steps": 160, "md_every": 8,
+    },
+    "full": {
+        "labels": (10, 21, 31, 40, 50), "epochs": 60, "seeds": 3, "retained": 1000,
+        "strategies": ("naive", "freeze", "lora", "pseudo-replay"),
+        "learning_rate": None, "md_steps": 40_000, "md_every": 200,
+    },
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +59,15 @@ class Config:
         preset: sizes that are not given: "quick" for two cores, "full" for an accelerator.
         system: "liclcocl2" (in water, the control) or "chclca" (in choline chloride and citric acid).
         model: where every fine-tune starts.
-        strategy: of the fine-tunes (all that need no further data).
+        strategies: of the fine-tunes (all that need no further data); the first one at all numbers of labels, the
+            others at the largest number that every arm has.
         labels: numbers of labels; an arm without that many frames is left out there.
         epochs: passes over the training frames.
+        learning_rate: peak learning rate; by default the preset's, in "full" the strategy's.
         seeds: fine-tunes per arm and number of labels.
         retained: MPtrj structures (of up to 40 atoms) on which forgetting is measured; 0 for none.
+        md_steps: steps of 0.5 fs of each model's own NPT trajectory; 0 for none, by default the preset's.
+        md_every: steps between its frames.
         test: more labelled frames to test on.
         batch_size: frames per optimiser step.
         out: folder of the run.
@@ -69,11 +76,14 @@ class Config:
     preset: Literal["quick", "full"] = "quick"
     system: Literal["liclcocl2", "chclca"] = "liclcocl2"
     model: str = "nequix-mp-1"
-    strategy: Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "pseudo-replay", "scratch"] = "naive"
+    strategies: tuple[StrategyName, ...] = ()
     labels: tuple[int, ...] = ()
-    epochs: int = 0
-    seeds: int = 0
-    retained: int | None = None
+    epochs: int = -1
+    learning_rate: float | None = None
+    seeds: int = -1
+    retained: int = -1
+    md_steps: int = -1
+    md_every: int = -1
     test: tuple[Path, ...] = ()
     batch_size: int = 2
     out: Path = Path("runs/bias")
@@ -81,130 +91,66 @@ class Config:
     def resolved(self) -> Config:
         """Fill what was not given from the preset."""
         preset = PRESETS[self.preset]
-        return dataclasses.replace(
-            self,
-            labels=self.labels or preset["labels"],
-            epochs=self.epochs or preset["epochs"],
-            seeds=self.seeds or preset["seeds"],
-            retained=preset["retained"] if self.retained is None else self.retained,
-        )
+        given = {name: getattr(self, name) for name in preset}
+        filled = {name: preset[name] if value in (None, (), -1) else value for name, value in given.items()}
+        return dataclasses.replace(self, **filled)
 
 
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """What all models are compared on.
-
-    Attributes:
-        config: resolved.
-        arms: of the published system.
-        tests: held-out frames by name.
-        retained: MPtrj structures, or ``None``.
-        potential, params: the start model.
-        apply: its network, compiled once for all models, which differ in parameters and E0s only.
-    """
-
-    config: Config
-    arms: list[Arm]
-    tests: dict[str, Dataset]
-    retained: Dataset | None
-    potential: Potential
-    params: Params
-    apply: Apply
-
-    @classmethod
-    def open(cls, config: Config) -> Experiment:
-        """Read frames and model."""
-        arms = load_arms(config.system)
-        tests = {f"{arm.name}: {arm.held_out}": arm.test for arm in arms}
-        tests |= {path.stem: read_dataset(path) for path in config.test}
-        potential, params = load(config.model)
-        retained = None
-        if config.retained:
-            everything = read_dataset(registry.data_folder() / "materials" / "mptrj_1k.extxyz")
-            small = [i for i, system in enumerate(everything.systems) if system.n_atoms <= _LARGEST_RETAINED]
-            retained = everything.subset(small[: config.retained])
-        return cls(config, arms, tests, retained, potential, tree.cast(params, "float32"), jax.jit(potential.apply))
-
-    def errors(self, potential: Potential, params: Params, data: Dataset) -> dict[str, Any]:
-        """Error report of a model on a data set."""
-        batches = LabelledBatches.create(potential, data, 4)
-        return error_report(data, predict(self.apply, tree.cast(params, "float32"), batches))
-
-    def evaluate(self, potential: Potential, params: Params, train: Dataset | None) -> dict[str, Any]:
-        """Errors on all test sets, on the frames that extrapolate from ``train``, and on the retained structures."""
-        result: dict[str, Any] = {"tests": {}, "extrapolating": {}, "retained": None}
-        for name, data in self.tests.items():
-            result["tests"][name] = self.errors(potential, params, data)
-            outside = np.flatnonzero(extrapolates(train, data)) if train is not None else []
-            if len(outside):
-                result["extrapolating"][name] = self.errors(potential, params, data.subset(outside))
-        if self.retained is not None:
-            # with the E0s of the start model: those of the new labels belong to another code
-            result["retained"] = self.errors(potential.replace(e0s=self.potential.e0s), params, self.retained)
-        return result
-
-
-def run_experiment(config: Config, console: Console) -> dict[str, Any]:
-    """Fine-tune and evaluate everything that is not on disk yet."""
-    experiment = Experiment.open(config)
-    jobs = [
-        (arm, n, seed)
-        for n in config.labels
-        for arm in experiment.arms
-        for seed in range(config.seeds)
-        if n <= len(arm.train)
-    ]
+def run_experiment(experiment: Experiment, console: Console) -> dict[str, Any]:
+    """Fine-tune, evaluate and simulate everything that is not on disk yet."""
+    jobs = experiment.jobs()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows = []
+    final: dict[str, Model] = {}
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("zero-shot", total=len(jobs) + 1)
-        for arm, n, seed in [(None, 0, 0), *jobs]:
-            name = "zero-shot" if arm is None else f"{arm.name}-{n}-{seed}"
-            progress.update(bar, description=name)
-            rows.append(_row(experiment, arm, n, seed, config.out / name))
+        bar = progress.add_task("zero-shot", total=len(jobs) + 1 + 2 * (len(experiment.arms) + 1))
+        for job in [ZERO_SHOT, *jobs]:
+            progress.update(bar, description=job.name)
+            model = get_model(experiment, job)
+            rows.append(evaluate(experiment, model))
+            if job.arm is None or job == Job(job.arm, experiment.common, 0, experiment.config.strategies[0]):
+                final[job.arm or "zero-shot"] = model
             progress.advance(bar)
+        watched = {}
+        for name, model in final.items():
+            progress.update(bar, description=f"charts of {name}")
+            arm = experiment.arms["naive" if model.job.arm is None else name]
+            watched[name] = charts.Chart.fit(experiment, model, model.train or arm.train, arm.test)
+            progress.advance(bar)
+        own = {}
+        for name, chart in watched.items():
+            progress.update(bar, description=f"trajectory of {name}")
+            if experiment.config.md_steps:
+                own[name] = own_run(experiment, final[name], chart)
+            progress.advance(bar)
+        progress.update(bar, description="charts")
+        tuned = {name: chart for name, chart in watched.items() if name != "zero-shot"}
+        results = _collect(experiment, rows, own, final["zero-shot"], tuned)
         progress.update(bar, description="done")
-    return {
-        "system": config.system,
-        "held_out": {arm.name: arm.held_out for arm in experiment.arms},
+    return results
+
+
+def _collect(
+    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Chart]
+) -> dict[str, Any]:
+    results: dict[str, Any] = {
+        "system": experiment.config.system,
+        "strategies": list(experiment.config.strategies),
+        "common": experiment.common,
+        "n_seeds": experiment.config.seeds,
+        "held_out": {name: arm.held_out for name, arm in experiment.arms.items()},
         "n_tests": {name: len(data) for name, data in experiment.tests.items()},
         "rows": rows,
-        "events": {arm.name: bond_events([*arm.train.systems, *arm.test.systems]) for arm in experiment.arms},
-        "maps": report.feature_maps(experiment.potential, experiment.params, experiment.apply, experiment.arms),
+        "events": {name: bond_events((arm.train + arm.test).systems) for name, arm in experiment.arms.items()},
+        "maps": charts.feature_maps(experiment, start),
+        "cross_q": charts.cross_q(experiment, tuned),
+        "test_q": {name: charts.test_q(experiment, chart) for name, chart in tuned.items()},
+        "soap": charts.soap_q(experiment),
+        "own": own,
     }
-
-
-def _row(experiment: Experiment, arm: Arm | None, n: int, seed: int, folder: Path) -> dict[str, Any]:
-    file = folder / "evaluation.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    if arm is None:
-        # its E0s fitted to the first arm's first labels: otherwise every error is the offset between two codes
-        first = experiment.arms[0].train.subset(range(min(11, len(experiment.arms[0].train))))
-        potential, params, train = _shifted(experiment, first), experiment.params, None
-        settings: dict[str, Any] = {"arm": "zero-shot", "labels": 0, "seed": 0}
-    else:
-        train = arm.train.subset(range(n))
-        c = experiment.config
-        chosen = FinetuneSettings(
-            strategy=c.strategy, e0s="estimate", epochs=c.epochs, batch_size=c.batch_size, seed=seed, anchor="none"
-        )
-        potential, params, _ = finetune(
-            experiment.potential, experiment.params, train, settings=chosen, out=folder / "model"
-        )
-        settings = {"arm": arm.name, "labels": n, "seed": seed}
-    row = {**settings, **experiment.evaluate(potential, params, train)}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, json.dumps(row))
-    return row
-
-
-def _shifted(experiment: Experiment, data: Dataset) -> Potential:
-    from mlipjax.train import estimate_e0s, shift_e0s
-
-    batches = LabelledBatches.create(experiment.potential, data, 4)
-    estimate = estimate_e0s(data, predict(experiment.apply, experiment.params, batches))
-    return shift_e0s(experiment.potential, estimate.shifts)
+    results["forgetting"] = growth_by_strategy(results)
+    results["claims"] = report.claims_to_json(find_claims(results))
+    return results
 
 
 def main(config: Config) -> None:
@@ -215,19 +161,19 @@ def main(config: Config) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     if claim.exists() and json.loads(claim.read_text()) != settings:
         raise ValueError(f"{config.out} holds a run with other settings (settings.json); choose another --out")
+    experiment = Experiment.open(config)
     write_atomic(claim, json.dumps(settings, indent=1))
-    results = {"settings": settings, **run_experiment(config, console), "versions": runtime.versions()}
-    report.write(config.out, results, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
+    results = {"settings": settings, **run_experiment(experiment, console), "versions": runtime.versions()}
+    report.write(experiment, results, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
     table = Table("model", "test", "n", "E std (meV/atom)", "F RMSE (meV/Å)")
     for row in results["rows"]:
         for test, errors in row["tests"].items():
             numbers = (errors["energy_std_meV_per_atom"], errors["force_rmse_meV_per_A"])
-            table.add_row(
-                f"{row['arm']} {row['labels']}", test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers)
-            )
+            name = f"{row['arm']} {row['labels']} {row['strategy']}"
+            table.add_row(name, test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers))
     console.print(table)
-    console.print(report.verdict(results)[0])
+    console.print(report.verdict(results, find_claims(results))[0], soft_wrap=True)
 
 
 def run(arguments: list[str] | None = None) -> int:

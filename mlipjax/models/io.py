@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mlipjax.models import registry, storage
+from mlipjax.models import foreign, registry, storage
 from mlipjax.models.build import potential_from_config, potential_to_config
-from mlipjax.models.importers.nqx import load_nqx
+from mlipjax.models.importers import load_mace_torch, load_nqx
 from mlipjax.potential import Potential
 from mlipjax.typing import Params
 
@@ -19,20 +19,25 @@ def load(name_or_path: str | Path) -> tuple[Potential, Params]:
 
     Args:
         name_or_path: a name from the registry (``"universal"`` is embedded, others are downloaded once), a Nequix
-            ``.nqx`` file, or a folder that ``save`` wrote.
+            ``.nqx`` file, a ``.model`` file of mace-torch, or a folder that ``save`` wrote.
 
     Returns:
         The potential and its parameters as JAX arrays, in the precision they were stored in (float64 only where
         JAX has it enabled).
 
     Raises:
-        ValueError: if the name is unknown, or the file is of an unknown kind or damaged.
+        ValueError: if the name is unknown or that of a foreign calculator (``ase:module:factory``: it has no
+            parameters), or the file is of an unknown kind or damaged.
         FileNotFoundError, ConnectionError: if a file is not there and cannot be had.
     """
+    if isinstance(name_or_path, str) and foreign.is_foreign(name_or_path):
+        raise foreign.refusal(name_or_path)
     path = Path(name_or_path).expanduser()
     if not path.exists():
         if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f"{path} does not exist; give a model's name, a .nqx file or a saved folder")
+            raise FileNotFoundError(
+                f"{path} does not exist; give a model's name, a .nqx or .model file or a saved folder"
+            )
         path = registry.fetch(registry.find_entry(str(name_or_path)))
     potential, params = _read(path)
     return potential, jax.tree.map(jnp.asarray, params)
@@ -46,7 +51,9 @@ def _read(path: Path) -> tuple[Potential, Params]:
         return potential, storage.fill_params(template, leaves, str(path))
     if path.suffix == ".nqx":
         return load_nqx(path)
-    raise ValueError(f"{path} is neither a .nqx file nor a folder saved by mlipjax")
+    if path.suffix == ".model":
+        return load_mace_torch(path)
+    raise ValueError(f"{path} is neither a .nqx file, a .model file of mace-torch, nor a folder saved by mlipjax")
 
 
 def save(folder: str | Path, potential: Potential, params: Params) -> None:

@@ -21,7 +21,7 @@ def bessel_basis(distance: Array, size: int, cutoff: float) -> Array:
     return 2.0 / cutoff * jnp.sin(distance[..., None] * frequencies.astype(distance.dtype)) / distance[..., None]
 
 
-def polynomial_envelope(distance: Array, cutoff: float, p: float) -> Array:
+def polynomial_envelope(distance: Array, cutoff: float | Array, p: float) -> Array:
     """Envelope that reaches zero at the cutoff with two zero derivatives (Gasteiger et al., ICLR 2020, eq. 8)."""
     exponent = int(p) if float(p).is_integer() else p
     x = distance / cutoff

@@ -1,0 +1,224 @@
+"""MACE: an E(3)-equivariant message-passing potential with products of many-body order, in the dense layout.
+
+Batatia et al., NeurIPS 2022 (arXiv 2206.07697); the universal models: Batatia et al., arXiv 2401.00096. A layer sums
+messages of neighbours as NequIP does, then takes symmetric powers of each atom's sum, so that two layers see up to
+13-body terms. With the same weights it computes what mace-torch computes; its parameters have NequIP's names where
+they mean the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.graph import GraphBatch
+from mlipjax.nn import irreps as ir
+from mlipjax.nn.distance import agnesi_transform, covalent_radii, soft_transform, zbl_energy
+from mlipjax.nn.linear import SpeciesLinear
+from mlipjax.nn.mace_layer import MACELayer, MACEReadout
+from mlipjax.nn.radial import polynomial_envelope
+from mlipjax.nn.spherical import spherical_harmonics
+from mlipjax.nn.symmetric_contraction import MAX_CORRELATION
+from mlipjax.potential import Potential
+from mlipjax.typing import Array
+
+INTERACTIONS = ("agnostic", "residual", "density", "density_residual")
+
+
+@dataclasses.dataclass(frozen=True)
+class MACEConfig:
+    """Everything that fixes a MACE potential besides its parameters.
+
+    Attributes:
+        species: atomic numbers, ascending.
+        cutoff: Å.
+        hidden_irreps: features between layers, such as ``"128x0e + 128x1o"``: natural parity, equal multiplicities.
+        lmax: highest degree of the spherical harmonics and of the messages.
+        interactions: one per layer: "residual" adds a skip connection with weights per element, "agnostic" mixes the
+            message with weights per element; "density" and "density_residual" also divide it by a learned density.
+        correlation: highest power of the messages of an atom, per layer.
+        radial_basis_size, radial_hidden: Bessel functions and hidden sizes of the radial networks.
+        envelope_p: exponent of the polynomial envelope.
+        bessel_frequencies: 1/Å; empty for the multiples of pi / cutoff.
+        avg_n_neighbors: mean number of neighbours in the training data; messages are divided by it.
+        activation_gain: factor after every SiLU; the default gives it unit second moment as e3nn's torch code does.
+        distance_transform: "none", "agnesi" or "soft".
+        transform_constants: a, q, p of "agnesi", or alpha of "soft".
+        zbl: whether a screened nuclear repulsion is added.
+        zbl_constants: exponent and prefactor of its screening length.
+        readout_hidden: hidden units per head of the last layer's readout.
+        scale: eV, factor of a head's output, one number or one per head; heads added later take the first one.
+        shift: eV, added to every atom, likewise.
+        heads: names of the energy heads.
+        product_basis: "ordered" for the published weights of the powers, one per coupling of ordered factors;
+            "independent" for one per linearly independent polynomial.
+        constants: precision in which the weights' authors stored constants such as Bessel frequencies.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float = 5.0
+    hidden_irreps: str = "128x0e"
+    lmax: int = 3
+    interactions: tuple[str, ...] = ("residual", "residual")
+    correlation: tuple[int, ...] = (3, 3)
+    radial_basis_size: int = 8
+    radial_hidden: tuple[int, ...] = (64, 64, 64)
+    envelope_p: float = 5.0
+    bessel_frequencies: tuple[float, ...] = ()
+    avg_n_neighbors: float = 30.0
+    activation_gain: float = 1.6791767923989418
+    distance_transform: str = "none"
+    transform_constants: tuple[float, ...] = ()
+    zbl: bool = False
+    zbl_constants: tuple[float, ...] = (0.3, 0.4543)
+    readout_hidden: int = 16
+    scale: float | tuple[float, ...] = 1.0
+    shift: float | tuple[float, ...] = 0.0
+    heads: tuple[str, ...] = ("energy",)
+    product_basis: str = "ordered"
+    constants: str = "float64"
+
+    def __post_init__(self) -> None:
+        if list(self.species) != sorted(set(self.species)) or not self.species:
+            raise ValueError(f"species must be ascending atomic numbers without repeats, found {self.species}")
+        hidden = ir.parse(self.hidden_irreps)
+        natural = [(l, (-1) ** l) for l in range(len(hidden))]
+        if [i.kind for i in hidden] != natural or len({i.mul for i in hidden}) != 1 or len(hidden) > self.lmax + 1:
+            raise ValueError(
+                f"hidden_irreps must be 'Cx0e + Cx1o + ...' up to l = {self.lmax}, found {self.hidden_irreps!r}"
+            )
+        if len(self.correlation) != len(self.interactions) or not self.interactions:
+            raise ValueError(
+                f"each layer needs an interaction and a correlation, found {self.interactions}, {self.correlation}"
+            )
+        if len(self.bessel_frequencies) not in (0, self.radial_basis_size):
+            raise ValueError(f"{self.radial_basis_size} Bessel frequencies are needed, found {self.bessel_frequencies}")
+        if unknown := set(self.interactions) - set(INTERACTIONS):
+            raise ValueError(f"unknown interactions {sorted(unknown)}; known: {', '.join(INTERACTIONS)}")
+        if not all(1 <= power <= MAX_CORRELATION for power in self.correlation):
+            raise ValueError(f"correlation must lie between 1 and {MAX_CORRELATION}, found {self.correlation}")
+        needed = {"none": 0, "agnesi": 3, "soft": 1}.get(self.distance_transform)
+        if needed != len(self.transform_constants):
+            raise ValueError(
+                "distance_transform is 'none', 'agnesi' with 3 constants or 'soft' with 1, "
+                f"found {self.distance_transform!r} with {len(self.transform_constants)}"
+            )
+        if self.product_basis not in ("ordered", "independent") or self.constants not in ("float32", "float64"):
+            raise ValueError(f"unknown product_basis {self.product_basis!r} or constants {self.constants!r}")
+
+    @property
+    def n_layers(self) -> int:
+        """Number of message-passing layers."""
+        return len(self.interactions)
+
+    def layer_irreps(self, layer: int) -> ir.Irreps:
+        """Irreps after a layer: ``hidden_irreps``, scalars only after the last one."""
+        hidden = ir.parse(self.hidden_irreps)
+        return hidden[:1] if layer == self.n_layers - 1 else hidden
+
+
+class MACE(nn.Module):
+    """The network: edges in, per-atom head energies (N, H) in eV and scalar features of all layers (N, F) out."""
+
+    config: MACEConfig
+
+    @property
+    def feature_sizes(self) -> tuple[int, ...]:
+        """Scalar channels of each layer."""
+        return tuple(self.config.layer_irreps(layer)[0].mul for layer in range(self.config.n_layers))
+
+    @nn.compact
+    def __call__(self, graph: GraphBatch, vectors: Array, species: Array) -> tuple[Array, Array]:
+        """Evaluate on edge vectors (N, K, 3) Å, zero in unused slots, and element rows (N,)."""
+        config = self.config
+        squared = jnp.sum(vectors * vectors, axis=-1)
+        # an unused slot gets distance 1 and a zero basis: finite values and exactly zero gradients
+        distance = jnp.sqrt(jnp.where(graph.edge_mask, squared, 1.0))
+        basis, pair_energy = self._edges(graph, distance, species)
+        # edges of the published models point from the neighbour to the atom
+        harmonics = spherical_harmonics(-vectors / distance[..., None], config.lmax)
+
+        n_species = len(config.species)
+        # the first layer's input is a row of a table, and so is all that depends on nothing else
+        chunks = [SpeciesLinear(n_species, config.layer_irreps(0)[0].mul, name="embedding")(jnp.arange(n_species))]
+        inputs = config.layer_irreps(0)[:1]
+        scalars = []
+        for layer in range(config.n_layers):
+            outputs = config.layer_irreps(layer)
+            chunks = MACELayer(config, layer, inputs, outputs, name=f"layer_{layer}")(
+                graph, chunks, species, basis, harmonics
+            )
+            inputs = outputs
+            scalars.append(chunks[0][:, 0, :])
+        energies = [
+            MACEReadout(config.n_layers > 1, config.readout_hidden, config.activation_gain, name=f"readout_{head}")(
+                scalars
+            )
+            for head in config.heads
+        ]
+        head_energies = jnp.concatenate(energies, axis=-1) + pair_energy[:, None]
+        scale, shift = (_per_head(value, len(config.heads), vectors.dtype) for value in (config.scale, config.shift))
+        return head_energies * scale + shift, jnp.concatenate(scalars, axis=-1)
+
+    def _edges(self, graph: GraphBatch, distance: Array, species: Array) -> tuple[Array, Array]:
+        """Radial basis (N, K, B), zero in unused slots, and the pair energy of each atom (N,)."""
+        config, dtype = self.config, distance.dtype
+        pair_energy = jnp.zeros(distance.shape[:1], dtype)
+        envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)
+        envelope = jnp.where(graph.edge_mask, envelope, 0.0)
+        transformed = distance
+        if config.zbl or config.distance_transform != "none":
+            radius = self._constant(covalent_radii(config.species), dtype)[species]
+            bond = radius[:, None] + radius[graph.neighbors]
+            constants = tuple(float(np.dtype(config.constants).type(value)) for value in config.transform_constants)
+            if config.distance_transform == "agnesi":
+                transformed = agnesi_transform(distance, bond, *constants)
+            elif config.distance_transform == "soft":
+                transformed = soft_transform(distance, bond, *constants)
+            if config.zbl:
+                charge = jnp.asarray(np.asarray(config.species, np.float64).astype(dtype))[species]
+                exponent, prefactor = (float(np.dtype(config.constants).type(v)) for v in config.zbl_constants)
+                pairs = zbl_energy(
+                    distance, (charge[:, None], charge[graph.neighbors]), bond, config.envelope_p, exponent, prefactor
+                )
+                pair_energy = jnp.sum(jnp.where(graph.edge_mask, pairs, 0.0), axis=-1)
+        multiples = np.pi / config.cutoff * np.arange(1, config.radial_basis_size + 1)
+        frequencies = self._constant(np.asarray(config.bessel_frequencies or multiples), dtype)
+        prefactor = self._constant(np.sqrt(2.0 / config.cutoff), dtype)
+        basis = jnp.sin(transformed[..., None] * frequencies) * (prefactor * envelope / transformed)[..., None]
+        return basis, pair_energy
+
+    def _constant(self, value: np.ndarray, dtype: np.dtype) -> Array:
+        return jnp.asarray(np.asarray(value, self.config.constants).astype(dtype))
+
+
+def _per_head(value: float | tuple[float, ...], n_heads: int, dtype: np.dtype) -> Array:
+    values = list(np.atleast_1d(np.asarray(value, np.float64)))
+    return jnp.asarray(np.asarray(values + values[:1] * (n_heads - len(values))).astype(dtype))
+
+
+def mace(config: MACEConfig, e0s: np.ndarray | None = None) -> Potential:
+    """Build a MACE potential.
+
+    Args:
+        config: architecture.
+        e0s: (n_species,) or (n_heads, n_species) isolated-atom energies in eV; zero by default.
+
+    Raises:
+        ValueError: if ``e0s`` does not fit the species and heads.
+    """
+    shape = (len(config.heads), len(config.species))
+    e0s = np.zeros(shape) if e0s is None else np.asarray(e0s, np.float64)
+    if e0s.shape not in (shape, shape[1:]):
+        raise ValueError(f"e0s must have shape {shape} or {shape[1:]}, found {e0s.shape}")
+    return Potential(
+        module=MACE(config),
+        config=config,
+        cutoff=config.cutoff,
+        species=config.species,
+        heads=config.heads,
+        e0s=np.broadcast_to(e0s, shape).copy(),
+    )
