@@ -25,6 +25,8 @@ _COMMANDS = {
     "doctor": "check a model and labelled structures before fine-tuning",
     "md": "molecular dynamics with a model",
     "monitor": "whether a model knows structures like these",
+    "compare-representations": "what fine-tuning did to the features of atoms",
+    "neb": "minimum-energy path and barrier between two structures",
     "models": "list the models known by name",
     "convert": "save a model in mlipjax's own format",
 }
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10}{text}" for name, text in _COMMANDS.items()]
+    width = max(map(len, _COMMANDS)) + 1
+    lines = [f"  {name:<{width}}{text}" for name, text in _COMMANDS.items()]
     return "\n".join(
         [
             "usage: mlipjax COMMAND [options]",
@@ -75,7 +78,7 @@ def _complaint(name: str) -> str:
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
-    module = importlib.import_module(f"mlipjax.cli.{name}")
+    module = importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}")
     options = options_of(module)
     command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
     _set_up()

@@ -1,0 +1,211 @@
+"""``mlipjax compare-representations``: what fine-tuning did to the features of atoms."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mlipjax import runtime
+from mlipjax.cli.output import write_json
+from mlipjax.data import Dataset, read_dataset
+from mlipjax.models import load
+from mlipjax.potential import Potential
+from mlipjax.representation import (
+    Comparison,
+    Estimate,
+    Members,
+    atom_elements,
+    atom_structures,
+    choose_pairs,
+    choose_structures,
+    compare,
+    edge_messages,
+    environment_classes,
+    node_features,
+    old_data_residual,
+)
+from mlipjax.typing import Params
+
+_FILE_WIDTH = 200
+"""Columns of a table that goes into a file or pipe."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareCommand:
+    """Compare the features of the same atoms in two or more models, or at several times of one training run.
+
+    Classes are elements by their number of bonds (C4, C3, ..., H, O2, ...). Every number has a 95 % interval over
+    structures; the report says what each can and cannot show.
+
+    Attributes:
+        model: name, .nqx file or saved folder; give it two or more times, the model before fine-tuning first.
+        data: structures (no labels are needed).
+        old: structures the first model was made for: how far they leave the charts of --data in every model.
+        layer: whose features, counted from the bottom (0, 1, ...) or the top (-1, -2, ...).
+        kind: features of atoms ("nodes"), messages between them ("edges"), or both.
+        pairs: pairs of atoms of every structure, for edges.
+        max_atoms: structures are drawn up to this many atoms: time grows with its square.
+        resamples: half-samples of the structures for the intervals.
+        tsne_seeds: random starts of t-SNE; 0 for no t-SNE.
+        perplexities: of t-SNE.
+        components: of PCA subspaces and charts.
+        seed: of structures, pairs and half-samples.
+        dtype: precision of the networks.
+        batch_size: structures computed together.
+        out: folder for report.html, results.json, figures and the table.
+        json: also write the numbers to this file.
+    """
+
+    model: tyro.conf.UseAppendAction[tuple[str, ...]]
+    data: Path
+    old: Path | None = None
+    layer: int = -1
+    kind: Literal["nodes", "edges", "both"] = "both"
+    pairs: int = 16
+    max_atoms: int = 2000
+    resamples: int = 100
+    tsne_seeds: int = 3
+    perplexities: tuple[float, ...] = (10.0, 30.0)
+    components: int = 5
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    batch_size: int = 16
+    out: Path | None = None
+    json: Path | None = None
+
+
+def run(command: CompareCommand) -> None:
+    """Compute, print and write.
+
+    Raises:
+        ValueError, FileNotFoundError: if models or data cannot be used.
+    """
+    runtime.select_dtype(command.dtype)
+    _check(command)
+    dataset = read_dataset(command.data, required=())
+    chosen = choose_structures(dataset.systems, command.max_atoms, command.seed)
+    dataset = dataset.subset(chosen)
+    old = None
+    if command.old is not None:
+        old = read_dataset(command.old, required=())
+        known = [i for i, system in enumerate(old.systems) if np.isin(system.atomic_numbers, dataset.elements).all()]
+        if not known:
+            raise ValueError(f"no structure of {command.old} has only elements of {command.data}.")
+        old = old.subset(known)
+        old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
+    models = {_name(model): load(model) for model in command.model}
+    results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
+    comparisons: dict[str, Comparison] = {}
+    if command.kind != "edges":
+        comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old)
+    if command.kind != "nodes":
+        comparisons["edges"] = _edges(command, models, dataset)
+    results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
+    results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
+    for kind, comparison in comparisons.items():
+        console.print(_table(kind, comparison))
+    write_json(command.json, results)
+    if command.out is not None:
+        from mlipjax.cli._compare_report import write
+
+        write_json(command.out / "results.json", results)
+        write(command.out, comparisons, results, " ".join(["mlipjax", *sys.argv[1:]]))
+    from mlipjax.cli._compare_report import verdict
+
+    console.print(verdict(comparisons, results)[0], highlight=False, soft_wrap=True)
+
+
+def _check(command: CompareCommand) -> None:
+    if len(command.model) < 2:
+        raise ValueError(f"--model is given {len(command.model)} time(s): two or more are compared, the first before.")
+    names = [_name(model) for model in command.model]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two of the models are called the same, {', '.join(names)}: rename a folder.")
+    limits = {"pairs": 2, "max_atoms": 10, "resamples": 2, "tsne_seeds": 0, "components": 1, "batch_size": 1}
+    for option, least in limits.items():
+        if getattr(command, option) < least:
+            raise ValueError(f"--{option.replace('_', '-')} must be {least} or more, found {getattr(command, option)}.")
+    if not command.perplexities or not all(value >= 1.0 for value in command.perplexities):
+        raise ValueError(f"--perplexities are numbers of neighbours, 1 or more; found {command.perplexities}.")
+
+
+def _name(model: str) -> str:
+    return Path(model).stem if model.endswith(".nqx") else Path(model).name
+
+
+def _atoms(dataset: Dataset) -> int:
+    return sum(system.n_atoms for system in dataset.systems)
+
+
+def _nodes(
+    command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset, old: Dataset | None
+) -> tuple[Comparison, dict[str, Any] | None]:
+    options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
+    elements = atom_elements(dataset.systems)
+    members = Members(environment_classes(dataset.systems), atom_structures(dataset.systems), elements)
+    features = {name: node_features(*model, dataset.systems, **options) for name, model in models.items()}
+    residuals = None
+    if old is not None:
+        residuals = {}
+        for name, model in models.items():
+            found = node_features(*model, old.systems, **options)
+            estimate = old_data_residual(
+                features[name], elements, found, atom_elements(old.systems), atom_structures(old.systems),
+                n_components=command.components, n_resamples=command.resamples,
+            )  # fmt: skip
+            residuals[name] = {"value": estimate.value, "confidence_95": [estimate.low, estimate.high]}
+        residuals = {"n_structures": len(old), "n_atoms": _atoms(old), **residuals}
+    return _compare(command, features, members, command.tsne_seeds), residuals
+
+
+def _edges(command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset) -> Comparison:
+    options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
+    cutoff = min(potential.cutoff for potential, _ in models.values())
+    pairs = choose_pairs(dataset.systems, cutoff, per_structure=command.pairs, seed=command.seed)
+    features = {name: edge_messages(*model, dataset.systems, pairs, **options) for name, model in models.items()}
+    # no t-SNE: the paper has none of edges, and it would double the time
+    return _compare(command, features, Members(pairs.classes, pairs.structure), 0)
+
+
+def _compare(command: CompareCommand, features: dict[str, np.ndarray], members: Members, seeds: int) -> Comparison:
+    return compare(
+        features,
+        members,
+        n_resamples=command.resamples,
+        tsne_seeds=range(seeds),
+        perplexities=command.perplexities,
+        n_components=command.components,
+        seed=command.seed,
+    )
+
+
+def _table(kind: str, comparison: Comparison) -> Table:
+    what = f"{kind}: {comparison.n_members} in {comparison.n_structures} structures, {len(comparison.classes)} classes"
+    table = Table(title=what)
+    for column in ("number", *comparison.models):
+        table.add_column(column, no_wrap=True)
+    for key in next(iter(comparison.scores.values())):
+        table.add_row(key, *(show(comparison.scores[name][key]) for name in comparison.models))
+    for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
+        found = [comparison.drift.get(name, {}).get(key) for name in comparison.models]
+        table.add_row(key, *(show(value) for value in found))
+    return table
+
+
+def show(value: Estimate | None) -> str:
+    """A number with its interval, as short as its precision allows."""
+    if value is None or not np.isfinite(value.value):
+        return "–"
+    if not np.isfinite(value.low):
+        return f"{value.value:.3g}"
+    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"

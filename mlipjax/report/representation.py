@@ -1,0 +1,134 @@
+"""Figures of the microscope: maps of atoms by class, and numbers of models with their intervals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mlipjax.report.style import WIDTH, letter_panels, new_figure, styled
+
+_RAMPS = {"H": "Oranges", "C": "Greys", "N": "Blues", "O": "Reds", "F": "Greens", "Cl": "YlGn", "S": "YlOrBr"}
+"""Colours of the elements that chemists know them by; others take what is left."""
+
+_SPARE_RAMPS = ("Purples", "PuRd", "GnBu", "BuGn", "RdPu", "YlGnBu", "OrRd", "BuPu")
+_MARKERS = "os^Dv<>Ph"
+_OTHER = "#DDDDDD"
+_DOT = "#0072B2"
+
+
+@styled
+def class_maps(
+    maps: Mapping[str, ArrayLike], classes: Sequence[str], *, notes: Mapping[str, str] | None = None, n_shown: int = 14
+) -> Figure:
+    """Draw the atoms of every model in two dimensions, coloured by element and shaded by class.
+
+    Args:
+        maps: (M, 2) coordinates by model.
+        classes: (M,) class of each atom.
+        notes: a line under each model's name.
+        n_shown: classes with a colour; those with fewer atoms are "other".
+
+    Raises:
+        ValueError: if a map has another number of points than there are classes.
+    """
+    names = np.asarray(classes)
+    looks = _looks(names, n_shown)
+    n_columns = min(len(maps), 2 if len(maps) == 4 else 3)
+    n_rows = -(-len(maps) // n_columns)
+    width = WIDTH / n_columns
+    figure = new_figure(height=min(width, 3.2) * n_rows + 0.9)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for panel, (model, points) in zip(axes, maps.items(), strict=False):
+        points = np.asarray(points, np.float64)
+        if len(points) != len(names):
+            raise ValueError(f"the map of {model} has {len(points)} points, there are {len(names)} atoms.")
+        for name, (color, marker) in looks.items():
+            own = names == name if name != "other" else ~np.isin(names, list(looks))
+            panel.scatter(
+                *points[own].T, s=7, color=color, marker=marker, linewidths=0.15, edgecolors="#333333", label=name
+            )
+        panel.set_title(f"{model}\n{notes[model]}" if notes and model in notes else model)
+        panel.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2")
+    for panel in axes[len(maps) :]:
+        panel.remove()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), markerscale=1.8)
+    return figure
+
+
+def _looks(names: np.ndarray, n_shown: int) -> dict[str, tuple[str, str]]:
+    """Colour and marker of the commonest classes, by element; "other" first so that it lies below."""
+    found, counts = np.unique(names, return_counts=True)
+    shown = sorted(found[np.argsort(-counts, kind="stable")][:n_shown].tolist(), key=_element_and_number)
+    looks = {"other": (_OTHER, ".")} if len(found) > n_shown else {}
+    spare = iter(_SPARE_RAMPS * len(shown))
+    elements: dict[str, list[str]] = {}
+    for name in shown:
+        elements.setdefault(_element_and_number(name)[0], []).append(name)
+    for element, members in elements.items():
+        ramp = colormaps[_RAMPS.get(element) or next(spare)]
+        shades = np.linspace(0.35, 0.9, len(members)) if len(members) > 1 else [0.6]
+        for index, (name, shade) in enumerate(zip(members, shades, strict=True)):
+            looks[name] = (to_hex(ramp(shade)), _MARKERS[index % len(_MARKERS)])
+    return looks
+
+
+def _element_and_number(name: str) -> tuple[str, int]:
+    match = re.match(r"([A-Za-z.-]+)(\d*)", name)
+    return (match[1], int(match[2] or 0)) if match else (name, 0)
+
+
+@styled
+def estimate_panels(
+    panels: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    better: Mapping[str, str] | None = None,
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw a number of every model with its interval, a panel for each kind of number.
+
+    Args:
+        panels: ``panels[title][model] = (value, low, high)``; limits may be NaN (drawn without a bar).
+        better: by title, what a reader should know, such as "lower is better".
+        lines: by title, a value to compare with, drawn as a dashed line.
+
+    Raises:
+        ValueError: if there is no panel.
+    """
+    if not panels:
+        raise ValueError("there is no number to draw.")
+    models = list(dict.fromkeys(model for rows in panels.values() for model in rows))
+    n_columns = min(len(panels), 3)
+    n_rows = -(-len(panels) // n_columns)
+    figure = new_figure(height=n_rows * (0.24 * len(models) + 0.95) + 0.1)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
+    for panel, (title, rows) in zip(axes, panels.items(), strict=False):
+        _draw_estimates(panel, models, rows)
+        if lines and title in lines:
+            panel.axvline(lines[title], color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
+        panel.set_xlabel(f"{title}\n({better[title]})" if better and title in better else title)
+        panel.margins(x=0.12)
+    for panel in axes[len(panels) :]:
+        panel.remove()
+    letter_panels(axes[: len(panels)])
+    return figure
+
+
+def _draw_estimates(panel: Axes, models: list[str], rows: Mapping[str, tuple[float, float, float]]) -> None:
+    for height, model in enumerate(models):
+        if model not in rows:
+            continue
+        value, low, high = rows[model]
+        if np.isfinite([low, high]).all():
+            panel.plot([low, high], [height, height], color=_DOT, linewidth=1.6, solid_capstyle="butt")
+        panel.plot(value, height, "o", color=_DOT, markersize=4.5)
+    panel.set_yticks(range(len(models)), models)
+    panel.set_ylim(len(models) - 0.5, -0.5)
+    panel.grid(visible=False, axis="y")

@@ -1,0 +1,81 @@
+"""Classes of atoms and pairs by their surroundings: what a representation should keep apart.
+
+The classes of arXiv 2601.08486 (C with 4, 3 or 2 neighbours, H, F, O with 2 or 1, N with 3, 2 or 1) for any element:
+an atom's class is its element and its number of bonds. A bond is a pair closer than 1.2 times the sum of the covalent
+radii (``ase.neighborlist.natural_cutoffs``): with the sum itself, C-C single bonds (1.54 Å) would not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlipjax.system import System
+
+BOND_FACTOR = 1.2
+"""Longest bond relative to the sum of the covalent radii: between C-C (1.01) and C..C over a common neighbour (1.6)."""
+
+UNDIVIDED = (1, 9)
+"""Elements of one class whatever their neighbours, as in the paper: H and F."""
+
+
+def bonds(system: System, factor: float = BOND_FACTOR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return both directions of all bonds: atoms (B,), their partners (B,), and lattice translations (B, 3)."""
+    from ase.neighborlist import natural_cutoffs, neighbor_list
+
+    atoms = system.to_ase()
+    radii = [factor * radius for radius in natural_cutoffs(atoms)]
+    first, second, shifts = neighbor_list("ijS", atoms, radii)
+    return first, second, shifts
+
+
+def coordination(system: System, factor: float = BOND_FACTOR) -> np.ndarray:
+    """Number of bonds (n,) of every atom; periodic images count."""
+    return np.bincount(bonds(system, factor)[0], minlength=system.n_atoms)
+
+
+def environment_classes(
+    systems: Sequence[System], *, factor: float = BOND_FACTOR, undivided: Sequence[int] = UNDIVIDED
+) -> np.ndarray:
+    """Class (M,) such as ``"C4"`` or ``"H"`` of all atoms, in the order of the structures.
+
+    Args:
+        systems: structures.
+        factor: longest bond relative to the sum of the covalent radii.
+        undivided: atomic numbers whose atoms are one class.
+    """
+    from ase.data import chemical_symbols
+
+    names = []
+    for system in systems:
+        numbers = np.asarray(system.atomic_numbers)
+        for z, n in zip(numbers.tolist(), coordination(system, factor).tolist(), strict=True):
+            names.append(chemical_symbols[z] if z in undivided else f"{chemical_symbols[z]}{n}")
+    return np.array(names)
+
+
+def usable(classes: np.ndarray, structure: np.ndarray, *, atoms: int = 10, structures: int = 4) -> np.ndarray:
+    """Which members (M,) belong to classes with enough members in enough structures to be compared.
+
+    Args:
+        classes: (M,) class of each atom or pair.
+        structure: (M,) structure each belongs to.
+        atoms: least members of a class.
+        structures: least structures a class occurs in.
+
+    Raises:
+        ValueError: if fewer than two classes are left.
+    """
+    keep = [
+        name
+        for name in np.unique(classes)
+        if np.sum(classes == name) >= atoms and len(np.unique(structure[classes == name])) >= structures
+    ]
+    if len(keep) < 2:
+        found = ", ".join(f"{name} ({np.sum(classes == name)})" for name in np.unique(classes))
+        raise ValueError(
+            f"fewer than two environment classes have {atoms} members in {structures} structures; found {found}. "
+            "Give more structures, or more varied ones."
+        )
+    return np.isin(classes, keep)

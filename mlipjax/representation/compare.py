@@ -1,0 +1,255 @@
+"""All numbers of the microscope for two or more models on the same atoms or pairs, with intervals.
+
+A comparison takes arrays: it does not know where features come from (``features``, ``edges``), or whether "models" are
+different models or the same one at different times of its training. The first one is what the others are compared
+with: the pretrained model, or the one before the first step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlipjax.representation.classes import usable
+from mlipjax.representation.distance import (
+    chart_residual,
+    effective_rank,
+    linear_cka,
+    principal_angles,
+    sliced_wasserstein,
+    wasserstein_per_channel,
+    within_classes,
+)
+from mlipjax.representation.resample import Estimate, estimate
+from mlipjax.representation.separation import Embedding, davies_bouldin, silhouette, standardise, tsne_maps
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """The atoms (or pairs) that features are of.
+
+    Attributes:
+        classes: (M,) environment class of each.
+        structure: (M,) structure each belongs to.
+        elements: (M,) atomic numbers, for charts per element; ``None`` for pairs.
+    """
+
+    classes: np.ndarray
+    structure: np.ndarray
+    elements: np.ndarray | None = None
+
+    def subset(self, chosen: np.ndarray) -> Members:
+        """Some members, by mask or index."""
+        elements = None if self.elements is None else self.elements[chosen]
+        return Members(self.classes[chosen], self.structure[chosen], elements)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What was found.
+
+    Attributes:
+        models: names, the first one is the reference.
+        n_members, n_structures: atoms (or pairs) and structures.
+        classes: members of each class.
+        scores: of each model: name of the number -> estimate.
+        drift: of each model but the first, against it.
+        maps: t-SNE maps of each model; empty without t-SNE.
+        members: what the maps' points are.
+    """
+
+    models: tuple[str, ...]
+    n_members: int
+    n_structures: int
+    classes: dict[str, int]
+    scores: dict[str, dict[str, Estimate]]
+    drift: dict[str, dict[str, Estimate]]
+    maps: dict[str, list[Embedding]]
+    members: Members
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the maps' points, in JSON types."""
+        return {
+            "models": list(self.models),
+            "n_members": self.n_members,
+            "n_structures": self.n_structures,
+            "classes": self.classes,
+            "scores": {name: _plain(values) for name, values in self.scores.items()},
+            "drift": {name: _plain(values) for name, values in self.drift.items()},
+            "tsne": {name: [_map_summary(one) for one in maps] for name, maps in self.maps.items()},
+        }
+
+
+def compare(
+    features: Mapping[str, np.ndarray],
+    members: Members,
+    *,
+    n_resamples: int = 100,
+    tsne_seeds: Sequence[int] = (0, 1, 2),
+    perplexities: Sequence[float] = (10.0, 30.0),
+    n_components: int = 5,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the features of two or more models; one alone has scores and no drift.
+
+    Numbers that need equal widths are left out where the widths differ.
+
+    Args:
+        features: (M, F) by model, the reference first.
+        members: what they are features of.
+        n_resamples: half-samples of the structures for every interval.
+        tsne_seeds: random starts of t-SNE; empty for no t-SNE.
+        perplexities: of t-SNE.
+        n_components: of PCA subspaces and charts.
+        seed: of resampling and slices.
+
+    Raises:
+        ValueError: for no model, features of another number of atoms, numbers that are not finite, or too few classes.
+    """
+    if not features:
+        raise ValueError("there is no model to compare.")
+    features = {name: np.asarray(values) for name, values in features.items()}
+    for name, values in features.items():
+        if len(values) != len(members.classes):
+            raise ValueError(f"{name} has features of {len(values)} members, there are {len(members.classes)}.")
+        if not np.isfinite(values).all():
+            raise ValueError(f"features of {name} are not finite (NaN or infinity).")
+    chosen = usable(members.classes, members.structure)
+    members = members.subset(chosen)
+    features = {name: values[chosen] for name, values in features.items()}
+    reference, *others = features
+    single, paired = _statistics(features, members, n_components, seed)
+    found = estimate(lambda rows: single(rows) | paired(rows), members.structure, n=n_resamples, seed=seed)
+    names, counts = np.unique(members.classes, return_counts=True)
+    maps = {}
+    if len(tsne_seeds):
+        maps = {
+            name: tsne_maps(standardise(values), members.classes, perplexities=perplexities, seeds=tsne_seeds)
+            for name, values in features.items()
+        }
+    return Comparison(
+        models=(reference, *others),
+        n_members=len(members.classes),
+        n_structures=len(np.unique(members.structure)),
+        classes=dict(zip(names.tolist(), counts.tolist(), strict=True)),
+        scores={name: _of("score", name, found) for name in features},
+        drift={name: _of("drift", name, found) for name in others},
+        maps=maps,
+        members=members,
+    )
+
+
+def _statistics(
+    features: Mapping[str, np.ndarray], members: Members, n_components: int, seed: int
+) -> tuple[Callable[[np.ndarray], dict[Any, float]], Callable[[np.ndarray], dict[Any, float]]]:
+    """Functions of chosen rows: scores of every model, and drift of all but the first."""
+    reference, *others = features
+    before = features[reference]
+    # one scale for all models of equal width, the first one's: a model's own would hide that it has shrunk
+    scaled = {
+        name: standardise(values, like=before if values.shape == before.shape else None)
+        for name, values in features.items()
+    }
+    own = {name: standardise(values) for name, values in features.items()}
+    residuals = {} if members.elements is None else _residuals(features, members.elements, n_components)
+
+    def single(rows: np.ndarray) -> dict[Any, float]:
+        classes, result = members.classes[rows], {}
+        for name, values in features.items():
+            for space, used in (("original", values), ("standardised", own[name])):
+                result["score", name, f"davies_bouldin_{space}"] = davies_bouldin(used[rows], classes)
+                result["score", name, f"silhouette_{space}"] = silhouette(used[rows], classes)
+            result["score", name, "effective_rank"] = effective_rank(values[rows])
+            result["score", name, "effective_rank_within"] = effective_rank(within_classes(values[rows], classes))
+        for name in others:
+            keys = ["davies_bouldin_original", "davies_bouldin_standardised"]
+            # ranks of models of different widths say how wide they are
+            keys += ["effective_rank_within"] * (features[name].shape == before.shape)
+            for key in keys:
+                ratio = result["score", name, key] / result["score", reference, key]
+                result["drift", name, f"{key}_ratio"] = ratio
+        return result
+
+    def paired(rows: np.ndarray) -> dict[Any, float]:
+        classes, result = members.classes[rows], {}
+        for name in others:
+            a, b = before[rows], features[name][rows]
+            result["drift", name, "cka"] = linear_cka(a, b)
+            inner = within_classes(a, classes), within_classes(b, classes)
+            result["drift", name, "cka_within"] = linear_cka(*inner)
+            result["drift", name, "angle_atoms_deg"] = _mean(principal_angles(a, b, n_components, "atoms"))
+            if a.shape != b.shape:
+                continue
+            result["drift", name, "angle_channels_deg"] = _mean(principal_angles(a, b, n_components))
+            for space, x, y in (("", a, b), ("_standardised", scaled[reference][rows], scaled[name][rows])):
+                result["drift", name, f"wasserstein{space}"] = float(wasserstein_per_channel(x, y).mean())
+                result["drift", name, f"sliced_wasserstein{space}"] = sliced_wasserstein(x, y, seed=seed)
+            if name in residuals:
+                result["drift", name, "q_before_under_after"] = float(np.nanmean(residuals[name][rows]))
+        return result
+
+    return single, paired
+
+
+def _residuals(features: Mapping[str, np.ndarray], elements: np.ndarray, n_components: int) -> dict[str, np.ndarray]:
+    """Q of the reference's features under the charts of each other model of equal width (charts stay as they are)."""
+    reference, *others = features
+    before = features[reference]
+    return {
+        name: chart_residual(features[name], elements, before, elements, n_components)
+        for name in others
+        if features[name].shape == before.shape
+    }
+
+
+def old_data_residual(
+    new: np.ndarray,
+    new_elements: np.ndarray,
+    old: np.ndarray,
+    old_elements: np.ndarray,
+    old_structure: np.ndarray,
+    *,
+    n_components: int = 5,
+    n_resamples: int = 100,
+) -> Estimate:
+    """Mean Q of old data under the charts of new data in one model (``chart_residual``), over structures of old data.
+
+    Args:
+        new, new_elements: (L, F) features and (L,) elements of the data the model was fine-tuned on.
+        old, old_elements: (M, F) and (M,) of data it knew before.
+        old_structure: (M,) structure of each old atom.
+        n_components: principal components per element.
+        n_resamples: half-samples of the old structures for the interval; the charts stay as they are.
+
+    Raises:
+        ValueError: if the two have no element in common.
+    """
+    if not np.isin(old_elements, new_elements).any():
+        raise ValueError("old and new data have no element in common; there is no chart to read for the old ones.")
+    q = chart_residual(new, new_elements, old, old_elements, n_components)
+    return estimate(lambda rows: {"q": float(np.nanmean(q[rows]))}, old_structure, n=n_resamples)["q"]
+
+
+def _mean(angles: np.ndarray) -> float:
+    # the largest one alone is that of two nearly equal variances more often than not
+    return float(angles.mean())
+
+
+def _of(kind: str, model: str, found: Mapping[Any, Estimate]) -> dict[str, Estimate]:
+    return {key[2]: value for key, value in found.items() if key[:2] == (kind, model)}
+
+
+def _plain(values: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: {"value": e.value, "confidence_95": [e.low, e.high]} for name, e in values.items()}
+
+
+def _map_summary(one: Embedding) -> dict[str, float]:
+    return {
+        "seed": one.seed,
+        "perplexity": one.perplexity,
+        "davies_bouldin": one.davies_bouldin,
+        "silhouette": one.silhouette,
+    }

@@ -1,0 +1,202 @@
+"""How different the features of the same atoms are in two models (or at two times of one training run)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import numpy as np
+
+from mlipjax.monitor import fit_charts, q_residual
+
+_fit = jax.jit(fit_charts, static_argnums=(3, 4))
+_q = jax.jit(q_residual)
+
+
+def wasserstein_per_channel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """1-Wasserstein distance (F,) between the distributions of every channel, in feature units.
+
+    Shows: how far the values of each channel have moved; a shift by c gives |c|. Cannot show: changes of the joint
+    distribution (a channel permuted among atoms has distance 0), nor anything about models that do not share
+    ancestors: their channels have nothing to do with each other. A rescaling that the next layer undoes counts too.
+
+    Args:
+        first, second: (M, F) and (M', F).
+
+    Raises:
+        ValueError: for different numbers of channels.
+    """
+    _same_width(first, second)
+    if len(first) == len(second):
+        # equal weights: the optimal transport in one dimension is by rank
+        return np.abs(np.sort(first, axis=0) - np.sort(second, axis=0)).mean(axis=0)
+    from scipy.stats import wasserstein_distance
+
+    return np.array([wasserstein_distance(a, b) for a, b in zip(first.T, second.T, strict=True)])
+
+
+def sliced_wasserstein(first: np.ndarray, second: np.ndarray, *, n_slices: int = 100, seed: int = 0) -> float:
+    """Mean 1-Wasserstein distance over random directions, in feature units (Bonneel et al., JMIV 51, 22 (2015)).
+
+    A shift by a vector v gives ``|v| E|u_1|`` with a random unit vector u, about ``|v| sqrt(2 / (pi F))``.
+
+    Shows: changes of the joint distribution too, which single channels miss. Cannot show: more than that the
+    distributions differ; the value shrinks with the number of channels, so compare only equal widths; like the
+    distance per channel it means nothing between models without common ancestors.
+
+    Args:
+        first, second: (M, F) and (M', F).
+        n_slices: directions.
+        seed: of the directions.
+
+    Raises:
+        ValueError: for different numbers of channels.
+    """
+    _same_width(first, second)
+    directions = np.random.default_rng(seed).standard_normal((first.shape[1], n_slices))
+    directions /= np.linalg.norm(directions, axis=0)
+    return float(wasserstein_per_channel(first @ directions, second @ directions).mean())
+
+
+def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
+    """Linear centred kernel alignment: 1 for features equal up to rotation and scale, about 0 for unrelated ones.
+
+    ``|Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F)`` with centred columns (Kornblith et al., ICML 2019); NaN if one does not
+    vary.
+
+    Shows: whether two models see the same similarities between the same atoms, whatever their widths, bases and
+    scales; so it also compares models without common ancestors. Cannot show: changes along directions of small
+    variance (the element dominates: models that agree on elements and nothing else can have 0.9); with fewer atoms
+    than channels unrelated features have far more than 0.
+
+    Args:
+        first, second: (M, F) and (M, F') of the same atoms.
+
+    Raises:
+        ValueError: for different numbers of atoms.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"CKA compares the same atoms in two models; found {len(first)} and {len(second)}.")
+    x, y = _centred(first), _centred(second)
+    norms = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    return float(np.linalg.norm(y.T @ x) ** 2 / norms) if norms > 0.0 else np.nan
+
+
+def effective_rank(features: np.ndarray) -> float:
+    """Exponential of the entropy of the normalised singular values of centred features; NaN if nothing varies.
+
+    ``exp(-sum p_i log p_i)``, ``p_i = s_i / sum s`` (Roy & Vetterli, EUSIPCO 2007): k for k directions of equal
+    spread, 1 for a line.
+
+    Shows: collapse in the narrow sense, features that vary in ever fewer directions. Cannot show: whether what is left
+    is chemistry or noise (noise in all channels raises it); rescaling channels changes it; it grows with the number of
+    atoms up to some multiple of the number of channels, so compare equal data only.
+
+    Args:
+        features: (M, F).
+    """
+    values = np.linalg.svd(_centred(features), compute_uv=False)
+    total = values.sum()
+    if not total > 0.0:
+        return np.nan
+    p = values[values > 0.0] / total
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def within_classes(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Features (M, F) minus the mean of their class: what is left once the class is known."""
+    result = np.array(features, np.float64)
+    for name in np.unique(classes):
+        result[classes == name] -= result[classes == name].mean(axis=0)
+    return result
+
+
+def principal_angles(
+    first: np.ndarray, second: np.ndarray, n_components: int = 5, space: Literal["channels", "atoms"] = "channels"
+) -> np.ndarray:
+    """Angles (P,) in degrees, ascending, between the leading PCA subspaces of two sets of features.
+
+    0 for the same subspace, 90 for orthogonal directions (scipy.linalg.subspace_angles).
+
+    ``"channels"`` compares the directions in feature space: whether a fine-tuned model still varies along the
+    pretrained one's main directions (common ancestors and equal widths needed). ``"atoms"`` compares the scores of the
+    same atoms: whether the two can be rotated onto each other, for any two models (the angles' cosines are canonical
+    correlations of the leading scores).
+
+    Shows: turned or exchanged main directions. Cannot show: changes of length; where variances number P and P + 1 are
+    almost equal, the subspace itself is arbitrary and large angles mean nothing.
+
+    Args:
+        first, second: (M, F) and (M', F), of the same atoms for ``"atoms"``.
+        n_components: P, limited by the atoms and channels there are.
+        space: where the subspaces live.
+
+    Raises:
+        ValueError: for different widths (``"channels"``) or numbers of atoms (``"atoms"``).
+    """
+    from scipy.linalg import subspace_angles
+
+    if space == "channels":
+        _same_width(first, second)
+    elif len(first) != len(second):
+        raise ValueError(f"scores can be compared for the same atoms; found {len(first)} and {len(second)}.")
+    bases = []
+    for features in (first, second):
+        left, values, right = np.linalg.svd(_centred(features), full_matrices=False)
+        rank = int(np.sum(values > 1e-7 * values[0])) if values[0] > 0.0 else 0
+        count = min(n_components, rank)
+        bases.append(right[:count].T if space == "channels" else left[:, :count])
+    if min(basis.shape[1] for basis in bases) == 0:
+        return np.full(1, np.nan)
+    return np.degrees(subspace_angles(*bases))[::-1]
+
+
+def chart_residual(
+    chart_features: np.ndarray,
+    chart_elements: np.ndarray,
+    features: np.ndarray,
+    elements: np.ndarray,
+    n_components: int = 5,
+) -> np.ndarray:
+    """Q (M,) of atoms under charts of other atoms (``mlipjax.monitor``), relative to the charts' own mean Q.
+
+    Two uses. With one model's features of new data as chart and of old data as atoms: how far the model now sees old
+    data outside what it was fine-tuned on. With the features of a fine-tuned model as chart and those of the model it
+    came from as atoms: how far fine-tuning has moved the plane that the features of each element lie in.
+
+    Shows: what leaves the plane of the leading components, element by element; 1 is as far as the chart's own atoms.
+    Cannot show: changes within the plane; charts of few atoms (less than some ten times the components) fit
+    themselves too well, which makes everything else look far.
+
+    Args:
+        chart_features: (L, F) the charts are fitted to.
+        chart_elements: (L,) atomic numbers.
+        features: (M, F) to be judged.
+        elements: (M,) atomic numbers.
+        n_components: principal components per element.
+
+    Returns:
+        Q / mean Q of the chart's atoms of that element; NaN for elements without a chart.
+    """
+    _same_width(chart_features, features)
+    known = np.unique(chart_elements)
+    rows = np.searchsorted(known, chart_elements)
+    target = np.searchsorted(known, elements).clip(max=len(known) - 1)
+    target = np.where(known[target] == elements, target, -1)
+    n_components = min(n_components, chart_features.shape[1])
+    charts = _fit(chart_features, rows, np.ones(len(rows), chart_features.dtype), len(known), n_components)
+    own, q = (np.asarray(_q(charts, *atoms), np.float64) for atoms in ((chart_features, rows), (features, target)))
+    own = np.array([own[rows == row].mean() for row in range(len(known))])
+    return np.where((target >= 0) & (own[target] > 0.0), q / np.where(own[target] > 0.0, own[target], 1.0), np.nan)
+
+
+def _centred(features: np.ndarray) -> np.ndarray:
+    features = np.asarray(features, np.float64)
+    return features - features.mean(axis=0)
+
+
+def _same_width(first: np.ndarray, second: np.ndarray) -> None:
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"channels cannot be compared one by one: {first.shape[1]} and {second.shape[1]} of them. Use CKA."
+        )

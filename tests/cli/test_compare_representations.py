@@ -1,0 +1,93 @@
+"""``mlipjax compare-representations`` from files to report, with tiny models."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import write
+
+from mlipjax.cli.main import main
+from mlipjax.models import NequIPConfig, nequip, save
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Rattled molecules, a model, the same with a flat last layer, and one of another width."""
+    folder = tmp_path_factory.mktemp("compare")
+    frames = []
+    for seed in range(12):
+        for name in ("CH3CH2OH", "C2H4", "CH3COOH"):
+            atoms = molecule(name)
+            atoms.rattle(0.02, seed=seed)
+            frames.append(atoms)
+    write(folder / "data.extxyz", frames)
+    write(folder / "old.extxyz", [frame for frame in frames if "O" not in frame.symbols])
+    config = NequIPConfig(species=(1, 6, 8), cutoff=3.0, hidden_irreps="6x0e", lmax=0, n_layers=1, radial_hidden=(4,))
+    potential = nequip(config)
+    params = jax.device_get(potential.init(jax.random.key(0)))
+    save(folder / "before", potential, params)
+    kernel = params["layer_0"]["linear_down"]["0e"]
+    flat = {**params["layer_0"], "linear_down": {"0e": np.repeat(kernel.mean(axis=1, keepdims=True), 6, axis=1)}}
+    save(folder / "after", potential, {**params, "layer_0": flat})
+    return folder
+
+
+def command(folder, *options, models=("before", "after"), data="data.extxyz"):
+    given = [part for model in models for part in ("--model", str(folder / model))]
+    quick = ["--resamples", "10", "--tsne-seeds", "1", "--perplexities", "8"]
+    return main(["compare-representations", *given, "--data", str(folder / data), *quick, *options])
+
+
+def test_numbers_table_figures_and_report_are_written(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--old", str(folder / "old.extxyz"), "--json", str(tmp_path / "numbers.json")]
+    assert command(folder, *options) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "after: classes" in printed
+    results = json.loads((out / "results.json").read_text())
+    assert json.loads((tmp_path / "numbers.json").read_text())["nodes"] == results["nodes"]
+    nodes, edges = results["nodes"], results["edges"]
+    assert nodes["models"] == edges["models"] == ["before", "after"]
+    assert nodes["classes"] == {"C3": 36, "C4": 36, "H": 168, "O1": 12, "O2": 24}
+    assert {"C-H", "H-C", "C-O", "H..H"} <= set(edges["classes"])
+    drift = nodes["drift"]["after"]
+    # six equal columns in place of six different ones
+    assert drift["effective_rank_within_ratio"]["confidence_95"][1] < 1.0
+    assert drift["wasserstein_standardised"]["confidence_95"][0] > 0.0
+    # the messages are made before the map that was flattened
+    assert edges["drift"]["after"]["cka"]["value"] == pytest.approx(1.0)
+    assert edges["drift"]["after"]["wasserstein"]["value"] == 0.0
+    assert len(nodes["tsne"]["after"]) == 1
+    assert results["old_data_q"]["n_structures"] == 12
+    for name in ("nodes_scores", "nodes_drift", "nodes_tsne", "edges_scores", "edges_drift"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with open(out / "table.csv", newline="") as file:
+        rows = {(row["kind"], row["number"], row["model"]): row for row in csv.DictReader(file)}
+    assert float(rows["nodes", "cka", "after"]["value"]) == pytest.approx(drift["cka"]["value"])
+    html = (out / "report.html").read_text()
+    assert "Representations: after against before" in html
+    assert html.count("<figure>") == 5
+
+
+def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys):
+    write(tmp_path / "salt.extxyz", molecule("H2O") + molecule("NaCl"))
+    cases = [
+        (lambda: command(folder, models=("before",)), "--model is given 1 time(s)"),
+        (lambda: command(folder, models=("before", "before")), "called the same, before, before"),
+        (lambda: command(folder, data="absent.extxyz"), "no such file"),
+        (lambda: command(folder, "--layer", "3", "--kind", "nodes"), "there is no layer 3: this model has 1"),
+        (
+            lambda: command(tmp_path, models=(folder / "before", folder / "after"), data="salt.extxyz"),
+            "not know Na, Cl",
+        ),
+        (lambda: command(folder, "--resamples", "1"), "--resamples must be 2 or more, found 1"),
+        (lambda: command(folder, "--max-atoms", "12", "--kind", "nodes"), "fewer than two environment classes"),
+    ]
+    for run, message in cases:
+        assert run() == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.splitlines()) == 1

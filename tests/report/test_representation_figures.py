@@ -1,0 +1,35 @@
+"""Figures of the microscope show every class and every interval."""
+
+import numpy as np
+import pytest
+
+from mlipjax.report.representation import class_maps, estimate_panels
+
+
+def test_every_class_is_named_once_and_rare_ones_are_other():
+    classes = ["H"] * 9 + ["C4"] * 8 + ["C3"] * 7 + ["Fe6"] * 2 + ["Xe"]
+    points = np.random.default_rng(0).standard_normal((27, 2))
+    figure = class_maps({"a": points, "b": -points}, classes, notes={"a": "n = 27"}, n_shown=4)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["other", "C3", "C4", "Fe6", "H"]
+    drawn = [collection.get_offsets() for collection in figure.axes[0].collections]
+    assert sorted(map(len, drawn)) == [1, 2, 7, 8, 9]
+    assert figure.axes[0].get_title() == "a\nn = 27"
+    with pytest.raises(ValueError, match="map of a has 27 points, there are 26 atoms"):
+        class_maps({"a": points}, classes[1:])
+
+
+def test_panels_show_values_intervals_and_lines():
+    rows = {"before": (1.0, np.nan, np.nan), "after": (2.0, 1.5, 2.5)}
+    figure = estimate_panels(
+        {"DB": rows, "CKA": {"after": (0.9, 0.8, 1.0)}}, better={"DB": "lower"}, lines={"CKA": 1.0}
+    )
+    first, second = figure.axes
+    assert first.get_xlabel() == "DB\n(lower)"
+    lines = [line.get_xdata() for line in first.lines]
+    assert [len(line) for line in lines] == [1, 2, 1]
+    np.testing.assert_array_equal(lines[1], [1.5, 2.5])
+    assert len(second.lines) == 3
+    assert [text.get_text() for text in first.get_yticklabels()] == ["before", "after"]
+    with pytest.raises(ValueError, match="no number"):
+        estimate_panels({})
