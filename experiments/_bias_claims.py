@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 _LONG_PS = 100.0
 """The paper saw bonds change after nanoseconds; runs shorter than this cannot say that they do not."""
 
@@ -198,7 +198,7 @@ def _mostly_offset(name: str, rows: Rows) -> Claim:
     energies = _frames(rows, "energy")
 
     def measure(seeds: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        drawn = [group[seeds][:, own] for group, own in zip(energies, frames, strict=True)]
+        drawn = [group[seeds[0]][:, own] for group, own in zip(energies, frames, strict=True)]
         mean = np.mean([np.mean(part.mean(axis=1) ** 2) for part in drawn])
         return float(mean / np.mean([np.mean(part**2) for part in drawn]))
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import _bias_figures as figures
-from experiments._bias_claims import Claim, find_claims, find_runs
+from experiments._bias_claims import Claim, find_runs
 from experiments._bias_models import Experiment, Job, forces_of
 from mlipjax.report import (
     ErrorCurve,
@@ -82,10 +81,9 @@ def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
     return " ".join(parts), worse
 
 
-def write(experiment: Experiment, results: dict[str, Any], command: str) -> None:
+def write(experiment: Experiment, results: dict[str, Any], claims: list[Claim], command: str) -> None:
     """Write figures and ``report.html``."""
     folder = experiment.config.out
-    claims = find_claims(results)
     drawn = draw(experiment, results, claims)
     for name, (figure, _, _) in drawn.items():
         save_figure(figure, folder / f"{name}.png")
@@ -261,8 +259,3 @@ def _curve(rows: list[dict[str, Any]], test: str) -> ErrorCurve:
             values.append([np.mean([errors[key] for errors in found]), ends[:, 0].min(), ends[:, 1].max()])
         errors[name] = np.array(values, float)
     return ErrorCurve(labels=labels, **errors)
-
-
-def claims_to_json(claims: list[Claim]) -> list[dict[str, Any]]:
-    """For ``results.json``."""
-    return [dataclasses.asdict(claim) for claim in claims]

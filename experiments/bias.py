@@ -149,7 +149,6 @@ def _collect(
         "own": own,
     }
     results["forgetting"] = growth_by_strategy(results)
-    results["claims"] = report.claims_to_json(find_claims(results))
     return results
 
 
@@ -164,7 +163,9 @@ def main(config: Config) -> None:
     experiment = Experiment.open(config)
     write_atomic(claim, json.dumps(settings, indent=1))
     results = {"settings": settings, **run_experiment(experiment, console), "versions": runtime.versions()}
-    report.write(experiment, results, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
+    claims = find_claims(results)
+    results["claims"] = [dataclasses.asdict(claim) for claim in claims]
+    report.write(experiment, results, claims, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
     table = Table("model", "test", "n", "E std (meV/atom)", "F RMSE (meV/Å)")
     for row in results["rows"]:
@@ -173,7 +174,7 @@ def main(config: Config) -> None:
             name = f"{row['arm']} {row['labels']} {row['strategy']}"
             table.add_row(name, test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers))
     console.print(table)
-    console.print(report.verdict(results, find_claims(results))[0], soft_wrap=True)
+    console.print(report.verdict(results, claims)[0], soft_wrap=True)
 
 
 def run(arguments: list[str] | None = None) -> int:

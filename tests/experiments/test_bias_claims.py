@@ -1,0 +1,100 @@
+"""What the experiment concludes: from made-up errors whose answer is known, and never more than they hold."""
+
+import numpy as np
+import pytest
+
+from experiments import _bias_claims as claims
+from experiments import bias
+from experiments._bias_models import validation_frames
+from experiments._bias_report import verdict
+
+
+def frames(rng, n, force, offset, spread=0.5):
+    """Errors of n frames: force RMSE in meV/Å, energy offset and scatter in meV/atom."""
+    return {
+        "energy": (offset + spread * rng.normal(size=n)).tolist(),
+        "force_squared": (force**2 * rng.uniform(0.8, 1.2, n)).tolist(),
+        "stress": [0.1] * n,
+        "extrapolates": [i % 4 == 0 for i in range(n)],
+    }
+
+
+def row(rng, arm, force, offset=0.0, labels=20, seed=0, strategy="naive", kept=20.0):
+    tests = {name: {"frames": frames(rng, 12, force, offset)} for name in ("naive: run 4", "periodic: round 4")}
+    kept = {"frames": frames(rng, 30, kept, 0.0)}
+    return {"arm": arm, "labels": labels, "seed": seed, "strategy": strategy, "tests": tests, "retained": kept}
+
+
+@pytest.fixture
+def results(monkeypatch):
+    monkeypatch.setattr(claims, "RESAMPLES", 200)
+    rng = np.random.default_rng(0)
+    rows = [row(rng, "zero-shot", 40.0, 5.0, labels=0, strategy="")]
+    for seed in range(3):
+        rows += [row(rng, "naive", 30.0, 5.0, seed=seed, kept=40.0), row(rng, "periodic", 15.0, 0.0, seed=seed)]
+        rows += [row(rng, "naive", 31.0, 5.0, seed=seed, kept=22.0, strategy="lora")]
+    q = {name: [1.0 + i / 10 for i in range(12)] for name in rows[0]["tests"]}
+    others = {"naive": {"periodic: all": {"O": [3.0] * 9}}, "periodic": {"naive: all": {"O": [1.0, 1.2] * 5}}}
+    run = {"time_ps": [0.1], "stopped": None, "events": {"H-Cl": [1.0]}, "start_events": {"H-Cl": 0.0}}
+    return {
+        "system": "made up", "rows": rows, "strategies": ["naive", "lora"], "common": 20, "n_seeds": 3,
+        "n_tests": dict.fromkeys(q, 12), "cross_q": others, "test_q": {"naive": q}, "own": {"naive": run},
+    }  # fmt: skip
+
+
+def find(results, text):
+    return next(claim for claim in claims.find_claims(results) if text in claim.statement)
+
+
+def test_a_clear_difference_is_supported_with_its_ratio(results):
+    claim = find(results, "lower force errors than naive")
+    assert claim.answer == "supported"
+    assert claim.low < claim.value < claim.high
+    assert claim.value == pytest.approx(30.0 / 15.0, rel=0.1)
+    assert claim.n == 24
+    assert find(results, "fine-tuning on periodic data lowers").value == pytest.approx(40.0 / 15.0, rel=0.1)
+    assert find(results, "naive data are constrained").value == pytest.approx(3.0 / 1.1)
+
+
+def test_the_opposite_is_contradicted_and_no_difference_is_not_decided(results):
+    # all forget alike but the arms whose retained error does not change
+    assert find(results, "fine-tuning on naive data forgets").answer == "supported"
+    assert find(results, "fine-tuning on periodic data forgets").answer == "not decided"
+    # made alike: scatter of 0.5 meV/atom in both
+    assert find(results, "lower offset-free energy errors than naive").answer == "not decided"
+    assert find(results, "energy errors of naive are mostly").answer == "supported"
+    assert find(results, "energy errors of periodic are mostly").answer == "contradicted"
+
+
+def test_growth_is_told_for_each_strategy(results):
+    growth = claims.growth_by_strategy(results)
+    assert growth["naive"]["naive"][0] == pytest.approx(2.0, rel=0.15)
+    assert growth["lora"]["naive"][0] == pytest.approx(1.1, rel=0.15)
+    assert "periodic" not in growth["lora"]
+
+
+def test_verdict_says_what_is_and_is_not_supported_and_that_short_runs_decide_nothing(results):
+    text, alarm = verdict(results, claims.find_claims(results))
+    assert not alarm
+    assert text.index("Supported") < text.index("Not decided")
+    assert "3 seed(s)" in text
+    assert "H-Cl 0 to between 1 and 1" in text
+    assert "neither show nor exclude" in text
+    for bad in results["rows"]:
+        if bad["arm"] == "naive":
+            for errors in bad["tests"].values():
+                errors["frames"]["force_squared"] = [99.0**2 + i for i in range(12)]
+    assert verdict(results, claims.find_claims(results))[1]
+
+
+@pytest.mark.parametrize(("n", "expected"), [(4, [2]), (11, [5]), (33, [5, 16, 27])])
+def test_validation_frames_are_a_tenth_spread_evenly(n, expected):
+    assert validation_frames(n) == expected
+
+
+def test_what_is_given_replaces_the_preset_also_if_it_is_nothing():
+    config = bias.Config(md_steps=0, retained=0, learning_rate=1e-3, strategies=("lora", "l2sp")).resolved()
+    assert (config.md_steps, config.retained, config.learning_rate) == (0, 0, 1e-3)
+    assert config.strategies == ("lora", "l2sp")
+    assert config.labels == bias.PRESETS["quick"]["labels"]
+    assert bias.Config(preset="full").resolved().seeds == 3
