@@ -158,6 +158,7 @@ def neb(
     dtype: str = "float32",
     skin: float = SKIN,
     on_step: OnStep | None = None,
+    engine: Engine | None = None,
 ) -> NEBResult:
     """Relax a band of images to the minimum-energy path of a potential.
 
@@ -177,6 +178,8 @@ def neb(
         dtype: "float32" (energy differences are formed per atom, which holds 0.1 meV) or "float64".
         skin: Å.
         on_step: for progress bars.
+        engine: of an earlier call with this potential, params, head, dtype and skin, whose table sizes (and so compiled
+            programs) are used again; by default a new one.
 
     Raises:
         ValueError: if the images do not fit each other or the potential.
@@ -185,7 +188,8 @@ def neb(
     systems = check_systems(potential, images)
     path = initial_path(systems, n_images, interpolation)
     with jax.enable_x64(dtype == "float64"):
-        band = _Band(Engine(potential, params, head, dtype, skin), systems[0], freedom(free, systems[0].n_atoms))
+        engine = engine or Engine(potential, params, head, dtype, skin)
+        band = _Band(engine, systems[0], freedom(free, systems[0].n_atoms))
         given = band.levels(path)
         end_fmax = band.end_fmax
         if relax_ends:

@@ -172,7 +172,12 @@ class Engine:
         energies = self.energies(systems, search)
         return Relaxed(
             systems=[
-                dataclasses.replace(system, positions=position.astype(np.float64), cell=cell.astype(np.float64))
+                # a fixed cell stays what it is, to the last digit
+                dataclasses.replace(
+                    system,
+                    positions=position.astype(np.float64),
+                    cell=cell.astype(np.float64) if len(task.basis) else system.cell,
+                )
                 for system, position, cell in zip(systems, positions, cells, strict=True)
             ],
             energies=energies,
@@ -243,7 +248,9 @@ def freedom(free: np.ndarray | None, n_atoms: int) -> np.ndarray:
 
 
 def strain_basis(cell: CellFreedom, systems: Sequence[System]) -> np.ndarray:
-    """(S, 3, 3) orthonormal strains that a cell may undergo.
+    """(S, 3, 3) orthonormal strains that a cell may undergo: none, or six, some of them zero.
+
+    Always six, so that all ways to relax a cell share one compiled program.
 
     Raises:
         ValueError: for an unknown freedom, or structures without volume.
@@ -252,20 +259,19 @@ def strain_basis(cell: CellFreedom, systems: Sequence[System]) -> np.ndarray:
         return np.zeros((0, 3, 3))
     if any(abs(np.linalg.det(np.asarray(system.cell))) < 1e-6 for system in systems):
         raise ValueError(f"cell={cell!r} needs a cell with three independent vectors.")
+    basis = np.zeros((6, 3, 3))
     if cell == "isotropic":
-        return np.eye(3)[None] / np.sqrt(3.0)
-    if cell == "normal":
+        basis[0] = np.eye(3) / np.sqrt(3.0)
+    elif cell == "normal":
         first, second, _ = np.asarray(systems[0].cell, np.float64)
         normal = np.cross(first, second)
-        normal /= np.linalg.norm(normal)
-        return np.outer(normal, normal)[None]
-    if cell == "full":
-        pairs = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
-        basis = np.zeros((6, 3, 3))
-        for row, (i, j) in enumerate(pairs):
+        basis[0] = np.outer(normal, normal) / np.sum(normal**2)
+    elif cell == "full":
+        for row, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
             basis[row, i, j] = basis[row, j, i] = 1.0 if i == j else np.sqrt(0.5)
-        return basis
-    raise ValueError(f"cell must be fixed, isotropic, normal or full, found {cell!r}.")
+    else:
+        raise ValueError(f"cell must be fixed, isotropic, normal or full, found {cell!r}.")
+    return basis
 
 
 def check_systems(potential: Potential, systems: Sequence[System]) -> list[System]:

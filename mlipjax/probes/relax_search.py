@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
         cells: (M, 3, 3) Å, before any strain.
-        basis: (S, 3, 3) strains that are free, orthonormal; S = 0 for a fixed cell.
+        basis: (S, 3, 3) strains that are free, orthonormal or zero; S = 0 for a fixed cell.
         free: (M, N, 3) 1 where a coordinate may move, 0 where not; all 0 for a structure that only fills a slot.
         band: () whether the structures are the inner images of a band (fixed cells only).
         climb: () whether the highest image of a band climbs.
@@ -75,6 +75,7 @@ class Search:
         at: (M, 3 N + S) where the following were evaluated.
         node_energy: (M, N) eV.
         forces: (M, N, 3) eV/Å, of the potential.
+        virial: (M, 3, 3) eV, stress times volume; zero for fixed cells.
         residual: (M,) eV/Å, largest force that counts (projected, for a band; scaled strains included).
         slope: (M,) eV/Å, derivative of the energy along the band.
         n_neighbors: () most neighbours met.
@@ -91,6 +92,7 @@ class Search:
     at: Float[Array, "M D"]
     node_energy: Float[Array, "M N"]
     forces: Float[Array, "M N 3"]
+    virial: Float[Array, "M 3 3"]
     residual: Float[Array, " M"]
     slope: Float[Array, " M"]
     n_neighbors: Int[Array, ""]
@@ -113,6 +115,7 @@ def start(positions: Float[Array, "M N 3"], n_strains: int = 0) -> Search:
         at=x,
         node_energy=jnp.zeros((m, n), positions.dtype),
         forces=jnp.zeros_like(positions),
+        virial=jnp.zeros((m, 3, 3), positions.dtype),
         residual=each + jnp.inf,
         slope=each,
         n_neighbors=jnp.zeros((), jnp.int32),
@@ -174,6 +177,7 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
         at=search.x,
         node_energy=found.node_energy,
         forces=found.forces,
+        virial=found.virial,
         residual=residual,
         slope=slope,
         n_neighbors=jnp.maximum(search.n_neighbors, found.n_neighbors),

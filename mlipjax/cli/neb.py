@@ -1,0 +1,215 @@
+"""``mlipjax neb``: the minimum-energy path and barrier between two structures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from mlipjax import runtime
+from mlipjax.cli.output import write_json
+from mlipjax.models import load
+from mlipjax.potential import Potential
+from mlipjax.probes import NEBResult, neb
+from mlipjax.probes.neb import SPRING
+from mlipjax.report import save_figure
+from mlipjax.system import System
+
+
+@dataclasses.dataclass(frozen=True)
+class Neb:
+    """Find the minimum-energy path of a model between two structures, and the barrier on it (climbing image).
+
+    Both ends are relaxed first, so that the barrier is the model's own; the energies of the images as they are given
+    are reported as well. Atoms that the first file fixes (move_mask in extended xyz, FixAtoms) stay where they are.
+
+    Attributes:
+        model: name, .nqx file or saved folder.
+        images: files with the images in order, every frame of each: both ends, or a whole path.
+        n_images: images of the band, ends included; by default 7 between two ends, or as many as given.
+        interpolation: how the path starts when only its ends are given.
+        fmax: eV/Å, largest force at which an image is converged.
+        climb: whether the highest image climbs to the saddle point.
+        relax_ends: whether both ends are relaxed first.
+        spring: eV/Å^2, between images along the path.
+        steps: evaluations at most, of the ends and of the band each.
+        head: name of the energy head; by default the model's first.
+        dtype: precision of the network.
+        out: also write the images with energies to this file (extended xyz).
+        figure: also draw energies along the path to this PNG.
+        json: also write the result to this file.
+    """
+
+    model: str
+    images: tuple[Path, ...]
+    n_images: int | None = None
+    interpolation: Literal["idpp", "linear"] = "idpp"
+    fmax: float = 0.05
+    climb: bool = True
+    relax_ends: bool = True
+    spring: float = SPRING
+    steps: int = 500
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    out: Path | None = None
+    figure: Path | None = None
+    json: Path | None = None
+
+
+def run(command: Neb) -> None:
+    """Relax the band and print barrier and images.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, images or options cannot be used.
+        ProbeDiverged: if energies become NaN or infinite.
+    """
+    check_positive(fmax=command.fmax, spring=command.spring, steps=command.steps)
+    runtime.select_dtype(command.dtype)
+    systems, free = read_images(command.images)
+    potential, params = load(command.model)
+    console = Console()
+    with console.status("compiling and relaxing") as status:
+        result = neb(
+            potential,
+            params,
+            systems,
+            n_images=command.n_images,
+            interpolation=command.interpolation,
+            fmax=command.fmax,
+            climb=command.climb,
+            relax_ends=command.relax_ends,
+            spring=command.spring,
+            free=free,
+            max_steps=command.steps,
+            head=head_index(potential, command.head),
+            dtype=command.dtype,
+            on_step=Steps(status),
+        )
+    console.print(_table(result))
+    console.print(result.verdict, highlight=False)
+    if command.out is not None:
+        write_images(command.out, result)
+    if command.figure is not None:
+        save_figure(result.figure(), command.figure)
+    report = result.as_dict() | {
+        "model": command.model,
+        "dtype": command.dtype,
+        "n_images": len(result.energies_eV),
+        "relative_energies_eV": result.energies_eV - result.energies_eV[0],
+        "relative_fixed_path_energies_eV": result.fixed_path_energies_eV - result.fixed_path_energies_eV[0],
+    }
+    write_json(command.json, report)
+
+
+class Steps:
+    """Shows how far a relaxation is."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+
+    def __call__(self, step: int, residual: float) -> None:
+        """Say it."""
+        self.status.update(f"evaluation {step}: largest force {residual:.3f} eV/Å")
+
+
+def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]:
+    """Read all frames of all files, and which atoms the first frame leaves free (``None`` for all).
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if ASE cannot read one, or the constraints are other than fixed atoms.
+    """
+    from ase.io import read
+
+    frames: list[Any] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file of images.")
+        try:
+            found: Any = read(path, ":")
+        except Exception as error:  # ASE's readers raise whatever they stumble on
+            raise ValueError(f"{path}: ASE cannot read structures from it ({error}).") from error
+        frames += found
+    if not frames:
+        raise ValueError("found no structure in the files given.")
+    return [System.from_ase(atoms) for atoms in frames], free_atoms(frames[0])
+
+
+def free_atoms(atoms: Any) -> np.ndarray | None:
+    """(n,) true for atoms that no constraint fixes; ``None`` if all are free.
+
+    Raises:
+        ValueError: if there are constraints other than fixed atoms.
+    """
+    from ase.constraints import FixAtoms
+
+    free = np.ones(len(atoms), bool)
+    for constraint in atoms.constraints:
+        if not isinstance(constraint, FixAtoms):
+            raise ValueError(
+                f"found the constraint {type(constraint).__name__}; only fixed atoms (FixAtoms) are known."
+            )
+        free[constraint.index] = False
+    return None if free.all() else free
+
+
+def head_index(potential: Potential, name: str | None) -> int:
+    """Index of the head called ``name``; the first one by default.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name is None:
+        return 0
+    if name not in potential.heads:
+        raise ValueError(f"this model has the heads {', '.join(potential.heads)}; found {name!r}.")
+    return potential.heads.index(name)
+
+
+def check_positive(**values: float) -> None:
+    """Raise ``ValueError`` naming the first value that is not positive."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive.")
+
+
+def write_images(path: Path, result: NEBResult) -> None:
+    """Write the images as extended xyz with their energies."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    frames = []
+    for index, system in enumerate(result.images):
+        atoms = system.to_ase()
+        atoms.info = {
+            "image": index,
+            "distance_A": float(result.distance_A[index]),
+            "fmax_eV_per_A": float(result.image_fmax_eV_per_A[index]),
+        }
+        atoms.calc = SinglePointCalculator(atoms, energy=float(result.energies_eV[index]))
+        frames.append(atoms)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, frames, format="extxyz")
+
+
+def _table(result: NEBResult) -> Table:
+    table = Table()
+    for heading in ("image", "path (Å)", "energy (eV)", "as given (eV)", "fmax (eV/Å)", "converged"):
+        table.add_column(heading, justify="right")
+    for index, energy in enumerate(result.energies_eV - result.energies_eV[0]):
+        given = result.fixed_path_energies_eV[index] - result.fixed_path_energies_eV[0]
+        table.add_row(
+            str(index),
+            f"{result.distance_A[index]:.3f}",
+            f"{energy:.4f}",
+            f"{given:.4f}",
+            f"{result.image_fmax_eV_per_A[index]:.3f}",
+            "yes" if result.image_converged[index] else "no",
+        )
+    return table

@@ -1,0 +1,129 @@
+"""``mlipjax slide``: the energy of sliding the layers of a crystal over each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from mlipjax import runtime
+from mlipjax.cli.md import read_structure
+from mlipjax.cli.neb import check_positive, head_index
+from mlipjax.cli.output import write_json
+from mlipjax.models import load
+from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
+from mlipjax.probes.sliding_layers import BOND_FACTOR
+from mlipjax.report import save_figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Slide:
+    """Slide the layers of a crystal over each other: along a vector, or over the whole plane (--surface).
+
+    Layers are found by connectivity; the first two lattice vectors must lie in them. One interface per cell slips.
+    Relaxed energies let atoms and cell height relax along the normal.
+
+    Attributes:
+        model: name, .nqx file or saved folder.
+        structure: layered crystal, any file ASE reads; of several frames the last one.
+        vector: end of the path in the first two lattice vectors; 1 0 is a whole period.
+        points: shifts along the vector, both ends included.
+        surface: instead of a path, an N x N grid of the plane; multiples of 6 suit hexagonal layers.
+        symmetry: compute only one of the grid's shifts that symmetry makes equal.
+        relaxed: also relax along the normal.
+        interface: gap that slips, counted from the lowest layer; by default the widest.
+        bond_factor: atoms closer than this many times the sum of their covalent radii are one layer.
+        fmax: eV/Å, largest force along the normal at which a structure is relaxed.
+        steps: evaluations at most.
+        head: name of the energy head; by default the model's first.
+        dtype: precision of the network.
+        figure: also draw the result to this PNG.
+        json: also write the result to this file.
+    """
+
+    model: str
+    structure: Path
+    vector: tuple[float, float] = (1.0, 0.0)
+    points: int = 13
+    surface: int | None = None
+    symmetry: bool = True
+    relaxed: bool = True
+    interface: int | None = None
+    bond_factor: float = BOND_FACTOR
+    fmax: float = 0.02
+    steps: int = 300
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    figure: Path | None = None
+    json: Path | None = None
+
+
+def run(command: Slide) -> None:
+    """Compute and print.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, structure or options cannot be used.
+        ProbeDiverged: if energies become NaN or infinite.
+    """
+    check_positive(fmax=command.fmax, steps=command.steps, bond_factor=command.bond_factor)
+    runtime.select_dtype(command.dtype)
+    system = read_structure(command.structure)
+    potential, params = load(command.model)
+    settings = SlidingSettings(
+        relaxed=command.relaxed,
+        fmax=command.fmax,
+        max_steps=command.steps,
+        interface=command.interface,
+        bond_factor=command.bond_factor,
+        head=head_index(potential, command.head),
+        dtype=command.dtype,
+    )
+    console = Console()
+    with console.status("compiling and sliding") as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"{done} of {total} shifts")
+
+        result: SlidingProfile | GammaSurface
+        if command.surface is None:
+            result = slide(
+                potential,
+                params,
+                system,
+                vector=command.vector,
+                n_points=command.points,
+                settings=settings,
+                on_structures=show,
+            )
+        else:
+            result = gamma_surface(
+                potential,
+                params,
+                system,
+                n=command.surface,
+                reduce=command.symmetry,
+                settings=settings,
+                on_structures=show,
+            )
+    if isinstance(result, SlidingProfile):
+        console.print(_table(result))
+    console.print(result.verdict, highlight=False)
+    if command.figure is not None:
+        save_figure(result.figure(), command.figure)
+    write_json(
+        command.json,
+        result.as_dict() | {"model": command.model, "structure": command.structure, "dtype": command.dtype},
+    )
+
+
+def _table(result: SlidingProfile) -> Table:
+    table = Table()
+    for heading in ("shift (Å)", "rigid (meV/Å²)", "relaxed (meV/Å²)", "opening (Å)"):
+        table.add_column(heading, justify="right")
+    columns = (result.shift_A, result.rigid_meV_per_A2, result.relaxed_meV_per_A2, result.opening_A)
+    for row in zip(*columns, strict=True):
+        table.add_row(*(f"{value:.3f}" for value in row))
+    return table
