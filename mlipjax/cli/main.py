@@ -27,6 +27,8 @@ _COMMANDS = {
     "monitor": "whether a model knows structures like these",
     "compare-representations": "what fine-tuning did to the features of atoms",
     "neb": "minimum-energy path and barrier between two structures",
+    "slide": "energy of sliding the layers of a crystal",
+    "probe": "equation of state, elastic constants, phonons, defects, short distances, dynamics",
     "models": "list the models known by name",
     "convert": "save a model in mlipjax's own format",
 }
