@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import element_table, error_table
 from mlipjax.cli.output import write_json
-from mlipjax.data import read_dataset
+from mlipjax.data import Dataset, read_dataset
 from mlipjax.models import load
-from mlipjax.train import MAX_SLOTS, evaluate
+from mlipjax.models.foreign import is_foreign
+from mlipjax.probes.evaluator import load_evaluator
+from mlipjax.train import MAX_SLOTS, error_report, evaluate
+from mlipjax.train.predict import StructurePrediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Evaluate:
     """Compare a model's energies, forces and stresses with labels.
 
     Attributes:
-        model: name, .nqx file or saved folder.
+        model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
         data: labelled structures (extended xyz, ASE database).
         dtype: precision of the network.
         batch_size: structures computed together.
@@ -47,15 +51,31 @@ def run(command: Evaluate) -> None:
     dataset = read_dataset(command.data, required=())
     if not any(dataset.count_labels().values()):
         raise ValueError(f"{command.data}: no structure has an energy, forces or a stress to compare with.")
-    potential, params = load(command.model)
-    report = evaluate(
-        potential,
-        params,
-        dataset,
-        dtype=command.dtype,
-        batch_size=command.batch_size,
-        max_slots=command.max_slots,
-    )
+    if is_foreign(command.model):
+        report = _foreign_report(command.model, dataset)
+    else:
+        report = evaluate(
+            *load(command.model),
+            dataset,
+            dtype=command.dtype,
+            batch_size=command.batch_size,
+            max_slots=command.max_slots,
+        )
     console = Console()
     console.print(error_table({command.data.name: report}), element_table(report))
     write_json(command.json, {**report, "model": command.model, "data": command.data})
+
+
+def _foreign_report(model: str, dataset: Dataset) -> dict[str, Any]:
+    """The same report for a foreign calculator; its stresses count only if it gives them for every labelled structure.
+
+    Raises:
+        ValueError: if the data have stress labels and the calculator gives no stress.
+    """
+    results = load_evaluator(model)(dataset.systems)
+    for index, (result, labels) in enumerate(zip(results, dataset.labels, strict=True)):
+        if result.stress is None and labels.stress_weight > 0:
+            raise ValueError(f"structure {index} has a stress label, but {model} gives no stress for it.")
+    none = np.zeros((3, 3))  # where there is no label to compare it with
+    predictions = [StructurePrediction(r.energy, r.forces, none if r.stress is None else r.stress) for r in results]
+    return {**error_report(dataset, predictions), "dtype": "float64"}

@@ -254,3 +254,22 @@ def crystal_order(
     if any(fraction):
         _legend_outside(figure, axes[0])
     return figure
+
+
+@styled
+def force_slopes(slopes: Mapping[str, tuple[float, float, float]], errors: Mapping[str, float]) -> Figure:
+    """Draw the slope of forces of each model with its interval (a), and its force error in meV/Å (b), as rows."""
+    names = list(slopes)
+    figure = new_figure(height=0.9 + 0.24 * len(names))
+    left, right = figure.subplots(1, 2, sharey=True)
+    place = np.arange(len(names))[::-1]
+    values = np.array([slopes[name] for name in names])
+    spread = np.abs(values[:, 1:] - values[:, :1]).T
+    left.errorbar(values[:, 0], place, xerr=spread, fmt="o", color=_COLORS[0], capsize=2, linewidth=1.0)
+    left.axvline(1.0, color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
+    left.set_yticks(place, names)
+    left.set_xlabel("slope of predicted on reference forces")
+    right.barh(place, [errors[name] for name in names], 0.6, color=_COLORS[0])
+    right.set_xlabel("force MAE (meV/Å)")
+    letter_panels((left, right))
+    return figure

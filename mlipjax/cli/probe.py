@@ -1,0 +1,154 @@
+"""``mlipjax probe``: what a model says of bulk, defects, short distances and dynamics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from mlipjax import runtime
+from mlipjax.cli.output import write_json
+from mlipjax.data import read_dataset
+from mlipjax.models import load
+from mlipjax.models.foreign import is_foreign
+from mlipjax.probes.diffusion import diffusion
+from mlipjax.probes.dimer import dimer_walls
+from mlipjax.probes.elastic import elastic_constants
+from mlipjax.probes.eos import equation_of_state
+from mlipjax.probes.evaluator import Evaluator, NativeEvaluator, load_evaluator
+from mlipjax.probes.events import bond_events
+from mlipjax.probes.order import crystal_order
+from mlipjax.probes.phonons import gamma_modes, phonons
+from mlipjax.probes.rdf import radial_distribution
+from mlipjax.probes.relax import relax
+from mlipjax.probes.result import ProbeResult
+from mlipjax.probes.softening import softening
+from mlipjax.probes.trajectory import Trajectory, read_trajectory
+from mlipjax.probes.vacancy import vacancy_formation
+from mlipjax.probes.vibrations import vibrational_spectrum
+from mlipjax.report import save_figure
+from mlipjax.system import System
+
+Name = Literal[
+    "eos", "elastic", "gamma", "phonons", "vacancy", "dimer", "softening", "rdf", "diffusion", "vdos", "events", "order"
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Run one probe and say its verdict.
+
+    A model and a structure: eos (equation of state), elastic, gamma (modes at Gamma, exact), phonons, vacancy. A model
+    and elements: dimer. A model and labelled structures: softening. A trajectory alone: rdf, diffusion, vdos, events,
+    order.
+
+    Attributes:
+        name: which probe.
+        model: name, .nqx file or saved folder; or ase:module:factory.
+        structure: file with the structure, relaxed beforehand where the probe needs it.
+        data: labelled structures, for softening.
+        trajectory: frames of a simulation.
+        run: replica of the trajectory.
+        spacing_ps: ps between frames; by default what the frames say.
+        repeat: supercell, for phonons.
+        site: atom that is taken out, for vacancy.
+        elements: symbols, for dimer (by default those of the structure) and events (by default all).
+        cutoff: Å, for rdf and order.
+        figure: also draw the result into this PNG.
+        json: also write the result to this file.
+    """
+
+    name: Annotated[Name, tyro.conf.Positional]
+    model: str | None = None
+    structure: Path | None = None
+    data: Path | None = None
+    trajectory: Path | None = None
+    run: int = 0
+    spacing_ps: float | None = None
+    repeat: tuple[int, int, int] = (2, 2, 2)
+    site: int = 0
+    elements: tuple[str, ...] = ()
+    cutoff: float = 6.0
+    figure: Path | None = None
+    json: Path | None = None
+
+
+def run(command: Probe) -> None:
+    """Run the probe, print its verdict, write what was asked for.
+
+    Raises:
+        ValueError, FileNotFoundError: if an input is missing or cannot be used.
+    """
+    runtime.select_dtype("float64")
+    result = _PROBES[command.name](command)
+    Console().print(f"{command.name}: {result.verdict}", soft_wrap=True)
+    if command.figure is not None:
+        save_figure(result.figure(), command.figure)
+    write_json(command.json, {"probe": command.name, "model": command.model, **result.as_dict()})
+
+
+def _evaluator(command: Probe) -> Evaluator:
+    return load_evaluator(_needed(command, "model"))
+
+
+def _structure(command: Probe) -> System:
+    return read_dataset(_needed(command, "structure"), required=()).systems[-1]
+
+
+def _frames(command: Probe) -> Trajectory:
+    return read_trajectory(_needed(command, "trajectory"), run=command.run, spacing_ps=command.spacing_ps)
+
+
+def _needed(command: Probe, option: str):
+    value = getattr(command, option)
+    if value is None:
+        raise ValueError(f"the probe {command.name} needs --{option}.")
+    return value
+
+
+def _numbers(command: Probe) -> list[int]:
+    from ase.data import atomic_numbers
+
+    unknown = [symbol for symbol in command.elements if symbol not in atomic_numbers]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no such element; give symbols such as Cu.")
+    return [atomic_numbers[symbol] for symbol in command.elements]
+
+
+def _gamma(command: Probe) -> ProbeResult:
+    return gamma_modes(*load(_needed(command, "model")), _structure(command))
+
+
+def _dimer(command: Probe) -> ProbeResult:
+    return dimer_walls(_evaluator(command), _numbers(command) or list(_structure(command).atomic_numbers))
+
+
+def _vacancy(command: Probe) -> ProbeResult:
+    evaluate = _evaluator(command)
+    if is_foreign(_needed(command, "model")) or not isinstance(evaluate, NativeEvaluator):
+        return vacancy_formation(evaluate, _structure(command), (command.site,))
+
+    def relaxed(systems):
+        return relax(evaluate.potential, evaluate.params, systems, fmax=0.01, dtype="float64").systems
+
+    return vacancy_formation(evaluate, _structure(command), (command.site,), relax=relaxed)
+
+
+_PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
+    "eos": lambda c: equation_of_state(_evaluator(c), _structure(c)),
+    "elastic": lambda c: elastic_constants(_evaluator(c), _structure(c)),
+    "gamma": _gamma,
+    "phonons": lambda c: phonons(_evaluator(c), _structure(c), repeat=c.repeat),
+    "vacancy": _vacancy,
+    "dimer": _dimer,
+    "softening": lambda c: softening(_evaluator(c), read_dataset(_needed(c, "data"), required=())),
+    "rdf": lambda c: radial_distribution(_frames(c), longest=c.cutoff),
+    "diffusion": lambda c: diffusion(_frames(c)),
+    "vdos": lambda c: vibrational_spectrum(_frames(c)),
+    "events": lambda c: bond_events(_frames(c), elements=_numbers(c) or None),
+    "order": lambda c: crystal_order(_frames(c), c.cutoff),
+}
