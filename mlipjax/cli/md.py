@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import runtime
+from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
 from mlipjax.cli.output import write_json
 from mlipjax.md import ChunkInfo, RunResult, SimState, default_limits, default_timestep, make_ensemble
 from mlipjax.md import run as run_md
@@ -44,6 +45,12 @@ class MD:
         barostat_damping: fs, for npt.
         hottest: stop if the temperature exceeds this many times the one asked for.
         closest: stop if two atoms are closer than this part of the sum of their covalent radii.
+        monitor: monitor.npz saved by mlipjax monitor for this model: its charts are read during the run.
+        on_alarm: with --monitor: "stop" when a replica has been out of control for --alarm-readings readings, with
+            its frame saved next to the trajectory, or "ignore" and only count.
+        alarm_index: with --monitor: the number of a frame that decides.
+        alarm_readings: with --monitor: readings in a row that make an alarm; one in a hundred is high by chance.
+        monitor_every: with --monitor: least number of steps between two readings.
         head: name of the energy head; by default the model's first.
         dtype: precision of network and integrator.
         seed: of velocities and noise.
@@ -67,6 +74,11 @@ class MD:
     barostat_damping: float = BAROSTAT_DAMPING_FS
     hottest: float = 5.0
     closest: float = 0.5
+    monitor: Path | None = None
+    on_alarm: Literal["stop", "ignore"] = "stop"
+    alarm_index: Literal["q", "t2", "combined", "worst"] = "combined"
+    alarm_readings: int = 3
+    monitor_every: int = 50
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     seed: int = 0
@@ -79,12 +91,15 @@ def run(command: MD) -> None:
     Raises:
         ValueError, FileNotFoundError: if model, structure or options cannot be used.
         SimulationStopped: if a replica became unphysical; the frame is saved next to the trajectory.
+        MonitorAlarm: if a replica left what the monitor knows; the frame is saved next to the trajectory.
     """
     dtype = runtime.select_dtype(command.dtype)
     system = read_structure(command.structure, command.repeat)
     potential, params = load(command.model)
     potential.check_elements(system.atomic_numbers)
     head = _head(potential.heads, command.head)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
+    watch = None if command.monitor is None else make_watch(command, potential, params)
     timestep = default_timestep(system.atomic_numbers) if command.timestep is None else command.timestep
     ensemble = make_ensemble(
         command.ensemble,
@@ -100,7 +115,7 @@ def run(command: MD) -> None:
     with MDDisplay(console, command.steps, system.n_atoms) as display:
         result = run_md(
             potential,
-            jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params),
+            params,
             system,
             ensemble,
             command.steps,
@@ -111,7 +126,7 @@ def run(command: MD) -> None:
             checkpoint=checkpoint_of(command.out),
             limits=default_limits(command.temperature, system.n_atoms, command.hottest, command.closest),
             head=head,
-            on_chunk=display.chunk,
+            on_chunk=display.chunk if watch is None else show_and_watch(display.chunk, watch, command.out),
         )
     report = summary(result, system.n_atoms, timestep) | {
         "model": command.model,
@@ -121,6 +136,7 @@ def run(command: MD) -> None:
         "dtype": command.dtype,
         "seed": command.seed,
         "microseconds_per_atom_step": display.microseconds,
+        "monitor": None if watch is None else watch_summary(watch),
     }
     _print(console, report)
     write_json(command.json, report)
@@ -229,6 +245,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     for name in (*rows, "min_distance_A"):
         values = ", ".join(f"{value:.4g}" for value in report[name])
         console.print(f"{name}: {values}", highlight=False, soft_wrap=True)
+    if report["monitor"] is not None:
+        console.print(watch_line(report["monitor"]), highlight=False, soft_wrap=True)
     speed = report["microseconds_per_atom_step"]
     timing = "" if speed is None else f", {speed:.1f} µs per atom and step"
     console.print(

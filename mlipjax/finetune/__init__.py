@@ -2,8 +2,9 @@
 
 from mlipjax.finetune import _callable as _callable
 from mlipjax.finetune.compiled import check_rounds, init, run_compiled
-from mlipjax.finetune.round import Controls, RoundConfig, Setup, make_round
+from mlipjax.finetune.round import make_round
 from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.finetune.setup import Controls, RoundConfig, Setup
 from mlipjax.finetune.single import FinetuneResult, finetune
 from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mlipjax.finetune.round import Controls, Setup, make_round
+from mlipjax.finetune.alarm import WatchState
+from mlipjax.finetune.round import make_round
+from mlipjax.finetune.setup import Controls, Setup
 from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
 from mlipjax.md.state import init as init_replicas
 from mlipjax.monitor import MonitorState
@@ -20,7 +22,15 @@ Run = Callable[[FineTuneState, Controls], tuple[FineTuneState, RoundInfo]]
 
 
 def init(
-    setup: Setup, params: Params, system: System, controls: Controls, key: Key, *, n_replicas: int, capacity: int
+    setup: Setup,
+    params: Params,
+    system: System,
+    controls: Controls,
+    key: Key,
+    *,
+    n_replicas: int,
+    capacity: int,
+    monitor: MonitorState | None = None,
 ) -> FineTuneState:
     """State before the first round.
 
@@ -32,6 +42,8 @@ def init(
         key: PRNG key of the run.
         n_replicas: trajectories run side by side.
         capacity: frames the buffer holds, all rounds together.
+        monitor: charts for the first round, before there are labelled frames (``alarm.loop_charts``); by default
+            empty ones, which raise no alarm.
     """
     sim_key, train_key, run_key = jax.random.split(key, 3)
     sim = init_replicas(setup.potential, setup.spec, params, system, controls.ensemble, sim_key, n_replicas)
@@ -45,8 +57,9 @@ def init(
         train=TrainState.create(params, setup.optimizer, train_key),
         sim=sim,
         buffer=LabelBuffer.empty(system, capacity, dtype),
-        monitor=MonitorState.empty(*charts) if n_components else None,
+        monitor=(monitor or MonitorState.empty(*charts)) if n_components else None,
         energy_shift=jnp.zeros((), dtype),
+        watch=None if setup.config.alarm is None else WatchState.start(sim),
     )
 
 

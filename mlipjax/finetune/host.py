@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -20,7 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.files import write_atomic
-from mlipjax.finetune.round import Controls, Setup, finish_round, frame_graphs, sample_frame, train_frames
+from mlipjax.finetune.history import History
+from mlipjax.finetune.round import finish_round, frame_graphs, train_frames
+from mlipjax.finetune.sample import SampleInfo, sample_frame
+from mlipjax.finetune.setup import Controls, Setup
 from mlipjax.finetune.state import FineTuneState
 from mlipjax.graph import DeviceTableSpec
 from mlipjax.md.state import SimState, rebuild
@@ -87,11 +89,12 @@ class HostLoop:
         """Run until ``n_rounds`` rounds are done, from the newest checkpoint in the folder if there is one.
 
         Raises:
-            Stopped: if a replica became too hot, too dense or not finite, or training diverged.
+            Stopped: if a replica became too hot, too dense or not finite, training diverged, or an alarm is to stop
+                the run.
             RuntimeError: if every label of a round failed.
         """
         if self.folder is None:
-            return self._loop(state, n_rounds, None, _History(None))
+            return self._loop(state, n_rounds, None, History(None))
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = self.folder / _TABLES
         if tables.exists():
@@ -106,10 +109,10 @@ class HostLoop:
             if restored is not None:
                 # tables are found anew before every use, so they are not part of a checkpoint
                 state = dataclasses.replace(restored, sim=dataclasses.replace(restored.sim, table=state.sim.table))
-            return self._loop(state, n_rounds, checkpoints, _History(self.folder / "history.jsonl"))
+            return self._loop(state, n_rounds, checkpoints, History(self.folder / "history.jsonl"))
 
     def _loop(
-        self, state: FineTuneState, n_rounds: int, checkpoints: Checkpoints | None, history: _History
+        self, state: FineTuneState, n_rounds: int, checkpoints: Checkpoints | None, history: History
     ) -> HostResult:
         pieces = {"sample": self._sample, "label": self._label, "train": self._train, "finish": self._finish}
         number = (checkpoints.latest() if checkpoints else None) or 0
@@ -135,7 +138,8 @@ class HostLoop:
         for _ in range(_RETRIES):
             # the search is repeated in the program; here it gives the tables the shapes of the setup
             state = dataclasses.replace(state, sim=_compiled(_find_tables, self.setup)(state.sim))
-            after, info = _compiled(sample_frame, self.setup)(state, self.controls)
+            after, found = _compiled(sample_frame, self.setup)(state, self.controls)
+            info = found.md
             if bool(jnp.all(info.valid)):
                 break
             self._use_tables(_enlarge(self.setup, state, info), save=True)
@@ -155,7 +159,27 @@ class HostLoop:
         return after, {
             "temperature_K": steps(info.trace.temperature),
             "potential_energy_eV": steps(info.trace.potential_energy),
+            **self._alarms(after, found, steps),
         }
+
+    def _alarms(
+        self, state: FineTuneState, found: SampleInfo, steps: Callable[[Array], list[list[float]]]
+    ) -> dict[str, Any]:
+        """What the charts said on the way to the frames; stops the run if that was asked for."""
+        alarm = self.setup.config.alarm
+        if alarm is None:
+            return {}
+        raised = np.flatnonzero(np.asarray(found.reading.alarm).any(axis=0))
+        index = steps(found.reading.index)
+        if len(raised) and alarm.on_alarm == "stop":
+            self._save_stopped(state)
+            worst = max(max(index[replica]) for replica in raised)
+            raise Stopped(
+                f"round {int(state.round)}: the {alarm.index} index of replica {', '.join(map(str, raised))} is "
+                f"{worst:.2f} times its limit; see stopped.extxyz. Choose on_alarm label or rollback to label such "
+                "frames and go on"
+            )
+        return {"alarms": raised.tolist(), "alarm_index": index}
 
     def _label(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         slots = np.flatnonzero(np.asarray(state.buffer.round) == int(state.round))
@@ -201,7 +225,7 @@ class HostLoop:
     def _finish(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         if self.listener is not None:
             self.listener.round_done(state)
-        return _compiled(finish_round, self.setup)(state), {}
+        return _compiled(finish_round, self.setup)(state, self.controls), {}
 
     def _save_stopped(self, state: FineTuneState) -> None:
         if self.folder is not None:
@@ -212,13 +236,18 @@ class HostLoop:
 
 
 def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Stage:
-    """What a state needs next. Frames without labels and a fresh optimiser mean that labelling comes next."""
+    """What a state needs next. Frames without labels and a fresh optimiser mean that labelling comes next.
+
+    An alarm that is to be labelled ends the sampling of its round.
+    """
     config = setup.config
     per_round = config.labels_per_replica * state.sim.n_replicas
     this_round = np.asarray(state.buffer.round) == int(state.round)
     if int(state.round) >= n_rounds:
         return "done"
-    if this_round.sum() < per_round:
+    alarmed = state.watch is not None and bool(np.asarray(state.watch.alarmed).any())
+    interrupted = alarmed and config.alarm is not None and config.alarm.interrupts and this_round.any()
+    if this_round.sum() < per_round and not interrupted:
         return "sample"
     if not np.asarray(state.buffer.labelled)[this_round].any():
         return "label"
@@ -286,31 +315,3 @@ def _find_tables(setup: Setup, sim: SimState) -> SimState:
 
 def _without_tables(state: FineTuneState) -> FineTuneState:
     return dataclasses.replace(state, sim=dataclasses.replace(state.sim, table=None))
-
-
-class _History:
-    """Records by key, in a file with one JSON object per line; a later record replaces an earlier one."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._records: dict[str, dict[str, Any]] = {}
-        if path is not None and path.exists():
-            for line in path.read_text().splitlines():
-                # a kill may leave half a line at the end; its piece is done again
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                self._records[json.dumps(record["key"])] = record
-            write_atomic(path, "".join(json.dumps(record) + "\n" for record in self._records.values()))
-
-    def add(self, record: dict[str, Any]) -> None:
-        self._records[json.dumps(record["key"])] = record
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-
-    def records(self) -> list[dict[str, Any]]:
-        return list(self._records.values())

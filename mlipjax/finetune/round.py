@@ -9,86 +9,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from mlipjax.finetune.alarm import cross_limits, end_round
+from mlipjax.finetune.sample import SampleInfo, sample_frame
+from mlipjax.finetune.setup import Controls, Setup
 from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
 from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table
-from mlipjax.losses import Loss
-from mlipjax.md.chunk import ChunkInfo, chunk
-from mlipjax.md.gate import Limits
-from mlipjax.md.state import SimState, rebuild, refresh
-from mlipjax.md.table import TableSpec, pack_edges
+from mlipjax.md.state import rebuild, refresh
+from mlipjax.md.table import pack_edges
 from mlipjax.monitor import MonitorState, fit_charts
-from mlipjax.optim import Hyper, Optimizer
 from mlipjax.oracles import JittableOracle
 from mlipjax.potential import Potential
 from mlipjax.system import Labels
 from mlipjax.train import Batch, StepInfo, TrainState, train_step
 from mlipjax.typing import Array, Bool, Float, Int, Params
-
-
-@dataclasses.dataclass(frozen=True)
-class RoundConfig:
-    """Static sizes of a round.
-
-    Attributes:
-        labels_per_replica: frames labelled per replica and round.
-        chunks_per_label: chunks of MD between two labelled frames.
-        steps_per_chunk: MD steps between two searches for neighbours.
-        train_steps: optimiser steps per round; the optimiser starts anew every round.
-        batch_size: frames per optimiser step.
-        chart_components: principal components of the monitor's charts, 0 for none.
-    """
-
-    labels_per_replica: int = 5
-    chunks_per_label: int = 4
-    steps_per_chunk: int = 25
-    train_steps: int = 100
-    batch_size: int = 5
-    chart_components: int = 0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "chart_components" else 1
-            if value < least:
-                raise ValueError(f"{field.name} must be at least {least}, found {value}")
-
-
-@struct.dataclass
-class Controls:
-    """The numbers of a run that may be traced: swept over by ``vmap``, differentiated by ``grad``.
-
-    Attributes:
-        hyper: learning rate, layer decay, loss weights.
-        ensemble: of the MD, with its temperature and time step.
-        limits: when a replica is held.
-    """
-
-    hyper: Hyper
-    ensemble: Any
-    limits: Limits
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Setup:
-    """What never changes in a run: the functions, and their static sizes.
-
-    Attributes:
-        potential: the student.
-        spec: sizes of the neighbour tables.
-        config: sizes of a round.
-        optimizer, loss: of the training.
-    """
-
-    potential: Potential
-    spec: TableSpec
-    config: RoundConfig
-    optimizer: Optimizer
-    loss: Loss
 
 
 def make_round(
@@ -107,49 +44,36 @@ def make_round(
         first = state.buffer.count
         sample = partial(sample_frame, setup)
 
-        def interval(state: FineTuneState, _: None) -> tuple[FineTuneState, ChunkInfo]:
+        def interval(state: FineTuneState, _: None) -> tuple[FineTuneState, SampleInfo]:
             return sample(state, controls)
 
         sampler = state.train.ema_params
-        state, md = jax.lax.scan(interval, state, length=config.labels_per_replica)
+        state, (md, fresh, reading) = jax.lax.scan(interval, state, length=config.labels_per_replica)
+        alarmed = _alarmed(state)
         slots = first + jnp.arange(config.labels_per_replica * state.sim.n_replicas)
         graphs = frame_graphs(setup, state, slots)
         labels = jax.lax.map(partial(label_one, oracle, offsets), graphs)
-        good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2))
+        fresh = fresh.reshape(-1)
+        good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & fresh
         state = dataclasses.replace(state, buffer=state.buffer.set_labels(slots, labels, good))
         drift = label_drift(setup, sampler, graphs, labels, good)
         state, steps = train_frames(setup, state, controls, config.train_steps)
-        state = finish_round(setup, state)
+        state = finish_round(setup, state, controls)
         return state, RoundInfo(
             loss=steps.loss,
             temperature=_steps_of(md.trace.temperature),
             potential_energy=_steps_of(md.trace.potential_energy),
             labels_made=jnp.sum(good),
-            labels_failed=jnp.sum(~good),
+            labels_failed=jnp.sum(~good & fresh),
             md_good=jnp.all(md.good),
             md_valid=jnp.all(md.valid),
             train_finite=jnp.all(steps.finite),
             drift=drift,
+            alarms=alarmed,
+            alarm_index=_steps_of(reading.index),
         )
 
     return run
-
-
-def sample_frame(setup: Setup, state: FineTuneState, controls: Controls) -> tuple[FineTuneState, ChunkInfo]:
-    """Run MD to the next frame of every replica and put the frames into the buffer.
-
-    Returns ``ChunkInfo`` with a leading axis for the chunks.
-    """
-    config = setup.config
-    advance = chunk(setup.potential, setup.spec, config.steps_per_chunk)
-
-    def body(sim: SimState, _: None) -> tuple[SimState, ChunkInfo]:
-        return advance(state.train.ema_params, rebuild(setup.spec, sim), controls.ensemble, controls.limits)
-
-    sim, info = jax.lax.scan(body, state.sim, length=config.chunks_per_label)
-    frames = sim.dynamics.position, sim.dynamics.cell
-    buffer = state.buffer.append(*frames, state.round)
-    return dataclasses.replace(state, sim=sim, buffer=buffer), info
 
 
 def frame_graphs(setup: Setup, state: FineTuneState, slots: Int[Array, " R"]) -> GraphBatch:
@@ -223,12 +147,18 @@ def draw_frames(key: Array, step: Array, buffer: LabelBuffer, batch_size: int) -
     return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
 
 
-def finish_round(setup: Setup, state: FineTuneState) -> FineTuneState:
+def finish_round(setup: Setup, state: FineTuneState, controls: Controls) -> FineTuneState:
     """Refresh the replicas' forces and the charts with the new parameters, and get ready for the next round.
 
-    The next round trains a new optimiser, from the averaged parameters of this one.
+    The next round trains a new optimiser, from the averaged parameters of this one. Replicas that raised an alarm are
+    rolled back if that was asked for.
     """
     averaged = state.train.ema_params
+    if setup.config.alarm is not None and state.watch is not None:
+        key = jax.random.fold_in(state.key, state.round)
+        temperature = controls.ensemble.temperature_K
+        watch, sim = end_round(setup.config.alarm, state.watch, state.sim, key, temperature)
+        state = dataclasses.replace(state, watch=watch, sim=sim)
     if setup.config.chart_components:
         state = dataclasses.replace(state, monitor=chart_frames(setup, state))
     return dataclasses.replace(
@@ -240,23 +170,31 @@ def finish_round(setup: Setup, state: FineTuneState) -> FineTuneState:
 
 
 def chart_frames(setup: Setup, state: FineTuneState) -> MonitorState:
-    """Charts of the last layer's features over all labelled frames."""
+    """Charts of the last layer's features over all labelled frames, with limits if they are to raise alarms."""
     graphs = frame_graphs(setup, state, jnp.arange(state.buffer.labelled.shape[0]))
     features = jax.lax.map(partial(frame_features, setup.potential, state.train.ema_params), graphs)
     species = setup.potential.species_index(state.sim.atomic_numbers)
     weights = jnp.broadcast_to(state.buffer.labelled[:, None], features.shape[:2]).astype(features.dtype)
-    return fit_charts(
+    charts = fit_charts(
         features.reshape(-1, features.shape[-1]),
         jnp.tile(species, features.shape[0]),
         weights.reshape(-1),
         len(setup.potential.species),
         setup.config.chart_components,
     )
+    if setup.config.alarm is None:
+        return charts
+    features = jax.lax.stop_gradient(features)
+    return cross_limits(charts, features, species, state.buffer.labelled, setup.config.alarm)
 
 
 def frame_features(potential: Potential, params: Params, graph: GraphBatch) -> Float[Array, "N F"]:
     """Invariant features of the last layer."""
     return potential.node_energy(params, graph, graph.positions)[1][:, potential.feature_slices[-1]]
+
+
+def _alarmed(state: FineTuneState) -> Bool[Array, " R"]:
+    return jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.alarmed
 
 
 def _fold_labels(labels: Labels) -> Labels:

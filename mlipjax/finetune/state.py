@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mlipjax.finetune.alarm import WatchState
 from mlipjax.md.state import SimState
 from mlipjax.monitor import MonitorState
 from mlipjax.system import Labels, System
@@ -81,6 +82,7 @@ class FineTuneState:
         buffer: frames and labels so far.
         monitor: charts of the labelled frames under the newest parameters; ``None`` if none are kept.
         energy_shift: () eV, taken off every label: the difference of energy zero between oracle and student.
+        watch: what alarms depend on; ``None`` if MD is not watched.
     """
 
     round: Int[Array, ""]
@@ -90,6 +92,7 @@ class FineTuneState:
     buffer: LabelBuffer
     monitor: MonitorState | None
     energy_shift: Float[Array, ""]
+    watch: WatchState | None = None
 
 
 @struct.dataclass
@@ -106,6 +109,9 @@ class RoundInfo:
         md_valid: () false if a neighbour table overflowed or went stale: the round must be repeated.
         train_finite: () false if an optimiser step was skipped because its gradient was not finite.
         drift: () eV/Å, RMS difference between the forces of the labels and of the model that sampled the frames.
+        alarms: (R,) whether a replica raised an alarm in the round; its frame is then the alarmed one.
+        alarm_index: (R, C) after every chunk, the deciding index over its limit; 0 where there is no limit, or while
+            a replica is held at its alarmed frame. Empty (C = 0) if MD is not watched.
     """
 
     loss: Float[Array, " T"]
@@ -117,3 +123,5 @@ class RoundInfo:
     md_valid: Bool[Array, ""]
     train_finite: Bool[Array, ""]
     drift: Float[Array, ""]
+    alarms: Bool[Array, " R"]
+    alarm_index: Float[Array, "R C"]

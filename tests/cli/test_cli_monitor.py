@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from ase.io import write
+from ase.io import read, write
 
 from mlipjax.cli.main import main
 from mlipjax.models import NequIPConfig, nequip, save
@@ -117,3 +117,31 @@ def test_a_monitor_of_another_model_is_refused(folder, tmp_path, capsys):
     files = ["--reference", str(folder / "monitor.npz"), "--data", str(folder / "cold.extxyz")]
     assert main(["monitor", "--model", str(tmp_path / "other"), *files]) == 1
     assert "features of another model" in capsys.readouterr().err
+
+
+def simulate(folder, seed, sigma, out, *options):
+    start = bulk("Si", cubic=True)
+    start.rattle(sigma, seed=seed)
+    write(folder / "start.xyz", start, format="extxyz")
+    files = ["--model", str(folder / "model"), "--structure", str(folder / "start.xyz"), "--out", str(folder / out)]
+    watched = ["--monitor", str(folder / "monitor.npz"), "--monitor-every", "10", "--alarm-readings", "2"]
+    return main(["md", *files, "--steps", "40", "--every", "10", "--timestep", "0.1", *watched, *options])
+
+
+def test_md_stops_where_the_charts_are_left_and_saves_the_frame(folder, capsys):
+    assert simulate(folder, 7, 0.3, "stopped.extxyz") == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "replica 0 has been out of control for 2 readings" in error
+    assert "stopped_alarm.extxyz" in error
+    found = read(folder / "stopped_alarm.extxyz")
+    assert (len(found), found.info["run"], found.info["step"]) == (8, 0, 20)
+
+
+def test_md_only_counts_alarms_if_asked_and_finds_none_in_control(folder):
+    assert simulate(folder, 7, 0.3, "hot_md.extxyz", "--on-alarm", "ignore", "--json", str(folder / "md.json")) == 0
+    monitor = json.loads((folder / "md.json").read_text())["monitor"]
+    assert monitor["n_readings"] == 4
+    assert monitor["n_alarms"] == [4]
+    assert monitor["largest"][0] > monitor["limit"]
+    assert simulate(folder, 7, 0.05, "cold_md.extxyz", "--json", str(folder / "md.json")) == 0
+    assert json.loads((folder / "md.json").read_text())["monitor"]["alarm_steps"] == []

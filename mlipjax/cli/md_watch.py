@@ -1,0 +1,84 @@
+"""Charts read along a run of ``mlipjax md``, and what happens on an alarm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from mlipjax.md import ChunkInfo, SimState
+from mlipjax.md.driver import OnChunk
+from mlipjax.monitor import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
+from mlipjax.potential import Potential
+from mlipjax.typing import Params
+
+if TYPE_CHECKING:
+    from mlipjax.cli.md import MD
+
+
+def watch_summary(watch: Watch) -> dict[str, Any]:
+    """What the charts said since the run was taken up: readings, alarms and the largest index of each replica."""
+    k = FRAME_INDICES.index(watch.index)
+    alarms = np.array([alarm[:, k] for alarm in watch.alarm]).reshape(len(watch.steps), -1)
+    values = np.array([frame[:, k] for frame in watch.frame]).reshape(len(watch.steps), -1)
+    return {
+        "index": watch.index,
+        "limit": float(watch.monitor.charts.frame_limits[k]),
+        "level": watch.monitor.level,
+        "n_readings": len(watch.steps),
+        "n_alarms": alarms.sum(axis=0).tolist(),
+        "largest": values.max(axis=0).tolist() if len(values) else [],
+        "alarm_steps": [step for step, alarm in zip(watch.steps, alarms, strict=True) if alarm.any()],
+    }
+
+
+def make_watch(command: MD, potential: Potential, params: Params) -> Watch:
+    """A monitor that reads along and stops the run if that was asked for."""
+    if command.monitor is None or command.alarm_readings < 1 or command.monitor_every < 1:
+        raise ValueError(
+            f"--alarm-readings and --monitor-every must be 1 or more; found {command.alarm_readings} and "
+            f"{command.monitor_every}."
+        )
+    return Watch(
+        load_monitor(command.monitor, params),
+        potential,
+        params,
+        every=command.monitor_every,
+        index=command.alarm_index,
+        stop_after=command.alarm_readings if command.on_alarm == "stop" else 0,
+    )
+
+
+def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path) -> OnChunk:
+    """Show progress, then read the charts; on an alarm the frame is saved as ``<trajectory>_alarm.extxyz``."""
+
+    def chunk(state: SimState, info: ChunkInfo) -> None:
+        show(state, info)
+        try:
+            watch(state, info)
+        except MonitorAlarm as alarm:
+            path = trajectory.with_name(f"{trajectory.stem}_alarm.extxyz")
+            dynamics, periodic = state.dynamics, bool(np.any(np.asarray(state.dynamics.cell)))
+            atoms = Atoms(
+                np.asarray(state.atomic_numbers),
+                np.asarray(dynamics.position[alarm.replica]),
+                cell=np.asarray(dynamics.cell[alarm.replica]) if periodic else None,
+                pbc=periodic,
+                info={"step": alarm.step, "run": alarm.replica},
+            )
+            write(path, atoms, format="extxyz")
+            raise MonitorAlarm(f"{alarm} Its frame is saved in {path}.", alarm.step, alarm.replica) from None
+
+    return chunk
+
+
+def watch_line(found: dict[str, Any]) -> str:
+    """One line of what ``watch_summary`` holds."""
+    n = found["n_readings"] * len(found["n_alarms"])
+    return (
+        f"monitor: {sum(found['n_alarms'])} of {n} readings out of control ({found['index']}); in control "
+        f"{100 * found['level']:g} % of them would be"
+    )

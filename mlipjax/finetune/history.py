@@ -1,0 +1,40 @@
+"""Records of a run, on disk as they are made."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mlipjax.files import write_atomic
+
+
+class History:
+    """Records by key, in a file with one JSON object per line; a later record replaces an earlier one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._records: dict[str, dict[str, Any]] = {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                # a kill may leave half a line at the end; its piece is done again
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                self._records[json.dumps(record["key"])] = record
+            write_atomic(path, "".join(json.dumps(record) + "\n" for record in self._records.values()))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Add a record, on the disk before this returns."""
+        self._records[json.dumps(record["key"])] = record
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records, in the order in which their pieces were first done."""
+        return list(self._records.values())
