@@ -66,7 +66,7 @@ def main(config: Config) -> None:
     ends = relax(potential, params, [given[0], given[-1]], fmax=config.fmax, dtype=config.dtype, max_steps=400)
     path = [dataclasses.replace(given[0], positions=p) for p in initial_path(given, config.images)]
     path = [ends.systems[0], *path[1:-1], ends.systems[1]]
-    rows: dict[str, Any] = {}
+    rows: dict[str, Any] = _Rows()
 
     def ours() -> dict[str, Any]:
         result = neb(
@@ -89,11 +89,10 @@ def main(config: Config) -> None:
             lambda each=each: run_ase(path, lambda: next(each), config)
         )
     if config.peer is not None:
-        rows |= run_peer(config, path)
+        for name, row in run_peer(config, path).items():
+            rows[name] = row
     report = {"rows": rows, "config": {k: str(v) for k, v in dataclasses.asdict(config).items()}}
     report |= {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "versions": runtime.versions()}
-    for name, row in rows.items():
-        print(f"{name:45s} {row}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(config.out, json.dumps(report, indent=1))
 
@@ -121,6 +120,14 @@ def run_peer(config: Config, path: list[System]) -> dict[str, Any]:
         settings = [str(config.peer), str(script), str(weights), str(file), str(config.fmax), str(config.max_steps)]
         done = subprocess.run([*settings, str(SPRING)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+class _Rows(dict):
+    """Prints every row as it comes."""
+
+    def __setitem__(self, name: str, row: Any) -> None:
+        print(f"{name:45s} {row}", flush=True)
+        super().__setitem__(name, row)
 
 
 def timed(action: Any) -> dict[str, Any]:

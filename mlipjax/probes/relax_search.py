@@ -159,9 +159,10 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
     if stress:
         # dE/dq_s = <(1 + e)^-T virial, B_s> / w
         pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ found.virial
-        on_strain = -jnp.tensordot(pull, task.basis, ((1, 2), (1, 2))) / n
+        alive = jnp.any(task.free > 0, axis=(1, 2))[:, None]
+        on_strain = -jnp.tensordot(pull, task.basis, ((1, 2), (1, 2))) / n * alive
         residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strain), axis=1))
-        force = jnp.concatenate([force, on_strain * jnp.any(task.free > 0, axis=(1, 2))[:, None]], axis=1)
+        force = jnp.concatenate([force, on_strain], axis=1)
     start_climbing = task.band & task.climb & ~search.climbing & (jnp.max(residual) < task.climb_below)
     converged = jnp.all(residual < task.fmax) & ~start_climbing
     # images of a band move together; other structures rest once they are converged, whatever the others do

@@ -1,0 +1,108 @@
+"""Figures of ``experiments.migration``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlipjax.report.style import letter_panels, new_figure, shared_legend, styled
+
+_LOOKS = (
+    ("#000000", "X"), ("#5A5A5A", "D"), ("#E69F00", "P"), ("#56B4E9", "h"), ("#0072B2", "o"), ("#009E73", "^"),
+    ("#D55E00", "s"), ("#CC79A7", "v"), ("#8C6D31", ">"), ("#7A5195", "<"),
+)  # fmt: skip
+"""Oracle first, then models in their order."""
+
+
+def _looks(names: list[str]) -> dict[str, dict[str, str]]:
+    return {name: dict(zip(("color", "marker"), _LOOKS[i % len(_LOOKS)], strict=True)) for i, name in enumerate(names)}
+
+
+@styled
+def fixed_profiles(results: Mapping[str, Any]) -> Figure:
+    """A panel for each path: energies of all models on the published images."""
+    models = {"oracle": results["reference"]} | {name: seeds[0] for name, seeds in results["models"].items()}
+    looks = _looks(list(models))
+    figure = new_figure(3.1)
+    panels = figure.subplots(1, len(results["paths"]), squeeze=False)[0]
+    for panel, (path, about) in zip(panels, results["paths"].items(), strict=True):
+        everything = []
+        for name, row in models.items():
+            profile = np.array(row["paths"][path]["profile_eV"])
+            panel.plot(np.arange(len(profile)), profile, label=name, **looks[name])
+            if "scratch" not in name:
+                everything.append(profile)
+        candidate = np.array(about["candidate_eV"])
+        panel.plot(np.arange(len(candidate)), candidate, "x:", color="#888888", label="published candidate")
+        # models from scratch may be off by many eV; the panel is for the others
+        values = np.concatenate([*everything, candidate])
+        margin = 0.25 * np.ptp(values)
+        panel.set_ylim(values.min() - margin, values.max() + margin)
+        panel.set_xlabel(f"image of {path}")
+    panels[0].set_ylabel("energy (eV)")
+    letter_panels(panels)
+    shared_legend(figure, panels)
+    return figure
+
+
+@styled
+def barriers(summary: Mapping[str, Any]) -> Figure:
+    """A panel for each path: self-consistent barriers, the oracle's as a line."""
+    figure = new_figure(2.9)
+    panels = figure.subplots(1, len(summary["paths"]), squeeze=False, sharey=True)[0]
+    for panel, (path, entries) in zip(panels, summary["paths"].items(), strict=True):
+        names = [name for name, entry in entries.items() if entry["own_eV"] is not None]
+        looks = _looks(list(entries))
+        for row, name in enumerate(names):
+            entry = entries[name]
+            hatch = None if entry["converged"] == 1.0 else "///"
+            panel.barh(
+                row,
+                entry["own_eV"],
+                xerr=entry.get("own_eV_std"),
+                color=looks[name]["color"],
+                hatch=hatch,
+                edgecolor="white",
+            )
+            panel.text(entry["own_eV"], row, f" {entry['own_eV']:.2f}", va="center", fontsize=7)
+        panel.set_yticks(range(len(names)), names)
+        if "oracle" in names:
+            panel.axvline(entries["oracle"]["own_eV"], color="#333333", linewidth=0.8)
+        panel.margins(x=0.18)
+        panel.set_xlabel(f"barrier of {path} (eV)")
+        panel.grid(axis="y", visible=False)
+    panels[0].invert_yaxis()
+    letter_panels(panels)
+    return figure
+
+
+@styled
+def sliding(results: Mapping[str, Any]) -> Figure | None:
+    """Relaxed sliding energies along both vectors; nothing if no model could be slid."""
+    models = {"oracle": results["reference"]} | {name: seeds[0] for name, seeds in results["models"].items()}
+    looks = _looks(list(models))
+    known = {name: row["crystal"]["profiles"] for name, row in models.items() if "profiles" in row["crystal"]}
+    if not known:
+        return None
+    vectors = list(next(iter(known.values())))
+    figure = new_figure(3.0)
+    panels = figure.subplots(1, len(vectors), squeeze=False)[0]
+    for panel, vector in zip(panels, vectors, strict=True):
+        kept = []
+        for name, profiles in known.items():
+            values = np.array(profiles[vector]["relaxed_meV_per_A2"], np.float64)
+            panel.plot(profiles[vector]["shift_A"], values, label=name, **looks[name])
+            if "scratch" not in name:
+                kept.append(values)
+        if kept:
+            shown = np.concatenate(kept)
+            margin = 0.2 * max(np.ptp(shown), 1e-3)
+            panel.set_ylim(shown.min() - margin, shown.max() + margin)
+        panel.set_xlabel(f"shift along {vector} (Å)")
+    panels[0].set_ylabel("sliding energy (meV/Å²)")
+    letter_panels(panels)
+    shared_legend(figure, panels)
+    return figure
