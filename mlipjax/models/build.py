@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mlipjax.models.mace import MACEConfig, mace
 from mlipjax.models.nequip import NequIPConfig, nequip
+from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Potential
 
-_ARCHITECTURES: dict[str, tuple[type[Any], Callable[..., Potential]]] = {
-    "nequip": (NequIPConfig, nequip),
-    "mace": (MACEConfig, mace),
-}
+_ARCHITECTURES = {"nequip": (NequIPConfig, nequip)}
 
 
 def potential_to_config(potential: Potential) -> dict[str, Any]:
     """Describe a potential (not its parameters) in JSON types; E0s keep all digits."""
     for name, (config_type, _) in _ARCHITECTURES.items():
         if isinstance(potential.config, config_type):
-            return {
+            description = {
                 "format": 1,
                 "architecture": name,
                 "config": dataclasses.asdict(potential.config),
                 "e0s": {head: potential.e0s[i].tolist() for i, head in enumerate(potential.heads)},
             }
+            # absent without any: such a folder is the one that earlier versions wrote and read
+            heads = [dataclasses.asdict(head) for head in potential.properties]
+            return {**description, "properties": heads} if heads else description
     raise ValueError(f"no architecture is registered for a configuration of type {type(potential.config).__name__}")
 
 
@@ -55,4 +54,13 @@ def potential_from_config(description: dict[str, Any]) -> Potential:
     missing = [head for head in config.heads if head not in e0s]
     if missing:
         raise ValueError(f"e0s are missing for head {missing[0]!r}")
-    return build(config, np.array([e0s[head] for head in config.heads], np.float64))
+    potential = build(config, np.array([e0s[head] for head in config.heads], np.float64))
+    return potential.replace(properties=tuple(map(_property_head, description.get("properties", []))))
+
+
+def _property_head(values: dict[str, Any]) -> PropertyHead:
+    fields = {field.name for field in dataclasses.fields(PropertyHead)}
+    if unknown := sorted(set(values) - fields):
+        raise ValueError(f"unknown fields {', '.join(unknown)} of a property head: written by another version?")
+    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return PropertyHead(**arguments)
