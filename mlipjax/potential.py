@@ -22,7 +22,7 @@ import numpy as np
 from flax import struct
 
 from mlipjax.graph import GraphBatch, edge_vectors
-from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, read_scalar, read_vector
+from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
 
 
@@ -105,16 +105,25 @@ class Potential:
 
         One forward pass without forces, to be differentiated with respect to parameters.
         """
-        vectors = edge_vectors(graph, graph.positions, graph.cells)
-        species = self.species_index(graph.atomic_numbers)
-        (_, features), state = self.module.apply({"params": params}, graph, vectors, species, mutable=[VECTORS])
-        features = jnp.where(graph.atom_mask[:, None], features, 0.0)
+        features, state = self._features(params, graph)
         values = self._scalar_properties(params, graph, features)
         for head in self.properties:
             if head.kind == "vector":
                 mine = head.select(features, self.feature_slices[-1])
                 values[head.name] = read_vector(head, params[head.group], graph, mine, _offered_vectors(state, head))
         return values
+
+    def property_inputs(self, params: Params, graph: GraphBatch, head: PropertyHead) -> tuple[Array, Array, Array]:
+        """Moments of what a scalar head reads: see ``nn.readouts.input_moments``."""
+        features, _ = self._features(params, graph)
+        return input_moments(head, graph, head.select(features, self.feature_slices[-1]))
+
+    def _features(self, params: Params, graph: GraphBatch) -> tuple[Features, Any]:
+        """Invariant features, and the collections in which the module left others."""
+        vectors = edge_vectors(graph, graph.positions, graph.cells)
+        species = self.species_index(graph.atomic_numbers)
+        (_, features), state = self.module.apply({"params": params}, graph, vectors, species, mutable=[VECTORS])
+        return jnp.where(graph.atom_mask[:, None], features, 0.0), state
 
     def _scalar_properties(self, params: Params, graph: GraphBatch, features: Features) -> dict[str, Array]:
         return {

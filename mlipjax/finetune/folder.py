@@ -36,13 +36,14 @@ def describe_run(
             settings_given[f"{name}_sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return {
         "settings": settings_given,
-        "model_sha256": _hash_model(potential, params),
-        "train_sha256": _hash_dataset(train_data),
-        "valid_sha256": None if valid_data is None else _hash_dataset(valid_data),
+        "model_sha256": hash_model(potential, params),
+        "train_sha256": hash_dataset(train_data),
+        "valid_sha256": None if valid_data is None else hash_dataset(valid_data),
     }
 
 
-def _hash_model(potential: Potential, params: Params) -> str:
+def hash_model(potential: Potential, params: Params) -> str:
+    """Fingerprint of a potential and its parameters."""
     digest = hashlib.sha256(repr(potential.config).encode())
     digest.update(np.asarray(potential.e0s).tobytes())
     for path, leaf in tree.flatten_paths(params).items():
@@ -50,7 +51,8 @@ def _hash_model(potential: Potential, params: Params) -> str:
     return digest.hexdigest()
 
 
-def _hash_dataset(dataset: Dataset) -> str:
+def hash_dataset(dataset: Dataset) -> str:
+    """Fingerprint of labelled structures."""
     digest = hashlib.sha256()
     for system, labels, info in dataset:
         digest.update(structure_hash(system).encode())

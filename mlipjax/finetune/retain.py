@@ -115,7 +115,7 @@ def make_retention(
     for name, dataset in (("replay", replay), ("anchor", anchor)):
         if dataset is not None:
             frozen.potential.check_elements(dataset.elements)
-            _check_level(name, dataset, frozen, settings)
+            check_level(name, dataset, frozen, settings)
     retention = Retention(
         anchor=None if anchor is None else _batches(owner, anchor, settings, task=task),
         anchor_weight=strategy.anchor_weight,
@@ -153,7 +153,7 @@ def _datasets(
     if settings.anchor != "generated":
         anchor, source = read_dataset(settings.anchor), f"structures of {settings.anchor} with their labels"
     elif replay is not None:
-        parts = _split(replay, settings.seed)
+        parts = split_replay(replay, settings.seed)
         replay, anchor, source = parts[0], parts[1], "held out of the replay structures"
     else:
         systems = element_structures(elements, settings.replay_size, settings.seed)
@@ -177,7 +177,7 @@ def _replay_data(
     return pseudo_label(frozen, systems, settings), f"structures of {settings.replay}, labels of the frozen model"
 
 
-def _split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+def split_replay(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """Divide replay structures into replayed and anchor ones; by groups if all of them carry one."""
     if len(dataset) < 2:
         raise ValueError(f"{len(dataset)} replay structure cannot be divided; give two or more, or another anchor.")
@@ -193,7 +193,7 @@ def _split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     return dataset.subset(sorted(order[n_anchor:])), dataset.subset(sorted(order[:n_anchor]))
 
 
-def _check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> None:
+def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> None:
     """Refuse labels of another level of theory than the model's own: replaying them would overwrite what it knows."""
     if all(info.get("labels") == "frozen model" for info in dataset.infos):
         return

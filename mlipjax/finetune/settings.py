@@ -27,7 +27,7 @@ class FinetuneSettings:
     """Everything that decides the numbers of a fine-tune besides model and data.
 
     Attributes:
-        strategy: what is trained and how fast.
+        strategy: what is trained and how fast; "ft", "lp" and "mft" (and "scratch") are for properties.
         auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
         epochs: passes over the training set.
@@ -64,7 +64,9 @@ class FinetuneSettings:
         ignore: checks of the doctor whose fatal findings become warnings, by name.
     """
 
-    strategy: Literal["naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc", "scratch"] = "naive"
+    strategy: Literal[
+        "naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc", "scratch", "ft", "lp", "mft"
+    ] = "naive"
     auto: bool = False
     e0s: str = "model"
     epochs: int = 50

@@ -10,7 +10,6 @@ S3 (arXiv 2601.08486) reads properties from a network on the mean of the last la
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -25,6 +24,9 @@ VECTORS = "vectors"
 
 GROUP = "property_"
 """What the parameter group of a head begins with."""
+
+STATISTICS = "statistics"
+"""Parameters of a scalar head that are measured, not trained: mean and standard deviation of its inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +75,33 @@ class PropertyHead:
 
 
 def init_head(head: PropertyHead, key: Key, n_features: int, n_vectors: int, dtype) -> Params:
-    """Return fresh parameters of a head for a backbone with so many scalar features and vector channels."""
+    """Return fresh parameters of a head for a backbone with so many scalar features and vector channels.
+
+    A scalar head standardises its inputs with ``statistics``, which are never trained: mean 0 and std 1 until
+    ``input_moments`` of training structures take their place. Normalised features differ little from one structure
+    to the next; without this the head would take thousands of steps to see the difference.
+    """
     features = jnp.zeros((1, n_features))
+    params: dict[str, Any]
     if head.kind == "vector":
-        params = _Vector(head.hidden).init(key, features, jnp.zeros((1, 3, n_vectors)))["params"]
+        params = {"network": _Vector(head.hidden).init(key, features, jnp.zeros((1, 3, n_vectors)))["params"]}
     else:
-        params = _Network(head.hidden, 1).init(key, features)["params"]
+        statistics = {"mean": jnp.zeros(n_features), "std": jnp.ones(n_features)}
+        params = {"network": _Network(head.hidden, 1).init(key, features)["params"], STATISTICS: statistics}
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+
+def input_moments(head: PropertyHead, graph: GraphBatch, features: Features) -> tuple[Array, Array, Array]:
+    """Count, sum and sum of squares (F',) of a scalar head's inputs in a batch, to be added up over batches.
+
+    Args:
+        head: which one.
+        graph: structures.
+        features: (N, F') as ``head.select`` returns; rows of padding atoms are zero.
+    """
+    inputs = features if head.kind == "extensive" else _pool(graph, features)
+    count = jnp.sum(graph.atom_mask) if head.kind == "extensive" else jnp.sum(graph.graph_mask)
+    return count, jnp.sum(inputs, axis=0), jnp.sum(inputs**2, axis=0)
 
 
 def read_scalar(head: PropertyHead, params: Params, graph: GraphBatch, features: Features) -> Energies:
@@ -91,29 +113,35 @@ def read_scalar(head: PropertyHead, params: Params, graph: GraphBatch, features:
         graph: structures.
         features: (N, F') as ``head.select`` returns; rows of padding atoms are zero.
     """
+    statistics = params[STATISTICS]
 
     def network(values: Array) -> Any:
-        return _Network(head.hidden, 1).apply({"params": params}, values)
+        inputs = (values - statistics["mean"]) / statistics["std"]
+        return _Network(head.hidden, 1).apply({"params": params["network"]}, inputs)
 
-    total = functools.partial(
-        jax.ops.segment_sum,
-        segment_ids=graph.graph_index,
-        num_segments=graph.cells.shape[0],
-        indices_are_sorted=True,
-    )
-    count = graph.n_atoms.astype(features.dtype)
     if head.kind == "extensive":
         per_atom = head.mean + head.std * network(features)[:, 0]
-        return total(jnp.where(graph.atom_mask, per_atom, 0.0))
-    pooled = total(jnp.where(graph.atom_mask[:, None], features, 0.0)) / jnp.maximum(count, 1.0)[:, None]
-    return jnp.where(graph.graph_mask, head.mean + head.std * network(pooled)[:, 0], 0.0)
+        return _total(graph, jnp.where(graph.atom_mask, per_atom, 0.0))
+    values = head.mean + head.std * network(_pool(graph, features))[:, 0]
+    return jnp.where(graph.graph_mask, values, 0.0)
+
+
+def _total(graph: GraphBatch, values: Array) -> Array:
+    n_graphs = graph.cells.shape[0]
+    return jax.ops.segment_sum(values, graph.graph_index, n_graphs, indices_are_sorted=True)
+
+
+def _pool(graph: GraphBatch, features: Features) -> Float[Array, "G F"]:
+    """Mean over the atoms of every structure, 0 for padding structures."""
+    count = jnp.maximum(graph.n_atoms, 1).astype(features.dtype)
+    return _total(graph, jnp.where(graph.atom_mask[:, None], features, 0.0)) / count[:, None]
 
 
 def read_vector(
     head: PropertyHead, params: Params, graph: GraphBatch, features: Features, vectors: Float[Array, "N 3 C"]
 ) -> Float[Array, "N 3"]:
     """Predict a polar vector per atom, in the head's unit; 0 for padding atoms."""
-    found: Any = _Vector(head.hidden).apply({"params": params}, features, vectors)
+    found: Any = _Vector(head.hidden).apply({"params": params["network"]}, features, vectors)
     return jnp.where(graph.atom_mask[:, None], head.std * found, 0.0)
 
 

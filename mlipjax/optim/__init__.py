@@ -2,12 +2,14 @@
 
 from mlipjax.optim.groups import Group, Rules, group_multipliers, merge, split
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
+from mlipjax.optim.modes import MODES, make_mode, published_multipliers
 from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update, make_optimizer
 from mlipjax.optim.recipes import STRATEGIES, choose_strategy, make_strategy
 from mlipjax.optim.schedules import schedule_factor
 from mlipjax.optim.strategies import Strategy
 
 __all__ = [
+    "MODES",
     "STRATEGIES",
     "Adapters",
     "Group",
@@ -20,10 +22,12 @@ __all__ = [
     "choose_strategy",
     "ema_update",
     "group_multipliers",
+    "make_mode",
     "make_optimizer",
     "make_strategy",
     "merge",
     "merge_adapters",
+    "published_multipliers",
     "schedule_factor",
     "split",
 ]

@@ -21,7 +21,7 @@ MAX_SLOTS = 65_536
 gradient of nequix-mp-1 (700 000 parameters) took 1.0 GB of memory for half as many."""
 
 # Compiling the training gradient of one more shape takes as long as computing it on about this many slots.
-_SLOTS_PER_SHAPE = 500_000
+SLOTS_PER_SHAPE = 500_000
 _SHAPE_LIMITS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2))
 
 
@@ -142,7 +142,11 @@ def _plan(tables: Sequence[NeighborTable], batch_size: int, passes: int) -> tupl
 
 
 def cheapest_plan(
-    n_atoms: Sequence[int], max_counts: Sequence[int], batch_size: int, passes: int
+    n_atoms: Sequence[int],
+    max_counts: Sequence[int],
+    batch_size: int,
+    passes: float,
+    slots_per_shape: int = SLOTS_PER_SHAPE,
 ) -> tuple[BatchPlan, ...]:
     """The plan that takes the least time for compiling and computing together.
 
@@ -151,13 +155,14 @@ def cheapest_plan(
         max_counts: largest number of neighbours of an atom, of each structure.
         batch_size: structures per batch.
         passes: how often the data set will be gone through.
+        slots_per_shape: neighbour slots that are computed in the time that one more shape takes to compile.
     """
     plans = [plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS]
 
-    def cost(candidate: list[BatchPlan]) -> int:
+    def cost(candidate: list[BatchPlan]) -> float:
         slots = sum(plan.n_atoms * plan.n_neighbors for plan in candidate)
         shapes = {(plan.n_atoms, plan.n_neighbors) for plan in candidate}
-        return passes * slots + _SLOTS_PER_SHAPE * len(shapes)
+        return passes * slots + slots_per_shape * len(shapes)
 
     return tuple(min(plans, key=cost))
 

@@ -11,6 +11,7 @@ of them, stay as they are: with a zero gradient Adam would go on moving them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -20,10 +21,13 @@ import numpy as np
 from flax import struct
 
 from mlipjax import tree
-from mlipjax.optim import Hyper, Optimizer, merge, schedule_factor
+from mlipjax.optim import Hyper, Optimizer, OptimizerConfig, make_optimizer, merge, schedule_factor
 from mlipjax.train.state import TrainState
 from mlipjax.train.step import LossGradient, StepInfo, accumulate, apply_gradient
 from mlipjax.typing import Array, Key, Params
+
+_KEPT = 16
+"""Compiled functions of the last mixtures that are kept for the next one."""
 
 
 @struct.dataclass
@@ -54,7 +58,7 @@ class Task:
         name: in logs.
         groups: parameter groups (first part of a path) that only this task trains: its head.
         objective: ``(params, batch, prefactors) -> (loss, terms)``, pure; ``terms`` is a mapping of scalars. Losses of
-            micro-batches add up to that of their union.
+            micro-batches add up to that of their union. Tasks with the same function share compiled programs.
         batches: ``number -> micro-batches`` of the task's step ``number`` (counted from 0 over its own steps): a
             function of the number and of nothing else.
         prefactors: of the loss terms.
@@ -150,18 +154,18 @@ class MixtureProgram:
 def compile_mixture(mixture: Mixture, optimizer: Optimizer) -> MixtureProgram:
     """Compile lazily what a mixture needs: a gradient and an update per task."""
     owned = {task.name: task.groups for task in mixture.tasks}
-    everything = jax.jit(apply_gradient(optimizer))
     updates = {}
     for task in mixture.tasks:
         others = frozenset(g for name, groups in owned.items() if name != task.name for g in groups) - {*task.groups}
-        drawn = mixture.kind == "draw" and others
-        updates[task.name] = jax.jit(_update_without(optimizer, others)) if drawn else everything
-    gradients = {task.name: jax.jit(_task_gradient(task.objective, optimizer)) for task in mixture.tasks}
+        updates[task.name] = _compiled_update(optimizer.config, others if mixture.kind == "draw" else frozenset())
+    gradients = {task.name: _compiled_gradient(task.objective, optimizer.config) for task in mixture.tasks}
     return MixtureProgram(mixture, optimizer, gradients, updates)
 
 
-def _task_gradient(objective: Callable[..., Any], optimizer: Optimizer) -> Callable[..., LossGradient]:
-    config = optimizer.config
+@functools.lru_cache(maxsize=_KEPT)
+def _compiled_gradient(objective: Callable[..., Any], config: OptimizerConfig) -> Callable[..., LossGradient]:
+    """The gradient of a task: runs that differ in seeds or data only share it."""
+    optimizer = make_optimizer(config)
     factor = schedule_factor(config.schedule, config.total_steps, config.warmup_steps, config.final_factor)
 
     def compute(params: Params, step: Array, batch: Any, prefactors: Prefactors) -> LossGradient:
@@ -174,14 +178,15 @@ def _task_gradient(objective: Callable[..., Any], optimizer: Optimizer) -> Calla
         (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(trainable)
         return LossGradient(value, terms, gradient)  # pyright: ignore[reportArgumentType]
 
-    return compute
+    return jax.jit(compute)
 
 
-def _update_without(
-    optimizer: Optimizer, groups: frozenset[str]
+@functools.lru_cache(maxsize=_KEPT)
+def _compiled_update(
+    config: OptimizerConfig, groups: frozenset[str]
 ) -> Callable[[TrainState, LossGradient, Hyper], tuple[TrainState, StepInfo]]:
     """The update of a step to which parameter groups are strangers: they and their moments stay bit for bit."""
-    update = apply_gradient(optimizer)
+    update = apply_gradient(make_optimizer(config))
 
     def stranger(path: Any) -> bool:
         return any(isinstance(part, jax.tree_util.DictKey) and part.key in groups for part in path)
@@ -198,7 +203,7 @@ def _update_without(
         }
         return dataclasses.replace(after, **kept), info
 
-    return apply
+    return jax.jit(apply)
 
 
 def _weighted_sum(results: Sequence[LossGradient], weights: Sequence[float]) -> LossGradient:

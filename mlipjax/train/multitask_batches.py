@@ -18,10 +18,13 @@ from mlipjax.data.properties import PropertyData
 from mlipjax.graph import BatchPlan, GraphBatch, NeighborTable, batch_graphs, neighbor_table, shuffle_plan
 from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.train.batches import MAX_SLOTS, cheapest_plan
+from mlipjax.train.batches import MAX_SLOTS, SLOTS_PER_SHAPE, cheapest_plan
 from mlipjax.typing import Key
 
 KEEP_BYTES = 2**28
+
+# The gradient of a property takes a fifth of that of forces and half as long to compile.
+_SLOTS_PER_SHAPE = 5 * SLOTS_PER_SHAPE // 2
 
 
 @struct.dataclass
@@ -77,7 +80,7 @@ class PropertyStream:
         data: PropertyData,
         batch_size: int,
         *,
-        passes: int = 1,
+        passes: float = 1.0,
         dtype: Any = np.float32,
         max_slots: int = MAX_SLOTS,
         noise: float = 0.0,
@@ -106,7 +109,9 @@ class PropertyStream:
             counts[index] = table.max_count
             used += table.mask.size * 21  # bytes per slot: neighbour, shift, reverse, mask
             tables.append(table if used <= KEEP_BYTES and noise == 0.0 else None)
-        plans = cheapest_plan(data.n_atoms.tolist(), counts.tolist(), min(batch_size, len(data)), passes)
+        size = min(batch_size, len(data))
+        plans = cheapest_plan(data.n_atoms.tolist(), counts.tolist(), size, passes, _SLOTS_PER_SHAPE)
+        plans = tuple(map(_coarse, plans)) if passes <= 1.0 else plans
         largest = max(plans, key=lambda plan: plan.n_atoms * plan.n_neighbors)
         if (slots := largest.n_atoms * largest.n_neighbors) > max_slots and largest.n_graphs > 1:
             raise ValueError(
@@ -182,6 +187,14 @@ class Epochs:
 
 
 _CUT = 2.5
+_COARSE_ATOMS, _COARSE_NEIGHBORS = 64, 8
+
+
+def _coarse(plan: BatchPlan) -> BatchPlan:
+    """Round sizes up, so that data sets that are only evaluated share compiled programs."""
+    n_atoms = -(-plan.n_atoms // _COARSE_ATOMS) * _COARSE_ATOMS
+    n_neighbors = -(-plan.n_neighbors // _COARSE_NEIGHBORS) * _COARSE_NEIGHBORS
+    return dataclasses.replace(plan, n_atoms=n_atoms, n_neighbors=n_neighbors)
 
 
 def _largest(noise: float) -> float:

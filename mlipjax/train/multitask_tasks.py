@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from mlipjax.train.state import Batch
 from mlipjax.typing import Array, Key, Params
 
 _RESAMPLES = 1000
+_KEPT = 16
 
 
 def property_task(
@@ -50,6 +52,15 @@ def property_task(
     """
     epochs = Epochs(stream, key)
 
+    def batches(number: int) -> list[PropertyBatch]:
+        return [stream.batch(epochs.plan(number))]
+
+    objective = _property_objective(potential, head, delta)
+    return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share, evaluate)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _property_objective(potential: Potential, head: PropertyHead, delta: float) -> Callable[..., Any]:
     def objective(params: Params, batch: PropertyBatch, weight: Array) -> tuple[Array, Mapping[str, Array]]:
         found = potential.property_values(params, batch.graph)[head.name]
         scale = jnp.maximum(batch.graph.n_atoms, 1).astype(found.dtype) if head.kind == "extensive" else 1.0
@@ -60,10 +71,7 @@ def property_task(
         term = jnp.sum(squared / (jnp.sqrt(squared + delta**2) + delta)) / count
         return weight * term, {"loss": term, "mae": head.std * jnp.sum(jnp.abs(residual)) / count}
 
-    def batches(number: int) -> list[PropertyBatch]:
-        return [stream.batch(epochs.plan(number))]
-
-    return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share, evaluate)
+    return objective
 
 
 def force_field_task(
@@ -91,11 +99,6 @@ def force_field_task(
     prefactors = Prefactors.constant(LossWeights()) if prefactors is None else prefactors
     steps = _EpochsOfSteps(labelled, key)
 
-    def objective(params: Params, batch: tuple[Batch, LossTerms], weights: LossWeights) -> Any:
-        part, counts = batch
-        total, terms = loss(potential.apply(params, part.graph), part.labels, part.graph, weights, counts)
-        return total, terms._asdict()
-
     def batches(number: int) -> list[tuple[Batch, LossTerms]]:
         parts = [labelled.batch(plan) for plan in steps(number)]
         counts = [_counts(part) for part in parts]
@@ -103,7 +106,17 @@ def force_field_task(
         return [(part, total) for part in parts]
 
     group = f"readout_{potential.heads[labelled.task]}"
-    return Task(name, (group,), objective, batches, prefactors, share, evaluate)
+    return Task(name, (group,), _force_objective(potential, loss), batches, prefactors, share, evaluate)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _force_objective(potential: Potential, loss: Loss) -> Callable[..., Any]:
+    def objective(params: Params, batch: tuple[Batch, LossTerms], weights: LossWeights) -> Any:
+        part, counts = batch
+        total, terms = loss(potential.apply(params, part.graph), part.labels, part.graph, weights, counts)
+        return total, terms._asdict()
+
+    return objective
 
 
 def denoising_task(
@@ -121,16 +134,22 @@ def denoising_task(
         raise ValueError(f"denoising needs noise and a vector head, found {stream.noise} Å and {head.kind!r}.")
     epochs = Epochs(stream, key)
 
+    def batches(number: int) -> list[NoisyBatch]:
+        return [stream.noisy_batch(epochs.plan(number), jax.random.fold_in(key, number))]
+
+    objective = _noise_objective(potential, head)
+    return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _noise_objective(potential: Potential, head: PropertyHead) -> Callable[..., Any]:
     def objective(params: Params, batch: NoisyBatch, weight: Array) -> tuple[Array, Mapping[str, Array]]:
         found = potential.property_values(params, batch.graph)[head.name]
         count = 3 * jnp.maximum(jnp.sum(batch.graph.atom_mask), 1)
         term = jnp.sum(jnp.where(batch.graph.atom_mask[:, None], found - batch.noise, 0.0) ** 2) / count
         return weight * term, {"mse": term}
 
-    def batches(number: int) -> list[NoisyBatch]:
-        return [stream.noisy_batch(epochs.plan(number), jax.random.fold_in(key, number))]
-
-    return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share)
+    return objective
 
 
 class _EpochsOfSteps:
@@ -158,7 +177,19 @@ def _counts(batch: Batch) -> LossTerms:
 
 
 PropertyApply = Callable[[Params, Any], Mapping[str, Array]]
-"""``jax.jit(potential.property_values)``."""
+"""``compiled_properties(potential)``."""
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def compiled_properties(potential: Potential) -> PropertyApply:
+    """``jax.jit(potential.property_values)``, the same one for the same potential."""
+    return jax.jit(potential.property_values)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def compiled_apply(potential: Potential) -> Apply:
+    """``jax.jit(potential.apply)``, likewise."""
+    return jax.jit(potential.apply)
 
 
 def predict_property(apply: PropertyApply, params: Params, stream: PropertyStream, name: str) -> np.ndarray:

@@ -1,0 +1,161 @@
+"""Learning a property of structures from a pretrained potential, alone or together with its force field (S3).
+
+A run with a folder keeps ``run.json``, ``checkpoints/``, ``metrics.jsonl`` (every task's errors apart), and at its end
+``report.json`` and the model, whose folder can be loaded. The same call again resumes, or returns what is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlipjax import runtime, tree
+from mlipjax.data import Dataset
+from mlipjax.data.properties import PropertyData
+from mlipjax.files import write_atomic
+from mlipjax.finetune.folder import REPORT, hash_dataset, hash_model, open_run
+from mlipjax.finetune.properties_settings import PropertySettings, check_settings
+from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
+from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.finetune.single import FinetuneResult
+from mlipjax.models import load, save
+from mlipjax.potential import Potential
+from mlipjax.train.multitask_batches import PropertyStream
+from mlipjax.train.multitask_loop import MixtureListener, train_mixture
+from mlipjax.train.multitask_tasks import predict_property, property_report
+from mlipjax.typing import Params
+
+
+class PropertyListener(MixtureListener):
+    """A ``MixtureListener`` that is also told what is about to run."""
+
+    def start(self, preparation: PropertyPreparation) -> None:
+        """Before the first step."""
+
+
+def finetune_property(
+    potential: Potential,
+    params: Params,
+    train_data: PropertyData,
+    valid_data: PropertyData | None = None,
+    *,
+    settings: FinetuneSettings,
+    options: PropertySettings | None = None,
+    replay_data: Dataset | None = None,
+    tests: Mapping[str, PropertyData] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    listener: PropertyListener | None = None,
+) -> FinetuneResult:
+    """Give a potential a head for a property and train it.
+
+    Args:
+        potential: where to start.
+        params: its parameters.
+        train_data: structures and values.
+        valid_data: decides which parameters are kept; by default a random part of ``train_data``.
+        settings: those shared with other fine-tunes; ``strategy`` is scratch, ft, lp or mft.
+        options: those of the property.
+        replay_data: for mft, labelled structures of the force field, instead of ``settings.replay``.
+        tests: more data sets on which errors are reported, by name.
+        out: folder of the run; ``None`` keeps nothing on disk.
+        listener: is told of plan, steps and intervals.
+
+    Returns:
+        The potential with the property's head (``potential.property_values``), its best parameters, and a report.
+
+    Raises:
+        ValueError: if settings, data or folder cannot be honoured.
+        NonFiniteError: if training diverges.
+    """
+    options = PropertySettings() if options is None else options
+    listener = PropertyListener() if listener is None else listener
+    check_settings(settings, options)
+    folder = None if out is None else Path(out)
+    description = _describe(potential, params, train_data, valid_data, replay_data, settings, options)
+    if folder is not None and (finished := open_run(folder, description)) is not None:
+        return FinetuneResult(*load(folder), finished)
+    ready = prepare_property(potential, params, train_data, valid_data, replay_data, settings, options)
+    listener.start(ready)
+    started = time.monotonic()
+    state = train_mixture(ready.program, ready.state, ready.hyper, ready.config, folder=folder, listener=listener)
+    seconds = time.monotonic() - started
+    best = state.best_params
+    report = {
+        "settings": dataclasses.asdict(settings),
+        "options": dataclasses.asdict(options),
+        "property": dataclasses.asdict(ready.potential.property_head(train_data.key)),
+        "strategy": [list(row) for row in ready.strategy.explain()],
+        "tasks": ready.notes,
+        "n_train": len(ready.stream.data),
+        "n_parameters": tree.count(best),
+        "n_trained_parameters": tree.count(ready.program.optimizer.split(best)[0]),
+        "steps": int(state.step),
+        "best_step": int(state.best_epoch),
+        "valid": _errors(ready, best, ready.valid),
+        "force_field": {
+            task.name: task.evaluate(best)
+            for task in ready.program.mixture.tasks
+            if task.name != train_data.key and task.evaluate is not None
+        },
+        "tests": {
+            name: _errors(
+                ready,
+                best,
+                PropertyStream.create(ready.potential, data, options.property_batch_size, dtype=settings.dtype),
+            )
+            for name, data in (tests or {}).items()
+        },
+        "seconds": round(seconds, 1),
+        "versions": runtime.versions(),
+    }
+    if folder is not None:
+        save(folder, ready.potential, jax.device_get(best))
+        # last: its presence says that the run is done
+        write_atomic(folder / REPORT, json.dumps(report, indent=1))
+    return FinetuneResult(ready.potential, best, report)
+
+
+def _errors(ready: PropertyPreparation, params: Params, stream: PropertyStream) -> dict[str, Any]:
+    name = stream.data.key
+    return property_report(stream.data.targets, predict_property(ready.apply, params, stream, name))
+
+
+def _describe(
+    potential: Potential,
+    params: Params,
+    train_data: PropertyData,
+    valid_data: PropertyData | None,
+    replay_data: Dataset | None,
+    settings: FinetuneSettings,
+    options: PropertySettings,
+) -> dict[str, Any]:
+    """What must be equal for a folder to be the same run; JSON types."""
+    given = {**dataclasses.asdict(settings), **dataclasses.asdict(options), "property": train_data.key}
+    described = {
+        "settings": json.loads(json.dumps(given)),
+        "model_sha256": hash_model(potential, params),
+        "train_sha256": _hash_properties(train_data),
+        "valid_sha256": None if valid_data is None else _hash_properties(valid_data),
+        "replay_sha256": None if replay_data is None else hash_dataset(replay_data),
+    }
+    if settings.replay is not None and Path(settings.replay).is_file():
+        described["replay_sha256"] = hashlib.sha256(Path(settings.replay).read_bytes()).hexdigest()
+    return described
+
+
+def _hash_properties(data: PropertyData) -> str:
+    digest = hashlib.sha256(data.key.encode() + np.ascontiguousarray(data.targets).tobytes())
+    for index in range(len(data)):
+        system = data.system(index)
+        digest.update(np.asarray(system.atomic_numbers).tobytes() + np.asarray(system.positions).tobytes())
+        digest.update(np.asarray(system.cell).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""Settings of a property fine-tune beyond those it shares with force-field fine-tunes (``FinetuneSettings``)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.losses import LossWeights
+from mlipjax.nn.readouts import PropertyHead
+from mlipjax.optim.modes import MODES
+from mlipjax.train.multitask import Prefactors
+
+_PUBLISHED = Prefactors(LossWeights(0.2, 100.0, 0.02), LossWeights(20.0, 60.0, 1.0))
+"""S3's, of squared errors. DeePMD-kit divides the squared energy and virial by the number of atoms once, this code
+twice, and the virial is the stress times the volume."""
+
+_UNUSED = (
+    "auto", "e0s", "freeze_layers", "l2sp", "ewc", "lora_rank", "lora_radial", "replay_weight", "anchor",
+    "anchor_weight", "patience", "allow_e0_mismatch", "ignore",
+)  # fmt: skip
+"""Settings of force-field fine-tunes that a property fine-tune cannot honour."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PropertySettings:
+    """What a property task adds to the settings of a fine-tune.
+
+    ``batch_size`` and ``loss`` of the shared settings are those of the force-field task.
+
+    Attributes:
+        property_kind: "intensive" (network on the mean features of a structure) or "extensive" (sum over atoms).
+        property_hidden: sizes of the hidden layers of the head.
+        property_layers: features the head reads: of the "last" layer or of "all".
+        property_unit: of the values, for reports.
+        property_batch_size: structures per step of the property task.
+        property_delta: residual, in standard deviations of the training values, below which the loss is quadratic.
+        steps: optimiser steps, whichever task they are for; by default ``epochs`` passes over the property's data.
+        validate_every: steps between validations; by default a twentieth of all.
+        published_decay: layer-wise learning rates by S3's table (.30, .40, .55, .625 of four blocks) at equal depths.
+        mixture: for "mft": "draw" one task per step, or "sum" both in every step.
+        force_field_share: for "mft": probability of the force field's turn, or its weight beside the property's 1 - x.
+        prefactors: of energies, forces and stresses: "constant" or "published" (moving with the learning rate; needs
+            the loss "mse").
+        pseudo_labels: for "mft" with a replay file: take the frozen model's labels although the file has its own.
+        denoise: Å; adds the task of taking noise of this size out of the positions of the property's structures.
+        denoise_share: its probability (or weight) relative to the other tasks together.
+    """
+
+    property_kind: Literal["intensive", "extensive"] = "intensive"
+    property_hidden: tuple[int, ...] = (64, 64)
+    property_layers: Literal["last", "all"] = "last"
+    property_unit: str = ""
+    property_batch_size: int = 32
+    property_delta: float = 0.1
+    steps: int | None = None
+    validate_every: int | None = None
+    published_decay: bool = False
+    mixture: Literal["draw", "sum"] = "draw"
+    force_field_share: float = 0.5
+    prefactors: Literal["constant", "published"] = "constant"
+    pseudo_labels: bool = False
+    denoise: float = 0.0
+    denoise_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.force_field_share < 1.0 or not 0.0 < self.denoise_share < 1.0:
+            raise ValueError(
+                f"shares are probabilities in (0, 1), found {self.force_field_share} and {self.denoise_share}."
+            )
+        numbers = (self.property_batch_size, self.steps or 1, self.validate_every or 1)
+        if min(numbers) < 1 or not self.property_delta > 0.0 or self.denoise < 0.0:
+            raise ValueError("batch size, steps and delta must be positive, and the noise must not be negative.")
+
+    def head(self, name: str, mean: float, std: float) -> PropertyHead:
+        """Return the head of the property."""
+        return PropertyHead(
+            name, self.property_kind, self.property_hidden, self.property_layers, mean, std, self.property_unit
+        )
+
+    def force_field_prefactors(self, settings: FinetuneSettings) -> Prefactors:
+        """Return the factors of energies, forces and stresses.
+
+        Raises:
+            ValueError: if published ones are combined with another loss or with given weights.
+        """
+        if self.prefactors == "constant":
+            return Prefactors.constant(settings.loss_weights())
+        weights = (settings.energy_weight, settings.forces_weight, settings.stress_weight)
+        if settings.loss != "mse" or any(weight is not None for weight in weights):
+            raise ValueError(f"published prefactors are for the loss 'mse' and no others, found {settings.loss!r}.")
+        return _PUBLISHED
+
+
+def check_settings(settings: FinetuneSettings, options: PropertySettings) -> None:
+    """Refuse what a property fine-tune cannot honour.
+
+    Raises:
+        ValueError: for another strategy than the modes of S3, or an option that would be ignored.
+    """
+    if settings.strategy not in MODES:
+        raise ValueError(f"a property is learned by {', '.join(MODES)}, not by strategy {settings.strategy!r}.")
+    default = FinetuneSettings()
+    for name in _UNUSED:
+        if getattr(settings, name) != getattr(default, name):
+            raise ValueError(f"{name}={getattr(settings, name)!r} means nothing for a property; leave it out.")
+    if settings.strategy != "mft" and settings.replay is not None:
+        raise ValueError(f"strategy {settings.strategy!r} has no force-field task; --replay is for mft.")
+    if settings.strategy == "lp" and options.denoise:
+        raise ValueError("lp trains no backbone, so denoising would teach nothing; choose another strategy.")
