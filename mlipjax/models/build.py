@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from mlipjax.models.mace import MACEConfig, mace
 from mlipjax.models.nequip import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Potential
 
-_ARCHITECTURES = {"nequip": (NequIPConfig, nequip)}
+_ARCHITECTURES: dict[str, tuple[type[Any], Callable[..., Potential]]] = {
+    "nequip": (NequIPConfig, nequip),
+    "mace": (MACEConfig, mace),
+}
 
 
 def potential_to_config(potential: Potential) -> dict[str, Any]:
