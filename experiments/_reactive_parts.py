@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
-
+from experiments._reactive_dynamics import file_name, growth, surface
 from experiments._reactive_models import Model, barrier, path_of
-from experiments._reactive_structures import EVENTS, half_molten, sodium
+from experiments._reactive_structures import EVENTS
 from experiments._reactive_tuning import Published, Recipe, load_formate, most_changed, report_on, tune
 from experiments._reactive_workflow import VACANCY, Workflow
 from mlipjax.data import Dataset
-from mlipjax.md import SimulationStopped, make_ensemble, run
-from mlipjax.models.foreign import is_foreign
-from mlipjax.probes.order import crystal_order
-from mlipjax.probes.relax import ProbeDiverged, relax
+from mlipjax.md import SimulationStopped
+from mlipjax.probes.relax import ProbeDiverged
 from mlipjax.probes.result import plain
-from mlipjax.probes.trajectory import Trajectory
 from mlipjax.system import System
 
 if TYPE_CHECKING:
@@ -28,19 +22,18 @@ if TYPE_CHECKING:
 
 Units = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
-_MELT, _GROWTH = 900.0, 300.0  # K: sodium melts at 371 K
-_TIMESTEP_NA = 4.0  # fs
-_Q6_CUTOFF = 4.95  # Å: two shells of bcc sodium
-
 
 def run_all(config: Config, units: Units) -> dict[str, Any]:
     """Everything: results by part."""
     models = {name: Model.load(name) for name in dict.fromkeys([*config.natives, *config.model])}
     results: dict[str, Any] = {"models": list(models), "driver": config.natives[0], "oracle": config.natives[-1]}
-    results["formate"] = formate(config, models, units) if config.formate else None
     results["events"] = events(config, models, units)
+    results["formate"] = formate(config, models, units) if config.formate else None
     results["workflow"] = workflow(config, models, units) if config.workflow_labels else None
-    results["growth"] = growth(config, models, units) if config.growth_steps else None
+    steps, oracle = config.growth_steps, models[config.natives[-1]]
+    results["growth"] = growth(models, oracle, steps, units) if steps else None
+    hot = config.surface_steps if config.formate else 0
+    results["surface"] = surface(models, load_formate(config.test or 22).pool, hot, units) if hot else None
     return results
 
 
@@ -74,7 +67,7 @@ def formate(config: Config, models: dict[str, Model], units: Units) -> dict[str,
 
 
 def _formate_row(arm: str, model: str, labels: int, seed: int, units: Units, make: Any) -> dict[str, Any]:
-    name = f"formate-{arm}-{_file(model)}-{labels}-{seed}"
+    name = f"formate-{arm}-{file_name(model)}-{labels}-{seed}"
     return {"arm": arm, "model": model, "labels": labels, "seed": seed, **units(name, make)}
 
 
@@ -102,13 +95,13 @@ def events(config: Config, models: dict[str, Model], units: Units) -> dict[str, 
     oracle, options = models[config.natives[-1]], _band_options(config)
     for name in config.events:
         event = EVENTS[name]()
-        reference = units(f"barrier-{name}-{_file(oracle.name)}", lambda e=event: _safe(oracle, e, None, options))
+        reference = units(f"barrier-{name}-{file_name(oracle.name)}", lambda e=event: _safe(oracle, e, None, options))
         path = None if "failed" in reference else path_of(event, reference)
         rows = {}
         for model_name, model in models.items():
             rows[model_name] = reference
             if model is not oracle:
-                unit = f"barrier-{name}-{_file(model_name)}"
+                unit = f"barrier-{name}-{file_name(model_name)}"
                 rows[model_name] = units(unit, lambda m=model, e=event, p=path: _safe(m, e, p, options))
         results[name] = {"what": event.what, "published_eV": event.published_eV, "models": _slim(rows)}
     return results
@@ -141,7 +134,7 @@ def workflow(config: Config, models: dict[str, Model], units: Units) -> dict[str
     """The S vacancy: frames of the first model's dynamics, relabelled by the oracle; three ways to learn from them."""
     driver, oracle = models[config.natives[0]], models[config.natives[-1]]
     event, n, options = EVENTS[VACANCY](), config.workflow_labels or 10, _band_options(config)
-    reference = units(f"barrier-{VACANCY}-{_file(oracle.name)}", lambda: _safe(oracle, event, None, options))
+    reference = units(f"barrier-{VACANCY}-{file_name(oracle.name)}", lambda: _safe(oracle, event, None, options))
     if "failed" in reference:
         return {"failed": reference["failed"]}
     task = Workflow(driver, oracle, event, path_of(event, reference), n, config.workflow_steps or 1)
@@ -165,55 +158,3 @@ def workflow(config: Config, models: dict[str, Model], units: Units) -> dict[str
             rows.setdefault(arm, []).append(units(f"workflow-{arm}-{seed}", make))
     arms = {arm: [_slim({"": row})[""] for row in found] for arm, found in rows.items()}
     return {"what": event.what, "labels": n, "arms": arms}
-
-
-def growth(config: Config, models: dict[str, Model], units: Units) -> dict[str, Any]:
-    """Half-molten sodium at 300 K: the melt is made once, by the oracle; native models only."""
-    oracle, solid = models[config.natives[-1]], sodium()
-    steps = config.growth_steps or 1
-
-    def melt() -> dict[str, Any]:
-        (liquid,) = _simulate(oracle, _shaken(solid), 250, _MELT, 250)
-        return {"positions": half_molten(solid, liquid).positions.tolist()}
-
-    start = dataclasses.replace(solid, positions=np.array(units("growth-melt", melt)["positions"]))
-    results = {}
-    for name, model in models.items():
-        if not is_foreign(name):
-            results[name] = units(f"growth-{_file(name)}", lambda m=model: _grow(m, start, steps))
-    return {"models": results, "temperature_K": _GROWTH, "n_atoms": start.n_atoms}
-
-
-def _grow(model: Model, start: System, steps: int) -> dict[str, Any]:
-    # contacts where crystal and melt were joined are eased first
-    eased = relax(*model.parts(), [start], fmax=0.1, max_steps=15).systems[0]
-    every = max(1, steps // 40)
-    try:
-        frames = _simulate(model, eased, steps, _GROWTH, every)
-    except SimulationStopped as error:
-        return {"failed": " ".join(str(error).split())}
-    result = crystal_order(Trajectory.from_systems(frames, every * _TIMESTEP_NA / 1000.0), _Q6_CUTOFF)
-    return result.as_dict()
-
-
-def _simulate(model: Model, start: System, steps: int, temperature: float, every: int) -> list[System]:
-    frames: list[System] = []
-
-    def keep(state: Any, info: Any) -> None:
-        frames.extend(dataclasses.replace(start, positions=np.asarray(p, float)) for p in info.frames.position[0])
-
-    ensemble = make_ensemble("nvt", timestep_fs=_TIMESTEP_NA, temperature_K=temperature, friction_per_ps=5.0)
-    key = jax.random.key(0)
-    run(*model.parts(), start, ensemble, steps, key=key, frame_every=every, on_chunk=keep)
-    return frames
-
-
-def _shaken(system: System) -> System:
-    """Far from its lattice, so that it melts at once when hot."""
-    noise = np.random.default_rng(0).normal(size=np.shape(system.positions))
-    return dataclasses.replace(system, positions=np.asarray(system.positions) + 0.45 * noise)
-
-
-def _file(name: str) -> str:
-    """A model's name as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -18,7 +18,8 @@ COLUMNS = (
 
 def table_rows(results: dict[str, Any]) -> list[list[Any]]:
     """Models x systems x observables, with errors and label counts."""
-    return [*_formate_rows(results), *_event_rows(results), *_workflow_rows(results), *_growth_rows(results)]
+    parts = (_formate_rows, _event_rows, _workflow_rows, _growth_rows, _surface_rows)
+    return [row for part in parts for row in part(results)]
 
 
 def _formate_rows(results: dict[str, Any]) -> list[list[Any]]:
@@ -140,6 +141,22 @@ def _growth_rows(results: dict[str, Any]) -> list[list[Any]]:
                     f"± {row['rate_error']:.2g}: {row['verdict'].split(':')[0]}",
                 ]
             )
+    return rows
+
+
+def _surface_rows(results: dict[str, Any]) -> list[list[Any]]:
+    rows = []
+    hot = results.get("surface") or {"models": {}}
+    for model, row in hot["models"].items():
+        head = [f"formate on Cu(110) at {hot['temperature_K']:.0f} K"]
+        tail = [model, "zero-shot", 0]
+        if "failed" in row:
+            rows.append([*head, "dynamics", *tail, None, None, None, "", None, row["failed"]])
+            continue
+        count = sum(row["events"].values())
+        rows.append([*head, "bond events", *tail, float(count), None, None, "", 1, row["events_verdict"]])
+        rows.append([*head, "spectrum", *tail, None, None, None, "", 1, row["spectrum_verdict"]])
+        rows.append([*head, "diffusion", *tail, None, None, None, "", 1, row["diffusion_verdict"]])
     return rows
 
 

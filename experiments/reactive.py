@@ -53,6 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "workflow_labels": 10,
         "workflow_steps": 150,
         "growth_steps": 300,
+        "surface_steps": 0,
     },
     "full": {
         "events": ("o-mos2", "o-mose2", "o-mote2", "o-ws2", "o-wse2", "o-wte2", "v-mos2", "h2-cu111", "li-lifepo4"),
@@ -66,6 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "workflow_labels": 40,
         "workflow_steps": 2000,
         "growth_steps": 10_000,
+        "surface_steps": 20_000,
     },
 }
 
@@ -88,6 +90,7 @@ class Config:
         workflow_labels: labels of the S-vacancy workflow.
         workflow_steps: MD steps they are drawn from.
         growth_steps: MD steps of the growth of sodium; 0 for none.
+        surface_steps: MD steps of formate on hot copper (bond events, g(r), diffusion, spectrum); 0 for none.
         formate: whether the published frames are used (``MLIPJAX_DATA``).
         out: folder of the run.
     """
@@ -106,6 +109,7 @@ class Config:
     workflow_labels: int | None = None
     workflow_steps: int | None = None
     growth_steps: int | None = None
+    surface_steps: int | None = None
     formate: bool = True
     out: Path = Path("runs/reactive")
 

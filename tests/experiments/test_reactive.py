@@ -6,8 +6,10 @@ import json
 import jax
 import numpy as np
 import pytest
+from ase.build import bulk
 from rich.console import Console
 
+from experiments import _reactive_dynamics as dynamics
 from experiments import _reactive_parts as parts
 from experiments import reactive
 from experiments._reactive_models import Model, barrier, energy_shift, errors
@@ -17,6 +19,8 @@ from experiments._reactive_tuning import Recipe, load_formate, most_changed, tun
 from mlipjax import save
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
+from mlipjax.oracles import LennardJones
+from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 
 PUBLISHED = {
@@ -115,6 +119,32 @@ def test_frames_that_changed_most_come_first():
     systems = tuple(System(np.zeros((2, 3)), np.array([1, 1]), np.zeros((3, 3)), (False,) * 3) for _ in range(4))
     pool = Dataset(systems, (Labels.create(2),) * 4, ({},) * 4)
     assert most_changed(Fake([0, 0, 0, 0]), Fake([0.1, 0.9, 0.3, 0.2]), pool, 2) == [1, 2]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Argon:
+    """Lennard-Jones behind the interface of a network."""
+
+    feature_sizes: tuple = (1,)
+
+    def apply(self, variables, graph, vectors, species):
+        energy = variables["params"]["strength"] * LennardJones().node_energy(vectors, graph.edge_mask)[:, None]
+        return energy, energy
+
+
+@pytest.mark.slow
+def test_dynamics_return_velocities_in_angstrom_per_picosecond():
+    """They are the slope of the positions; and the kinetic energy they hold is that of the temperature."""
+    potential = Potential(_Argon(), None, 8.5, (18,), ("energy",), np.zeros((1, 1)))
+    model = Model.native("argon", potential, {"strength": np.float32(1.0)})
+    crystal = System.from_ase(bulk("Ar", "fcc", a=5.3, cubic=True).repeat(2))
+    trajectory = dynamics._simulate(model, crystal, 60, 40.0, 1, 4.0)
+    assert trajectory.spacing_ps == pytest.approx(0.004)
+    slope = (trajectory.positions[2:] - trajectory.positions[:-2]) / 0.008
+    error = slope - trajectory.velocities[1:-1]
+    assert np.sqrt(np.mean(error**2)) < 0.15 * np.sqrt(np.mean(slope**2))  # the thermostat's noise is not smooth
+    kinetic = 0.5 * 39.95 * np.mean(np.sum(trajectory.velocities**2, axis=-1)) * 1.0364e-4  # amu Å^2/ps^2 in eV
+    assert 10.0 < kinetic / (1.5 * 8.617e-5) < 80.0
 
 
 def test_options_are_checked():

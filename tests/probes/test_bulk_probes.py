@@ -120,6 +120,7 @@ def test_phonons_of_silicon_agree_with_ase_and_with_exact_derivatives(calculator
     assert "minimum" in exact.verdict
 
 
+@pytest.mark.slow
 def test_vacancy_formation_of_silicon():
     crystal = silicon(known_a0(), 2)
 
