@@ -5,7 +5,7 @@ The same checks run in ``mlipjax doctor`` and at the start of every fine-tune; f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.finetune.doctor_labels import Compared, check_predictions
 from mlipjax.finetune.doctor_splits import check_splits
+from mlipjax.finetune.doctor_strain import check_strain
 from mlipjax.finetune.doctor_structures import check_structures
 from mlipjax.finetune.findings import Finding, sort_findings
 from mlipjax.potential import Potential
@@ -102,6 +103,9 @@ def examine(
     parts = {name: part.part(SAMPLE) for name, part in batches.items()}
     compared = [compare(name, settled.potential, params, apply, part) for name, part in parts.items()]
     findings += check_predictions(settled.potential, compared, e0s=e0s, dtype=dtype) + settled.findings
+    findings += [
+        found for name, part in parts.items() for found in strain_findings(findings, name, apply, params, part)
+    ]
     if any(finding.check == "units" and finding.severity == "fatal" for finding in findings):
         # numbers in another unit are not large, they are in another unit
         findings = [finding for finding in findings if (finding.severity, finding.check) != ("warning", "range")]
@@ -150,6 +154,14 @@ def settle_e0s(potential: Potential, params: Params, apply: Apply, batches: Labe
         remedy = "Do not trust energies of other compositions; give isolated-atom energies in a file if you have them."
         findings.append(Finding("info", "e0s", message, remedy))
     return Settled(shift_e0s(potential, estimate.shifts), estimate, findings)
+
+
+def strain_findings(
+    findings: Sequence[Finding], name: str, apply: Apply, params: Params, batches: LabelledBatches
+) -> list[Finding]:
+    """Check the sign of the stress by strain, unless the model's own stress has already shown that it is wrong."""
+    wrong = any(f.severity == "fatal" and f.check in ("sign", "units") for f in findings)
+    return [] if wrong else check_strain(name, apply, params, batches)
 
 
 def compare(name: str, potential: Potential, params: Params, apply: Apply, batches: LabelledBatches) -> Compared:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,8 @@ atoms exceeds it within some 10 fs."""
 
 # Pairs compared at most: beyond, structures are taken at equal distances.
 _PAIRS = 20_000
+# Distances between this many atoms tell structures apart.
+_ATOMS = 200
 # Kinds of configurations name no trajectory: they may well be in both sets.
 _TRAJECTORY_KEYS = tuple(key for key in GROUP_KEYS if key != "config_type")
 
@@ -53,7 +56,7 @@ def check_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
 
 
 def check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
-    """Structures of two sets that differ by less than ``NEAR`` test nothing: neighbours in time, for instance."""
+    """Structures of two sets that differ by less than ``NEAR`` test nothing: neighbours in time, rotated copies."""
     near: dict[tuple[str, int], None] = {}
     closest, n_pairs = np.inf, 0
     for (first, a), (second, b) in itertools.combinations(datasets.items(), 2):
@@ -61,10 +64,15 @@ def check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
         for key, indices in _by_composition(a).items():
             matching = others.get(key, [])
             share = max(1, int(np.sqrt(_PAIRS)))
-            for i in _thinned(indices, share):
-                for j in _thinned(matching, share):
+            prints = {j: fingerprint(b.systems[j]) for j in _thinned(matching, share)}
+            for i in _thinned(indices, share) if prints else ():
+                own = fingerprint(a.systems[i])
+                for j, other in prints.items():
                     distance = displacement(a.systems[i], b.systems[j])
-                    if 1e-3 < distance < NEAR:
+                    if distance <= 1e-3:
+                        continue  # a duplicate, reported as such
+                    distance = min(distance, distance_change(own, other))
+                    if distance < NEAR:
                         closest, n_pairs = min(closest, distance), n_pairs + 1
                         near |= dict.fromkeys([(first, i), (second, j)])
     if not near:
@@ -121,6 +129,42 @@ def displacement(a: System, b: System) -> float:
     fractional -= np.where(periodic, np.round(fractional), 0.0)
     delta = fractional @ basis
     return _rms(delta - delta.mean(axis=0))
+
+
+class Fingerprint(NamedTuple):
+    """What rotations and translations leave alone.
+
+    Attributes:
+        shape: lengths (Å) and angles (degrees) of the cell, zeros without one, and the periodicity.
+        distances: (n (n - 1) / 2,) Å between atoms (nearest images), float32.
+    """
+
+    shape: np.ndarray
+    distances: np.ndarray
+
+
+def fingerprint(system: System) -> Fingerprint:
+    """Distances between the atoms, in their order; of large structures between some of them."""
+    from ase.geometry import get_distances
+
+    chosen = np.asarray(_thinned(list(range(system.n_atoms)), _ATOMS))
+    atoms = system.to_ase()
+    _, lengths = get_distances(atoms.positions[chosen], cell=atoms.cell, pbc=atoms.pbc)
+    upper = np.triu_indices(len(chosen), 1)
+    return Fingerprint(np.concatenate([atoms.cell.cellpar(), atoms.pbc]), lengths[upper].astype(np.float32))
+
+
+def distance_change(a: Fingerprint, b: Fingerprint) -> float:
+    """About the rms displacement in Å between two structures of equal atoms, up to rotation, reflection, translation.
+
+    If atoms move independently by ``s`` in each direction, distances change by ``sqrt(2) s`` and atoms by
+    ``sqrt(3) s`` (rms). Infinite if the cells differ by more than a percent.
+    """
+    if len(a.distances) != len(b.distances) or not np.allclose(a.shape, b.shape, rtol=0.01, atol=0.01):
+        return np.inf
+    if len(a.distances) == 0:
+        return np.inf
+    return float(np.sqrt(1.5 * np.mean((a.distances - b.distances) ** 2)))
 
 
 def _rms(delta: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, split_dataset
-from mlipjax.finetune.doctor import SAMPLE, check_data, compare, settle_e0s
+from mlipjax.finetune.doctor import SAMPLE, check_data, compare, settle_e0s, strain_findings
 from mlipjax.finetune.doctor_labels import check_predictions, check_zero_shot
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.finetune.retain import Frozen, add_head, anchor_report, make_retention
@@ -198,6 +198,7 @@ def _check_model(student: _Student, batches: LabelledBatches, settings: Finetune
     sample = batches.part(SAMPLE)
     compared = compare("train", student.potential, student.params, student.program.apply, sample)
     findings = check_predictions(student.potential, [compared], e0s=settings.e0s, dtype=settings.dtype)
+    findings += strain_findings(findings, "train", student.program.apply, student.params, sample)
     frozen = student.frozen
     if frozen.apply is not student.program.apply:
         few = dataclasses.replace(sample, plans=sample.plans[:1]).with_potential(frozen.potential)

@@ -4,20 +4,23 @@ import dataclasses
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 from ase import units
 from ase.build import fcc111
 from labelled_files import changed, labelled, model, rock_salts
+from scipy.spatial.transform import Rotation
 
 from mlipjax.data import Dataset, Example
 from mlipjax.finetune.doctor import examine
 from mlipjax.finetune.doctor_labels import check_zero_shot
-from mlipjax.finetune.doctor_splits import displacement
+from mlipjax.finetune.doctor_splits import NEAR, displacement, distance_change, fingerprint
+from mlipjax.finetune.doctor_strain import check_strain, tension
 from mlipjax.finetune.doctor_structures import check_geometry, check_structures
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal
 from mlipjax.system import Labels, System
-from mlipjax.train import StructurePrediction
+from mlipjax.train import LabelledBatches, StructurePrediction
 
 
 @functools.cache
@@ -79,6 +82,24 @@ def test_energies_in_hartree_are_seen_even_when_shifts_hide_them():
     assert "like Hartree" in finding.message
 
 
+def test_one_strained_frame_is_enough_to_see_a_stress_of_the_other_sign():
+    potential, params = model()
+    start = rock_salts(1)[0]
+    pressed = start.replace(positions=0.94 * start.positions, cell=0.94 * start.cell)
+    train = labelled([pressed])
+    apply = jax.jit(potential.apply)
+    batches = LabelledBatches.create(potential, train, 1)
+    graph = batches.batch(batches.plans[0]).graph
+    # work against strain is the trace of the model's own stress
+    own = np.trace(np.asarray(apply(params, graph).stress[0])) / 3.0
+    assert tension(apply, params, graph)[0] == pytest.approx(own, rel=0.05)
+    assert check_strain("train", apply, params, batches) == []
+    flipped = LabelledBatches.create(potential, changed(train, 0, stress=scale(-1.0)), 1)
+    (finding,) = check_strain("train", apply, params, flipped)
+    assert (finding.severity, finding.check, finding.frames) == ("fatal", "sign", (("train", 0),))
+    assert "0.5 % of strain" in finding.message
+
+
 def test_virials_in_place_of_stresses():
     train = Dataset.from_examples(
         e._replace(labels=e.labels.replace(stress=-abs(np.linalg.det(e.system.cell)) * e.labels.stress))
@@ -105,6 +126,9 @@ def test_splits_that_share_frames_neighbours_or_runs():
     near = diagnose(valid=valid + moved)
     assert found(near) == {("warning", "near-duplicates")}
     assert set(near.findings[0].frames) == {("train", 5), ("valid", 4)}
+    turned = diagnose(valid=valid + labelled([rotated(jittered(train.systems[5]))], run=lambda _: 999))
+    assert found(turned) == {("warning", "near-duplicates")}
+    assert set(turned.findings[0].frames) == {("train", 5), ("valid", 4)}
     infos = tuple({"run": 7} for _ in valid.infos)
     leak = diagnose(valid=dataclasses.replace(valid, infos=infos))
     assert found(leak) == {("warning", "leakage")}
@@ -120,6 +144,27 @@ def relabelled(dataset, index):
 
 def jittered(system, size=0.005):
     return system.replace(positions=system.positions + size * np.random.default_rng(0).normal(size=(8, 3)))
+
+
+def rotated(system):
+    rotation = Rotation.from_euler("zyx", [40.0, -25.0, 70.0], degrees=True).as_matrix()
+    return system.replace(positions=system.positions @ rotation.T, cell=system.cell @ rotation.T)
+
+
+def test_distances_change_by_about_the_displacement_and_not_by_rotation_or_reflection():
+    system = rock_salts(1, seed=3)[0]
+    turned = rotated(system)
+    assert displacement(system, turned) > 1.0
+    assert distance_change(fingerprint(system), fingerprint(turned)) < 1e-5
+    mirrored = system.replace(positions=-system.positions, cell=-system.cell)
+    assert distance_change(fingerprint(system), fingerprint(mirrored)) < 1e-5
+    for size in (0.01, 0.03):
+        moved = jittered(system, size)
+        assert distance_change(fingerprint(moved), fingerprint(turned)) == pytest.approx(
+            displacement(system, moved), rel=0.35
+        )
+    other = rock_salts(5, seed=4)[4]
+    assert distance_change(fingerprint(system), fingerprint(other)) > NEAR
 
 
 def test_displacement_ignores_translations_and_periodic_images():
