@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,17 +30,15 @@ from rich.table import Table
 
 from experiments import _monitors_runs as runs
 from experiments._entry import claim_folder, run_experiment, settings_of
+from experiments._monitors_scores import Comparison
 from mlipjax import load, monitor, runtime
 from mlipjax.cli.monitor import runs_of
 from mlipjax.data import Dataset
 from mlipjax.files import write_atomic
+from mlipjax.monitor.soap import band
 from mlipjax.oracles import Failure, Labeller, make_oracle
-from mlipjax.potential import Potential
 from mlipjax.report import save_figure
 from mlipjax.report.monitor import control_charts
-from mlipjax.typing import Params
-
-INDICES = (*monitor.FRAME_INDICES, "mahalanobis", "mahalanobis_worst", "llpr", "llpr_worst")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +59,8 @@ class Config:
         level: nominal probability of a false alarm.
         components: principal components per element.
         layers: which features are charted.
+        descriptor: "soap" adds the reference this follows: SOAP of all elements pooled, five components, Q, and the
+            paper's band of two standard deviations (needs the extra "soap").
         labelled: frames of the reference, and of the held-out runs, that are labelled.
         timing_steps: MD steps of the timing, of each kind and turn; 0 for no timing.
         workers: processes that label.
@@ -82,58 +82,12 @@ class Config:
     level: float = 0.01
     components: int = monitor.COMPONENTS
     layers: monitor.Layers = "last"
+    descriptor: Literal["model", "soap"] = "model"
     labelled: int = 30
     timing_steps: int = 1000
     workers: int = 1
     seed: int = 0
     out: Path = Path("runs/monitors")
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Everything fitted to the reference, and the model it belongs to."""
-
-    potential: Potential
-    params: Params
-    monitor: monitor.Monitor
-    mahalanobis: monitor.Mahalanobis
-    rigidity: monitor.Rigidity
-
-    @classmethod
-    def fit(cls, config: Config, potential: Potential, params: Params, reference: Dataset) -> Comparison:
-        """Fit charts, Mahalanobis distances and rigidity to the same frames."""
-        features = monitor.frame_features(potential, params, reference.systems, layers=config.layers)
-        options: Any = {"level": config.level, "n_components": config.components, "layers": config.layers}
-        fitted = monitor.fit_monitor(features, runs_of(reference), **options)
-        values, numbers, frame = features.atoms()
-        chosen = np.isin(frame, monitor.split_reference(runs_of(reference))[0])
-        rows = np.asarray(fitted.rows(numbers))
-        distance = monitor.fit_mahalanobis(values[chosen], rows[chosen], len(fitted.species))
-        rigidity = monitor.fit_rigidity(_sums(values, frame)[np.unique(frame[chosen])])
-        return cls(potential, params, fitted, distance, rigidity)
-
-    def scores(self, frames: Dataset) -> tuple[dict[str, np.ndarray], monitor.FrameFeatures]:
-        """``INDICES`` of every frame, and the features they come from."""
-        features = monitor.frame_features(self.potential, self.params, frames.systems, layers=self.monitor.layers)
-        readings = monitor.read_frames(self.monitor, features)
-        values, numbers, frame = features.atoms()
-        on_device = jnp.asarray(values)
-        atoms = np.asarray(monitor.mahalanobis(self.mahalanobis, on_device, self.monitor.rows(numbers)))
-        local = np.asarray(monitor.rigidity_variance(self.rigidity, on_device))
-        starts = np.flatnonzero(np.diff(frame, prepend=-1))
-        columns = [
-            *readings.frame.T,
-            np.bincount(frame, atoms) / np.bincount(frame),
-            np.maximum.reduceat(atoms, starts),
-            np.asarray(monitor.rigidity_variance(self.rigidity, jnp.asarray(_sums(values, frame)))),
-            np.maximum.reduceat(local, starts),
-        ]
-        return dict(zip(INDICES, columns, strict=True)), features
-
-
-def _sums(values: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Features of each frame, summed over its atoms."""
-    return np.add.reduceat(values, np.flatnonzero(np.diff(frame, prepend=-1)))
 
 
 def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_out: Dataset) -> dict[str, Any]:
@@ -142,7 +96,7 @@ def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_ou
     known, _ = fitted.scores(calibration)
     new, features = fitted.scores(held_out)
     result: dict[str, Any] = {"n_calibration": len(calibration), "n_held_out": len(held_out), "indices": {}}
-    for name in INDICES:
+    for name in fitted.indices:
         series = monitor.by_run(known[name], runs_of(calibration))
         mine, limit = monitor.by_run(new[name], runs_of(held_out)), monitor.thinned_limit(series, config.level)
         box = monitor.box_limit(float(known[name].mean()), float(known[name].var(ddof=1)), config.level)
@@ -152,6 +106,7 @@ def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_ou
             "conformal": float(np.mean(new[name] > limit.limit)),
             "conformal_per_run": [float(np.mean(run > limit.limit)) for run in mine],
             "box": float(np.mean(new[name] > box)),
+            "band": float(np.mean(new[name] > band(known[name])[1])),
         }
     result["atoms"] = _atom_alarms(config, fitted.monitor, features)
     return result
@@ -217,7 +172,7 @@ def detection(
         "interval_fs": interval,
         "indices": {},
     }
-    for name in INDICES:
+    for name in fitted.indices:
         series = monitor.by_run(in_control[name], runs_of(calibration))
         limit = monitor.thinned_limit(series, config.level).limit
         leads = {run: runs.lead_time(scores[name][kinds == run] > limit, errors[kinds == run] > threshold, interval)
@@ -271,12 +226,14 @@ def main(config: Config) -> None:
 
 def _print(console: Console, results: dict[str, Any]) -> None:
     alarms, found = results["false_alarms"], results["detection"]
-    table = Table("index", "false alarms", "Box", "n (effective)", "AUROC", "bad frames found", "lead times (fs)")
-    for name in INDICES:
-        row, other = alarms["indices"][name], found["indices"][name]
+    columns = ("false alarms", "Box", "mean + 2 sd", "n (effective)", "AUROC", "bad frames found", "lead times (fs)")
+    table = Table("index", *columns)
+    for name, row in alarms["indices"].items():
+        other = found["indices"][name]
         leads = ", ".join("-" if lead is None else f"{lead:.0f}" for lead in other["lead_fs"].values())
         size = f"{alarms['n_held_out']} ({row['n_effective']:.0f})"
-        rates = (f"{100 * row['conformal']:.2f} %", f"{100 * row['box']:.2f} %", size, f"{other['auroc'] or 0:.3f}")
+        percent = (f"{100 * row[kind]:.2f} %" for kind in ("conformal", "box", "band"))
+        rates = (*percent, size, f"{other['auroc'] or 0:.3f}")
         table.add_row(name, *rates, f"{100 * other['detected_bad_frames']:.0f} %", leads)
     console.print(table)
     console.print(json.dumps({key: found[key] for key in found if key != "indices"}), alarms["atoms"], soft_wrap=True)
