@@ -185,6 +185,61 @@ def path_matrix(lmax: int, degree: int, l_out: int, dtype: str = "float64") -> n
     return reduce_paths(coupling_paths(lmax, degree, l_out).astype(dtype).astype(np.float64), lmax, l_out)
 
 
+class _Program(NamedTuple):
+    """Constant matrices that evaluate all independent polynomials of all outputs.
+
+    With components ``x`` (components, R): ``pairs = (first @ x) * (second @ x)``, quadratic polynomials
+    ``quadratic @ pairs``, and cubic ones ``cubic @ ((couple @ pairs) * (third @ x))``.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    quadratic: np.ndarray
+    couple: np.ndarray
+    third: np.ndarray
+    cubic: np.ndarray
+
+
+@functools.cache
+def _program(lmax: int, n_outputs: int) -> _Program:
+    """Matrices for outputs L = 0..n_outputs-1; rows are ordered by L, then M, then polynomial."""
+    size = components(lmax)
+    quadratic = [np.moveaxis(independent_basis(lmax, 2, l), 1, 0).reshape(-1, size, size) for l in range(n_outputs)]
+    # factors of cubic terms: component m12 of the coupled pair, and component m3 of the third factor
+    factors: dict[tuple[tuple[int, int, int], int, int], int] = {}
+    entries: list[tuple[int, int, float]] = []
+    row = 0
+    for l_out in range(n_outputs):
+        trees = independent_trees(lmax, 3, l_out)
+        for m, (number, tree) in itertools.product(range(2 * l_out + 1), enumerate(trees)):
+            coupling = clebsch_gordan(tree.l12, tree.l3, l_out)[..., m]
+            for m12, m3 in zip(*np.nonzero(np.abs(coupling) > 1e-12), strict=True):
+                key = (tree[:3], int(m12), tree.l3**2 + int(m3))
+                column = factors.setdefault(key, len(factors))
+                entries.append((row + m * len(trees) + number, column, float(coupling[m12, m3])))
+        row += (2 * l_out + 1) * len(trees)
+    cubic = np.zeros((row, len(factors)))
+    for index, column, value in entries:
+        cubic[index, column] = value
+    couple = np.zeros((len(factors), size, size))
+    for (pair, m12, _), column in factors.items():
+        couple[column, _slice(pair[0]), _slice(pair[1])] = clebsch_gordan(*pair)[..., m12]
+
+    forms = np.concatenate([*quadratic, couple])
+    forms = np.triu(forms) + np.swapaxes(np.tril(forms, -1), 1, 2)
+    rows, columns = np.nonzero(np.abs(forms).max(axis=0) > 1e-12)
+    n_quadratic = sum(map(len, quadratic))
+    eye = np.eye(size)
+    return _Program(
+        first=eye[rows],
+        second=eye[columns],
+        quadratic=forms[:n_quadratic, rows, columns],
+        couple=forms[n_quadratic:, rows, columns],
+        third=eye[[component for _, _, component in factors]],
+        cubic=cubic,
+    )
+
+
 def symmetric_contraction(x: Array, weights: Sequence[Sequence[Array]], lmax: int) -> list[Array]:
     """Contract symmetric powers of the features of each atom and channel.
 
@@ -197,47 +252,39 @@ def symmetric_contraction(x: Array, weights: Sequence[Sequence[Array]], lmax: in
         One (N, 2L+1, C) array per output degree.
     """
     n, size, channels = x.shape
-    # components first: every coupling is then one matrix product with a long contiguous axis
+    # components first, so that every step is a product with a small matrix or elementwise; sums over the first axis
+    # are products with ones too, because XLA:CPU walks down columns to reduce
     x = jnp.swapaxes(x, 0, 1).reshape(size, n * channels)
-    degree = len(weights[0])
-    coupled = _couple_pairs(x, lmax, len(weights)) if degree > 1 else {}
+    polynomials = _polynomials(x, len(weights[0]), len(weights), lmax)
     results = []
     for l_out, per_degree in enumerate(weights):
-        flat = [jnp.swapaxes(w, 0, 1).reshape(w.shape[1], 1, n * channels) for w in per_degree]
-        total = flat[0][0] * x[_slice(l_out)]
-        if degree > 1:
-            for w, (a, b) in zip(flat[1], _pairs(lmax, l_out), strict=True):
-                total = total + w * coupled[a, b, l_out]
-        if degree > 2:
-            for w, tree in zip(flat[2], independent_trees(lmax, 3, l_out), strict=True):
-                pair = coupled[tree.l1, tree.l2, tree.l12]
-                total = total + w * _couple(pair, x[_slice(tree.l3)], tree.l12, tree.l3, l_out)
-        results.append(jnp.swapaxes(total.reshape(2 * l_out + 1, n, channels), 0, 1))
+        flat = [jnp.swapaxes(w, 0, 1).reshape(w.shape[1], n * channels) for w in per_degree]
+        ones = [jnp.ones((1, len(w)), x.dtype) for w in flat]
+        rows = []
+        for m in range(2 * l_out + 1):
+            terms = [one @ (w * degree[l_out][m]) for one, w, degree in zip(ones, flat, polynomials, strict=True)]
+            rows.append(sum(terms[1:], terms[0]))
+        results.append(jnp.stack([row.reshape(n, channels) for row in rows], axis=1))
     return results
 
 
-def _couple_pairs(x: Array, lmax: int, n_outputs: int) -> dict[tuple[int, int, int], Array]:
-    """All couplings (l1 l2) -> l12 in use, as one matrix product with the products of all components."""
-    wanted = {(tree.l1, tree.l2, tree.l12) for l in range(n_outputs) for tree in independent_trees(lmax, 3, l)}
-    wanted |= {(a, b, l) for l in range(n_outputs) for a, b in _pairs(lmax, l)}
-    keys = sorted(wanted)
-    size = components(lmax)
-    rows = []
-    for a, b, l in keys:
-        block = np.zeros((2 * l + 1, size, size))
-        block[:, _slice(a), _slice(b)] = clebsch_gordan(a, b, l).transpose(2, 0, 1)
-        rows.append(block.reshape(2 * l + 1, -1))
-    matrix = np.concatenate(rows)
-    products = (x[:, None, :] * x[None, :, :]).reshape(size * size, -1)
-    coupled = jnp.split(jnp.asarray(matrix, x.dtype) @ products, np.cumsum([len(row) for row in rows])[:-1])
-    return dict(zip(keys, coupled, strict=True))
+def _polynomials(x: Array, degree: int, n_outputs: int, lmax: int) -> list[list[list[Array]]]:
+    """Independent polynomials of each degree: (n_independent, R) arrays by L and M."""
+    program = _Program(*(jnp.asarray(matrix, x.dtype) for matrix in _program(lmax, n_outputs)))
+    found = [[[x[l * l + m : l * l + m + 1] for m in range(2 * l + 1)] for l in range(n_outputs)]]
+    if degree > 1:
+        pairs = (program.first @ x) * (program.second @ x)
+        sizes = [len(_pairs(lmax, l)) for l in range(n_outputs)]
+        found.append(_by_component(program.quadratic @ pairs, sizes))
+        if degree > 2:
+            sizes = [len(independent_trees(lmax, 3, l)) for l in range(n_outputs)]
+            cubic = program.cubic @ ((program.couple @ pairs) * (program.third @ x))
+            found.append(_by_component(cubic, sizes))
+    return found
 
 
-def _couple(a: Array, b: Array, l_a: int, l_b: int, l_out: int) -> Array:
-    """(2 l_a + 1, R), (2 l_b + 1, R) -> (2 l_out + 1, R)."""
-    coupling = clebsch_gordan(l_a, l_b, l_out)
-    if l_out == 0:
-        # a multiple of the unit matrix
-        return jnp.sum(a * b, axis=0, keepdims=True) * float(coupling[0, 0, 0])
-    products = (a[:, None, :] * b[None, :, :]).reshape(-1, a.shape[-1])
-    return jnp.asarray(coupling.reshape(-1, 2 * l_out + 1).T, a.dtype) @ products
+def _by_component(rows: Array, sizes: Sequence[int]) -> list[list[Array]]:
+    """Cut rows ordered by L, M and polynomial."""
+    lengths = [size for l, size in enumerate(sizes) for _ in range(2 * l + 1)]
+    parts = jnp.split(rows, np.cumsum(lengths)[:-1])
+    return [parts[l * l : (l + 1) ** 2] for l in range(len(sizes))]

@@ -21,8 +21,8 @@ from mlipjax import tree
 from mlipjax.potential import Potential
 from mlipjax.typing import Key, Params
 
-LINEAR = r"layer_\d+/(linear_up|linear_down|skip)/.*"
-"""Paths of the kernels of equivariant linear maps; the first layer's act on the one-hot element."""
+LINEAR = r"layer_\d+/(linear_up|linear_down|linear_out|skip)/.*"
+"""Paths of the kernels of equivariant linear maps; NequIP's first layer's act on the one-hot element."""
 RADIAL = r"layer_\d+/radial/.*"
 """Paths of the kernels of radial networks, which act on invariants."""
 

@@ -35,8 +35,11 @@ _NAMES = {
     ("builtins", "slice"): slice,
     ("__builtin__", "slice"): slice,
 }
-_INERT = {("_codecs", "encode"), ("builtins", "getattr"), ("__builtin__", "getattr"), ("builtins", "type")}
-"""Harmless parts of torch's pickles outside the packages; they too become records."""
+_INERT = {
+    ("_codecs", "encode"),
+    *((home, name) for home in ("builtins", "__builtin__") for name in ("bytes", "getattr")),
+}
+"""Other names in torch's pickles; they too become records."""
 
 
 class Record:
@@ -169,6 +172,10 @@ def read_torch(path: Path) -> Record:
         except (pickle.UnpicklingError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from None
         except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(f"{path} is damaged: {error}.") from None
+        except (ValueError, OverflowError, RecursionError) as error:
+            if str(error).startswith(str(path)):
+                raise
             raise ValueError(f"{path} is damaged: {error}.") from None
     if not isinstance(root, Record):
         raise ValueError(f"{path} holds a {type(root).__name__}, not a whole model; give a .model file.")

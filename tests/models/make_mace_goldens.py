@@ -1,0 +1,154 @@
+"""Make the golden files of MACE: small random models as mace-torch saves them, and what mace-torch computes with them.
+
+    python -m venv ENV; ENV/bin/pip install torch==2.13.0 mace-torch==0.3.16
+    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 ENV/bin/python tests/models/make_mace_goldens.py
+
+Every case has the architecture of a published model with 4 channels and small radial networks. Files are compressed
+again (torch stores plainly), which makes them a tenth as large. Nothing here is imported by the tests.
+"""
+
+import json
+import sys
+import zipfile
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+from e3nn import o3
+from mace.calculators import MACECalculator
+from mace.modules import interaction_classes
+from mace.modules.models import ScaleShiftMACE
+
+FOLDER = Path(__file__).parent / "goldens"
+SPECIES = (1, 6, 8, 14, 29)
+RESIDUAL = "RealAgnosticResidualInteractionBlock"
+DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+MP0 = {"hidden": "4x0e", "blocks": (RESIDUAL, RESIDUAL), "num_bessel": 10}
+CASES = {
+    "mp0_small": MP0,
+    # stored in single precision, as published files are
+    "mp0_medium": {**MP0, "hidden": "4x0e + 4x1o", "dtype": torch.float32},
+    "mp0_large": {**MP0, "hidden": "2x0e + 2x1o + 2x2e"},
+    "mp0b": {**MP0, "distance_transform": "Agnesi", "pair_repulsion": True},
+    "mpa0": {
+        **MP0,
+        "hidden": "4x0e + 4x1o",
+        "blocks": DENSITY,
+        "distance_transform": "Agnesi",
+        "pair_repulsion": True,
+    },
+    "two_heads": {
+        "hidden": "4x0e + 4x1o",
+        "blocks": ("RealAgnosticInteractionBlock", RESIDUAL),
+        "num_bessel": 8,
+        "distance_transform": "Soft",
+        "heads": ["pbe", "r2scan"],
+        "max_ell": 2,
+        "correlation": 2,
+    },
+    "one_layer": {"hidden": "4x0e", "blocks": (RESIDUAL, RESIDUAL), "num_bessel": 8, "num_interactions": 1},
+}
+
+
+def make_model(seed, hidden, blocks, heads=None, dtype=torch.float64, **settings):
+    """A random model whose energies and forces are of the order of an eV and eV/Å."""
+    torch.set_default_dtype(dtype)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    n_heads = len(heads or [0])
+    e0s = rng.normal(-3.7, 2.0, (n_heads, len(SPECIES)))
+    scale, shift = rng.uniform(0.5, 1.5, n_heads), rng.normal(0.0, 0.3, n_heads)
+    model = ScaleShiftMACE(
+        **{
+            "r_max": 4.5,
+            "num_polynomial_cutoff": 5,
+            "max_ell": 3,
+            "num_interactions": 2,
+            "correlation": 3,
+            "radial_MLP": [8, 8],
+            **settings,
+        },
+        interaction_cls_first=interaction_classes[blocks[0]],
+        interaction_cls=interaction_classes[blocks[1]],
+        num_elements=len(SPECIES),
+        hidden_irreps=o3.Irreps(hidden),
+        MLP_irreps=o3.Irreps("4x0e"),
+        atomic_energies=e0s if heads else e0s[0],
+        avg_num_neighbors=1.9,
+        atomic_numbers=list(SPECIES),
+        gate=torch.nn.functional.silu,
+        heads=heads,
+        atomic_inter_scale=scale if heads else scale[0],
+        atomic_inter_shift=shift if heads else shift[0],
+    )
+    for name, parameter in model.named_parameters():
+        if "symmetric_contractions" in name:
+            # torch's initial weights shrink with the number of couplings, so that powers would hardly count
+            parameter.data *= parameter.shape[1] ** 0.5
+    return model
+
+
+def structures():
+    """Primitive, skewed and mixed cells, a molecule, and two atoms as close as in a collision."""
+    rng = np.random.default_rng(0)
+    primitive = bulk("Cu", a=3.3)
+    pair = bulk("Si", a=5.2)
+    pair.rattle(0.1, seed=1)
+    cell = np.array([[3.6, 0.4, 0.0], [1.3, 3.9, -0.3], [-0.5, 0.8, 4.2]])
+    sites = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.1], [0.1, 0.5, 0.55], [0.5, 0.05, 0.5], [0.3, 0.8, 0.8]])
+    skewed = Atoms([8, 6, 1, 14, 1], positions=sites @ cell + rng.uniform(-0.1, 0.1, (5, 3)), cell=cell, pbc=True)
+    molecule = Atoms("COH3", positions=rng.normal(0.0, 1.2, (5, 3)))
+    close = Atoms("OC", [[0.0, 0.0, 0.0], [0.3, 0.5, 0.4]])
+    return [primitive, pair, skewed, molecule, close]
+
+
+def compress(path):
+    """Replace an archive by a compressed copy."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in members:
+            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+
+
+def evaluate(model, head):
+    """Energy, forces and stress of all structures in double precision."""
+    calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64", **head)
+    rows = []
+    # as the tests read them: the file has 8 decimals
+    for atoms in read(FOLDER / "structures.extxyz", ":"):
+        atoms.calc = calculator
+        row = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces().tolist()}
+        if atoms.cell.rank == 3:
+            row["stress"] = atoms.get_stress(voigt=False).tolist()
+        rows.append(row)
+    return rows
+
+
+def main():
+    """Write all files, or those of the cases named."""
+    FOLDER.mkdir(exist_ok=True)
+    write(FOLDER / "structures.extxyz", structures())
+    for seed, (name, case) in enumerate(CASES.items()):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
+        path = FOLDER / f"{name}.model"
+        model = make_model(seed, **case)
+        # e3nn adds its compiled code, which no reader needs; one file keeps it
+        with nullcontext() if name == "one_layer" else patch("torch.jit.save", lambda module, buffer: None):
+            torch.save(model, path)
+        heads = case.get("heads")
+        expected = {head: evaluate(model, {"head": head} if heads else {}) for head in heads or ["Default"]}
+        (FOLDER / f"{name}.json").write_text(json.dumps(expected))
+        compress(path)
+        largest = max(np.abs(row["forces"]).max() for rows in expected.values() for row in rows)
+        print(f"{name}: {path.stat().st_size} bytes, largest force {largest:.3g} eV/Å")
+
+
+if __name__ == "__main__":
+    main()

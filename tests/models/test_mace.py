@@ -1,0 +1,207 @@
+"""MACE: parity with mace-torch, symmetries, and what the rest of the package expects of a potential."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ase.io import read
+
+import mlipjax
+from mlipjax import tree
+from mlipjax.graph import batch_graphs
+from mlipjax.models import MACEConfig, mace
+
+GOLDENS = Path(__file__).parent / "goldens"
+TINY = MACEConfig(
+    species=(1, 6, 8),
+    cutoff=3.5,
+    hidden_irreps="4x0e + 4x1o",
+    lmax=1,
+    interactions=("density", "residual"),
+    correlation=(2, 3),
+    radial_hidden=(8,),
+    distance_transform="agnesi",
+    transform_constants=(1.0805, 0.9183, 4.5791),
+    zbl=True,
+    avg_n_neighbors=3.0,
+    readout_hidden=4,
+)
+
+
+def structures():
+    return [mlipjax.System.from_ase(atoms) for atoms in read(GOLDENS / "structures.extxyz", ":")]
+
+
+SIZES = {"n_atoms": 12, "n_neighbors": 24, "n_graphs": 3}
+"""Padded sizes of all structures for ``TINY``: one program to compile."""
+
+
+def prediction(potential, params, systems, dtype=np.float64, head=0, sizes=SIZES):
+    graph = batch_graphs(systems, potential.cutoff, dtype=dtype, **sizes)
+    graph = dataclasses.replace(graph, task=np.full_like(graph.task, head))
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
+    return jax.device_get(_compiled(potential)(params, graph))
+
+
+@functools.cache
+def _compiled(potential):
+    return jax.jit(potential.apply)
+
+
+def check_parity(name, tolerance=(1e-8, 1e-7, 1e-8)):
+    """Energies (relative to the interaction energy), forces and stress of all structures and heads."""
+    potential, params = mlipjax.load(GOLDENS / f"{name}.model")
+    expected = json.loads((GOLDENS / f"{name}.json").read_text())
+    assert potential.heads == tuple(expected)
+    systems = structures()
+    for head, rows in enumerate(expected.values()):
+        found = prediction(potential, params, systems, head=head, sizes={})
+        start = 0
+        for i, (system, row) in enumerate(zip(systems, rows, strict=True)):
+            interaction = row["energy"] - potential.reference_energy(system.atomic_numbers, head)
+            assert abs(interaction) > 0.05
+            np.testing.assert_allclose(found.energy[i], interaction, rtol=tolerance[0], atol=0.0)
+            forces = found.forces[start : start + system.n_atoms]
+            np.testing.assert_allclose(forces, row["forces"], rtol=0.0, atol=tolerance[1])
+            if "stress" in row:
+                np.testing.assert_allclose(found.stress[i], row["stress"], rtol=0.0, atol=tolerance[2])
+            start += system.n_atoms
+    return potential, params
+
+
+def test_parity_with_mace_torch():
+    potential, params = check_parity("mpa0")
+    assert potential.config.interactions == ("density", "density_residual")
+    assert potential.config.zbl
+    assert potential.config.product_basis == "ordered"
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"float64"}
+
+
+@pytest.mark.slow
+def test_parity_of_two_heads():
+    potential, _ = check_parity("two_heads")
+    assert potential.heads == ("pbe", "r2scan")
+    assert potential.config.interactions == ("agnostic", "residual")
+    assert not np.allclose(*potential.e0s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mp0_small", "mp0_large", "mp0b", "one_layer"])
+def test_parity_of_other_architectures(name):
+    check_parity(name)
+
+
+@pytest.mark.slow
+def test_parity_of_a_file_in_single_precision():
+    # mace-torch has rounded its coupling coefficients to single precision, we have not
+    _, params = check_parity("mp0_medium", tolerance=(1e-6, 1e-6, 1e-7))
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"float32"}
+
+
+@functools.cache
+def tiny():
+    """(potential, params) of ``TINY``, the parameters unequal in every path."""
+    potential = mace(TINY, np.array([-1.5, -30.25, -70.125]))
+    rng = np.random.default_rng(5)
+    shapes = jax.eval_shape(potential.init, jax.random.key(0))
+    return potential, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
+
+
+def crystal(seed=0):
+    """The skewed cell of the golden structures, of elements that ``TINY`` knows."""
+    system = structures()[2]
+    positions = system.positions + np.random.default_rng(seed).normal(0.0, 0.05, (5, 3))
+    return dataclasses.replace(system, positions=positions, atomic_numbers=np.array([8, 6, 1, 6, 1], np.int32))
+
+
+def test_rotations_and_inversion_turn_forces_and_stress():
+    potential, params = tiny()
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    system = crystal()
+    for matrix in (turn, -turn):
+        turned = dataclasses.replace(system, positions=system.positions @ matrix.T, cell=system.cell @ matrix.T)
+        one, other = (prediction(potential, params, [s]) for s in (system, turned))
+        np.testing.assert_allclose(other.energy, one.energy, rtol=1e-10)
+        np.testing.assert_allclose(other.forces, one.forces @ matrix.T, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(other.stress[0], matrix @ one.stress[0] @ matrix.T, atol=1e-9)
+        np.testing.assert_allclose(other.features, one.features, rtol=1e-8, atol=1e-9)
+    assert np.abs(one.forces).max() > 0.1
+
+
+def test_forces_are_the_slope_of_the_energy():
+    potential, params = tiny()
+    system, step = crystal(), 1e-5
+    direction = np.random.default_rng(2).normal(size=(5, 3))
+    ends = [
+        prediction(potential, params, [dataclasses.replace(system, positions=system.positions + s * direction)])
+        for s in (step, -step)
+    ]
+    slope = (ends[0].energy[0] - ends[1].energy[0]) / (2 * step)
+    forces = prediction(potential, params, [system]).forces[:5]
+    np.testing.assert_allclose(slope, -np.sum(forces * direction), rtol=1e-7)
+
+
+def test_a_batch_with_padding_predicts_what_single_structures_do():
+    potential, params = tiny()
+    systems = [crystal(seed) for seed in range(2)]
+    together = prediction(potential, params, systems)
+    assert not together.forces[10:].any()
+    for i, system in enumerate(systems):
+        alone = prediction(potential, params, [system])
+        np.testing.assert_allclose(together.energy[i], alone.energy[0], rtol=1e-12)
+        np.testing.assert_allclose(together.forces[5 * i : 5 * i + 5], alone.forces[:5], atol=1e-11)
+        np.testing.assert_allclose(together.features[5 * i : 5 * i + 5], alone.features[:5], atol=1e-11)
+
+
+def test_features_are_the_scalars_of_each_layer():
+    potential, params = tiny()
+    assert potential.module.feature_sizes == (4, 4)
+    assert potential.feature_slices == (slice(0, 4), slice(4, 8))
+    assert prediction(potential, params, [crystal()]).features.shape == (12, 8)
+
+
+def test_a_saved_folder_gives_back_the_same_model(tmp_path):
+    potential, params = mlipjax.load(GOLDENS / "two_heads.model")
+    mlipjax.save(tmp_path / "saved", potential, params)
+    again, same = mlipjax.load(tmp_path / "saved")
+    assert again.config == potential.config
+    np.testing.assert_array_equal(again.e0s, potential.e0s)
+    for path, leaf in tree.flatten_paths(same).items():
+        np.testing.assert_array_equal(leaf, tree.flatten_paths(params)[path], strict=True)
+
+
+def test_a_single_scale_serves_heads_that_are_added():
+    potential, params = tiny()
+    config = dataclasses.replace(TINY, heads=("energy", "replay"), scale=(2.0,), shift=(0.5,))
+    both = {**params, "readout_replay": params["readout_energy"]}
+    graph = batch_graphs([crystal()], potential.cutoff, dtype=np.float64, **SIZES)
+    first, second = (
+        jax.jit(mace(config).node_energy)(both, dataclasses.replace(graph, task=np.full(3, head)), graph.positions)[0]
+        for head in (0, 1)
+    )
+    np.testing.assert_array_equal(first, second)
+    plain = prediction(potential, params, [crystal()]).node_energy
+    np.testing.assert_allclose(first[:5], 2.0 * plain[:5] + 0.5, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"species": (8, 1)}, "ascending atomic numbers"),
+        ({"hidden_irreps": "4x0e + 3x1o"}, "natural|'Cx0e"),
+        ({"hidden_irreps": "4x0e + 4x1e"}, "'Cx0e"),
+        ({"interactions": ("residual",)}, "each layer needs"),
+        ({"interactions": ("residual", "attention")}, "unknown interactions"),
+        ({"correlation": (3, 4)}, "between 1 and 3"),
+        ({"transform_constants": ()}, "'agnesi' with 3 constants"),
+        ({"bessel_frequencies": (1.0,)}, "8 Bessel frequencies"),
+        ({"product_basis": "other"}, "product_basis"),
+    ],
+)
+def test_configurations_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
