@@ -41,6 +41,7 @@ def run(command: Models) -> None:
         place = row["path"] or row["url"] or "not installed"
         table.add_row(row["name"], elements, size, row["level"], row["licence"], place)
     Console().print(table)
+    Console().print("Any ASE calculator joins zero-shot comparisons (evaluate, probe) as ase:module:factory.")
     write_json(command.json, {"models": rows})
 
 
