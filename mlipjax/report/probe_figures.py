@@ -143,6 +143,7 @@ def vacancies(names: Sequence[str], unrelaxed: ArrayLike, relaxed: ArrayLike) ->
     if np.all(np.isfinite(np.asarray(relaxed))):
         panel.bar(place + 0.2, relaxed, 0.38, color=_COLORS[0], label="relaxed")
     panel.set_xticks(place, names)
+    panel.set_xlabel("atom taken out")
     panel.set_ylabel("vacancy formation energy (eV)")
     figure.legend(loc="outside upper center", ncols=2)
     return figure
