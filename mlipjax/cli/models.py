@@ -31,16 +31,23 @@ class Models:
 
 def run(command: Models) -> None:
     """Print the table."""
-    rows = [_describe(entry) for entry in registry.ENTRIES]
+    rows = [_describe(entry) for entry in registry.known_entries()]
     table = Table()
-    for heading in ("name", "elements", "size", "labels", "licence", "where"):
+    for heading in ("name", "elements", "size", "labels", "licence", "SHA-256", "where"):
         table.add_column(heading, no_wrap=heading == "name", overflow="fold")
     for row in rows:
         size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         elements = f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else ""
         place = row["path"] or row["url"] or "not installed"
-        table.add_row(row["name"], elements, size, row["level"], row["licence"], place)
+        known = "known" if row["verified"] else "at first use"
+        table.add_row(row["name"], elements, size, row["level"], row["licence"], known, place)
     Console().print(table)
+    Console().print(
+        "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and for comparisons "
+        "(evaluate, probe) ase:module:factory. A hash that is not known here is recorded at the first use of a file.",
+        highlight=False,
+        soft_wrap=True,
+    )
     Console().print("Any ASE calculator joins zero-shot comparisons (evaluate, probe) as ase:module:factory.")
     write_json(command.json, {"models": rows})
 
@@ -56,6 +63,8 @@ def _describe(entry: registry.Entry) -> dict[str, Any]:
         "bytes": None if path is None else _size(path),
         "level": entry.level,
         "licence": entry.licence,
+        "terms": entry.terms,
+        "verified": entry.verified,
         "citation": entry.citation,
         "path": None if path is None else str(path),
         "url": entry.url,

@@ -2,7 +2,9 @@
 
 A file is taken from, in this order: the folder ``weights`` of ``$MLIPJAX_DATA`` (default: ``../shared/data``
 seen from the checkout), the cache of the user (``$MLIPJAX_CACHE`` or the system's usual place), the network.
-Whichever it is, its SHA-256 must be the one recorded here.
+Whichever it is, its SHA-256 must be the one recorded here. Entries whose hash nobody of this project has checked say
+so (``sha256`` is ``None``): theirs is recorded in the cache at the first use, with a notice, and must be the same from
+then on.
 """
 
 from __future__ import annotations
@@ -10,12 +12,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from mlipjax.files import replace_on_success
+
 _TIMEOUT = 30.0  # seconds without an answer
 _PACKAGE = Path(__file__).resolve().parents[1]
+_HASHES = "first_use_sha256.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +36,8 @@ class Entry:
         licence: of the weights.
         citation: paper to cite.
         url: where to download it; ``None`` for a model that comes with this package.
-        sha256: of the file; ``None`` for a model that comes with this package.
+        sha256: of the file; ``None`` for a model that comes with this package, or if it has not been verified.
+        terms: what to know before the download, such as a licence that forbids some uses.
     """
 
     name: str
@@ -39,6 +47,12 @@ class Entry:
     citation: str
     url: str | None = None
     sha256: str | None = None
+    terms: str | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the file's SHA-256 is known here."""
+        return self.embedded or self.sha256 is not None
 
     @property
     def embedded(self) -> bool:
@@ -51,59 +65,13 @@ class Entry:
         return (self.url or "").rsplit("/", 1)[-1]
 
 
-_NEQUIX = "https://github.com/atomicarchitects/nequix/raw"
-_NEQUIX_ELEMENTS = (*range(1, 84), *range(89, 95))
-_NEQUIX_PAPER = "Koker, Kotak, Smidt, Training a foundation model for materials on a budget, arXiv:2508.16067 (2025)"
-_PFT_PAPER = (
-    "Koker, Gangan, Kotak, Marian, Smidt, PFT: Phonon fine-tuning for machine learned interatomic "
-    "potentials, arXiv:2601.07742 (2026)"
-)
-
-ENTRIES: tuple[Entry, ...] = (
-    Entry(
-        name="universal",
-        elements=(),
-        level="GFN1-xTB",
-        licence="MIT",
-        citation="made by this project: experiments/pretrain.py",
-    ),
-    Entry(
-        name="nequix-mp-1",
-        elements=_NEQUIX_ELEMENTS,
-        level="PBE(+U), MPtrj",
-        licence="CC-BY-4.0",
-        citation=_NEQUIX_PAPER,
-        url=f"{_NEQUIX}/7c2854de8e754b1a60274c7d9d2e014989ed632e/models/nequix-mp-1.nqx",
-        sha256="1647af8e627e1afa11e2bfadeab0797326513a521afd7dd01606a96f56783eee",
-    ),
-    Entry(
-        name="nequix-omat-1",
-        elements=_NEQUIX_ELEMENTS,
-        level="PBE(+U) with VASP 54 pseudopotentials, OMat24",
-        licence="CC-BY-4.0",
-        citation=_PFT_PAPER,
-        url=f"{_NEQUIX}/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models/nequix-omat-1.nqx",
-        sha256="2d0802ae7f5915cb488c44d25649d98404a103697e6500abb40f515e003a46a6",
-    ),
-    Entry(
-        name="nequix-oam-1-pft",
-        elements=_NEQUIX_ELEMENTS,
-        level="PBE(+U), OMat24 + sAlex + MPtrj, then MDR phonons",
-        licence="CC-BY-4.0",
-        citation=_PFT_PAPER,
-        url=f"{_NEQUIX}/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models/nequix-oam-1-pft.nqx",
-        sha256="4ce693d68886512aab50c84ea2400efd68163e11155f7c7babe98e695177e809",
-    ),
-)
-
-
-def find_entry(name: str, entries: tuple[Entry, ...] = ENTRIES) -> Entry:
+def find_entry(name: str, entries: tuple[Entry, ...] | None = None) -> Entry:
     """Return the entry called ``name``.
 
     Raises:
         ValueError: if there is none, with the names that come closest.
     """
-    by_name = {entry.name: entry for entry in entries}
+    by_name = {entry.name: entry for entry in entries or known_entries()}
     if name in by_name:
         return by_name[name]
     close = difflib.get_close_matches(name, by_name, n=2, cutoff=0.5)
@@ -111,17 +79,35 @@ def find_entry(name: str, entries: tuple[Entry, ...] = ENTRIES) -> Entry:
     raise ValueError(f"no model is called {name!r}; {hint}")
 
 
+def known_entries() -> tuple[Entry, ...]:
+    """Return all published potentials that have a name."""
+    from mlipjax.models._published import ENTRIES
+
+    return ENTRIES
+
+
 def fetch(entry: Entry) -> Path:
     """Return the local file (or folder, for an embedded model) of an entry, downloading it if need be.
 
+    The terms of a model are shown before its download, the hash of an unverified file when it is first used.
+
     Raises:
         ConnectionError: if the download fails.
-        ValueError: if the downloaded file is not the one recorded here.
+        ValueError: if the file is not the one recorded here, or for an unverified one, not that of the first use.
         FileNotFoundError: if an embedded model is not in this installation.
     """
-    if entry.url is None or entry.sha256 is None:
+    if entry.url is None:
         return embedded_folder(entry.name)
-    return find_local(entry) or _download(entry.name, entry.url, entry.sha256, cache_folder() / entry.file_name)
+    if local := find_local(entry):
+        return local
+    if not entry.verified:
+        for folder in _folders():
+            if (folder / entry.file_name).is_file():
+                return _trust(entry, folder / entry.file_name)
+    if entry.terms is not None:
+        print(f"{entry.name}: {entry.terms}", file=sys.stderr, flush=True)
+    path = _download(entry.name, entry.url, entry.sha256, cache_folder() / entry.file_name)
+    return path if entry.verified else _trust(entry, path)
 
 
 def find_local(entry: Entry) -> Path | None:
@@ -131,10 +117,43 @@ def find_local(entry: Entry) -> Path | None:
             return embedded_folder(entry.name)
         except FileNotFoundError:
             return None
-    for folder in (data_folder() / "weights", cache_folder()):
-        if _sha256(folder / entry.file_name) == entry.sha256:
+    expected = entry.sha256 or _recorded().get(entry.file_name)
+    for folder in _folders():
+        if expected is not None and _sha256(folder / entry.file_name) == expected:
             return folder / entry.file_name
     return None
+
+
+def _folders() -> tuple[Path, Path]:
+    return data_folder() / "weights", cache_folder()
+
+
+def _recorded() -> dict[str, str]:
+    """SHA-256 of unverified files at their first use, by file name."""
+    path = cache_folder() / _HASHES
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _trust(entry: Entry, path: Path) -> Path:
+    """Record the hash of an unverified file, or compare it with the one recorded."""
+    found, recorded = _sha256(path), _recorded()
+    expected = recorded.setdefault(entry.file_name, found or "")
+    record = cache_folder() / _HASHES
+    if found != expected:
+        raise ValueError(
+            f"{entry.name}: {path} has SHA-256 {found}, but {expected} when it was first used (recorded in {record}): "
+            "damaged or replaced. Delete the file to download it again; if you trust the new one, delete the record."
+        )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with replace_on_success(record) as file:
+        file.write_text(json.dumps(recorded, indent=1), encoding="utf-8")
+    print(
+        f"{entry.name}: no verified SHA-256 of this file is known; trusted at first use and recorded in {record}: "
+        f"{found}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return path
 
 
 def data_folder() -> Path:
@@ -166,18 +185,19 @@ def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _download(name: str, url: str, sha256: str, target: Path) -> Path:
+def _download(name: str, url: str, sha256: str | None, target: Path) -> Path:
     import pooch
 
     downloader: Any = pooch.HTTPDownloader(timeout=_TIMEOUT)
     try:
-        path = pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent, downloader=downloader)
+        known = None if sha256 is None else f"sha256:{sha256}"
+        path = pooch.retrieve(url, known, target.name, target.parent, downloader=downloader)
     except OSError as error:  # errors of requests are OSErrors too
         reason = " ".join(str(error).split())
         raise ConnectionError(f"{name}: download of {url} failed ({reason}); put the file at {target}.") from None
     except ValueError:
         raise ValueError(
-            f"{name}: the file at {url} does not have the recorded SHA-256 {sha256[:12]}... and was deleted: "
+            f"{name}: the file at {url} does not have the recorded SHA-256 {str(sha256)[:12]}... and was deleted: "
             "damaged or replaced on the way. Try again; if it persists, do not use that source."
         ) from None
     return Path(path)

@@ -270,16 +270,16 @@ def symmetric_contraction(x: Array, weights: Sequence[Sequence[Array]], lmax: in
 
 def _polynomials(x: Array, degree: int, n_outputs: int, lmax: int) -> list[list[list[Array]]]:
     """Independent polynomials of each degree: (n_independent, R) arrays by L and M."""
-    program = _Program(*(jnp.asarray(matrix, x.dtype) for matrix in _program(lmax, n_outputs)))
+    constants = (jnp.asarray(matrix, x.dtype) for matrix in _program(lmax, n_outputs))
+    first, second, quadratic, couple, third, cubic = constants
     found = [[[x[l * l + m : l * l + m + 1] for m in range(2 * l + 1)] for l in range(n_outputs)]]
     if degree > 1:
-        pairs = (program.first @ x) * (program.second @ x)
+        pairs = (first @ x) * (second @ x)
         sizes = [len(_pairs(lmax, l)) for l in range(n_outputs)]
-        found.append(_by_component(program.quadratic @ pairs, sizes))
+        found.append(_by_component(quadratic @ pairs, sizes))
         if degree > 2:
             sizes = [len(independent_trees(lmax, 3, l)) for l in range(n_outputs)]
-            cubic = program.cubic @ ((program.couple @ pairs) * (program.third @ x))
-            found.append(_by_component(cubic, sizes))
+            found.append(_by_component(cubic @ ((couple @ pairs) * (third @ x)), sizes))
     return found
 
 

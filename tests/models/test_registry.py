@@ -134,23 +134,64 @@ def test_unknown_names_get_suggestions():
 
 
 def test_entries_are_complete():
-    assert len({entry.name for entry in registry.ENTRIES}) == len(registry.ENTRIES)
-    for entry in registry.ENTRIES:
+    entries = registry.known_entries()
+    assert len({entry.name for entry in entries}) == len(entries)
+    assert len({entry.file_name for entry in entries}) == len(entries)
+    for entry in entries:
         assert entry.licence
         assert entry.citation
         assert entry.level
         if entry.embedded:
             assert entry.sha256 is None
-        else:
-            assert len(bytes.fromhex(entry.sha256)) == 32
-            assert entry.url.startswith("https://github.com/")
-            assert len(entry.elements) == 89
+            continue
+        assert entry.url.startswith(("https://github.com/", "https://raw.githubusercontent.com/ACEsuit/"))
+        assert len(entry.elements) == (10 if "off23" in entry.name else 89)
+        assert entry.verified == entry.name.startswith("nequix")
+        assert not entry.verified or len(bytes.fromhex(entry.sha256)) == 32
+        # a licence that forbids uses is shown before the download
+        assert ("commercial" in entry.licence) == (entry.terms is not None)
+
+
+UNVERIFIED = dataclasses.replace(ENTRY, sha256=None, terms="for academic use only.")
+
+
+def test_an_unverified_file_is_trusted_at_first_use_only(server, folders, capsys):
+    entry = dataclasses.replace(entry_at(server.server_port), sha256=None, terms=UNVERIFIED.terms)
+    path = registry.fetch(entry)
+    terms, trust = capsys.readouterr().err.splitlines()[-2:]
+    assert terms == "test-model: for academic use only."
+    assert "no verified SHA-256" in trust
+    assert hashlib.sha256(CONTENT).hexdigest() in trust
+    assert registry.fetch(entry) == registry.find_local(entry) == path
+    assert server.requests == ["/files/test-model.bin"]
+    assert capsys.readouterr().err == ""
+
+    path.write_bytes(b"another file")
+    with pytest.raises(ValueError, match="when it was first used") as error:
+        registry.fetch(entry)
+    one_line(error)
+    path.unlink()
+    server.mode = "other content"
+    with pytest.raises(ValueError, match="damaged or replaced"):
+        registry.fetch(entry)
+    path.unlink()
+    server.mode = "good"
+    assert registry.fetch(entry).read_bytes() == CONTENT
+
+
+def test_an_unverified_file_of_the_user_is_recorded_without_a_download(folders):
+    local = folders / "data" / "weights" / "test-model.bin"
+    local.parent.mkdir(parents=True)
+    local.write_bytes(CONTENT)
+    assert registry.find_local(UNVERIFIED) is None
+    assert registry.fetch(UNVERIFIED) == local
+    assert registry.find_local(UNVERIFIED) == local
 
 
 def test_recorded_hashes_are_those_of_the_published_files(shared_data, monkeypatch):
     monkeypatch.setenv("MLIPJAX_DATA", str(shared_data))
-    for entry in registry.ENTRIES:
-        if not entry.embedded:
+    for entry in registry.known_entries():
+        if entry.sha256 is not None:
             assert registry.fetch(entry).parent == shared_data / "weights"
 
 

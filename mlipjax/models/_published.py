@@ -1,0 +1,100 @@
+"""The published potentials that have a name here."""
+
+from __future__ import annotations
+
+from mlipjax.models.registry import Entry
+
+_NEQUIX = "https://github.com/atomicarchitects/nequix/raw"
+_NEQUIX_ELEMENTS = (*range(1, 84), *range(89, 95))
+_NEQUIX_PAPER = "Koker, Kotak, Smidt, Training a foundation model for materials on a budget, arXiv:2508.16067 (2025)"
+_PFT_PAPER = (
+    "Koker, Gangan, Kotak, Marian, Smidt, PFT: Phonon fine-tuning for machine learned interatomic "
+    "potentials, arXiv:2601.07742 (2026)"
+)
+
+_NEQUIX_ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        name="universal",
+        elements=(),
+        level="GFN1-xTB",
+        licence="MIT",
+        citation="made by this project: experiments/pretrain.py",
+    ),
+    Entry(
+        name="nequix-mp-1",
+        elements=_NEQUIX_ELEMENTS,
+        level="PBE(+U), MPtrj",
+        licence="CC-BY-4.0",
+        citation=_NEQUIX_PAPER,
+        url=f"{_NEQUIX}/7c2854de8e754b1a60274c7d9d2e014989ed632e/models/nequix-mp-1.nqx",
+        sha256="1647af8e627e1afa11e2bfadeab0797326513a521afd7dd01606a96f56783eee",
+    ),
+    Entry(
+        name="nequix-omat-1",
+        elements=_NEQUIX_ELEMENTS,
+        level="PBE(+U) with VASP 54 pseudopotentials, OMat24",
+        licence="CC-BY-4.0",
+        citation=_PFT_PAPER,
+        url=f"{_NEQUIX}/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models/nequix-omat-1.nqx",
+        sha256="2d0802ae7f5915cb488c44d25649d98404a103697e6500abb40f515e003a46a6",
+    ),
+    Entry(
+        name="nequix-oam-1-pft",
+        elements=_NEQUIX_ELEMENTS,
+        level="PBE(+U), OMat24 + sAlex + MPtrj, then MDR phonons",
+        licence="CC-BY-4.0",
+        citation=_PFT_PAPER,
+        url=f"{_NEQUIX}/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models/nequix-oam-1-pft.nqx",
+        sha256="4ce693d68886512aab50c84ea2400efd68163e11155f7c7babe98e695177e809",
+    ),
+)
+
+_MACE = "https://github.com/ACEsuit/mace-mp/releases/download"
+_MACE_OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/main/mace_off23"
+_MACE_ELEMENTS = (*range(1, 84), *range(89, 95))
+_MACE_OFF_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
+_MACE_PAPER = "Batatia et al., A foundation model for atomistic materials chemistry, arXiv:2401.00096 (2023)"
+_MACE_OFF_PAPER = "Kovács et al., MACE-OFF: transferable short range machine learning force fields, arXiv:2312.15211"
+_ASL = "ASL (academic, no commercial use)"
+_ASL_TERMS = (
+    "distributed under the Academic Software License, which does not permit commercial use "
+    "(https://github.com/gabor1/ASL); whoever uses the model accepts its terms."
+)
+_MPTRJ, _OMAT = "PBE(+U), MPtrj", "PBE(+U) with VASP 54 pseudopotentials, OMat24"
+_MIT_FILES = {
+    "mace-mp-0-small": (_MPTRJ, "mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model"),
+    "mace-mp-0-medium": (_MPTRJ, "mace_mp_0/2023-12-03-mace-128-L1_epoch-199.model"),
+    "mace-mp-0-large": (_MPTRJ, "mace_mp_0/MACE_MPtrj_2022.9.model"),
+    "mace-mp-0b-small": (_MPTRJ, "mace_mp_0b/mace_agnesi_small.model"),
+    "mace-mp-0b-medium": (_MPTRJ, "mace_mp_0b/mace_agnesi_medium.model"),
+    "mace-mp-0b3-medium": (_MPTRJ, "mace_mp_0b3/mace-mp-0b3-medium.model"),
+    "mace-mpa-0-medium": ("PBE(+U), MPtrj + sAlex", "mace_mpa_0/mace-mpa-0-medium.model"),
+}
+_ASL_FILES = {
+    "mace-omat-0-small": (_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-small.model"),
+    "mace-omat-0-medium": (_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-medium.model"),
+    "mace-off23-small": ("wB97M-D3(BJ), SPICE", f"{_MACE_OFF}/MACE-OFF23_small.model"),
+    "mace-off23-medium": ("wB97M-D3(BJ), SPICE", f"{_MACE_OFF}/MACE-OFF23_medium.model"),
+    "mace-off23-large": ("wB97M-D3(BJ), SPICE", f"{_MACE_OFF}/MACE-OFF23_large.model"),
+}
+# none of these files has been seen by this project: their hashes are not known
+_MACE_ENTRIES = (
+    *(
+        Entry(name, _MACE_ELEMENTS, level, "MIT", _MACE_PAPER, url=f"{_MACE}/{path}")
+        for name, (level, path) in _MIT_FILES.items()
+    ),
+    *(
+        Entry(
+            name,
+            _MACE_OFF_ELEMENTS if "off23" in name else _MACE_ELEMENTS,
+            level,
+            _ASL,
+            _MACE_OFF_PAPER if "off23" in name else _MACE_PAPER,
+            url=url,
+            terms=_ASL_TERMS,
+        )
+        for name, (level, url) in _ASL_FILES.items()
+    ),
+)
+
+ENTRIES: tuple[Entry, ...] = (*_NEQUIX_ENTRIES, *_MACE_ENTRIES)
