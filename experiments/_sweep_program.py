@@ -59,7 +59,8 @@ class Setting(NamedTuple):
 
 def grid(seeds: Sequence[int], rates: Sequence[float], decays: Sequence[float], frozen: Sequence[int]) -> list[Setting]:
     """All combinations, seeds varying fastest."""
-    return [Setting(seed, *rest) for *rest, seed in itertools.product(rates, decays, frozen, seeds)]
+    choices = itertools.product(rates, decays, frozen, seeds)
+    return [Setting(seed, rate, decay, depth) for rate, decay, depth, seed in choices]
 
 
 def layer_rules(params: Params) -> Rules:
@@ -80,9 +81,8 @@ def hyper_of(setting: Setting, rules: Rules, weights: LossWeights, dtype: Any = 
     # embeddings lie below the first layer
     still = [*layers, *(["embedding.*"] if layers else [])]
     scales = [0.0 if pattern in still or group is None else group.scale for pattern, group in rules]
-    numbers = (setting.learning_rate, setting.decay, scales)
-    rate, decay, factors = (np.asarray(number, dtype) for number in numbers)
-    return Hyper(rate, decay, factors, jax.tree.map(lambda w: np.asarray(w, dtype), weights))
+    hyper = Hyper(setting.learning_rate, setting.decay, jnp.asarray(scales), weights)
+    return jax.tree.map(lambda number: jnp.asarray(number, dtype), hyper)
 
 
 def batch_orders(setting: Setting, n_batches: int, epochs: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from mlipjax.representation.distance import (
     chart_residual,
     effective_rank,
     linear_cka,
+    mean_of_known,
     principal_angles,
     sliced_wasserstein,
     wasserstein_per_channel,
@@ -188,7 +189,7 @@ def _statistics(
                 result["drift", name, f"wasserstein{space}"] = float(wasserstein_per_channel(x, y).mean())
                 result["drift", name, f"sliced_wasserstein{space}"] = sliced_wasserstein(x, y, seed=seed)
             if name in residuals:
-                result["drift", name, "q_before_under_after"] = float(np.nanmean(residuals[name][rows]))
+                result["drift", name, "q_before_under_after"] = mean_of_known(residuals[name][rows])
         return result
 
     return single, paired
@@ -230,7 +231,7 @@ def old_data_residual(
     if not np.isin(old_elements, new_elements).any():
         raise ValueError("old and new data have no element in common; there is no chart to read for the old ones.")
     q = chart_residual(new, new_elements, old, old_elements, n_components)
-    return estimate(lambda rows: {"q": float(np.nanmean(q[rows]))}, old_structure, n=n_resamples)["q"]
+    return estimate(lambda rows: {"q": mean_of_known(q[rows])}, old_structure, n=n_resamples)["q"]
 
 
 def _mean(angles: np.ndarray) -> float:

@@ -12,6 +12,16 @@ from mlipjax.monitor import fit_charts, q_residual
 _fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)
 
+_ATOMS_PER_COMPONENT = 10
+_LEAST_OUTSIDE = 1e-4
+"""Part of an element's variance outside its plane, below which rounding and symmetry decide Q."""
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN if nothing is left."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
+
 
 def wasserstein_per_channel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """1-Wasserstein distance (F,) between the distributions of every channel, in feature units.
@@ -165,8 +175,9 @@ def chart_residual(
     came from as atoms: how far fine-tuning has moved the plane that the features of each element lie in.
 
     Shows: what leaves the plane of the leading components, element by element; 1 is as far as the chart's own atoms.
-    Cannot show: changes within the plane; charts of few atoms (less than some ten times the components) fit
-    themselves too well, which makes everything else look far.
+    Cannot show: changes within the plane; anything about elements whose chart fits its own atoms too well, which makes
+    everything else look infinitely far. Elements with fewer atoms than ten times the components, or with next to
+    nothing outside the plane (atoms that symmetry makes equal), therefore have none.
 
     Args:
         chart_features: (L, F) the charts are fitted to.
@@ -186,8 +197,12 @@ def chart_residual(
     n_components = min(n_components, chart_features.shape[1])
     charts = _fit(chart_features, rows, np.ones(len(rows), chart_features.dtype), len(known), n_components)
     own, q = (np.asarray(_q(charts, *atoms), np.float64) for atoms in ((chart_features, rows), (features, target)))
-    own = np.array([own[rows == row].mean() for row in range(len(known))])
-    return np.where((target >= 0) & (own[target] > 0.0), q / np.where(own[target] > 0.0, own[target], 1.0), np.nan)
+    members = [rows == row for row in range(len(known))]
+    mean = np.array([own[mine].mean() for mine in members])
+    total = np.array([np.sum(np.var(chart_features[mine], axis=0, dtype=np.float64)) for mine in members])
+    count = np.array([mine.sum() for mine in members])
+    good = (count >= _ATOMS_PER_COMPONENT * n_components) & (mean > _LEAST_OUTSIDE * total)
+    return np.where((target >= 0) & good[target], q / np.where(good, mean, 1.0)[target], np.nan)
 
 
 def _centred(features: np.ndarray) -> np.ndarray:

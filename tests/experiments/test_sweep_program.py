@@ -31,7 +31,7 @@ def separate(case):
     return {name: np.stack([end[name] for end in ends]) for name in ends[0]}
 
 
-@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("width", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_mapped_runs_equal_separate_ones(case, separate, width):
     together = sweep_case.numbers(*sweep_case.mapped(case, width))
     for name, value in separate.items():

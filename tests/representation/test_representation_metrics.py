@@ -138,6 +138,18 @@ def test_q_is_one_in_the_plane_and_grows_with_the_square_of_the_distance_from_it
     assert np.isnan(chart_residual(chart, elements, away, np.array([1, 6, 92]), n_components=2)[1:]).all()
 
 
+def test_elements_whose_chart_fits_itself_have_no_q():
+    """Few atoms, or atoms that symmetry makes equal, as met in crystals: Q was 1e11 there, and is unknown now."""
+    rng = np.random.default_rng(8)
+    many = rng.standard_normal((100, 6))
+    few = rng.standard_normal((19, 6))
+    flat = np.hstack([rng.standard_normal((100, 2)), 1e-5 * rng.standard_normal((100, 4))])
+    chart, elements = np.concatenate([many, few, flat]), np.repeat([1, 6, 8], [100, 19, 100])
+    q = chart_residual(chart, elements, chart, elements, n_components=2)
+    assert np.isfinite(q[elements == 1]).all()
+    assert np.isnan(q[elements != 1]).all()
+
+
 def test_maps_of_two_far_groups_keep_them_apart_and_depend_on_the_seed():
     rng = np.random.default_rng(6)
     features = np.concatenate([rng.standard_normal((30, 5)), 40.0 + rng.standard_normal((30, 5))])
