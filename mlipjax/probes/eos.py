@@ -16,6 +16,9 @@ from mlipjax.units import GPA
 _LARGEST_RESIDUAL = 0.02
 """Of the fit, as a part of the largest energy difference: above it the curve is no equation of state."""
 
+_USUAL = (1.0, 10.0)
+"""Pressure derivatives of the bulk modulus of known solids: mostly 3 to 6."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EquationOfState(ProbeResult):
@@ -48,10 +51,14 @@ class EquationOfState(ProbeResult):
     @property
     def verdict(self) -> str:
         """Volume, bulk modulus and quality of the fit."""
+        unusual = not _USUAL[0] < self.bulk_modulus_derivative < _USUAL[1]
+        warning = (
+            f"; WARNING: B' is {_USUAL[0]:g} to {_USUAL[1]:g} in known solids, the curve is uneven" if unusual else ""
+        )
         return (
             f"equilibrium volume {self.volume / self.n_atoms:.3f} Å^3/atom (lengths x {self.scale:.4f}), bulk modulus "
             f"{self.bulk_modulus_GPa:.1f} GPa, B' {self.bulk_modulus_derivative:.2f}; fit residual "
-            f"{1000.0 * self.residual / self.n_atoms:.2g} meV/atom"
+            f"{1000.0 * self.residual / self.n_atoms:.2g} meV/atom{warning}"
         )
 
     def figure(self) -> Figure:

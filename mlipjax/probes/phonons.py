@@ -33,6 +33,10 @@ _IMAGINARY_THZ = 0.1
 """Imaginary frequencies smaller than this are the numerical error of the acoustic modes."""
 
 
+_STATIONARY = 0.05
+"""eV/Å: with larger forces left, curvatures are not those of a stationary point."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Modes(ProbeResult):
     """Normal modes at Gamma. Imaginary frequencies are written as negative numbers.
@@ -69,6 +73,8 @@ class Modes(ProbeResult):
         kind = {0: "a minimum", 1: "a saddle point (one imaginary mode)"}.get(
             self.n_imaginary, f"not a minimum: {self.n_imaginary} imaginary modes"
         )
+        if self.largest_force > _STATIONARY:
+            kind = "NOT a stationary point, relax it first: these are no normal modes"
         return (
             f"{kind}; highest frequency {self.frequencies_THz[-1]:.2f} THz ({self.wavenumbers[-1]:.0f} 1/cm), largest "
             f"force {1000.0 * self.largest_force:.2g} meV/Å"

@@ -1,5 +1,7 @@
 """Equation of state, elastic constants, phonons and vacancies of Stillinger-Weber silicon, whose values are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from analytic_case import PARAMS, evaluator, known_a0, potential_of, silicon
@@ -64,6 +66,8 @@ def test_birch_murnaghan_derivatives_are_exact():
     assert result.volume == pytest.approx(v0, rel=1e-7)
     assert result.bulk_modulus_GPa * GPA == pytest.approx(b0, rel=1e-6)
     assert result.bulk_modulus_derivative == pytest.approx(derivative, rel=1e-5)
+    assert "WARNING" not in result.verdict
+    assert "WARNING" in dataclasses.replace(result, bulk_modulus_derivative=-0.9).verdict
 
 
 def test_equation_of_state_refuses_what_has_no_minimum():
@@ -117,7 +121,8 @@ def test_phonons_of_silicon_agree_with_ase_and_with_exact_derivatives(calculator
     exact = gamma_modes(potential_of("sw"), PARAMS, System.from_ase(atoms))
     np.testing.assert_allclose(result.at((0, 0, 0)), exact.frequencies_THz, atol=0.02)
     assert exact.n_rigid == 3
-    assert "minimum" in exact.verdict
+    assert "a minimum" in exact.verdict
+    assert "NOT a stationary point" in dataclasses.replace(exact, largest_force=0.7).verdict
 
 
 @pytest.mark.slow
