@@ -83,7 +83,8 @@ def equation_of_state(
     Args:
         evaluate: the potential.
         system: a crystal near its equilibrium volume; ions are not relaxed at each volume.
-        largest_strain: volumes go from ``1 - largest_strain`` to ``1 + largest_strain`` times the given one.
+        largest_strain: volumes go from ``1 - largest_strain`` to ``1 + largest_strain`` times the given one; if the
+            minimum is in the outer half of them, once more around it.
         n_points: number of volumes, at least 5.
 
     Raises:
@@ -97,10 +98,11 @@ def equation_of_state(
             f"found {n_points=} and {largest_strain=}; expected at least 5 points and a strain in (0, 0.5)."
         )
     given = float(abs(np.linalg.det(system.cell)))
-    volumes = given * np.linspace(1.0 - largest_strain, 1.0 + largest_strain, n_points)
-    results = evaluate([scaled(system, (volume / given) ** (1.0 / 3.0)) for volume in volumes])
-    energies = np.array([result.energy for result in results])
-    pressures = [np.nan if r.stress is None else -np.trace(r.stress) / 3.0 / GPA for r in results]
+    parts = np.linspace(1.0 - largest_strain, 1.0 + largest_strain, n_points)
+    volumes, energies, pressures = _curve(evaluate, system, given * parts)
+    center = _minimum(volumes, energies)[0]
+    if abs(center / given - 1.0) > 0.5 * largest_strain:  # a minimum near the end is badly conditioned
+        volumes, energies, pressures = _curve(evaluate, system, center * parts)
     volume, energy, modulus, derivative = _minimum(volumes, energies)
     fitted = np.polyval(_fit(volumes, energies), volumes ** (-2.0 / 3.0))
     residual = float(np.sqrt(np.mean((fitted - energies) ** 2)))
@@ -112,7 +114,7 @@ def equation_of_state(
     return EquationOfState(
         volumes=volumes,
         energies=energies,
-        pressures_GPa=np.array(pressures),
+        pressures_GPa=pressures,
         volume=volume,
         energy=energy,
         bulk_modulus_GPa=modulus / GPA,
@@ -121,6 +123,14 @@ def equation_of_state(
         n_atoms=system.n_atoms,
         scale=(volume / given) ** (1.0 / 3.0),
     )
+
+
+def _curve(evaluate: Evaluator, system: System, volumes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Volumes, energies and pressures in GPa."""
+    given = float(abs(np.linalg.det(system.cell)))
+    results = evaluate([scaled(system, (volume / given) ** (1.0 / 3.0)) for volume in volumes])
+    pressures = [np.nan if r.stress is None else -np.trace(r.stress) / 3.0 / GPA for r in results]
+    return volumes, np.array([result.energy for result in results]), np.array(pressures)
 
 
 def scaled(system: System, factor: float) -> System:

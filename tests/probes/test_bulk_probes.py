@@ -45,6 +45,10 @@ def test_equation_of_state_of_silicon(calculator):
     slope = (result.pressures_GPa[high] - result.pressures_GPa[low]) / (result.volumes[high] - result.volumes[low])
     assert -result.volumes[middle] * slope == pytest.approx(result.bulk_modulus_GPa, rel=0.05)
     assert "bulk modulus 101" in result.verdict
+    # from further away the curve is taken again, around the minimum
+    far = equation_of_state(evaluator("sw"), silicon(5.36), largest_strain=0.06)
+    assert np.mean(far.volumes) == pytest.approx(known_a0() ** 3, rel=2e-3)
+    assert far.scale * 5.36 == pytest.approx(known_a0(), abs=2e-4)
 
 
 def test_birch_murnaghan_derivatives_are_exact():

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from analytic_case import PARAMS, evaluator, potential_of, silicon
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.lj import LennardJones as AseLennardJones
+from ase.vibrations import Vibrations
 
+from mlipjax import Calculator
 from mlipjax.data import Dataset, Example
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
+from mlipjax.probes.phonons import gamma_modes
 from mlipjax.probes.softening import force_slope, rattled, softening, softening_against
 from mlipjax.system import Labels, System
 
@@ -108,3 +111,32 @@ def test_evaluators_by_name():
     assert named([copper])[0].energy == pytest.approx(atoms.get_potential_energy())
     with pytest.raises(ValueError, match="nothing to evaluate"):
         named([])
+
+
+def test_modes_of_a_tetramer_are_those_known_and_those_of_ase(tmp_path):
+    """A regular tetrahedron of springs has ``omega^2 = 4 k/m`` once, ``2 k/m`` three times and ``k/m`` twice."""
+    edge = 2 ** (1 / 6) * 3.4
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * edge / np.sqrt(8)
+    cluster = System(corners, np.full(4, 18), np.zeros((3, 3)), (False,) * 3)
+    result = gamma_modes(potential_of("lj"), PARAMS, cluster)
+    spring = 72 * 0.0103 / (2 ** (1 / 3) * 3.4**2)
+    base = np.sqrt(spring / 39.95) * 1000 * units.fs / (2 * np.pi)  # THz
+    known = base * np.sqrt([1, 1, 2, 2, 2, 4])
+    assert result.n_rigid == 6
+    np.testing.assert_allclose(result.vibrations_THz, known, rtol=1e-3)
+    assert result.n_imaginary == 0
+    atoms = cluster.to_ase()
+    atoms.calc = Calculator(potential_of("lj"), PARAMS)
+    theirs = Vibrations(atoms, name=str(tmp_path / "modes"), delta=0.005)
+    theirs.run()
+    np.testing.assert_allclose(result.wavenumbers[6:], theirs.get_frequencies()[6:].real, rtol=2e-3)
+
+
+def test_a_line_of_atoms_has_five_rigid_modes():
+    r = 2 ** (1 / 6) * 3.4
+    line = System(np.array([[0.0, 0, 0], [r, 0, 0]]), np.full(2, 18), np.zeros((3, 3)), (False,) * 3)
+    result = gamma_modes(potential_of("lj"), PARAMS, line)
+    assert result.n_rigid == 5
+    assert len(result.vibrations_THz) == 1
+    known = np.sqrt(2 * 72 * 0.0103 / (2 ** (1 / 3) * 3.4**2) / 39.95) * 1000 * units.fs / (2 * np.pi)
+    assert result.vibrations_THz[0] == pytest.approx(known, rel=1e-3)
