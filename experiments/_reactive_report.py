@@ -210,12 +210,12 @@ def _figures(results: dict[str, Any]) -> dict[str, Illustration]:
                 figure, f"{event['what']}: the own path of every model.{note}", event["what"]
             )
     if results["formate"]:
-        rows = results["formate"]["rows"]
+        rows = [row for row in results["formate"]["rows"] if row["seed"] == 0]
         slopes = {_title(row): (row["softening"], *row["softening_95"]) for row in rows}
         errors = {_title(row): row["errors"]["force_mae_meV_per_A"] for row in rows}
         caption = (
             f"Slope of predicted on DFT forces (a; bars: 95 % bootstrap over frames) and force error (b) on "
-            f"{results['formate']['n_test']} held-out frames of formate on Cu(110), before and after fine-tuning; held "
+            f"{results['formate']['n_test']} held-out frames of formate on Cu(110), before and after fine-tuning (first seed); held "
             f"out: {', '.join(results['formate']['test_groups'])} of 400 frame numbers each."
         )
         figures["formate"] = Illustration(
