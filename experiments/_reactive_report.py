@@ -215,8 +215,8 @@ def _figures(results: dict[str, Any]) -> dict[str, Illustration]:
         errors = {_title(row): row["errors"]["force_mae_meV_per_A"] for row in rows}
         caption = (
             f"Slope of predicted on DFT forces (a; bars: 95 % bootstrap over frames) and force error (b) on "
-            f"{results['formate']['n_test']} held-out frames of formate on Cu(110), before and after fine-tuning (first seed); held "
-            f"out: {', '.join(results['formate']['test_groups'])} of 400 frame numbers each."
+            f"{results['formate']['n_test']} held-out frames of formate on Cu(110), before and after fine-tuning "
+            f"(first seed); held out: {', '.join(results['formate']['test_groups'])} of 400 frame numbers each."
         )
         figures["formate"] = Illustration(
             force_slopes(slopes, errors), caption, "Softening and force errors, formate on Cu(110)"
