@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from experiments._bias_models import Experiment, Model
 from mlipjax.data import Dataset
 from mlipjax.monitor import COMPONENTS, MonitorState, fit_charts, frame_features, q_residual
-from mlipjax.monitor.soap import band, element_means, fit_soap
+from mlipjax.monitor.soap import band, element_means, elements_of, fit_vectors, soap_vectors
 
 _fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)
@@ -96,16 +96,22 @@ def soap_q(experiment: Experiment) -> dict[str, Any] | None:
     """
     if find_spec("dscribe") is None:
         return None
+    every = [(arm.train + arm.test).systems for arm in experiment.arms.values()]
+    species = elements_of([system for systems in every for system in systems])
+    # a third of a second a frame: once each
+    vectors = {name: soap_vectors(systems, species) for name, systems in zip(experiment.arms, every, strict=True)}
     result: dict[str, Any] = {}
     for name, arm in experiment.arms.items():
-        chart = fit_soap(arm.train.systems)
-        result[name] = {"explained": chart.explained, "n_atoms": chart.n_atoms, "q": {}, "band": {}}
+        n = len(arm.train)
+        chart = fit_vectors(vectors[name][:n], species)
+        result[name] = {"explained": chart.explained, "n_atoms": chart.n_atoms, "q": {}}
         for other, found in experiment.arms.items():
-            data = found.test if other == name else found.train + found.test
+            first = n if other == name else 0
+            systems = (found.train + found.test).systems[first:]
+            means = element_means([chart.q_of(own) for own in vectors[other][first:]], systems)
             label = f"{other}: {found.held_out}" if other == name else f"{other}: all"
-            means = element_means(chart.q(data.systems), data.systems)
             result[name]["q"][label] = {chemical_symbols[z]: q.tolist() for z, q in means.items()}
-        own = element_means(chart.q(arm.train.systems), arm.train.systems)
+        own = element_means([chart.q_of(known) for known in vectors[name][:n]], arm.train.systems)
         result[name]["band"] = {chemical_symbols[z]: band(q) for z, q in own.items()}
     return result
 

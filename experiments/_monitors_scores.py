@@ -11,6 +11,7 @@ import numpy as np
 from mlipjax import monitor
 from mlipjax.cli.monitor import runs_of
 from mlipjax.data import Dataset
+from mlipjax.monitor.cross import MIN_RUNS
 from mlipjax.monitor.soap import SoapChart, fit_soap
 from mlipjax.potential import Potential
 from mlipjax.typing import Params
@@ -26,7 +27,10 @@ SOAP_INDICES = ("soap_q", "soap_worst")
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Everything fitted to the reference, and the model it belongs to; ``soap`` only if it was asked for."""
+    """Everything fitted to the reference, and the model it belongs to.
+
+    ``soap`` only if it was asked for; ``crossed`` has limits from all runs, where there are enough of them.
+    """
 
     potential: Potential
     params: Params
@@ -34,6 +38,7 @@ class Comparison:
     mahalanobis: monitor.Mahalanobis
     rigidity: monitor.Rigidity
     soap: SoapChart | None = None
+    crossed: monitor.Monitor | None = None
 
     @property
     def indices(self) -> tuple[str, ...]:
@@ -53,7 +58,9 @@ class Comparison:
         rigidity = monitor.fit_rigidity(sums(values, frame)[np.unique(frame[chosen])])
         fit = [reference.systems[i] for i in np.unique(frame[chosen])]
         soap = fit_soap(fit) if config.descriptor == "soap" else None
-        return cls(potential, params, fitted, distance, rigidity, soap)
+        enough = len(set(runs_of(reference))) >= MIN_RUNS
+        crossed = monitor.cross_fit_monitor(features, runs_of(reference), **options) if enough else None
+        return cls(potential, params, fitted, distance, rigidity, soap, crossed)
 
     def scores(self, frames: Dataset) -> tuple[dict[str, np.ndarray], monitor.FrameFeatures]:
         """All indices of every frame, and the features they come from."""

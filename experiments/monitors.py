@@ -109,6 +109,14 @@ def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_ou
             "band": float(np.mean(new[name] > band(known[name])[1])),
         }
     result["atoms"] = _atom_alarms(config, fitted.monitor, features)
+    if fitted.crossed is not None:
+        # limits from all reference runs, each judged by the others
+        alarm = monitor.read_frames(fitted.crossed, features).alarm
+        for k, name in enumerate(monitor.FRAME_INDICES):
+            mine = monitor.by_run(alarm[:, k], runs_of(held_out))
+            result["indices"][name]["cross"] = float(np.mean(alarm[:, k]))
+            result["indices"][name]["cross_per_run"] = [float(np.mean(run)) for run in mine]
+            result["indices"][name]["cross_n_used"] = fitted.crossed.frame_calibration[name].n_used
     return result
 
 
@@ -226,13 +234,22 @@ def main(config: Config) -> None:
 
 def _print(console: Console, results: dict[str, Any]) -> None:
     alarms, found = results["false_alarms"], results["detection"]
-    columns = ("false alarms", "Box", "mean + 2 sd", "n (effective)", "AUROC", "bad frames found", "lead times (fs)")
+    columns = (
+        "false alarms",
+        "all runs",
+        "Box",
+        "mean + 2 sd",
+        "n (effective)",
+        "AUROC",
+        "bad frames found",
+        "lead times (fs)",
+    )
     table = Table("index", *columns)
     for name, row in alarms["indices"].items():
         other = found["indices"][name]
         leads = ", ".join("-" if lead is None else f"{lead:.0f}" for lead in other["lead_fs"].values())
         size = f"{alarms['n_held_out']} ({row['n_effective']:.0f})"
-        percent = (f"{100 * row[kind]:.2f} %" for kind in ("conformal", "box", "band"))
+        percent = (f"{100 * row[kind]:.2f} %" if kind in row else "-" for kind in ("conformal", "cross", "box", "band"))
         rates = (*percent, size, f"{other['auroc'] or 0:.3f}")
         table.add_row(name, *rates, f"{100 * other['detected_bad_frames']:.0f} %", leads)
     console.print(table)

@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlipjax import runtime
 from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
 from mlipjax.cli.output import write_json
-from mlipjax.md import ChunkInfo, RunResult, SimState, default_limits, default_timestep, make_ensemble
+from mlipjax.md import ChunkInfo, RunResult, SimState, TableSpec, default_limits, default_timestep, make_ensemble
 from mlipjax.md import run as run_md
 from mlipjax.md.make import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
+from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.models import load
 from mlipjax.system import System
 from mlipjax.units import BAR
@@ -111,6 +112,8 @@ def run(command: MD) -> None:
         damping_fs=command.damping,
         barostat_damping_fs=command.barostat_damping,
     )
+    spec = TableSpec.for_systems([system], potential.cutoff)
+    chunk = default_chunk_steps(system.atomic_numbers, command.temperature, timestep, spec.candidates.skin)
     console = Console()
     with MDDisplay(console, command.steps, system.n_atoms) as display:
         result = run_md(
@@ -126,6 +129,9 @@ def run(command: MD) -> None:
             checkpoint=checkpoint_of(command.out),
             limits=default_limits(command.temperature, system.n_atoms, command.hottest, command.closest),
             head=head,
+            spec=spec,
+            # charts are read between chunks
+            chunk_steps=chunk if watch is None else min(chunk, command.monitor_every),
             on_chunk=display.chunk if watch is None else show_and_watch(display.chunk, watch, command.out),
         )
     report = summary(result, system.n_atoms, timestep) | {

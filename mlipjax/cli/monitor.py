@@ -21,6 +21,7 @@ from mlipjax.monitor import (
     FrameReadings,
     Monitor,
     by_run,
+    cross_fit_monitor,
     fit_monitor,
     frame_features,
     load_monitor,
@@ -55,6 +56,9 @@ class MonitorCommand:
         level: probability of a false alarm, 0.01 for one frame in a hundred.
         components: principal components per element.
         layers: features of the last layer, which the energy is read from, or of all layers.
+        calibration: "split": charts from the first half of the reference runs, limits from the second, with the
+            level guaranteed; "cross": every run is judged by charts of the others, which scatters less where there
+            are few runs, for a weaker guarantee (twice the level).
         index: the number of a frame that decides.
         dtype: precision of the network.
         batch_size: structures computed together.
@@ -68,6 +72,7 @@ class MonitorCommand:
     level: float = 0.01
     components: int = COMPONENTS
     layers: Literal["last", "all"] = "last"
+    calibration: Literal["split", "cross"] = "split"
     index: Literal["q", "t2", "combined", "worst"] = "combined"
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 16
@@ -95,7 +100,8 @@ def run(command: MonitorCommand) -> None:
         if missing:
             names = ", ".join(chemical_symbols[z] for z in missing)
             raise ValueError(f"{command.data} holds {names}, which no frame of {command.reference} holds.")
-        monitor = fit_monitor(
+        fit = cross_fit_monitor if command.calibration == "cross" else fit_monitor
+        monitor = fit(
             frame_features(potential, params, reference.systems, layers=command.layers, **options),
             runs_of(reference),
             level=command.level,

@@ -19,6 +19,7 @@ from mlipjax.monitor.compare import (
     rigidity_variance,
 )
 from mlipjax.monitor.correlation import by_run, effective_size, statistical_inefficiency
+from mlipjax.monitor.cross import cross_fit_monitor
 from mlipjax.monitor.features import FrameFeatures, Layers, feature_columns, frame_features, graph_features
 from mlipjax.monitor.fit import COMPONENTS, FrameReadings, Monitor, fit_monitor, read_frames, split_reference
 from mlipjax.monitor.limits import (
@@ -61,6 +62,7 @@ __all__ = [
     "combined_limit",
     "conformal_limit",
     "contributions",
+    "cross_fit_monitor",
     "effective_size",
     "feature_columns",
     "fit_charts",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import GraphBatch
-from mlipjax.monitor.charts import FRAME_INDICES, AtomIndices, MonitorState, atom_indices, fit_charts
+from mlipjax.monitor.charts import FRAME_INDICES, MonitorState, atom_indices, fit_charts
 from mlipjax.monitor.correlation import by_run, statistical_inefficiency
 from mlipjax.monitor.features import FrameFeatures, Layers
 from mlipjax.monitor.limits import Conformal, conformal_limit, thinned_limit
@@ -145,12 +145,12 @@ def fit_monitor(
             "and calibrated on the second, and both need it. Use runs of the same composition, or one monitor for each."
         )
     rows = np.searchsorted(species, numbers)
-    charts = _fit(features, rows, in_fit.astype(features.dtype), len(species), n_components)
-    atoms = jax.device_get(_indices(charts, features, rows))
-    thinned = np.isin(frame, _independent(atoms, frame, runs, calibration))
+    charts = fit_all(features, rows, in_fit.astype(features.dtype), len(species), n_components)
+    atoms = jax.device_get(find_indices(charts, features, rows))
+    thinned = np.isin(frame, independent_frames(atoms.q, atoms.t2, frame, runs, calibration))
     charts = charts.replace(  # pyright: ignore[reportAttributeAccessIssue]
-        q_limit=_atom_limits(atoms.q, rows, thinned, len(species), level),
-        t2_limit=_atom_limits(atoms.t2, rows, thinned, len(species), level),
+        q_limit=atom_limits(atoms.q, rows, thinned, len(species), level),
+        t2_limit=atom_limits(atoms.t2, rows, thinned, len(species), level),
     )
     monitor = Monitor(charts, species, layers, level, {}, len(fit), len(calibration), model)
     scores = read_frames(monitor, reference).frame
@@ -187,8 +187,8 @@ def read_frames(monitor: Monitor, frames: FrameFeatures) -> FrameReadings:
     return FrameReadings(frame, alarm.astype(bool), elements[0], elements[1], elements[2], worst, share)
 
 
-_fit = jax.jit(fit_charts, static_argnums=(3, 4))
-_indices = jax.jit(atom_indices)
+fit_all = jax.jit(fit_charts, static_argnums=(3, 4))
+find_indices = jax.jit(atom_indices)
 
 
 @jax.jit
@@ -197,17 +197,19 @@ def _read(charts: MonitorState, features: Any, species: Any, graph: GraphBatch) 
     return readings, contributions(readings, graph)
 
 
-def _independent(atoms: AtomIndices, frame: np.ndarray, runs: Sequence[object], calibration: np.ndarray) -> np.ndarray:
+def independent_frames(
+    q: np.ndarray, t2: np.ndarray, frame: np.ndarray, runs: Sequence[object], calibration: np.ndarray
+) -> np.ndarray:
     """Calibration frames that are about independent: every g-th of each run, by the slower of mean Q and mean T²."""
     count = np.bincount(frame)
     chosen = [runs[i] for i in calibration]
-    means = [(np.bincount(frame, index) / count)[calibration] for index in (atoms.q, atoms.t2)]
+    means = [(np.bincount(frame, index) / count)[calibration] for index in (q, t2)]
     g = max(statistical_inefficiency(by_run(mean, chosen)) for mean in means)
     groups = by_run(calibration, chosen)
     return np.concatenate([group[:: int(np.ceil(g))] for group in groups])
 
 
-def _atom_limits(index: Any, rows: np.ndarray, chosen: np.ndarray, n_species: int, level: float) -> np.ndarray:
+def atom_limits(index: Any, rows: np.ndarray, chosen: np.ndarray, n_species: int, level: float) -> np.ndarray:
     """Conformal limit per element over the atoms of independent frames; infinite where there are none."""
     limits = np.full(n_species, np.inf)
     for row in range(n_species):

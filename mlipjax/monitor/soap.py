@@ -45,12 +45,13 @@ class SoapChart:
 
     def q(self, systems: Sequence[System]) -> list[np.ndarray]:
         """Q of every atom: squared norm of what its SOAP vector lacks in the plane of the components, (n,) each."""
-        result = []
-        for vectors in soap_vectors(systems, self.species):
-            centred = vectors - self.mean
-            outside = centred - (centred @ self.components.T) @ self.components
-            result.append(np.sum(outside.astype(np.float64) ** 2, axis=1))
-        return result
+        return [self.q_of(vectors) for vectors in soap_vectors(systems, self.species)]
+
+    def q_of(self, vectors: np.ndarray) -> np.ndarray:
+        """The same for SOAP vectors (n, F) that are known already."""
+        centred = vectors - self.mean
+        outside = centred - (centred @ self.components.T) @ self.components
+        return np.sum(outside.astype(np.float64) ** 2, axis=1)
 
 
 def fit_soap(systems: Sequence[System], *, n_components: int = COMPONENTS, seed: int = 0) -> SoapChart:
@@ -64,15 +65,27 @@ def fit_soap(systems: Sequence[System], *, n_components: int = COMPONENTS, seed:
     Raises:
         ValueError: without frames, or without dscribe.
     """
-    from sklearn.decomposition import PCA
-
     if not systems:
         raise ValueError("no frame to fit a SOAP chart to.")
-    species = tuple(int(z) for z in np.unique(np.concatenate([np.asarray(s.atomic_numbers) for s in systems])))
+    species = elements_of(systems)
+    return fit_vectors(soap_vectors(systems, species), species, n_components=n_components, seed=seed)
+
+
+def elements_of(systems: Sequence[System]) -> tuple[int, ...]:
+    """Atomic numbers present, ascending."""
+    return tuple(int(z) for z in np.unique(np.concatenate([np.asarray(s.atomic_numbers) for s in systems])))
+
+
+def fit_vectors(
+    frames: Sequence[np.ndarray], species: tuple[int, ...], *, n_components: int = COMPONENTS, seed: int = 0
+) -> SoapChart:
+    """``fit_soap`` for SOAP vectors of frames, (n, F) each, that are known already."""
+    from sklearn.decomposition import PCA
+
     rng = np.random.default_rng(seed)
-    kept = min(1.0, _MAX_ATOMS / sum(system.n_atoms for system in systems))
+    kept = min(1.0, _MAX_ATOMS / sum(map(len, frames)))
     rows = []
-    for vectors in soap_vectors(systems, species):
+    for vectors in frames:
         n = len(vectors)
         rows.append(vectors[np.sort(rng.choice(n, max(round(kept * n), 1), replace=False))])
     everything = np.concatenate(rows)

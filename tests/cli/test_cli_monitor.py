@@ -128,6 +128,15 @@ def simulate(folder, seed, sigma, out, *options):
     return main(["md", *files, "--steps", "40", "--every", "10", "--timestep", "0.1", *watched, *options])
 
 
+def test_limits_from_all_runs_are_calibrated_on_all_frames(folder):
+    assert command(folder, "cold.extxyz", "--calibration", "cross", "--json", str(folder / "cross.json")) == 0
+    row = json.loads((folder / "cross.json").read_text())["indices"]["combined"]
+    assert row["n_calibration"] == 160
+    assert row["alarm_fraction"] < 0.2
+    assert command(folder, "hot.extxyz", "--calibration", "cross", "--json", str(folder / "cross.json")) == 0
+    assert json.loads((folder / "cross.json").read_text())["indices"]["combined"]["alarm_fraction"] > 0.4
+
+
 def test_md_stops_where_the_charts_are_left_and_saves_the_frame(folder, capsys):
     assert simulate(folder, 7, 0.3, "stopped.extxyz") == 1
     error = " ".join(capsys.readouterr().err.split())
