@@ -12,6 +12,7 @@ from rich.console import Console
 from mlipjax import runtime
 from mlipjax.cli.display import element_table, error_table
 from mlipjax.cli.output import write_json
+from mlipjax.cli.properties import evaluate_property
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign
@@ -27,6 +28,7 @@ class Evaluate:
     Attributes:
         model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
         data: labelled structures (extended xyz, ASE database).
+        property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
         dtype: precision of the network.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -34,7 +36,8 @@ class Evaluate:
     """
 
     model: str
-    data: Path
+    data: Path | None = None
+    property: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
@@ -47,10 +50,23 @@ def run(command: Evaluate) -> None:
     Raises:
         ValueError, FileNotFoundError: if model or data cannot be used.
     """
+    if (command.data is None) == (command.property is None):
+        raise ValueError(
+            "give either --data FILE (energies and forces) or --property FILE:KEY (a number per structure)."
+        )
     runtime.select_dtype(command.dtype)
-    dataset = read_dataset(command.data, required=())
+    if command.property is not None:
+        sizes = command.batch_size, command.max_slots
+        report = evaluate_property(command.model, command.property, command.dtype, *sizes, Console())
+        write_json(command.json, {**report, "model": command.model, "data": command.property})
+        return
+    _evaluate(command, command.data)  # pyright: ignore[reportArgumentType]
+
+
+def _evaluate(command: Evaluate, data: Path) -> None:
+    dataset = read_dataset(data, required=())
     if not any(dataset.count_labels().values()):
-        raise ValueError(f"{command.data}: no structure has an energy, forces or a stress to compare with.")
+        raise ValueError(f"{data}: no structure has an energy, forces or a stress to compare with.")
     if is_foreign(command.model):
         report = _foreign_report(command.model, dataset)
     else:
@@ -62,8 +78,8 @@ def run(command: Evaluate) -> None:
             max_slots=command.max_slots,
         )
     console = Console()
-    console.print(error_table({command.data.name: report}), element_table(report))
-    write_json(command.json, {**report, "model": command.model, "data": command.data})
+    console.print(error_table({data.name: report}), element_table(report))
+    write_json(command.json, {**report, "model": command.model, "data": data})
 
 
 def _foreign_report(model: str, dataset: Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``mlipjax finetune``: fine-tune a model on labelled structures."""
+"""``mlipjax finetune``: fine-tune a model on labelled structures, or to a property of structures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from rich.console import Console
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay, error_table
 from mlipjax.cli.output import write_json
+from mlipjax.cli.properties import learn_property
 from mlipjax.data import read_dataset
+from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
 from mlipjax.models import load
@@ -21,20 +23,29 @@ from mlipjax.models import load
 class Finetune:
     """Fine-tune a model on labelled structures; the same command again resumes a run that was stopped.
 
+    With --property the model gets a head for a number per structure instead, by --strategy scratch, ft (all
+    parameters), lp (the head alone) or mft (together with the force field, on --replay structures).
+
     Attributes:
         model: name, .nqx file or saved folder to start from.
-        train: labelled structures (extended xyz, ASE database).
         out: folder of the run; at the end a model itself.
-        valid: labelled structures for validation; by default a part of the training data, by trajectory.
+        train: labelled structures (extended xyz, ASE database).
+        property: structures and a number for each instead, as FILE:KEY: an array of an .npz file, or information in
+            any file that ASE reads.
+        valid: structures for validation, like those of training; by default a part of them (labelled structures by
+            trajectory).
         settings: everything else.
+        task: of the property.
         json: also write the report to this file.
     """
 
     model: str
-    train: Path
     out: Path
+    train: Path | None = None
+    property: str | None = None
     valid: Path | None = None
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
+    task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
     json: Path | None = None
 
 
@@ -45,8 +56,27 @@ def run(command: Finetune) -> None:
         ValueError, FileNotFoundError: if model, data or settings cannot be honoured.
         NonFiniteError: if training diverges.
     """
+    if (command.train is None) == (command.property is None):
+        raise ValueError(
+            "give either --train FILE (energies and forces) or --property FILE:KEY (a number per structure)."
+        )
     runtime.select_dtype(command.settings.dtype)
-    train_data = read_dataset(command.train)
+    if command.property is not None:
+        report = learn_property(
+            command.model, command.property, command.valid, command.out, command.settings, command.task, Console()
+        )
+        write_json(command.json, report)
+        return
+    _fine_tune(command)
+
+
+def _fine_tune(command: Finetune) -> None:
+    if command.settings.strategy in ("ft", "lp", "mft") or command.task != PropertySettings():
+        raise ValueError(
+            f"strategy {command.settings.strategy!r} and options of a property need --property FILE:KEY; for energies "
+            "and forces choose another strategy and leave the options out."
+        )
+    train_data = read_dataset(command.train)  # pyright: ignore[reportArgumentType]
     valid_data = None if command.valid is None else read_dataset(command.valid)
     potential, params = load(command.model)
     console = Console()

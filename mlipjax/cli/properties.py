@@ -1,0 +1,132 @@
+"""What ``mlipjax finetune --property`` and ``mlipjax evaluate --property`` do: a property instead of a force field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mlipjax import tree
+from mlipjax.cli.display import settings_table
+from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.finetune.properties import PropertyListener, finetune_property
+from mlipjax.finetune.properties_settings import PropertySettings
+from mlipjax.finetune.properties_tasks import PropertyPreparation
+from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.models import load
+from mlipjax.train.multitask_batches import PropertyStream
+from mlipjax.train.multitask_tasks import compiled_properties, predict_property, property_report
+
+
+def learn_property(
+    model: str,
+    given: str,
+    valid: Path | None,
+    out: Path,
+    settings: FinetuneSettings,
+    options: PropertySettings,
+    console: Console,
+) -> dict[str, Any]:
+    """Fine-tune a model to a property given as ``FILE:KEY``, print errors, and return the report.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, data or settings cannot be honoured.
+        NonFiniteError: if training diverges.
+    """
+    file, key = parse_property(given)
+    train_data = open_properties(file, key)
+    valid_data = None if valid is None else open_properties(valid, key)
+    potential, params = load(model)
+    with PropertyDisplay(console) as display:
+        result = finetune_property(
+            potential, params, train_data, valid_data, settings=settings, options=options, out=out, listener=display
+        )
+    report = result.report
+    console.print(property_table({f"{key}, validation": report["valid"]}, options.property_unit))
+    for name, errors in report["force_field"].items():
+        console.print(
+            f"{name}: force MAE {errors.get('force_mae_meV_per_A', float('nan')):.1f} meV/Å on held-out structures"
+        )
+    console.print(f"step {report['best_step']} of {report['steps']} was best; model saved in {out}")
+    return report
+
+
+def evaluate_property(
+    model: str, given: str, dtype: str, batch_size: int, max_slots: int, console: Console
+) -> dict[str, Any]:
+    """Compare a model's property with the values in ``FILE:KEY``, print and return the errors.
+
+    Raises:
+        ValueError, FileNotFoundError: if the model does not predict it, or the data cannot be used.
+    """
+    file, key = parse_property(given)
+    potential, params = load(model)
+    head = potential.property_head(key)
+    data = open_properties(file, key)
+    stream = PropertyStream.create(potential, data, batch_size, dtype=dtype, max_slots=max_slots)
+    found = predict_property(compiled_properties(potential), tree.cast(params, dtype), stream, key)
+    report = property_report(data.targets, found)
+    console.print(property_table({f"{key}, {file.name}": report}, head.unit))
+    return {**report, "property": key, "unit": head.unit, "dtype": dtype}
+
+
+def property_table(reports: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
+    """Errors with 95 % intervals, a row per report."""
+    table = Table("property", "n", "mean error", "MAE", "RMSE", "unit")
+    for name, report in reports.items():
+        cells = [
+            f"{report[key]:.4g}  [{low:.4g}, {high:.4g}]"
+            for key, (low, high) in ((key, report["confidence_95"][key]) for key in ("mean", "mae", "rmse"))
+        ]
+        table.add_row(name, str(report["n"]), *cells, unit)
+    return table
+
+
+class PropertyDisplay(PropertyListener):
+    """Prints the plan of a property fine-tune and follows it with a progress bar; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console)
+        self.task = self.progress.add_task("training", total=None)
+
+    def start(self, preparation: PropertyPreparation) -> None:
+        """Print settings and data."""
+        self.console.print(settings_table(preparation.strategy.explain()))
+        for task, note in preparation.notes.items():
+            self.console.print(f"task {task}: {note}", highlight=False)
+
+    def steps(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=done, total=total)
+
+    def interval(self, record: dict[str, Any]) -> None:
+        """Print one line: every task apart."""
+        tasks = []
+        for name, found in record["tasks"].items():
+            shown = {**found["train"], **{f"valid {key}": value for key, value in found.get("valid", {}).items()}}
+            chosen = [f"{key} {value:.4g}" for key, value in shown.items() if key in _SHOWN]
+            tasks.append(f"{name} ({found['steps']} steps): {', '.join(chosen)}")
+        mark = "  best" if record["best_step"] == record["step"] else ""
+        self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}", highlight=False)
+
+    def __enter__(self) -> PropertyDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+
+_SHOWN = ("loss", "mse", "forces", "valid mae", "valid force_mae_meV_per_A")

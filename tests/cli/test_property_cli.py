@@ -1,0 +1,105 @@
+"""mlipjax finetune --property and evaluate --property, from files to files."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tyro
+from tiny_potential import CUTOFF, SPECIES, labelled_dataset
+
+from mlipjax import load, save
+from mlipjax.cli import evaluate, finetune
+from mlipjax.models import NequIPConfig, nequip
+from mlipjax.nn.readouts import PropertyHead
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A small model, and structures with a property."""
+    folder = tmp_path_factory.mktemp("property")
+    config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", lmax=1, n_layers=2, radial_basis_size=4, radial_hidden=(8,))
+    potential = nequip(config, np.array([-2.0, -31.0, -79.0]))
+    save(folder / "model", potential, potential.init(jax.random.key(1)))
+    frames = [system.to_ase() for system in labelled_dataset((6,) * 16).systems]
+    for frame in frames:
+        frame.info["oxygen"] = float(np.mean(frame.numbers == 8))
+        frame.write(folder / "data.extxyz", append=True)
+    return folder
+
+
+def run(module, options_of, *arguments):
+    module.run(tyro.cli(options_of, args=[str(argument) for argument in arguments]))
+
+
+@pytest.fixture(scope="module")
+def probe(files, tmp_path_factory):
+    out = tmp_path_factory.mktemp("probe") / "out"
+    options = ["--model", files / "model", "--property", f"{files / 'data.extxyz'}:oxygen", "--strategy", "lp",
+               "--steps", 30, "--property-batch-size", 4, "--property-hidden", 8, "--property-unit", "1",
+               "--lr", "0.02", "--valid-fraction", "0.25", "--out", out]  # fmt: skip
+    run(finetune, finetune.Finetune, *options)
+    return out, options
+
+
+def test_a_run_leaves_a_model_that_predicts_the_property(files, probe, tmp_path, capsys):
+    out, options = probe
+    report = json.loads((out / "report.json").read_text())
+    assert report["steps"] == 30
+    potential, params = load(out)
+    assert [head.name for head in potential.properties] == ["oxygen"]
+    assert potential.properties[0].std == report["property"]["std"]
+    before = load(files / "model")[1]
+    jax.tree.map(np.testing.assert_array_equal, dict(before), {name: params[name] for name in before})
+
+    arguments = ["--property", f"{files / 'data.extxyz'}:oxygen", "--json", tmp_path / "errors.json"]
+    run(evaluate, evaluate.Evaluate, "--model", out, *arguments)
+    errors = json.loads((tmp_path / "errors.json").read_text())
+    assert (errors["n"], errors["unit"]) == (16, "1")
+    # better than a constant, whose RMSE is the standard deviation
+    assert errors["rmse"] < report["property"]["std"]
+
+    started = (out / "report.json").stat().st_mtime_ns
+    run(finetune, finetune.Finetune, *options)
+    assert (out / "report.json").stat().st_mtime_ns == started
+    assert "oxygen" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"holds another run: .*seed was 0, now 1"):
+        run(finetune, finetune.Finetune, *options, "--seed", 1)
+
+
+def test_heads_survive_saving_and_loading_to_the_last_bit(files, tmp_path):
+    potential, _ = load(files / "model")
+    heads = (
+        PropertyHead("gap", hidden=(3, 2), mean=0.1, std=0.3, unit="eV"),
+        PropertyHead("volume", "extensive", hidden=(), layers="all"),
+        PropertyHead("denoise", "vector", hidden=(2,)),
+    )
+    potential = potential.replace(properties=heads)
+    shapes = jax.eval_shape(potential.init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    save(tmp_path / "saved", potential, params)
+    again, restored = load(tmp_path / "saved")
+    assert again.properties == heads
+    jax.tree.map(np.testing.assert_array_equal, dict(params), restored)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --train FILE .* or --property FILE:KEY"),
+        (["--property", "data.extxyz"], "given as FILE:KEY"),
+        (["--train", "data.extxyz", "--strategy", "mft"], "need --property FILE:KEY"),
+        (["--train", "data.extxyz", "--steps", "5"], "need --property FILE:KEY"),
+    ],
+)
+def test_commands_that_cannot_be_honoured_are_refused(files, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(finetune, finetune.Finetune, "--model", files / "model", "--out", tmp_path / "out", *options)
+
+
+def test_a_model_without_the_property_cannot_be_evaluated_on_it(files):
+    with pytest.raises(ValueError, match="does not predict 'oxygen'; it predicts no property at all"):
+        run(evaluate, evaluate.Evaluate, "--model", files / "model", "--property", f"{files / 'data.extxyz'}:oxygen")
+    with pytest.raises(ValueError, match="either --data FILE"):
+        run(evaluate, evaluate.Evaluate, "--model", files / "model")

@@ -1,0 +1,112 @@
+"""Property heads: pooling, equivariance, padding, and a backbone that does not notice them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from tiny_nequip import SMALLEST, graph_of, molecule, random_params
+from tiny_potential import CUTOFF, init_params, tiny_potential
+
+from mlipjax.graph import batch_graphs
+from mlipjax.models import nequip
+from mlipjax.nn.readouts import PropertyHead, init_head, input_moments, read_scalar
+from mlipjax.system import System
+
+HEADS = (
+    PropertyHead("gap", hidden=(5,), mean=2.0, std=3.0),
+    PropertyHead("volume", "extensive", hidden=(5,), layers="all", mean=1.0, std=0.5),
+    PropertyHead("noise", "vector", hidden=(4,)),
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    potential = nequip(SMALLEST).replace(properties=HEADS)
+    return potential, random_params(potential), jax.jit(potential.property_values)
+
+
+def twice(system):
+    """The same structure and a copy of it far away, as one structure."""
+    moved = np.asarray(system.positions) + 50.0
+    numbers = np.tile(np.asarray(system.atomic_numbers), 2)
+    return System(np.concatenate([system.positions, moved]), numbers, system.cell, system.pbc)
+
+
+def test_a_mean_stays_and_a_sum_doubles_when_a_structure_is_doubled(model):
+    _, params, values = model
+    one = values(params, graph_of(molecule()))
+    two = values(params, graph_of(twice(molecule())))
+    np.testing.assert_allclose(two["gap"][0], one["gap"][0], rtol=1e-10)
+    np.testing.assert_allclose(two["volume"][0], 2.0 * one["volume"][0], rtol=1e-10)
+
+
+def test_padding_adds_nothing_and_padding_structures_have_no_value(model):
+    _, params, values = model
+    alone, padded = values(params, graph_of(molecule(1))), values(params, graph_of(molecule(1), molecule(2)))
+    for name in ("gap", "volume"):
+        np.testing.assert_allclose(padded[name][0], alone[name][0], rtol=1e-10)
+        assert alone[name][2] == 0.0
+    assert not np.any(np.asarray(alone["noise"])[6:])
+
+
+@pytest.mark.parametrize("inversion", [1.0, -1.0])
+def test_vectors_turn_with_the_structure_and_scalars_do_not(model, inversion):
+    _, params, values = model
+    rotation = inversion * np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    still = molecule()
+    turned = dataclasses.replace(still, positions=still.positions @ rotation.T)
+    before, after = values(params, graph_of(still)), values(params, graph_of(turned))
+    np.testing.assert_allclose(after["noise"], before["noise"] @ rotation.T, atol=1e-10)
+    assert np.abs(before["noise"][:6]).max() > 1e-3
+    np.testing.assert_allclose([after["gap"], after["volume"]], [before["gap"], before["volume"]], rtol=1e-9)
+
+
+def test_the_force_field_does_not_notice_heads():
+    plain = tiny_potential()
+    potential = plain.replace(properties=HEADS[:2])
+    params = init_params(potential)
+    backbone = {name: group for name, group in params.items() if not name.startswith("property_")}
+    graph = batch_graphs([molecule()], CUTOFF, dtype=np.float64)
+    with_heads, without = (jax.jit(p.apply)(q, graph) for p, q in ((potential, params), (plain, backbone)))
+    np.testing.assert_array_equal(with_heads.forces, without.forces)
+    assert np.abs(without.forces).max() > 0.0
+    assert sorted(with_heads.properties) == ["gap", "volume"]
+    assert without.properties == {}
+    drawn = potential.init(jax.random.key(0))
+    alone = plain.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, {name: drawn[name] for name in alone}, dict(alone))
+
+
+def test_a_backbone_without_vectors_says_so():
+    with pytest.raises(ValueError, match="offers no equivariant features"):
+        jax.eval_shape(tiny_potential().replace(properties=HEADS).init, jax.random.key(0))
+
+
+def test_statistics_standardise_the_inputs():
+    head = PropertyHead("gap", hidden=(), mean=0.0, std=1.0)
+    graph = graph_of(molecule(), molecule(1))
+    features = np.where(graph.atom_mask[:, None], np.random.default_rng(0).normal(size=(16, 3)), 0.0)
+    params = init_head(head, jax.random.key(0), 3, 0, np.float64)
+    count, total, squares = input_moments(head, graph, features)
+    pooled = np.stack([features[:6].mean(axis=0), features[6:12].mean(axis=0)])
+    assert count == 2
+    np.testing.assert_allclose([total, squares], [pooled.sum(axis=0), (pooled**2).sum(axis=0)])
+    mean, std = pooled.mean(axis=0), pooled.std(axis=0)
+    found = read_scalar(head, {**params, "statistics": {"mean": mean, "std": std}}, graph, features)
+    output = params["network"]["output"]
+    np.testing.assert_allclose(found[:2], ((pooled - mean) / std) @ output["kernel"][:, 0] + output["bias"][0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "band gap"}, "letters, digits"),
+        ({"kind": "median"}, "unknown kind 'median'"),
+        ({"std": 0.0}, "must be positive"),
+        ({"kind": "vector", "mean": 1.0}, "not equivariant"),
+    ],
+)
+def test_heads_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        PropertyHead(**{"name": "gap", **wrong})
