@@ -118,13 +118,19 @@ class NEBResult(ProbeResult):
         )
 
 
-def initial_path(images: Sequence[System], n_images: int | None = None, interpolation: str = "idpp") -> np.ndarray:
+def initial_path(
+    images: Sequence[System],
+    n_images: int | None = None,
+    interpolation: str = "idpp",
+    free: np.ndarray | None = None,
+) -> np.ndarray:
     """Positions (P, N, 3) in Å of a band through the given images, along shortest periodic images.
 
     Args:
         images: both ends, or a whole path.
         n_images: number of images, ends included; as many as given by default, 7 for two ends.
         interpolation: "idpp" or "linear", between two ends; a given path is followed evenly instead.
+        free: (N,) or (N, 3) true where an atom or coordinate may leave the straight path.
 
     Raises:
         ValueError: if the images do not fit each other, or there would be no inner image.
@@ -138,7 +144,9 @@ def initial_path(images: Sequence[System], n_images: int | None = None, interpol
     if wanted == len(path) and len(images) > 2:
         return path
     path_of_all = resampled(path, wanted)
-    return idpp(path_of_all, images[0]) if len(images) == 2 and interpolation == "idpp" else path_of_all
+    if len(images) > 2 or interpolation == "linear":
+        return path_of_all
+    return idpp(path_of_all, images[0], freedom(free, images[0].n_atoms))
 
 
 def neb(
@@ -186,7 +194,7 @@ def neb(
         ProbeDiverged: if energies are not finite.
     """
     systems = check_systems(potential, images)
-    path = initial_path(systems, n_images, interpolation)
+    path = initial_path(systems, n_images, interpolation, free)
     with jax.enable_x64(dtype == "float64"):
         engine = engine or Engine(potential, params, head, dtype, skin)
         band = _Band(engine, systems[0], freedom(free, systems[0].n_atoms))

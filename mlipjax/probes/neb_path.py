@@ -68,7 +68,7 @@ def resampled(path: np.ndarray, n_images: int) -> np.ndarray:
     return path[before] + part[:, None, None] * (path[before + 1] - path[before])
 
 
-def idpp(path: np.ndarray, system: System) -> np.ndarray:
+def idpp(path: np.ndarray, system: System, free: np.ndarray | None = None) -> np.ndarray:
     """Move the inner images so that distances between neighbouring atoms change evenly from end to end.
 
     Image dependent pair potential, Smidstrup et al., J. Chem. Phys. 140, 214106 (2014): every image minimises
@@ -78,7 +78,9 @@ def idpp(path: np.ndarray, system: System) -> np.ndarray:
     Args:
         path: (P, N, 3) Å without jumps, usually straight.
         system: gives cell and periodicity.
+        free: (N, 3) 1 where a coordinate may move, 0 where it stays on the path; all may by default.
     """
+    free = np.ones(path.shape[1:]) if free is None else free
     first, second, shift = _pairs(path, system)
     if len(first) == 0:
         return path.copy()
@@ -92,11 +94,13 @@ def idpp(path: np.ndarray, system: System) -> np.ndarray:
         part = index / (len(path) - 1)
         target = (1.0 - part) * start + part * end
         weight = np.maximum(target, _SHORTEST) ** -4.0
-        result[index] = _minimise(path[index], first, second, shift, target, weight)
+        result[index] = _minimise(path[index], free, (first, second, shift), target, weight)
     return result
 
 
-def _minimise(positions, first, second, shift, target, weight) -> np.ndarray:
+def _minimise(positions, free, pairs, target, weight) -> np.ndarray:
+    first, second, shift = pairs
+
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         r = x.reshape(-1, 3)
         vectors = r[second] - r[first] + shift
@@ -106,7 +110,7 @@ def _minimise(positions, first, second, shift, target, weight) -> np.ndarray:
         gradient = np.zeros_like(r)
         np.add.at(gradient, second, pull)
         np.add.at(gradient, first, -pull)
-        return float(np.sum(weight * excess**2)), gradient.ravel()
+        return float(np.sum(weight * excess**2)), (gradient * free).ravel()
 
     # the objective is about (0.1 Å)^2 / (3 Å)^4 for a bad image: stop at a gradient far below that
     found = minimize(objective, positions.ravel(), jac=True, method="L-BFGS-B", options={"gtol": 1e-5, "maxiter": 200})

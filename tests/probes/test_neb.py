@@ -117,6 +117,7 @@ def test_symmetry_and_bookkeeping_of_a_result(jump):
     assert len(jump.figure().axes) == 1
 
 
+@pytest.mark.slow
 def test_single_precision_gives_the_same_barrier(jump):
     single = neb(*pair(), jump.images, fmax=0.01, relax_ends=False, dtype="float32")
     assert single.converged
@@ -140,6 +141,7 @@ def test_fixed_atoms_stay_and_ends_can_be_left_alone():
     np.testing.assert_allclose(result.positions[2, 2, 0], 3.0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_one_inner_image_and_images_lower_than_the_ends():
     path = [dataclasses.replace(bistable()[0], positions=p) for p in initial_path(bistable(), 3)]
     free = np.array([False, False, True])
@@ -164,6 +166,7 @@ def test_tables_that_do_not_suffice_are_rebuilt(monkeypatch):
     assert narrow.energies[0] == pytest.approx(wide.energies[0], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_too_few_slots_are_noticed(monkeypatch):
     potential, params = pair()
     true_sizes = BatchSpec.for_systems
@@ -177,6 +180,7 @@ def test_too_few_slots_are_noticed(monkeypatch):
     np.testing.assert_allclose(grown.energies, enough.energies)
 
 
+@pytest.mark.slow
 def test_relaxations_do_not_depend_on_their_company():
     potential, params = pair()
     first, last = vacancy_jump()
@@ -232,6 +236,13 @@ def test_idpp_keeps_atoms_apart_where_a_straight_line_does_not():
     np.testing.assert_array_equal(curved[[0, -1]], straight[[0, -1]])
 
 
+def test_idpp_leaves_fixed_atoms_on_the_straight_path():
+    first, last = (System.from_ase(Atoms("Cu3", [[0, 0, 0], [4, 0, 0], [x, 0.4, 0]])) for x in (1.6, 2.4))
+    held = initial_path([first, last], 5, free=np.array([False, False, True]))
+    np.testing.assert_array_equal(held[:, :2], np.broadcast_to(first.positions[:2], (5, 2, 3)))
+    assert np.abs(initial_path([first, last], 5)[2, :2] - first.positions[:2]).max() > 1e-4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -254,7 +265,7 @@ def test_bad_options_are_refused():
         neb(*pair(), ends[:1])
     with pytest.raises(ValueError, match="does not know Ne"):
         neb(*pair(), [dataclasses.replace(s, atomic_numbers=np.full(31, 10)) for s in ends])
-    with pytest.raises(ValueError, match="mask of free atoms"):
+    with pytest.raises(ValueError, match="the mask of free"):
         neb(*pair(), ends, free=np.ones(5, bool))
     with pytest.raises(ValueError, match="interpolation"):
         neb(*pair(), ends, interpolation="spline")

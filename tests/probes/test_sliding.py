@@ -76,18 +76,19 @@ def test_relaxed_sliding_finds_the_best_height():
 
 def test_a_reduced_surface_is_the_full_one():
     potential, params = pair()
-    reduced = gamma_surface(potential, params, square_layers(), n=6, settings=SETTINGS)
-    full = gamma_surface(potential, params, square_layers(), n=6, reduce=False, settings=SETTINGS)
-    assert full.n_computed == 36
-    assert reduced.n_computed == 10  # p4mm on a 6 x 6 grid
+    reduced = gamma_surface(potential, params, square_layers(), n=4, settings=SETTINGS)
+    full = gamma_surface(potential, params, square_layers(), n=4, reduce=False, settings=SETTINGS)
+    assert full.n_computed == 16
+    assert reduced.n_computed == 6  # p4mm on a 4 x 4 grid
     np.testing.assert_allclose(reduced.rigid_meV_per_A2, full.rigid_meV_per_A2, atol=1e-8)
-    expected = [[lattice_sum((A * i / 6, A * j / 6), HEIGHT) for j in range(6)] for i in range(6)]
+    expected = [[lattice_sum((A * i / 4, A * j / 4), HEIGHT) for j in range(4)] for i in range(4)]
     np.testing.assert_allclose(full.rigid_meV_per_A2, 1e3 * (np.array(expected) - expected[0][0]) / A**2, atol=1e-8)
     assert full.figure().axes[0].get_aspect() == 1.0
-    assert "36 of 36" in full.verdict
+    assert "16 of 16" in full.verdict
 
 
-@pytest.mark.parametrize("shear", [0.0, pytest.param(0.7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shear", [0.0, 0.7])
 def test_symmetry_serves_oblique_and_centred_layers(shear):
     cell = np.array([[2.7, 0.0, 0.0], [shear, 4.1, 0.0], [0.4, 0.6, 3.1]])
     layer = System.from_ase(Atoms("Cu2", scaled_positions=[[0, 0, 0], [0.45, 0.5, 0.02]], cell=cell, pbc=True))

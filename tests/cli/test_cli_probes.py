@@ -1,0 +1,103 @@
+"""``mlipjax neb`` and ``mlipjax slide`` from file to file."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.constraints import FixAtoms, FixBondLengths
+from ase.io import read, write
+
+from mlipjax.cli.main import main
+from mlipjax.models import NequIPConfig, nequip, save
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a tiny model of silicon, a path and a layered crystal."""
+    folder = tmp_path_factory.mktemp("probes")
+    config = NequIPConfig((14,), cutoff=3.5, hidden_irreps="4x0e", lmax=0, n_layers=1, radial_hidden=(4,))
+    potential = nequip(config, np.array([[-1.25]]))
+    save(folder / "model", potential, potential.init(jax.random.key(0)))
+    ends = []
+    for x in (2.0, 2.8):
+        atoms = Atoms("Si3", [[0, 0, 0], [4.8, 0, 0], [x, 0.4, 0]])
+        atoms.set_constraint(FixAtoms([0, 1]))
+        ends.append(atoms)
+    write(folder / "ends.extxyz", ends)
+    write(folder / "layer.extxyz", Atoms("Si", cell=[2.4, 2.4, 3.2], pbc=True))
+    return folder
+
+
+def run(command, folder, *options):
+    return main([command, "--model", str(folder / "model"), *options])
+
+
+def test_a_band_is_written_with_its_barrier(folder, tmp_path, capsys):
+    out, report, figure = tmp_path / "band.extxyz", tmp_path / "band.json", tmp_path / "band.png"
+    images = ["--images", str(folder / "ends.extxyz"), "--n-images", "4", "--steps", "40", "--fmax", "0.05"]
+    assert run("neb", folder, *images, "--out", str(out), "--json", str(report), "--figure", str(figure)) == 0
+    found = json.loads(report.read_text())
+    energies = np.array(found["energies_eV"])
+    assert len(energies) == 4
+    assert found["forward_barrier_eV"] == pytest.approx(energies.max() - energies[0])
+    assert found["reverse_barrier_eV"] == pytest.approx(energies.max() - energies[-1])
+    assert found["converged"] == (max(found["image_fmax_eV_per_A"]) < 0.05)
+    assert found["relative_energies_eV"][0] == 0.0
+    frames = read(out, ":")
+    np.testing.assert_allclose([frame.get_potential_energy() for frame in frames], energies)
+    for frame in frames:  # fixed atoms of the input stay
+        np.testing.assert_allclose(frame.positions[:2], [[0, 0, 0], [4.8, 0, 0]], atol=1e-6)
+    assert figure.stat().st_size > 5000
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "barrier" in printed
+    assert found["verdict"].split(";")[0] in printed
+
+
+def test_sliding_is_written(folder, tmp_path):
+    report, figure = tmp_path / "slide.json", tmp_path / "slide.png"
+    options = ["--structure", str(folder / "layer.extxyz"), "--points", "3", "--no-relaxed", "--json", str(report)]
+    assert run("slide", folder, *options) == 0
+    profile = json.loads(report.read_text())
+    assert profile["shift_A"] == pytest.approx([0.0, 1.2, 2.4])
+    assert profile["rigid_meV_per_A2"][0] == 0.0
+    assert profile["rigid_meV_per_A2"][2] == pytest.approx(0.0, abs=0.05)
+    assert profile["relaxed_meV_per_A2"] == [None] * 3  # not computed, not zero
+    assert run("slide", folder, *options, "--surface", "2", "--figure", str(figure)) == 0
+    surface = json.loads(report.read_text())
+    assert surface["n_computed"] == 3
+    rigid = np.array(surface["rigid_meV_per_A2"])
+    assert rigid[0, 1] == rigid[1, 0]
+    assert rigid[1, 0] == pytest.approx(profile["rigid_meV_per_A2"][1], abs=0.05)
+    assert figure.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("neb", ["--images", "nowhere.xyz"], "no such file of images"),
+        ("neb", ["--images", "{layer}"], "a path needs at least its two ends"),
+        ("neb", ["--images", "{ends}", "--fmax", "-1"], "--fmax is -1.0"),
+        ("neb", ["--images", "{ends}", "--head", "b"], "found 'b'"),
+        ("neb", ["--images", "{ends}", "{layer}"], "other atoms"),
+        ("slide", ["--structure", "{ends}"], "periodic along all three"),
+        ("slide", ["--structure", "{layer}", "--points", "2"], "at least 3 points"),
+    ],
+)
+def test_bad_input_is_one_line(command, options, message, folder, capsys):
+    places = {"layer": folder / "layer.extxyz", "ends": folder / "ends.extxyz"}
+    assert run(command, folder, *(option.format(**places) for option in options)) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_unknown_constraints_are_refused():
+    from mlipjax.cli.neb import free_atoms
+
+    atoms = Atoms("Si2", [[0, 0, 0], [2, 0, 0]])
+    assert free_atoms(atoms) is None
+    atoms.set_constraint(FixBondLengths([[0, 1]]))
+    with pytest.raises(ValueError, match="FixBondLengths"):
+        free_atoms(atoms)
