@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mlipjax.report import arm_styles
 from mlipjax.report.style import letter_panels, new_figure, shared_legend, styled
@@ -75,6 +77,9 @@ def cross_charts(q: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], u
         panel.set_xticks(np.arange(len(elements)), elements)
         panel.set_title(f"{arm_styles([model])[model].label} chart")
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(axis="x", visible=False)
     panels[0].set_ylabel(f"mean Q ({unit})")
     letter_panels(panels)
@@ -98,11 +103,15 @@ def own_runs(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
         look: Any = {"color": styles[name].color, "label": styles[name].label, "linewidth": 1.2}
         for panel, kind in zip(panels, kinds, strict=False):
             # equal counts would hide each other
-            panel.step(run["time_ps"], np.asarray(run["events"][kind]), where="post", alpha=1 - 0.2 * k, **look)
+            shift = 0.05 * (k - (len(styles) - 1) / 2)
+            panel.step(run["time_ps"], np.asarray(run["events"][kind]) + shift, where="post", **look)
         panels[len(kinds)].plot(run["time_ps"], run["density_g_per_cm3"], **look)
     for panel, label in zip(panels, [*labels, "density\n(g/cm³)"], strict=False):
         panel.set_ylabel(label)
-        panel.margins(y=0.15)
+    for panel, kind in zip(panels, kinds, strict=False):
+        counts = np.concatenate([np.asarray(run["events"][kind], np.float64) for run in runs.values()])
+        panel.set_ylim(counts.min() - 0.9, counts.max() + 0.9)
+        panel.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     for panel in panels[len(kinds) + 1 :]:
         panel.remove()
     for panel in panels[len(kinds) - 2 : len(kinds) + 1]:
@@ -145,7 +154,7 @@ def claim_chart(claims: Sequence[Any]) -> Figure:
         claims: with ``statement``, ``value``, ``low``, ``high``, ``threshold`` and ``answer``.
     """
     colors = {"supported": "#009E73", "contradicted": "#D55E00", "not decided": "#5A5A5A"}
-    figure = new_figure(height=0.3 * len(claims) + 0.9)
+    figure = new_figure(height=0.34 * len(claims) + 0.9)
     panel = figure.subplots()
     for row, claim in enumerate(claims):
         values = np.array([claim.value, claim.low, claim.high]) - claim.threshold
@@ -155,12 +164,8 @@ def claim_chart(claims: Sequence[Any]) -> Figure:
         panel.plot([], [], "o-", color=color, label=answer)
     panel.axvline(0.0, color="#333333", linewidth=0.8)
     panel.set_xscale("symlog", linthresh=1.0)
-    panel.set_yticks(np.arange(len(claims)), [_short(claim.statement) for claim in claims])
+    panel.set_yticks(np.arange(len(claims)), ["\n".join(wrap(claim.statement, 56)) for claim in claims], fontsize=6.5)
     panel.invert_yaxis()
     panel.set_xlabel("measure minus the value that decides (dimensionless; linear to ±1)")
     shared_legend(figure, [panel])
     return figure
-
-
-def _short(statement: str, width: int = 62) -> str:
-    return statement if len(statement) <= width else statement[: width - 1].rsplit(" ", 1)[0] + " …"

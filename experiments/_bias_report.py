@@ -190,7 +190,7 @@ def draw(experiment: Experiment, results: dict[str, Any], claims: list[Claim]) -
         drawn["own_events"] = (
             figures.own_runs(runs),
             "The same trajectories: H-Cl contacts below 1.6 Å, C-H and O-H bonds below 1.3 Å, neighbours of Co (O, N, "
-            "Cl) within 2.7 Å, and density.",
+            "Cl) within 2.7 Å (equal counts are drawn a little apart), and density.",
             "Bonds and density along own trajectories",
         )
     if growth := results["forgetting"]:
