@@ -61,7 +61,7 @@ def heat_maps(rows: Sequence[dict[str, Any]]) -> Figure:
     for panel, (test, title) in zip(axes, (("id", "in domain"), ("ood", "out of domain")), strict=True):
         values = np.array([[_mean(found.get((rate, *line), []), test) for rate in rates] for line in lines])
         _draw_heat(panel, values)
-        panel.set_title(title)
+        panel.set_title(f"force RMSE {title} (meV/Å)")
         panel.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         panel.set_xlabel("learning rate")
     axes[0].set_yticks(range(len(lines)), [f"decay {decay:g}, {frozen} frozen" for decay, frozen in lines])
@@ -80,11 +80,10 @@ def _draw_heat(panel: Axes, values: np.ndarray) -> None:
     middle = 0.5 * (np.nanmin(scale) + np.nanmax(scale))
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
-            color = "white" if scale[i, j] < middle else "black"
+            color = "white" if scale[i, j] <= middle else "black"
             text = f"{value:.0f}" if value >= 100.0 else f"{value:.1f}"
             panel.text(j, i, text, ha="center", va="center", color=color, fontsize=7.5)
     panel.grid(visible=False)
-    panel.set_xlabel("force RMSE (meV/Å)")
 
 
 @styled
