@@ -151,11 +151,12 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
 
 
 def _options(config: Any, run: Run, unit: str) -> PropertySettings:
+    twice = run.mode == "mft" and config.equal == "property"
     return PropertySettings(
         property_unit=unit,
         property_hidden=config.hidden,
         property_batch_size=config.batch_size,
-        steps=config.steps,
+        steps=config.steps * (2 if twice else 1),
         published_decay=config.published_decay and run.mode != "lp",
         prefactors=config.prefactors,
     )

@@ -55,6 +55,8 @@ class Config:
         n_train: training structures.
         curve: more sizes of the training set, for the data-efficiency curve.
         steps: optimiser steps of every run.
+        equal: what the modes have alike: "optimiser" steps as in the paper, where mft spends half of them on the force
+            field, or "property" steps, for which mft takes twice as many in all.
         seeds: runs per mode and size.
         n_test: largest number of structures in each test set.
         n_valid: of the validation set.
@@ -77,6 +79,7 @@ class Config:
     n_train: int = 0
     curve: tuple[int, ...] | None = None
     steps: int = 0
+    equal: Literal["optimiser", "property"] = "optimiser"
     seeds: int = 0
     n_test: int = 0
     n_valid: int = 0

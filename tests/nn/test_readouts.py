@@ -83,6 +83,17 @@ def test_a_backbone_without_vectors_says_so():
         jax.eval_shape(tiny_potential().replace(properties=HEADS).init, jax.random.key(0))
 
 
+def test_scalar_heads_fit_the_other_architecture():
+    from mlipjax.models import MACEConfig, mace
+
+    config = MACEConfig(species=(1, 6, 8), cutoff=4.0, hidden_irreps="4x0e + 4x1o", lmax=1, correlation=(2, 2))
+    potential = mace(config).replace(properties=HEADS[:2])
+    params = jax.eval_shape(potential.init, jax.random.key(0))
+    assert params["property_volume"]["statistics"]["mean"].shape == (sum(potential.module.feature_sizes),)
+    found = jax.eval_shape(potential.property_values, params, graph_of(molecule(), dtype=np.float32))
+    assert {name: value.shape for name, value in found.items()} == {"gap": (3,), "volume": (3,)}
+
+
 def test_statistics_standardise_the_inputs():
     head = PropertyHead("gap", hidden=(), mean=0.0, std=1.0)
     graph = graph_of(molecule(), molecule(1))
