@@ -49,6 +49,7 @@ class MACEConfig:
         transform_constants: a, q, p of "agnesi", or alpha of "soft".
         zbl: whether a screened nuclear repulsion is added.
         zbl_constants: exponent and prefactor of its screening length.
+        zbl_envelope_p: exponent of its polynomial envelope.
         readout_hidden: hidden units per head of the last layer's readout.
         scale: eV, factor of a head's output, one number or one per head; heads added later take the first one.
         shift: eV, added to every atom, likewise.
@@ -74,6 +75,7 @@ class MACEConfig:
     transform_constants: tuple[float, ...] = ()
     zbl: bool = False
     zbl_constants: tuple[float, ...] = (0.3, 0.4543)
+    zbl_envelope_p: float = 5.0
     readout_hidden: int = 16
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
@@ -182,7 +184,12 @@ class MACE(nn.Module):
                 charge = jnp.asarray(np.asarray(config.species, np.float64).astype(dtype))[species]
                 exponent, prefactor = (float(np.dtype(config.constants).type(v)) for v in config.zbl_constants)
                 pairs = zbl_energy(
-                    distance, (charge[:, None], charge[graph.neighbors]), bond, config.envelope_p, exponent, prefactor
+                    distance,
+                    (charge[:, None], charge[graph.neighbors]),
+                    bond,
+                    config.zbl_envelope_p,
+                    exponent,
+                    prefactor,
                 )
                 pair_energy = jnp.sum(jnp.where(graph.edge_mask, pairs, 0.0), axis=-1)
         multiples = np.pi / config.cutoff * np.arange(1, config.radial_basis_size + 1)

@@ -216,3 +216,13 @@ def test_pickles_of_newer_protocols_are_read_the_same_way(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.model", "w") as archive:
         archive.writestr("m/data.pkl", buffer.getvalue())
     assert "it was not run" in refused(tmp_path / "a.model")
+
+
+def test_numbers_of_numpy_are_read(tmp_path):
+    for protocol in (2, 4):
+        with zipfile.ZipFile(tmp_path / "a.model", "w") as archive:
+            # a record around the numbers: the root of a file is an object
+            values = pickle.dumps((np.float64(61.9625), np.int64(3)), protocol=protocol)
+            head = b"\x80" + bytes([protocol]) + b"cmace.modules.models\nMACE\n"
+            archive.writestr("m/data.pkl", head + values[2:-1] + b"\x81.")
+        assert read_torch(tmp_path / "a.model").args == (61.9625, 3)

@@ -35,10 +35,7 @@ _NAMES = {
     ("builtins", "slice"): slice,
     ("__builtin__", "slice"): slice,
 }
-_INERT = {
-    ("_codecs", "encode"),
-    *((home, name) for home in ("builtins", "__builtin__") for name in ("bytes", "getattr")),
-}
+_INERT = {(home, name) for home in ("builtins", "__builtin__") for name in ("bytes", "getattr")}
 """Other names in torch's pickles; they too become records."""
 
 
@@ -107,10 +104,8 @@ class _Unpickler(pickle.Unpickler):
         key = (module_name, global_name)
         if key in _NAMES:
             return _NAMES[key]
-        if key == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if key == ("torch._utils", "_rebuild_parameter"):
-            return _parameter
+        if key in _REBUILDERS:
+            return _REBUILDERS[key]
         if module_name.split(".")[0] not in _PACKAGES and key not in _INERT:
             raise ValueError(
                 f"{self._source} names {module_name}.{global_name}, which no model file needs; it was not run. "
@@ -145,6 +140,35 @@ def _tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -
 
 def _parameter(data: Any, *_: Any) -> Any:
     return data
+
+
+def _subclass(rebuild: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """A tensor of a derived class, as a plain array."""
+    if rebuild not in (_tensor, _parameter):
+        raise ValueError("a tensor of an unknown kind")
+    return rebuild(*arguments)
+
+
+def _encode(text: str, _: str = "latin1") -> bytes:
+    """Bytes in protocol 2, which has none of its own."""
+    return text.encode("latin1")
+
+
+def _scalar(dtype: Record, content: Any) -> Any:
+    """A number of numpy's."""
+    return np.frombuffer(content, np.dtype(str(dtype.args[0])))[0].item()
+
+
+_REBUILDERS = {
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("_codecs", "encode"): _encode,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+}
+"""What a few names stand for here: functions of this module that make arrays and numbers."""
 
 
 def read_torch(path: Path) -> Record:

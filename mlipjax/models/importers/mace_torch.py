@@ -199,9 +199,8 @@ def _pairs(model: TorchModel, species: tuple[int, ...]) -> dict[str, Any]:
     prefix = "pair_repulsion_fn"
     if model.has(prefix):
         _check_radii(model, prefix, species)
-        if model.array(f"{prefix}.p") != model.array("radial_embedding.cutoff_fn.p"):
-            raise model.unsupported("a nuclear repulsion with an envelope of its own")
         found["zbl"] = True
+        found["zbl_envelope_p"] = float(model.array(f"{prefix}.p"))
         found["zbl_constants"] = tuple(float(model.array(f"{prefix}.{name}")) for name in ("a_exp", "a_prefactor"))
     return found
 
