@@ -133,7 +133,18 @@ def verdict(results: dict[str, Any]) -> str:
         within = prediction[name]["ood_force_rmse"]["spearman_within_rates"]
         sentences.append(
             f"Early {_DRIFT_LABELS[name].replace(chr(10), ' ')} against final error out of domain: Spearman "
-            f"{_text(plain)}, beyond the learning rate {_text(within)}."
+            f"{_text(plain)}, beyond the learning rate {_text(within)}; against its ratio to the error in domain "
+            f"{_text(prediction[name]['ood_over_id']['spearman'])}."
+        )
+    sentences.append(
+        "A positive correlation means that early drift warns of a bad model, a negative one that runs which moved more "
+        "had learnt more."
+    )
+    before = {test: results["before"][test][_ERROR] for test in ("id", "ood")}
+    if before["ood"] <= before["id"]:
+        sentences.append(
+            "The frames called out of domain are no harder for the start model than those in domain: this says little "
+            "about extrapolation."
         )
     sentences.append(
         f"{prediction['n_runs']} runs of {prediction['n_choices']} choices; intervals resample choices. The best of "
