@@ -116,7 +116,42 @@ def soap_q(experiment: Experiment) -> dict[str, Any] | None:
     return result
 
 
-def feature_maps(experiment: Experiment, model: Model) -> dict[str, Any]:
+Features = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Features (M, F) and atomic numbers (M,) of all atoms of all frames of each arm, training frames first."""
+
+
+def start_features(experiment: Experiment, model: Model) -> Features:
+    """The start model's features of all published frames."""
+    return {name: _atoms(experiment, model, (arm.train + arm.test).systems) for name, arm in experiment.arms.items()}
+
+
+def sets_q(experiment: Experiment, features: Features) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """How far the frames of each arm lie outside the others' data, in the features of one model: the start model.
+
+    ``result[chart][frames][element]``: charts are fitted to equally many training frames of each arm; Q is in squared
+    feature units, the same for all charts.
+    """
+    result: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for name, arm in experiment.arms.items():
+        values, numbers = features[name]
+        elements = tuple(int(z) for z in np.unique(numbers))
+        rows = np.searchsorted(elements, numbers)
+        n = sum(system.n_atoms for system in arm.train.systems[: experiment.common])
+        known = (np.arange(len(rows)) < n).astype(values.dtype)
+        state = _fit(values, rows, known, len(elements), COMPONENTS)
+        result[name] = {}
+        for other, found in experiment.arms.items():
+            if other != name:
+                systems = (found.train + found.test).systems
+                values_there, numbers_there = features[other]
+                q = np.asarray(_q(state, values_there, np.searchsorted(elements, numbers_there)), np.float64)
+                ends = np.cumsum([system.n_atoms for system in systems])[:-1]
+                means = element_means(np.split(q, ends), systems)
+                result[name][other] = {chemical_symbols[z]: means[z].tolist() for z in elements}
+    return result
+
+
+def feature_maps(experiment: Experiment, features: Features) -> dict[str, Any]:
     """PCA of all frames in the start model's last features (mean per element, side by side), and set separation.
 
     The separation is the silhouette score of the arms as labels, on standardised features in the original space
@@ -127,7 +162,7 @@ def feature_maps(experiment: Experiment, model: Model) -> dict[str, Any]:
     from sklearn.metrics import silhouette_score
     from sklearn.preprocessing import StandardScaler
 
-    frames = {name: _frame_means(experiment, model, arm.train + arm.test) for name, arm in experiment.arms.items()}
+    frames = {name: _frame_means(*features[name], arm.train + arm.test) for name, arm in experiment.arms.items()}
     everything = np.concatenate(list(frames.values()))
     pca = PCA(2).fit(everything)
     standard = StandardScaler().fit_transform(everything)
@@ -149,8 +184,7 @@ def feature_maps(experiment: Experiment, model: Model) -> dict[str, Any]:
     }
 
 
-def _frame_means(experiment: Experiment, model: Model, data: Dataset) -> np.ndarray:
-    values, numbers = _atoms(experiment, model, data.systems)
+def _frame_means(values: np.ndarray, numbers: np.ndarray, data: Dataset) -> np.ndarray:
     ends = np.cumsum([system.n_atoms for system in data.systems])[:-1]
     return np.stack([
         np.concatenate([own[z == element].mean(axis=0) for element in data.elements])

@@ -163,9 +163,10 @@ def claim_chart(claims: Sequence[Any]) -> Figure:
     for answer, color in colors.items():
         panel.plot([], [], "o-", color=color, label=answer)
     panel.axvline(0.0, color="#333333", linewidth=0.8)
-    panel.set_xscale("symlog", linthresh=1.0)
+    if max(abs(end - claim.threshold) for claim in claims for end in (claim.low, claim.high)) > 3.0:
+        panel.set_xscale("symlog", linthresh=1.0)
     panel.set_yticks(np.arange(len(claims)), ["\n".join(wrap(claim.statement, 56)) for claim in claims], fontsize=6.5)
     panel.invert_yaxis()
-    panel.set_xlabel("measure minus the value that decides (dimensionless; linear to ±1)")
+    panel.set_xlabel("measure minus the value that decides (dimensionless)")
     shared_legend(figure, [panel])
     return figure

@@ -133,6 +133,7 @@ def run_experiment(experiment: Experiment, console: Console) -> dict[str, Any]:
 def _collect(
     experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Chart]
 ) -> dict[str, Any]:
+    features = charts.start_features(experiment, start)
     results: dict[str, Any] = {
         "system": experiment.config.system,
         "strategies": list(experiment.config.strategies),
@@ -142,7 +143,8 @@ def _collect(
         "n_tests": {name: len(data) for name, data in experiment.tests.items()},
         "rows": rows,
         "events": {name: bond_events((arm.train + arm.test).systems) for name, arm in experiment.arms.items()},
-        "maps": charts.feature_maps(experiment, start),
+        "maps": charts.feature_maps(experiment, features),
+        "sets_q": charts.sets_q(experiment, features),
         "cross_q": charts.cross_q(experiment, tuned),
         "test_q": {name: charts.test_q(experiment, chart) for name, chart in tuned.items()},
         "soap": charts.soap_q(experiment),

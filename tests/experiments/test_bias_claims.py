@@ -34,11 +34,14 @@ def results(monkeypatch):
         rows += [row(rng, "naive", 30.0, 5.0, seed=seed, kept=40.0), row(rng, "periodic", 15.0, 0.0, seed=seed)]
         rows += [row(rng, "naive", 31.0, 5.0, seed=seed, kept=22.0, strategy="lora")]
     q = {name: [1.0 + i / 10 for i in range(12)] for name in rows[0]["tests"]}
-    others = {"naive": {"periodic: all": {"O": [3.0] * 9}}, "periodic": {"naive: all": {"O": [1.0, 1.2] * 5}}}
+    sets = {
+        "naive": {"periodic": {"O": [3.0] * 9, "Co": [8.0] * 9}},
+        "periodic": {"naive": {"O": [1.0, 1.2] * 5, "Co": [2.0] * 10}},
+    }
     run = {"time_ps": [0.1], "stopped": None, "events": {"H-Cl": [1.0]}, "start_events": {"H-Cl": 0.0}}
     return {
         "system": "made up", "rows": rows, "strategies": ["naive", "lora"], "common": 20, "n_seeds": 3,
-        "n_tests": dict.fromkeys(q, 12), "cross_q": others, "test_q": {"naive": q}, "own": {"naive": run},
+        "n_tests": dict.fromkeys(q, 12), "sets_q": sets, "test_q": {"naive": q}, "own": {"naive": run},
     }  # fmt: skip
 
 
@@ -53,7 +56,7 @@ def test_a_clear_difference_is_supported_with_its_ratio(results):
     assert claim.value == pytest.approx(30.0 / 15.0, rel=0.1)
     assert claim.n == 24
     assert find(results, "fine-tuning on periodic data lowers").value == pytest.approx(40.0 / 15.0, rel=0.1)
-    assert find(results, "naive data are constrained").value == pytest.approx(3.0 / 1.1)
+    assert find(results, "naive data are constrained").value == pytest.approx(np.sqrt(3.0 / 1.1 * 8.0 / 2.0))
 
 
 def test_the_opposite_is_contradicted_and_no_difference_is_not_decided(results):
