@@ -75,6 +75,8 @@ class Experiment:
             bench = load_qm9_gap(config.out / "cache")
         else:
             bench = load_materials(potential, config.ood, config.largest)
+        if not config.n_train:
+            config = dataclasses.replace(config, n_train=len(bench.train))
         replay, retained, notes = force_field_parts(config.model, potential, config.largest)
         return cls(
             config=config,

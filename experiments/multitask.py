@@ -52,7 +52,7 @@ class Config:
         ood: for materials: "tail" of the label, or elements held out, such as "O" or "F,Cl".
         model: pretrained potential.
         modes: ways of training; scratch is what others are compared with.
-        n_train: training structures.
+        n_train: training structures; by default the preset's molecules, or all crystals.
         curve: more sizes of the training set, for the data-efficiency curve.
         steps: optimiser steps of every run.
         equal: what the modes have alike: "optimiser" steps as in the paper, where mft spends half of them on the force
@@ -60,7 +60,7 @@ class Config:
         seeds: runs per mode and size.
         n_test: largest number of structures in each test set.
         n_valid: of the validation set.
-        batch_size: structures per property step.
+        batch_size: structures per property step; by default 32 molecules or 8 crystals.
         force_field_batch_size: structures per force-field step.
         largest: atoms of the largest replayed (and, for materials, any) structure.
         hidden: sizes of the head's layers.
@@ -83,7 +83,7 @@ class Config:
     seeds: int = 0
     n_test: int = 0
     n_valid: int = 0
-    batch_size: int = 32
+    batch_size: int = 0
     force_field_batch_size: int = 8
     largest: int = 0
     hidden: tuple[int, ...] = (64, 64)
@@ -97,6 +97,9 @@ class Config:
         """Fill what was not given from the preset."""
         preset = PRESETS[self.preset]
         given = {name: getattr(self, name) or value for name, value in preset.items() if name != "curve"}
+        if self.data == "materials":
+            given["n_train"] = self.n_train
+        given["batch_size"] = self.batch_size or (32 if self.data == "qm9_gap" else 8)
         return dataclasses.replace(self, **given, curve=preset["curve"] if self.curve is None else self.curve)
 
 
@@ -132,12 +135,13 @@ def main(config: Config) -> None:
         ValueError, FileNotFoundError: if data are missing, or the folder holds another experiment.
     """
     console = Console()
+    experiment = Experiment.open(config)
+    config = experiment.config
     settings = {key: str(value) for key, value in dataclasses.asdict(config).items() if key != "out"}
     claim = config.out / "settings.json"
     if claim.exists() and json.loads(claim.read_text()) != settings:
         raise ValueError(f"{config.out} holds a run with other settings (settings.json); choose another --out")
     config.out.mkdir(parents=True, exist_ok=True)
-    experiment = Experiment.open(config)
     write_atomic(claim, json.dumps(settings, indent=1))
     started = time.monotonic()
     results: dict[str, Any] = {"settings": settings, **run_experiment(experiment, console)}

@@ -265,7 +265,8 @@ def _force_field(
 ) -> tuple[Task, str]:
     """The task that keeps the force field: a fifth of its structures validates."""
     dataset, note = force_field_data(frozen, stream.data.elements, replay_data, settings, options)
-    train, valid = split_replay(dataset, settings.seed)
+    # the same division for all seeds: they compare on equal terms, and share compiled shapes
+    train, valid = split_replay(dataset, 0)
     limits: dict[str, Any] = {"dtype": settings.dtype, "max_slots": settings.max_slots}
     passes = max(1, round((options.steps or 0) * options.force_field_share * settings.batch_size / len(train)))
     batches = LabelledBatches.create(potential, train, settings.batch_size, passes=passes, **limits)
