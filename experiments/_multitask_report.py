@@ -124,8 +124,8 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, bool]:
     if results["unit"] == "Hartree" and "scratch" in main:
         far = main["scratch"]["id"]["mae"] / PAPER["scratch"]["gap"][0]
         sentences.append(
-            f"From scratch the ID error is {far:.1f} times the paper's after 100 000 steps: compare the order of modes at "
-            "this length, not at convergence."
+            f"From scratch the ID error is {far:.1f} times the paper's after 100 000 steps: compare the order of modes "
+            "at this length, not at convergence."
         )
     holds = _claims(main, config["equal"], sentences)
     left = {mode: row["force_mae_meV_per_A"] for mode, row in main.items() if row["force_mae_meV_per_A"] is not None}
