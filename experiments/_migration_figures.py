@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from mlipjax.report.style import letter_panels, new_figure, shared_legend, styled
+from mlipjax.report.style import letter_panels, new_figure, styled
 
 _LOOKS = (
     ("#000000", "X"), ("#5A5A5A", "D"), ("#E69F00", "P"), ("#56B4E9", "h"), ("#0072B2", "o"), ("#009E73", "^"),
@@ -21,12 +22,18 @@ def _looks(names: list[str]) -> dict[str, dict[str, str]]:
     return {name: dict(zip(("color", "marker"), _LOOKS[i % len(_LOOKS)], strict=True)) for i, name in enumerate(names)}
 
 
+def _legend(figure: Figure, panel: Any) -> None:
+    """All labels above the panels; names of arms are long, so few stand side by side."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+
+
 @styled
 def fixed_profiles(results: Mapping[str, Any]) -> Figure:
     """A panel for each path: energies of all models on the published images."""
     models = {"oracle": results["reference"]} | {name: seeds[0] for name, seeds in results["models"].items()}
     looks = _looks(list(models))
-    figure = new_figure(3.1)
+    figure = new_figure(3.5)
     panels = figure.subplots(1, len(results["paths"]), squeeze=False)[0]
     for panel, (path, about) in zip(panels, results["paths"].items(), strict=True):
         everything = []
@@ -41,10 +48,11 @@ def fixed_profiles(results: Mapping[str, Any]) -> Figure:
         values = np.concatenate([*everything, candidate])
         margin = 0.25 * np.ptp(values)
         panel.set_ylim(values.min() - margin, values.max() + margin)
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.set_xlabel(f"image of {path}")
     panels[0].set_ylabel("energy (eV)")
     letter_panels(panels)
-    shared_legend(figure, panels)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -71,7 +79,8 @@ def barriers(summary: Mapping[str, Any]) -> Figure:
         panel.set_yticks(range(len(names)), names)
         if "oracle" in names:
             panel.axvline(entries["oracle"]["own_eV"], color="#333333", linewidth=0.8)
-        panel.margins(x=0.18)
+        panel.margins(x=0.25)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
         panel.set_xlabel(f"barrier of {path} (eV)")
         panel.grid(axis="y", visible=False)
     panels[0].invert_yaxis()
@@ -88,7 +97,7 @@ def sliding(results: Mapping[str, Any]) -> Figure | None:
     if not known:
         return None
     vectors = list(next(iter(known.values())))
-    figure = new_figure(3.0)
+    figure = new_figure(3.4)
     panels = figure.subplots(1, len(vectors), squeeze=False)[0]
     for panel, vector in zip(panels, vectors, strict=True):
         kept = []
@@ -104,5 +113,5 @@ def sliding(results: Mapping[str, Any]) -> Figure | None:
         panel.set_xlabel(f"shift along {vector} (Å)")
     panels[0].set_ylabel("sliding energy (meV/Å²)")
     letter_panels(panels)
-    shared_legend(figure, panels)
+    _legend(figure, panels[0])
     return figure

@@ -164,14 +164,15 @@ class Experiment:
             self.console.print("sampling and labelling")
             sets = data.training_sets(data.Sampler(c, self.potential, self.params), labeller, c)
             reference = self._reference(oracle, labeller)
-        rows = {c.model: [self._probed(c.model, Prober(self.potential), self.params)]}
-        rows |= {name: [self._universal(name)] for name in c.others}
+        base = Path(c.model).name
+        rows = {base: [self._probed(base, Prober(self.potential), self.params)]}
+        rows |= {Path(name).name: [self._universal(name)] for name in c.others}
         tuned: dict[str, list[Params]] = {}
         prober = Prober(self.potential)
         for arm in c.arms or ARMS:
             tuned[arm] = [self._tuned(arm, sets, seed) for seed in range(c.seeds)]
             rows[arm] = [self._probed(f"{arm}-{seed}", prober, params) for seed, params in enumerate(tuned[arm])]
-        latent = compare_latent(self, {c.model: self.params} | {arm: params[0] for arm, params in tuned.items()})
+        latent = compare_latent(self, {base: self.params} | {arm: params[0] for arm, params in tuned.items()})
         return {
             "oracle": c.oracle,
             "oracle_is_model": isinstance(oracle, Teacher),
@@ -207,11 +208,11 @@ class Experiment:
 
     def _universal(self, name: str) -> dict[str, Any]:
         potential, params = load(name)
-        return self._probed(name, Prober(potential), params)
+        return self._probed(Path(name).name, Prober(potential), params)
 
     def _probed(self, name: str, prober: Prober, params: Params) -> dict[str, Any]:
         c = self.config
-        file = c.out / "probes" / f"{name.replace('/', '_').replace(' ', '_')}.json"
+        file = c.out / "probes" / f"{name.replace(' ', '_')}.json"
         if file.exists():
             return json.loads(file.read_text())
         row: dict[str, Any] = {"paths": {}}
@@ -260,7 +261,7 @@ def main(config: Config) -> None:
     report.write(config.out, results, summary, command, runtime.versions())
     table = Table(title="distance from the oracle")
     for column in report.COLUMNS:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for row in report.rows_of(summary):
         table.add_row(
             *["–" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]

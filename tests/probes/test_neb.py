@@ -191,7 +191,8 @@ def test_relaxations_do_not_depend_on_their_company():
     assert np.all(together.energies < together.initial_energies)
 
 
-@pytest.mark.parametrize("cell", [pytest.param("isotropic", marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["isotropic", "full"])
 def test_a_relaxed_cell_has_no_stress(cell):
     potential, params = pair()
     crystal = Atoms(

@@ -71,6 +71,7 @@ def test_gradient_of_a_relaxed_cluster_is_that_of_new_searches():
     assert abs(expected) > 0.05
 
 
+@pytest.mark.slow
 def test_gradient_of_a_relaxed_atom_between_held_ones():
     potential, params = pair()
     relaxed = relaxed_positions(potential, bistable()[0], free=FREE, fmax=1e-9)

@@ -61,6 +61,7 @@ def test_rigid_sliding_is_the_lattice_sum():
     assert "1 layer per cell, gap 3.00 Å" in profile.verdict
 
 
+@pytest.mark.slow
 def test_relaxed_sliding_finds_the_best_height():
     settings = dataclasses.replace(SETTINGS, relaxed=True, fmax=1e-5, max_steps=2000)
     profile = slide(*pair(), square_layers(), vector=(0.5, 0.5), n_points=3, settings=settings)
