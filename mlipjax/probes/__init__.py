@@ -6,6 +6,7 @@ from mlipjax.probes.elastic import ElasticConstants, elastic_constants
 from mlipjax.probes.eos import EquationOfState, equation_of_state
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, Evaluator, NativeEvaluator, load_evaluator
 from mlipjax.probes.events import EventCounts, bond_events
+from mlipjax.probes.implicit import converged_barrier, relaxed_positions
 from mlipjax.probes.neb import NEBResult, initial_path, neb
 from mlipjax.probes.order import CrystalOrder, averaged_q6, crystal_order
 from mlipjax.probes.phonons import Modes, Phonons, gamma_modes, phonons
@@ -46,6 +47,7 @@ __all__ = [
     "VibrationalSpectrum",
     "averaged_q6",
     "bond_events",
+    "converged_barrier",
     "crystal_order",
     "diffusion",
     "dimer_walls",
@@ -61,6 +63,7 @@ __all__ = [
     "rattled",
     "read_trajectory",
     "relax",
+    "relaxed_positions",
     "slide",
     "softening",
     "softening_against",

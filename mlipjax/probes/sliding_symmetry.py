@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,10 @@ def _operations(crystal: LayeredCrystal, symprec: float) -> tuple[list[np.ndarra
     fractional = np.asarray(system.positions) @ np.linalg.inv(cell)
     numbers = np.asarray(system.atomic_numbers)
     structure: Any = (cell, fractional % 1.0, numbers)
-    found = spglib.get_symmetry(structure, symprec=symprec)
+    with warnings.catch_warnings():
+        # spglib announces that a failed search will raise one day, instead of returning None as it does now
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = spglib.get_symmetry(structure, symprec=symprec)
     matrices, translations = [np.eye(2, dtype=int)], []
     if found is None:
         return matrices, translations
