@@ -25,8 +25,6 @@ from mlipjax.typing import Params
 DRIFTS = ("one_minus_cka", "one_minus_cka_within", "wasserstein")
 """Numbers of the drift; all are 0 without any."""
 
-_RESAMPLES = 1000
-
 
 def early_drift(
     potential: Potential, before: Params, after: Params, probe: Dataset, dtype: str
@@ -58,7 +56,7 @@ def early_drift(
     return result
 
 
-def predictions(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def predictions(rows: Sequence[dict[str, Any]], n_resamples: int = 1000) -> dict[str, Any]:
     """Rank correlation of each early drift with the final error out of domain, and with the ratio to in domain.
 
     Settings that differ in the seed only are repeats of one choice, so intervals resample choices, not runs. A large
@@ -74,8 +72,8 @@ def predictions(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = np.array([row["early"][name] for row in rows])
         result[name] = {
             target: {
-                "spearman": interval(values, wanted, groups),
-                "spearman_within_rates": interval(values, wanted, groups, rates),
+                "spearman": interval(values, wanted, groups, n=n_resamples),
+                "spearman_within_rates": interval(values, wanted, groups, rates, n=n_resamples),
             }
             for target, wanted in targets.items()
         }
@@ -83,7 +81,7 @@ def predictions(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def interval(
-    x: np.ndarray, y: np.ndarray, groups: Sequence[Any], strata: np.ndarray | None = None, seed: int = 0
+    x: np.ndarray, y: np.ndarray, groups: Sequence[Any], strata: np.ndarray | None = None, n: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """Spearman's correlation with a 95 % bootstrap interval over groups; ``None`` where it is not defined.
 
@@ -91,6 +89,7 @@ def interval(
         x, y: (n,) numbers; pairs that are not finite are left out.
         groups: (n,) what is drawn together.
         strata: (n,) values whose mean rank is subtracted.
+        n: bootstrap samples.
         seed: of the bootstrap.
     """
     keep = np.isfinite(x) & np.isfinite(y)
@@ -100,14 +99,14 @@ def interval(
     members = [np.flatnonzero([name == group for name in names]) for group in dict.fromkeys(names)]
     rng = np.random.default_rng(seed)
     draws = []
-    for _ in range(_RESAMPLES if len(members) > 2 else 0):
+    for _ in range(n if len(members) > 2 else 0):
         rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
         draws.append(rank_correlation(x[rows], y[rows], None if strata is None else strata[rows]))
     known = [draw for draw in draws if np.isfinite(draw)]
     value = rank_correlation(x, y, strata)
     return {
         "value": value if np.isfinite(value) else None,
-        "confidence_95": np.percentile(known, [2.5, 97.5]).tolist() if len(known) > _RESAMPLES // 2 else None,
+        "confidence_95": np.percentile(known, [2.5, 97.5]).tolist() if len(known) > n // 2 else None,
         "n": len(x),
     }
 

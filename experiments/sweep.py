@@ -263,8 +263,6 @@ def _speed(sweep: Sweep, folder: Path, console: Console) -> Throughput:
     if file.exists():
         return Throughput(**json.loads(file.read_text()))
     if sweep.config.speed_steps == 0:
-        if sweep.config.width == 0:
-            raise ValueError("--speed-steps 0 measures no width; give one with --width.")
         speed = Throughput(0, 0, 0.0, 0.0, {}, {})
     else:
         with console.status("measuring throughput"):
@@ -280,6 +278,8 @@ def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``table.csv``, ``report.html`` and the figures."""
     console = Console()
     runtime.select_dtype(config.dtype)
+    if config.speed_steps == 0 and config.width == 0:
+        raise ValueError("--speed-steps 0 measures no width; give one with --width.")
     settings = settings_of(config)
     claim_folder(config.out, settings)
     if (config.out / "results.json").exists():

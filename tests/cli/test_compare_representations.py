@@ -3,11 +3,11 @@
 import csv
 import json
 
-import jax
 import numpy as np
 import pytest
 from ase.build import molecule
 from ase.io import write
+from tiny_nequip import random_params
 
 from mlipjax.cli.main import main
 from mlipjax.models import NequIPConfig, nequip, save
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     write(folder / "old.extxyz", [frame for frame in frames if "O" not in frame.symbols])
     config = NequIPConfig(species=(1, 6, 8), cutoff=3.0, hidden_irreps="6x0e", lmax=0, n_layers=1, radial_hidden=(4,))
     potential = nequip(config)
-    params = jax.device_get(potential.init(jax.random.key(0)))
+    params = random_params(potential, dtype=np.float32)
     save(folder / "before", potential, params)
     kernel = params["layer_0"]["linear_down"]["0e"]
     flat = {**params["layer_0"], "linear_down": {"0e": np.repeat(kernel.mean(axis=1, keepdims=True), 6, axis=1)}}

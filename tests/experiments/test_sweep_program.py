@@ -73,6 +73,7 @@ def test_four_devices_compute_what_one_does():
     assert done.stdout.strip() == "4 devices agree"
 
 
+@pytest.mark.slow
 def test_mapped_errors_are_those_of_evaluate(case):
     """Three settings with different parameters, against the reports of ``mlipjax evaluate``."""
     from tiny_potential import init_params, labelled_dataset

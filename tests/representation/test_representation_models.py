@@ -68,10 +68,11 @@ def test_structures_are_drawn_up_to_a_number_of_atoms():
 
 
 def test_features_are_those_of_the_layer_in_the_order_of_the_structures():
-    potential, params, _ = small_potential()
+    potential = tiny_potential()
+    params = init_params(potential)
     systems = [skewed_crystal(), methanol(), slab()]
     together = node_features(potential, params, systems, layer=0, dtype="float64")
-    graph = graph_of(*systems)
+    graph = graph_of(*systems, cutoff=potential.cutoff)
     rows = np.flatnonzero(graph.atom_mask)
     features = jax.jit(potential.node_energy)(params, graph, graph.positions)[1]
     expected = np.asarray(features)[rows][:, potential.feature_slices[0]]
