@@ -20,6 +20,7 @@ from mlipjax.nn.distance import agnesi_transform, covalent_radii, soft_transform
 from mlipjax.nn.linear import SpeciesLinear
 from mlipjax.nn.mace_layer import MACELayer, MACEReadout
 from mlipjax.nn.radial import polynomial_envelope
+from mlipjax.nn.readouts import VECTORS
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.nn.symmetric_contraction import MAX_CORRELATION
 from mlipjax.potential import Potential
@@ -147,7 +148,7 @@ class MACE(nn.Module):
         # the first layer's input is a row of a table, and so is all that depends on nothing else
         chunks = [SpeciesLinear(n_species, config.layer_irreps(0)[0].mul, name="embedding")(jnp.arange(n_species))]
         inputs = config.layer_irreps(0)[:1]
-        scalars = []
+        scalars, polar_vectors = [], None
         for layer in range(config.n_layers):
             outputs = config.layer_irreps(layer)
             chunks = MACELayer(config, layer, inputs, outputs, name=f"layer_{layer}")(
@@ -155,6 +156,11 @@ class MACE(nn.Module):
             )
             inputs = outputs
             scalars.append(chunks[0][:, 0, :])
+            if len(chunks) > 1:
+                polar_vectors = chunks[1]
+        if polar_vectors is not None:
+            # a no-op unless asked for: property heads for vectors read them
+            self.sow(VECTORS, "vectors", polar_vectors)
         energies = [
             MACEReadout(config.n_layers > 1, config.readout_hidden, config.activation_gain, name=f"readout_{head}")(
                 scalars

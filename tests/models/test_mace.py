@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.io import read
 
 import mlipjax
 from mlipjax import tree
-from mlipjax.graph import batch_graphs
+from mlipjax.graph import batch_graphs, edge_vectors
 from mlipjax.models import MACEConfig, mace
+from mlipjax.nn.readouts import VECTORS
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY = MACEConfig(
@@ -162,6 +164,24 @@ def test_features_are_the_scalars_of_each_layer():
     assert potential.module.feature_sizes == (4, 4)
     assert potential.feature_slices == (slice(0, 4), slice(4, 8))
     assert prediction(potential, params, [crystal()]).features.shape == (12, 8)
+
+
+def test_property_heads_find_vectors():
+    potential, params = tiny()
+    params = jax.tree.map(jnp.asarray, params)
+    graph = batch_graphs([crystal()], potential.cutoff, dtype=np.float64, **SIZES)
+    species = potential.species_index(graph.atomic_numbers)
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+
+    @jax.jit
+    def offered(vectors):
+        _, state = potential.module.apply({"params": params}, graph, vectors, species, mutable=[VECTORS])
+        return state[VECTORS]["vectors"][0]
+
+    vectors = edge_vectors(graph, graph.positions, graph.cells)
+    one, other = offered(vectors), offered(-(vectors @ turn.T))
+    assert one.shape == (12, 3, 4)
+    np.testing.assert_allclose(other[:5], -np.einsum("ij,njc->nic", turn, one[:5]), atol=1e-10)
 
 
 def test_a_saved_folder_gives_back_the_same_model(tmp_path):
