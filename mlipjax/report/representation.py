@@ -115,6 +115,10 @@ def estimate_panels(
             panel.axvline(lines[title], color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
         panel.set_xlabel(f"{title}\n({better[title]})" if better and title in better else title)
         panel.margins(x=0.12)
+        values = [row[0] for row in rows.values()]
+        # one stranger among models of one family would leave the others on top of each other
+        if min(values) > 0.0 and max(values) > 50.0 * min(values):
+            panel.set_xscale("log")
     for panel in axes[len(panels) :]:
         panel.remove()
     letter_panels(axes[: len(panels)])

@@ -31,5 +31,8 @@ def test_panels_show_values_intervals_and_lines():
     np.testing.assert_array_equal(lines[1], [1.5, 2.5])
     assert len(second.lines) == 3
     assert [text.get_text() for text in first.get_yticklabels()] == ["before", "after"]
+    assert first.get_xscale() == "linear"
+    far = estimate_panels({"Q": {"near": (1.5, 1.4, 1.6), "stranger": (1100.0, 1000.0, 1200.0)}})
+    assert far.axes[0].get_xscale() == "log"
     with pytest.raises(ValueError, match="no number"):
         estimate_panels({})
