@@ -59,7 +59,7 @@ def test_notebook_runs_through(path, tmp_path, monkeypatch):
     # errors fell, and the charts tell the compressed box from the one at home
     before, after = (float(word) for word in printed.split("force_mae_meV_per_A: ")[1].split(" on ")[0].split(" -> "))
     assert after < before
-    readings = [line.split(": ")[1].split(" of ") for line in printed.splitlines() if line.startswith("cell x ")]
+    readings = [line.split(": ")[1].split(" of ", 1) for line in printed.splitlines() if line.startswith("cell x ")]
     alarms = [int(found) / int(rest.split()[0]) for found, rest in readings]
     assert alarms[0] < alarms[-1]
     assert (tmp_path / "finetuned" / "model" / "params.safetensors").exists()
