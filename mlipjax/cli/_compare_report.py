@@ -62,7 +62,7 @@ def verdict(comparisons: dict[str, Comparison], results: dict[str, Any]) -> tupl
         )
         if worse and fewer:
             alarm = True
-            sentences.append("Classes closer together and fewer directions within them: this is what a collapse looks like.")
+            sentences.append("Classes closer together and fewer directions within them: the marks of a collapse.")
         elif not worse:
             sentences.append("No collapse of these classes is seen.")
         else:
