@@ -133,7 +133,7 @@ def test_errors_are_distances_from_the_oracle():
 
 
 def test_training_must_start_on_the_first_path(folder):
-    with pytest.raises(ValueError, match="give it first"):
+    with pytest.raises(ValueError, match="it must be neb_61_1-4"):
         migration.main(config_of(folder, paths=("neb_81_1",)))
 
 

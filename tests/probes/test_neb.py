@@ -152,18 +152,14 @@ def test_one_inner_image_and_images_lower_than_the_ends():
     assert valley.forward_barrier_eV == pytest.approx(0.0, abs=1e-4)
 
 
-def test_tables_that_do_not_suffice_are_rebuilt(monkeypatch):
-    potential, params = pair()
-    first, _ = vacancy_jump()
-    rng = np.random.default_rng(3)
-    displaced = dataclasses.replace(first, positions=first.positions + 0.15 * rng.normal(size=first.positions.shape))
-    wide = relax(potential, params, [displaced], fmax=1e-3, dtype="float64", skin=2.0)
+def test_tables_that_do_not_suffice_are_rebuilt(jump, monkeypatch):
     builds = []
     original = Engine._fit
     monkeypatch.setattr(Engine, "_fit", lambda *arguments: builds.append(1) or original(*arguments))
-    narrow = relax(potential, params, [displaced], fmax=1e-3, dtype="float64", skin=0.05)
-    assert len(builds) > 3  # two searches, and rebuilds because atoms moved more than half the skin
-    assert narrow.energies[0] == pytest.approx(wide.energies[0], abs=1e-6)
+    narrow = neb(*pair(), vacancy_jump(), n_images=5, fmax=2e-3, dtype="float64", skin=0.1)
+    # four searches (images and ends as given, ends, band), and rebuilds because atoms moved more than half the skin
+    assert len(builds) > 4
+    assert narrow.forward_barrier_eV == pytest.approx(jump.forward_barrier_eV, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -212,7 +208,7 @@ def test_a_relaxed_cell_has_no_stress(cell):
 def test_energies_that_are_not_finite_are_an_error():
     potential, params = pair()
     with pytest.raises(ProbeDiverged, match="not finite"):
-        relax(potential, {**params, "epsilon": np.nan}, [vacancy_jump()[0]])
+        neb(potential, {**params, "epsilon": np.nan}, vacancy_jump(), n_images=5, dtype="float64")
 
 
 def test_unwrapped_paths_and_their_lengths():
