@@ -15,6 +15,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 RESAMPLES = 1000
+_FEWEST = 10
+"""Frames below which a bootstrap interval decides nothing."""
+
 _LONG_PS = 100.0
 """The paper saw bonds change after nanoseconds; runs shorter than this cannot say that they do not."""
 
@@ -137,6 +140,7 @@ def _resample(
 def _claim(statement: str, measure: str, found: tuple[float, float, float], threshold: float, n: int) -> Claim:
     value, low, high = found
     answer = "supported" if low > threshold else "contradicted" if high < threshold else "not decided"
+    answer = answer if n >= _FEWEST else "not decided"
     return Claim(statement, measure, value, low, high, threshold, n, answer)
 
 

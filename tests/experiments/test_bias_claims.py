@@ -69,6 +69,12 @@ def test_the_opposite_is_contradicted_and_no_difference_is_not_decided(results):
     assert find(results, "energy errors of periodic are mostly").answer == "contradicted"
 
 
+def test_a_handful_of_frames_decides_nothing():
+    found = (2.0, 1.5, 2.5)
+    answers = [claims._claim("it is so", "ratio", found, 1.0, n).answer for n in (3, 30)]
+    assert answers == ["not decided", "supported"]
+
+
 def test_growth_is_told_for_each_strategy(results):
     growth = claims.growth_by_strategy(results)
     assert growth["naive"]["naive"][0] == pytest.approx(2.0, rel=0.15)
