@@ -18,10 +18,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -32,6 +32,7 @@ from experiments._bias_claims import find_claims, growth_by_strategy
 from experiments._bias_data import bond_events
 from experiments._bias_models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model
 from experiments._bias_runs import own_run
+from experiments._entry import claim_folder, run_experiment, settings_of
 from mlipjax import runtime
 from mlipjax.files import write_atomic
 
@@ -96,7 +97,7 @@ class Config:
         return dataclasses.replace(self, **filled)
 
 
-def run_experiment(experiment: Experiment, console: Console) -> dict[str, Any]:
+def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Fine-tune, evaluate and simulate everything that is not on disk yet."""
     jobs = experiment.jobs()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -157,14 +158,10 @@ def _collect(
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
     console = Console()
-    settings = {key: str(value) for key, value in dataclasses.asdict(config).items() if key != "out"}
-    claim = config.out / "settings.json"
-    config.out.mkdir(parents=True, exist_ok=True)
-    if claim.exists() and json.loads(claim.read_text()) != settings:
-        raise ValueError(f"{config.out} holds a run with other settings (settings.json); choose another --out")
+    settings = settings_of(config)
     experiment = Experiment.open(config)
-    write_atomic(claim, json.dumps(settings, indent=1))
-    results = {"settings": settings, **run_experiment(experiment, console), "versions": runtime.versions()}
+    claim_folder(config.out, settings)
+    results = {"settings": settings, **compare_arms(experiment, console), "versions": runtime.versions()}
     claims = find_claims(results)
     results["claims"] = [dataclasses.asdict(claim) for claim in claims]
     report.write(experiment, results, claims, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
@@ -179,15 +176,9 @@ def main(config: Config) -> None:
     console.print(report.verdict(results, claims)[0], soft_wrap=True)
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Entry point: errors that a user can mend are one line."""
-    runtime.setup_allocator()
-    try:
-        main(tyro.cli(Config, args=arguments, description=__doc__).resolved())
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_experiment(main, Config, __doc__, arguments)
 
 
 if __name__ == "__main__":
