@@ -1,7 +1,8 @@
-"""The compiled loop that relaxes M structures, or a band of them: FIRE with a clock of its own for each.
+"""The compiled loop that relaxes M structures, each with a FIRE clock of its own, or a band of them with a common one.
 
 FIRE as in Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), with the constants of ``ase.optimize.FIRE``; velocity,
-time step and mixing belong to each structure, and a step moves no atom further than 0.2 Å. Positions are ``x (1 + e)``
+time step and mixing belong to each structure, or to a band as a whole, and a step moves no atom further than 0.2 Å.
+Positions are ``x (1 + e)``
 and cells ``h (1 + e)`` with a strain ``e = sum_s q_s B_s / w``: what may happen to the cell is the list of matrices
 ``B``, empty for a fixed cell; ``w`` (the number of atoms) makes a strain about as stiff as an atom.
 """
@@ -167,7 +168,7 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
     converged = jnp.all(residual < task.fmax) & ~start_climbing
     # images of a band move together; other structures rest once they are converged, whatever the others do
     moving = ~converged & (task.band | (residual >= task.fmax))
-    moved = _fire(search, force, moving, n)
+    moved = _fire(search, force, moving, n, task.band)
     finite = jnp.all(jnp.isfinite(found.node_energy)) & jnp.all(jnp.isfinite(force))
     status = jnp.where(converged, CONVERGED, jnp.where(finite, RUNNING, NOT_FINITE))
     done = dataclasses.replace(
@@ -199,13 +200,19 @@ def _forces_that_count(
     return jnp.where(task.band, projected * task.free, forces), slope
 
 
-def _fire(search: Search, force: Float[Array, "M D"], moving: Bool[Array, " M"], n_atoms: int) -> Search:
-    """Move the structures that are ``moving`` by one step."""
+def _fire(
+    search: Search, force: Float[Array, "M D"], moving: Bool[Array, " M"], n_atoms: int, band: Bool[Array, ""]
+) -> Search:
+    """Move the structures that are ``moving`` by one step; a band has one clock, which halves the steps it takes."""
+
+    def total(values: Array) -> Array:
+        each = jnp.sum(values, axis=1)
+        return jnp.where(band, jnp.sum(each), each)
 
     def norm(values: Array) -> Array:
-        return jnp.sqrt(jnp.sum(values**2, axis=1))
+        return jnp.sqrt(total(values**2))
 
-    downhill = jnp.sum(force * search.velocity, axis=1) > 0
+    downhill = total(force * search.velocity) > 0
     tiny = jnp.finfo(force.dtype).tiny
     steered = (1 - search.mixing)[:, None] * search.velocity + (
         search.mixing * norm(search.velocity) / jnp.maximum(norm(force), tiny)
