@@ -17,7 +17,7 @@ from experiments import _periodic_test as tests
 from experiments._periodic_test import read_frames
 from mlipjax import md, tree
 from mlipjax.files import write_atomic
-from mlipjax.finetune import Controls, FineTuneState, RoundConfig, Setup, init
+from mlipjax.finetune import AlarmConfig, Controls, FineTuneState, RoundConfig, Setup, init
 from mlipjax.finetune.host import TRAIN_PIECE, HostLoop, Stage, with_energy_shift
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.models import load, save
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from experiments.periodic import Config
 
 _STRUCTURE = Path(__file__).parent.parent / "data" / "electrolyte.extxyz"
+
+_CHART_COMPONENTS = 5
+"""S0's number of principal components."""
 
 
 class Arm(NamedTuple):
@@ -96,6 +99,7 @@ class Experiment:
             "histories": histories,
             "labels_per_arm": c.rounds * c.labels_per_round,
             "labels": counts,
+            "alarms": {name: _count_alarms(history) for name, history in histories.items()},
         }
 
     def _universal(self, models: dict[str, list[Model]]) -> Model:
@@ -126,6 +130,8 @@ class Experiment:
             # equal optimiser steps for all arms
             train_steps=c.train_steps * (c.rounds // arm.rounds),
             batch_size=min(c.batch_size, per_round * arm.replicas),
+            chart_components=0 if c.on_alarm == "off" else _CHART_COMPONENTS,
+            alarm=None if c.on_alarm == "off" else AlarmConfig(c.on_alarm),
         )
         strategy = make_strategy(c.strategy, self.params).override(learning_rate=c.learning_rate)
         optimizer = make_optimizer(strategy.optimizer_config(round_config.train_steps))
@@ -175,6 +181,10 @@ class _Listener:
         """After the last round."""
         total = self.progress.tasks[self.task].total
         self.progress.update(self.task, completed=total, description=f"{self.arm.name}: done")
+
+
+def _count_alarms(history: list[dict[str, Any]]) -> int:
+    return sum(len(record.get("alarms", [])) for record in history)
 
 
 def _load_model(folder: Path) -> Model:

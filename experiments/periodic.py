@@ -77,6 +77,10 @@ class Config:
         batch_size: frames per optimiser step.
         e0s: "model" keeps the model's energy zero, "estimate" takes off the mean difference to the first labels; by
             default "model" for the embedded model with xTB, which share it, and "estimate" otherwise.
+        on_alarm: read the charts of the labelled frames after every few steps of MD, and on an alarm: "ignore" (count
+            it), "stop" (save the frame), "label" it at once and train, or "rollback" (label, train, and return to the
+            last state in control). The last two end a round early, with fewer labels than the other arms. "off" reads
+            none.
         workers: processes that label; by default one per core.
         dtype: precision of MD and training.
         seed: of velocities, noise and the order of frames.
@@ -100,6 +104,7 @@ class Config:
     learning_rate: float | None = None
     batch_size: int = 5
     e0s: Literal["model", "estimate"] | None = None
+    on_alarm: Literal["off", "ignore", "stop", "label", "rollback"] = "off"
     workers: int | None = None
     dtype: Literal["float32", "float64"] = "float32"
     seed: int = 0
@@ -148,6 +153,8 @@ def _print_summary(console: Console, results: dict) -> None:
     for row in report.error_rows(results):
         table.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
     console.print(table)
+    if results["settings"].get("on_alarm", "off") != "off":
+        console.print("alarms: " + ", ".join(f"{arm} {count}" for arm, count in results["alarms"].items()))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Fine-tuning: once on labelled structures, or periodically along molecular dynamics."""
 
 from mlipjax.finetune import _callable as _callable
+from mlipjax.finetune.alarm import AlarmConfig
 from mlipjax.finetune.compiled import check_rounds, init, run_compiled
 from mlipjax.finetune.round import make_round
 from mlipjax.finetune.settings import FinetuneSettings
@@ -9,6 +10,7 @@ from mlipjax.finetune.single import FinetuneResult, finetune
 from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
 
 __all__ = [
+    "AlarmConfig",
     "Controls",
     "FineTuneState",
     "FinetuneResult",
