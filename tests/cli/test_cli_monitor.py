@@ -146,6 +146,7 @@ def test_md_stops_where_the_charts_are_left_and_saves_the_frame(folder, capsys):
     assert (len(found), found.info["run"], found.info["step"]) == (8, 0, 20)
 
 
+@pytest.mark.slow
 def test_md_only_counts_alarms_if_asked_and_finds_none_in_control(folder):
     assert simulate(folder, 7, 0.3, "hot_md.extxyz", "--on-alarm", "ignore", "--json", str(folder / "md.json")) == 0
     monitor = json.loads((folder / "md.json").read_text())["monitor"]

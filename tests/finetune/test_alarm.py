@@ -73,6 +73,7 @@ def host(watched, folder, state, n_rounds=1, listener=None, setup=None):
         return loop.run(state, n_rounds)
 
 
+@pytest.mark.slow
 def test_a_calm_run_raises_no_alarm_and_takes_all_its_frames(watched, tmp_path):
     result = host(watched, tmp_path, begin(watched, bent=False))
     readings = [record for record in result.history if record["stage"] == "sample"]

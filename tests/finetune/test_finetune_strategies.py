@@ -120,7 +120,8 @@ def test_a_second_head_starts_as_a_copy_and_is_made_once():
     assert add_head(other, both) == (other, both)
 
 
-@pytest.mark.parametrize("strategy", ["lora", pytest.param("ewc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["lora", "ewc"])
 def test_a_killed_run_resumes_bit_for_bit(strategy, tmp_path):
     chosen = settings(strategy, epochs=2, **({"lora_rank": 1} if strategy == "lora" else {}))
     whole = finetune(*model(), *data(), settings=chosen, out=tmp_path / "whole")
@@ -152,6 +153,7 @@ def test_lora_moves_nothing_but_kernels_with_adapters_and_the_readout():
     assert result.report["n_parameters"] == tree.count(params)
 
 
+@pytest.mark.slow
 def test_a_huge_pull_keeps_the_weights():
     start = model()[1]
     held = finetune(*model(), *data(), settings=settings("l2sp", epochs=LONG, l2sp=1e6))

@@ -104,6 +104,7 @@ def test_host_loop_resumes_bit_for_bit_after_any_piece(compiled, tmp_path) -> No
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_seeds_under_vmap_equal_separate_runs(compiled) -> None:
     run, setup, _, params, controls = compiled
     states = [start(setup, params, controls, seed) for seed in range(4)]
@@ -114,6 +115,7 @@ def test_seeds_under_vmap_equal_separate_runs(compiled) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradient_through_two_rounds_matches_central_differences(compiled) -> None:
     run, setup, teacher, params, controls = compiled
     rng = np.random.default_rng(0)

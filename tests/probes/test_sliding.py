@@ -75,6 +75,7 @@ def test_relaxed_sliding_finds_the_best_height():
     assert len(profile.figure().axes) == 1
 
 
+@pytest.mark.slow
 def test_a_reduced_surface_is_the_full_one():
     potential, params = pair()
     reduced = gamma_surface(potential, params, square_layers(), n=4, settings=SETTINGS)
