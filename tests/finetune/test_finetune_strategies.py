@@ -80,6 +80,7 @@ def error_of(potential, params, dataset, task):
     return error_report(dataset, predict(jax.jit(potential.apply), params, batches))["force_mae_meV_per_A"]
 
 
+@pytest.mark.slow
 def test_pseudo_labels_are_the_frozen_models_predictions():
     potential, params = model()
     ready = prepared("pseudo-replay")
@@ -96,6 +97,7 @@ def test_pseudo_labels_are_the_frozen_models_predictions():
     np.testing.assert_array_equal(ready.potential.e0s[1], potential.e0s[0])
 
 
+@pytest.mark.slow
 def test_replay_takes_true_labels_from_a_file_and_refuses_other_levels(tmp_path):
     own = labelled(rock_salts(10, seed=4), noise=0.01)
     write_dataset(tmp_path / "own.extxyz", own)

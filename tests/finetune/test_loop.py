@@ -29,6 +29,7 @@ def compiled():
     return run, setup, teacher, params, controls
 
 
+@pytest.mark.slow
 def test_compiled_loop_labels_and_learns(compiled) -> None:
     run, setup, teacher, params, controls = compiled
     state, info = run(start(setup, params, controls), controls)
