@@ -18,15 +18,16 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from experiments import _multitask_report as report
+from experiments._entry import run_experiment
 from experiments._multitask_runs import Experiment, execute, read_predictions
 from mlipjax import runtime
 from mlipjax.files import write_atomic
@@ -103,7 +104,7 @@ class Config:
         return dataclasses.replace(self, **given, curve=preset["curve"] if self.curve is None else self.curve)
 
 
-def run_experiment(experiment: Experiment, console: Console) -> dict[str, Any]:
+def compare_modes(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Train and evaluate everything that is not on disk yet."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     runs, rows = experiment.runs(), []
@@ -144,7 +145,7 @@ def main(config: Config) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     write_atomic(claim, json.dumps(settings, indent=1))
     started = time.monotonic()
-    results: dict[str, Any] = {"settings": settings, **run_experiment(experiment, console)}
+    results: dict[str, Any] = {"settings": settings, **compare_modes(experiment, console)}
     results["seconds"] = round(time.monotonic() - started, 1)
     predictions = {run: read_predictions(config.out, run) for run in experiment.runs()}
     targets = results.pop("targets")
@@ -162,15 +163,9 @@ def main(config: Config) -> None:
     console.print(report.verdict(results)[0])
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Entry point: errors that a user can mend are one line."""
-    runtime.setup_allocator()
-    try:
-        main(tyro.cli(Config, args=arguments, description=__doc__).resolved())
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_experiment(main, Config, __doc__, arguments)
 
 
 if __name__ == "__main__":
