@@ -73,6 +73,31 @@ class Potential:
     e0s: np.ndarray
     properties: tuple[PropertyHead, ...] = ()
 
+    @classmethod
+    def create(cls, module: Any, e0s: np.ndarray | None = None) -> Potential:
+        """Build a potential around a module whose ``config`` names ``cutoff``, ``species`` and ``heads``.
+
+        Args:
+            module: network.
+            e0s: (n_species,) or (n_heads, n_species) isolated-atom energies in eV; zero by default.
+
+        Raises:
+            ValueError: if ``e0s`` does not fit the species and heads.
+        """
+        config = module.config
+        shape = (len(config.heads), len(config.species))
+        e0s = np.zeros(shape) if e0s is None else np.asarray(e0s, np.float64)
+        if e0s.shape not in (shape, shape[1:]):
+            raise ValueError(f"e0s must have shape {shape} or {shape[1:]}, found {e0s.shape}")
+        return cls(
+            module=module,
+            config=config,
+            cutoff=config.cutoff,
+            species=config.species,
+            heads=config.heads,
+            e0s=np.broadcast_to(e0s, shape).copy(),
+        )
+
     def init(self, key: Key, dtype: Any = jnp.float32) -> Params:
         """Return freshly initialised parameters, all of them in ``dtype``."""
         return _init(self, key, np.dtype(dtype))

@@ -92,28 +92,9 @@ def finetune_property(
     report = {
         "settings": dataclasses.asdict(settings),
         "options": dataclasses.asdict(options),
-        "property": dataclasses.asdict(ready.potential.property_head(train_data.key)),
-        "strategy": [list(row) for row in ready.strategy.explain()],
-        "tasks": ready.notes,
-        "n_train": len(ready.stream.data),
-        "n_parameters": tree.count(best),
-        "n_trained_parameters": tree.count(ready.program.optimizer.split(best)[0]),
+        **_report(ready, best, tests or {}, options.property_batch_size),
         "steps": int(state.step),
         "best_step": int(state.best_epoch),
-        "valid": _errors(ready, best, ready.valid),
-        "force_field": {
-            task.name: task.evaluate(best)
-            for task in ready.program.mixture.tasks
-            if task.name != train_data.key and task.evaluate is not None
-        },
-        "tests": {
-            name: _errors(
-                ready,
-                best,
-                PropertyStream.create(ready.potential, data, options.property_batch_size, dtype=settings.dtype),
-            )
-            for name, data in (tests or {}).items()
-        },
         "seconds": round(seconds, 1),
         "versions": runtime.versions(),
     }
@@ -122,6 +103,33 @@ def finetune_property(
         # last: its presence says that the run is done
         write_atomic(folder / REPORT, json.dumps(report, indent=1))
     return FinetuneResult(ready.potential, best, report)
+
+
+def _report(
+    ready: PropertyPreparation, best: Params, tests: Mapping[str, PropertyData], batch_size: int
+) -> dict[str, Any]:
+    """What was trained, and how well it does on every set."""
+    name = ready.valid.data.key
+    stream = ready.stream
+
+    def tested(data: PropertyData) -> dict[str, Any]:
+        return _errors(ready, best, PropertyStream.create(ready.potential, data, batch_size, dtype=stream.dtype))
+
+    return {
+        "property": dataclasses.asdict(ready.potential.property_head(name)),
+        "strategy": [list(row) for row in ready.strategy.explain()],
+        "tasks": ready.notes,
+        "n_train": len(stream.data),
+        "n_parameters": tree.count(best),
+        "n_trained_parameters": tree.count(ready.program.optimizer.split(best)[0]),
+        "valid": _errors(ready, best, ready.valid),
+        "force_field": {
+            task.name: task.evaluate(best)
+            for task in ready.program.mixture.tasks
+            if task.name != name and task.evaluate is not None
+        },
+        "tests": {test: tested(data) for test, data in tests.items()},
+    }
 
 
 def _errors(ready: PropertyPreparation, params: Params, stream: PropertyStream) -> dict[str, Any]:

@@ -223,15 +223,4 @@ def mace(config: MACEConfig, e0s: np.ndarray | None = None) -> Potential:
     Raises:
         ValueError: if ``e0s`` does not fit the species and heads.
     """
-    shape = (len(config.heads), len(config.species))
-    e0s = np.zeros(shape) if e0s is None else np.asarray(e0s, np.float64)
-    if e0s.shape not in (shape, shape[1:]):
-        raise ValueError(f"e0s must have shape {shape} or {shape[1:]}, found {e0s.shape}")
-    return Potential(
-        module=MACE(config),
-        config=config,
-        cutoff=config.cutoff,
-        species=config.species,
-        heads=config.heads,
-        e0s=np.broadcast_to(e0s, shape).copy(),
-    )
+    return Potential.create(MACE(config), e0s)

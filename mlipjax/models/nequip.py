@@ -146,15 +146,4 @@ def nequip(config: NequIPConfig, e0s: np.ndarray | None = None) -> Potential:
     Raises:
         ValueError: if ``e0s`` does not fit the species and heads.
     """
-    shape = (len(config.heads), len(config.species))
-    e0s = np.zeros(shape) if e0s is None else np.asarray(e0s, np.float64)
-    if e0s.shape not in (shape, shape[1:]):
-        raise ValueError(f"e0s must have shape {shape} or {shape[1:]}, found {e0s.shape}")
-    return Potential(
-        module=NequIP(config),
-        config=config,
-        cutoff=config.cutoff,
-        species=config.species,
-        heads=config.heads,
-        e0s=np.broadcast_to(e0s, shape).copy(),
-    )
+    return Potential.create(NequIP(config), e0s)
