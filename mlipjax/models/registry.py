@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -188,7 +189,12 @@ def _sha256(path: Path) -> str | None:
 def _download(name: str, url: str, sha256: str | None, target: Path) -> Path:
     import pooch
 
+    print(f"{name}: downloading {url} to {target}", file=sys.stderr, flush=True)
     downloader: Any = pooch.HTTPDownloader(timeout=_TIMEOUT)
+    # its messages are for who writes the call ("use this value as known_hash ..."), and go to the stderr of its import
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         known = None if sha256 is None else f"sha256:{sha256}"
         path = pooch.retrieve(url, known, target.name, target.parent, downloader=downloader)
@@ -200,4 +206,6 @@ def _download(name: str, url: str, sha256: str | None, target: Path) -> Path:
             f"{name}: the file at {url} does not have the recorded SHA-256 {str(sha256)[:12]}... and was deleted: "
             "damaged or replaced on the way. Try again; if it persists, do not use that source."
         ) from None
+    finally:
+        logger.setLevel(level)
     return Path(path)

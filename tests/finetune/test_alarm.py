@@ -83,6 +83,7 @@ def test_a_calm_run_raises_no_alarm_and_takes_all_its_frames(watched, tmp_path):
     assert int(result.state.buffer.count) == 4
 
 
+@pytest.mark.slow
 def test_a_planted_departure_is_labelled_at_once_and_rolled_back(watched, tmp_path):
     state = begin(watched, bent=True)
     result = host(watched, tmp_path, state)
@@ -103,6 +104,7 @@ def test_a_planted_departure_is_labelled_at_once_and_rolled_back(watched, tmp_pa
     assert not bool(end.watch.alarmed.any())
 
 
+@pytest.mark.slow
 def test_killed_between_alarm_and_fine_tune_it_ends_with_the_same_bits(watched, tmp_path):
     class Killed(Exception):
         pass

@@ -143,6 +143,7 @@ def test_a_killed_run_resumes_bit_for_bit(strategy, tmp_path):
     assert report["force_mae_meV_per_A"] == pytest.approx(expected["force_mae_meV_per_A"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_lora_moves_nothing_but_kernels_with_adapters_and_the_readout():
     params = model()[1]
     result = finetune(*model(), *data(), settings=settings("lora", lora_rank=1, learning_rate=None))

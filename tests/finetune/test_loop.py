@@ -52,6 +52,7 @@ def test_compiled_loop_labels_and_learns(compiled) -> None:
     np.testing.assert_allclose(state.buffer.labels.energy[5], labels.energy - reference, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_host_loop_equals_compiled_loop(compiled, tmp_path) -> None:
     run, setup, teacher, params, controls = compiled
     expected, info = run(start(setup, params, controls), controls)
@@ -63,6 +64,7 @@ def test_host_loop_equals_compiled_loop(compiled, tmp_path) -> None:
     np.testing.assert_allclose(losses, np.asarray(info.loss).reshape(-1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_host_loop_resumes_bit_for_bit_after_any_piece(compiled, tmp_path) -> None:
     _, setup, teacher, params, controls = compiled
     rounds = []

@@ -158,7 +158,8 @@ UNVERIFIED = dataclasses.replace(ENTRY, sha256=None, terms="for academic use onl
 def test_an_unverified_file_is_trusted_at_first_use_only(server, folders, capsys):
     entry = dataclasses.replace(entry_at(server.server_port), sha256=None, terms=UNVERIFIED.terms)
     path = registry.fetch(entry)
-    terms, trust = capsys.readouterr().err.splitlines()[-2:]
+    terms, download, trust = capsys.readouterr().err.splitlines()
+    assert download.startswith(f"test-model: downloading http://127.0.0.1:{server.server_port}/files/")
     assert terms == "test-model: for academic use only."
     assert "no verified SHA-256" in trust
     assert hashlib.sha256(CONTENT).hexdigest() in trust
