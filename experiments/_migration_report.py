@@ -109,19 +109,19 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     for path, entries in summary["paths"].items():
         kind = "in domain" if results["paths"][path]["in_domain"] else "out of domain"
         models = {name: entry for name, entry in entries.items() if name != "oracle"}
-        fixed = min(models, key=lambda name: abs(models[name]["fixed_error_eV"]))
+        # the whole profile: one image may agree by chance
+        fixed = min(models, key=lambda name: models[name]["profile_rmse_meV"])
         text = (
             f"{path} ({kind}, {results['paths'][path]['n_atoms']} atoms): oracle "
-            f"{entries['oracle']['fixed_eV']:.2f} eV on the fixed path, nearest is {fixed} "
-            f"({models[fixed]['fixed_error_eV']:+.2f} eV)"
+            f"{entries['oracle']['fixed_eV']:.2f} eV on the fixed path; {fixed} has the nearest profile (RMSE "
+            f"{models[fixed]['profile_rmse_meV']:.0f} meV, barrier {models[fixed]['fixed_error_eV']:+.2f} eV)"
         )
-        own = {name: entry for name, entry in models.items() if entry["own_error_eV"] is not None}
-        if own:
-            best = min(own, key=lambda name: abs(own[name]["own_error_eV"]))
-            text += (
-                f"; self-consistent {entries['oracle']['own_eV']:.2f} eV, nearest is {best} "
-                f"({own[best]['own_error_eV']:+.2f} eV)"
-            )
+        if entries["oracle"]["converged"] == 1.0:
+            own = {name: entry for name, entry in models.items() if entry["converged"] == 1.0}
+            text += f"; self-consistent {entries['oracle']['own_eV']:.2f} eV"
+            if own:
+                best = min(own, key=lambda name: abs(own[name]["own_error_eV"]))
+                text += f", nearest is {best} ({own[best]['own_error_eV']:+.2f} eV)"
         parts.append(text + ".")
     unfinished = sum(
         entry["converged"] is not None and entry["converged"] < 1.0
@@ -131,7 +131,8 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if unfinished:
         total = sum(len(entries) for entries in summary["paths"].values())
         parts.append(
-            f"{unfinished} of {total} bands are NOT converged within the steps allowed: read them as estimates."
+            f"{unfinished} of {total} bands are NOT converged within the steps allowed: their self-consistent barriers "
+            "are estimates and are not ranked."
         )
     seeds = max(entry["n_seeds"] for entry in summary["crystal"].values())
     if seeds < 3:

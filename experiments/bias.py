@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # a few steps only: with the usual 5e-4 the errors would still be coming down from an overshoot at the end
     "quick": {
         "labels": (11, 33), "epochs": 4, "seeds": 1, "retained": 40, "strategies": ("naive",),
-        "learning_rate": 1e-4, "md_steps": 160, "md_every": 8,
+        "learning_rate": 1e-4, "md_steps": 100, "md_every": 5,
     },
     "full": {
         "labels": (10, 21, 31, 40, 50), "epochs": 60, "seeds": 3, "retained": 1000,
