@@ -5,6 +5,9 @@
 
 Every case has the architecture of a published model with 4 channels and small radial networks. Files are compressed
 again (torch stores plainly), which makes them a tenth as large. Nothing here is imported by the tests.
+
+With ``--full FOLDER`` the models have the published sizes too (128 channels, 89 elements, 6 Å), some 100 MB in all.
+They are for a folder outside of the repository; ``MLIPJAX_MACE_GOLDENS=FOLDER pytest -m slow`` compares with them.
 """
 
 import json
@@ -55,13 +58,33 @@ CASES = {
 }
 
 
-def make_model(seed, hidden, blocks, heads=None, dtype=torch.float64, **settings):
+FULL_SIZE = {
+    "species": tuple(range(1, 90)),
+    "r_max": 6.0,
+    "radial_MLP": [64, 64, 64],
+    "MLP_irreps": o3.Irreps("16x0e"),
+    "dtype": torch.float64,
+}
+# the number of neighbours is not the published 62: forces of random weights would be next to nothing
+FULL = {
+    f"full_{name}": {**CASES[name], **FULL_SIZE, "hidden": hidden, "avg_num_neighbors": neighbors}
+    for name, hidden, neighbors in (
+        ("mp0_small", "128x0e", 0.4),
+        ("mp0_medium", "128x0e + 128x1o", 0.4),
+        ("mp0b", "128x0e + 128x1o", 4.0),
+        ("mpa0", "128x0e + 128x1o", 4.0),
+        ("two_heads", "128x0e + 128x1o", 0.1),
+    )
+}
+
+
+def make_model(seed, hidden, blocks, heads=None, dtype=torch.float64, species=SPECIES, **settings):
     """A random model whose energies and forces are of the order of an eV and eV/Å."""
     torch.set_default_dtype(dtype)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     n_heads = len(heads or [0])
-    e0s = rng.normal(-3.7, 2.0, (n_heads, len(SPECIES)))
+    e0s = rng.normal(-3.7, 2.0, (n_heads, len(species)))
     scale, shift = rng.uniform(0.5, 1.5, n_heads), rng.normal(0.0, 0.3, n_heads)
     model = ScaleShiftMACE(
         **{
@@ -71,16 +94,16 @@ def make_model(seed, hidden, blocks, heads=None, dtype=torch.float64, **settings
             "num_interactions": 2,
             "correlation": 3,
             "radial_MLP": [8, 8],
+            "MLP_irreps": o3.Irreps("4x0e"),
+            "avg_num_neighbors": 1.9,
             **settings,
         },
         interaction_cls_first=interaction_classes[blocks[0]],
         interaction_cls=interaction_classes[blocks[1]],
-        num_elements=len(SPECIES),
+        num_elements=len(species),
         hidden_irreps=o3.Irreps(hidden),
-        MLP_irreps=o3.Irreps("4x0e"),
         atomic_energies=e0s if heads else e0s[0],
-        avg_num_neighbors=1.9,
-        atomic_numbers=list(SPECIES),
+        atomic_numbers=list(species),
         gate=torch.nn.functional.silu,
         heads=heads,
         atomic_inter_scale=scale if heads else scale[0],
@@ -116,12 +139,12 @@ def compress(path):
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
 
 
-def evaluate(model, head):
+def evaluate(model, head, folder):
     """Energy, forces and stress of all structures in double precision."""
     calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64", **head)
     rows = []
     # as the tests read them: the file has 8 decimals
-    for atoms in read(FOLDER / "structures.extxyz", ":"):
+    for atoms in read(folder / "structures.extxyz", ":"):
         atoms.calc = calculator
         row = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces().tolist()}
         if atoms.cell.rank == 3:
@@ -130,25 +153,28 @@ def evaluate(model, head):
     return rows
 
 
-def main():
+def main(folder, cases, names):
     """Write all files, or those of the cases named."""
-    FOLDER.mkdir(exist_ok=True)
-    write(FOLDER / "structures.extxyz", structures())
-    for seed, (name, case) in enumerate(CASES.items()):
-        if sys.argv[1:] and name not in sys.argv[1:]:
+    folder.mkdir(exist_ok=True)
+    write(folder / "structures.extxyz", structures())
+    for seed, (name, case) in enumerate(cases.items()):
+        if names and name not in names:
             continue
-        path = FOLDER / f"{name}.model"
+        path = folder / f"{name}.model"
         model = make_model(seed, **case)
         # e3nn adds its compiled code, which no reader needs; one file keeps it
         with nullcontext() if name == "one_layer" else patch("torch.jit.save", lambda module, buffer: None):
             torch.save(model, path)
         heads = case.get("heads")
-        expected = {head: evaluate(model, {"head": head} if heads else {}) for head in heads or ["Default"]}
-        (FOLDER / f"{name}.json").write_text(json.dumps(expected))
+        expected = {head: evaluate(model, {"head": head} if heads else {}, folder) for head in heads or ["Default"]}
+        (folder / f"{name}.json").write_text(json.dumps(expected))
         compress(path)
         largest = max(np.abs(row["forces"]).max() for rows in expected.values() for row in rows)
         print(f"{name}: {path.stat().st_size} bytes, largest force {largest:.3g} eV/Å")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--full"]:
+        main(Path(sys.argv[2]), FULL, sys.argv[3:])
+    else:
+        main(FOLDER, CASES, sys.argv[1:])

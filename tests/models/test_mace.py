@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -54,10 +55,10 @@ def _compiled(potential):
     return jax.jit(potential.apply)
 
 
-def check_parity(name, tolerance=(1e-8, 1e-7, 1e-8)):
+def check_parity(name, tolerance=(1e-8, 1e-7, 1e-8), folder=GOLDENS):
     """Energies (relative to the interaction energy), forces and stress of all structures and heads."""
-    potential, params = mlipjax.load(GOLDENS / f"{name}.model")
-    expected = json.loads((GOLDENS / f"{name}.json").read_text())
+    potential, params = mlipjax.load(folder / f"{name}.model")
+    expected = json.loads((folder / f"{name}.json").read_text())
     assert potential.heads == tuple(expected)
     systems = structures()
     for head, rows in enumerate(expected.values()):
@@ -102,6 +103,17 @@ def test_parity_of_a_file_in_single_precision():
     # mace-torch has rounded its coupling coefficients to single precision, we have not
     _, params = check_parity("mp0_medium", tolerance=(1e-6, 1e-6, 1e-7))
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"float32"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mp0_small", "mp0_medium", "mp0b", "mpa0", "two_heads"])
+def test_parity_at_the_published_size(name):
+    folder = Path(os.environ.get("MLIPJAX_MACE_GOLDENS", "absent"))
+    if not (folder / f"full_{name}.model").is_file():
+        pytest.skip("no large models in $MLIPJAX_MACE_GOLDENS; make_mace_goldens.py --full makes them")
+    potential, _ = check_parity(f"full_{name}", folder=folder)
+    assert len(potential.config.species) == 89
+    assert potential.config.hidden_irreps.startswith("128x0e")
 
 
 @functools.cache
