@@ -38,6 +38,8 @@ _CORRELATED = 0.6
 _LEAST_VALUES = 12
 _LEAST_ENERGIES = 6
 _STILL = 0.05
+# A label stands out if its error is that many robust standard deviations, and eV/atom, from others of its composition.
+_OUTLYING, _LEAST_OUTLYING = 10.0, 5e-3
 _LEAST_STRESS = 1e-3
 
 
@@ -71,7 +73,8 @@ def check_predictions(potential: Potential, compared: list[Compared], *, e0s: st
     findings = [*check_forces(compared), *check_energy_unit(compared), *check_stress(compared)]
     if any(finding.severity == "fatal" and finding.check in ("units", "sign") for finding in findings):
         return findings
-    return [*findings, *check_step_0(compared, e0s), *check_energy_range(potential, compared, dtype)]
+    findings += [*check_step_0(compared, e0s), *check_energy_range(potential, compared, dtype)]
+    return [*findings, *check_energy_outliers(compared)]
 
 
 def check_forces(compared: list[Compared]) -> list[Finding]:
@@ -114,12 +117,8 @@ def check_energy_unit(compared: list[Compared]) -> list[Finding]:
     """Unit of the energies, from their differences between structures of one composition."""
     findings = []
     for part in compared:
-        groups: dict[bytes, list[int]] = defaultdict(list)
-        for row, (system, label, _) in enumerate(part.dataset):
-            if label.energy_weight > 0.0:
-                groups[np.sort(np.asarray(system.atomic_numbers)).tobytes()].append(row)
         pairs = []
-        for rows in groups.values():
+        for rows in _rows_by_composition(part.dataset):
             labels = np.array([float(part.dataset.labels[row].energy) for row in rows])
             found = np.array([part.predictions[row].energy for row in rows])
             if len(rows) >= 3:
@@ -182,6 +181,42 @@ def check_energy_range(potential: Potential, compared: list[Compared], dtype: st
     return [Finding("warning", "range", message, "Use e0s 'estimate' or a file, or dtype float64.", tuple(frames))]
 
 
+def check_energy_outliers(compared: list[Compared]) -> list[Finding]:
+    """Energies that stand out from those of the same composition, such as another electronic state.
+
+    A model's error varies little along a trajectory, so a label far from where its neighbours' errors put it is more
+    likely wrong than the model; one such frame outweighs all others in energy statistics and in a squared loss. The
+    scale is the median absolute deviation within a composition.
+    """
+    findings = []
+    for part in compared:
+        outlying: list[tuple[float, int]] = []
+        for rows in _rows_by_composition(part.dataset):
+            if len(rows) < _LEAST_ENERGIES:
+                continue
+            labels = np.array([float(part.dataset.labels[row].energy) for row in rows])
+            errors = (labels - [part.predictions[row].energy for row in rows]) / part.dataset.systems[rows[0]].n_atoms
+            errors -= np.median(errors)
+            scale = max(1.4826 * float(np.median(np.abs(errors))), _LEAST_OUTLYING / _OUTLYING)
+            outlying += [
+                (error, part.indices[row])
+                for error, row in zip(errors.tolist(), rows, strict=True)
+                if abs(error) > _OUTLYING * scale
+            ]
+        if outlying:
+            outlying.sort(key=lambda pair: -abs(pair[0]))
+            message = (
+                f"{len(outlying)} energy label(s) of {part.name} stand out from others of the same composition, by up "
+                f"to {1e3 * outlying[0][0]:+.0f} meV/atom"
+            )
+            remedy = (
+                "Look at how these calculations converged (electronic state, spin, k-points); compute them again or "
+                "leave them out. If the structure itself is far from the others, the model may be what is wrong."
+            )
+            findings.append(Finding("warning", "outlier", message, remedy, tuple((part.name, i) for _, i in outlying)))
+    return findings
+
+
 def check_zero_shot(
     before: list[StructurePrediction], after: list[StructurePrediction], name: str, dtype: str
 ) -> list[Finding]:
@@ -195,6 +230,15 @@ def check_zero_shot(
     message = f"at step 0 forces differ from the model's own by {difference:.2g} eV/Å on {name}, above {tolerance:g}"
     remedy = "Adapters or heads changed the model before training: this is a defect of the program, please report it."
     return [Finding("fatal", "zero-shot", message, remedy)]
+
+
+def _rows_by_composition(dataset: Dataset) -> list[list[int]]:
+    """Rows of structures with an energy label, those of one composition together."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for row, (system, label, _) in enumerate(dataset):
+        if label.energy_weight > 0.0:
+            groups[np.sort(np.asarray(system.atomic_numbers)).tobytes()].append(row)
+    return list(groups.values())
 
 
 def _compare(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from mlipjax.data import Dataset, Example
 from mlipjax.finetune.doctor import examine
-from mlipjax.finetune.doctor_labels import check_zero_shot
+from mlipjax.finetune.doctor_labels import Compared, check_energy_outliers, check_zero_shot
 from mlipjax.finetune.doctor_splits import NEAR, displacement, distance_change, fingerprint
 from mlipjax.finetune.doctor_strain import check_strain, tension
 from mlipjax.finetune.doctor_structures import check_geometry, check_structures
@@ -98,6 +99,31 @@ def test_one_strained_frame_is_enough_to_see_a_stress_of_the_other_sign():
     (finding,) = check_strain("train", apply, params, flipped)
     assert (finding.severity, finding.check, finding.frames) == ("fatal", "sign", (("train", 0),))
     assert "0.5 % of strain" in finding.message
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.1])
+def test_an_energy_of_another_electronic_state_stands_out(spread):
+    rng = np.random.default_rng(0)
+    systems = rock_salts(40)
+    offsets = rng.normal(0.3, spread, 40)  # eV per structure of 8 atoms; the 0.3 is what E0s leave over
+    examples = [Example(s, Labels.create(8, e), {}) for s, e in zip(systems, rng.normal(size=40), strict=True)]
+    predictions = [
+        StructurePrediction(float(e.labels.energy) + shift, np.zeros((8, 3)), np.zeros((3, 3)))
+        for e, shift in zip(examples, offsets, strict=True)
+    ]
+
+    def outliers(planted):
+        train = changed(Dataset.from_examples(examples), 6, energy=lambda energy: energy + planted)
+        return check_energy_outliers([Compared("train", tuple(range(100, 140)), train, predictions)])
+
+    assert outliers(0.0) == []
+    (finding,) = outliers(3.0)
+    assert (finding.severity, finding.check, finding.frames) == ("warning", "outlier", (("train", 106),))
+    shift = float(re.search(r"by up to ([+-]\d+) meV/atom", finding.message)[1])
+    assert shift == pytest.approx(3e3 / 8, abs=300 * spread + 1)
+    # what is nothing unusual for this model does not stand out
+    assert (outliers(0.5) == []) == (spread == 0.1)
+    assert outliers(0.03) == []
 
 
 def test_virials_in_place_of_stresses():
