@@ -15,6 +15,7 @@ from mlipjax import tree
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetune import FinetuneSettings
+from mlipjax.finetune.doctor_labels import Compared, check_energy_outliers
 from mlipjax.finetune.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Potential
@@ -211,6 +212,23 @@ def evaluate(experiment: Experiment, model: Model) -> dict[str, Any]:
     row = {**model.job._asdict(), "arm": model.job.arm or "zero-shot", **result}
     write_atomic(file, json.dumps(row))
     return row
+
+
+def outlying_labels(experiment: Experiment, start: Model) -> dict[str, dict[str, Any]]:
+    """Frames of each arm whose energy label stands out (see the doctor): what the doctor says, and their numbers."""
+    result = {}
+    for name, arm in experiment.arms.items():
+        data = arm.train + arm.test
+        # E0s move all frames of one composition alike, so those of the start model serve
+        compared = Compared(name, tuple(range(len(data))), data, experiment.predict(start, data))
+        for finding in check_energy_outliers([compared]):
+            held_out = [i - len(arm.train) for _, i in finding.frames if i >= len(arm.train)]
+            result[name] = {
+                "message": finding.message,
+                "in_training": [i for _, i in finding.frames if i < len(arm.train)],
+                "held_out": held_out,
+            }
+    return result
 
 
 def forces_of(out: Path, job: Job, number: int) -> np.ndarray:

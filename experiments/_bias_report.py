@@ -57,6 +57,11 @@ def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
         ]
         if found:
             parts.append(f"{opening}: {'; '.join(found)}.")
+    parts += [
+        f"Doctor: {found['message']} ({len(found['in_training'])} in training, {len(found['held_out'])} held out): "
+        "energy statistics of their groups hang on them."
+        for found in results["outliers"].values()
+    ]
     parts.append("Own trajectories: " + " ".join(find_runs(results)))
     parts.append("Numbers are ratios unless the table says otherwise; intervals are over frames of few trajectories "
                  "and seeds, and therefore too narrow.")  # fmt: skip

@@ -30,7 +30,7 @@ from experiments import _bias_charts as charts
 from experiments import _bias_report as report
 from experiments._bias_claims import find_claims, growth_by_strategy
 from experiments._bias_data import bond_events
-from experiments._bias_models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model
+from experiments._bias_models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model, outlying_labels
 from experiments._bias_runs import own_run
 from experiments._entry import claim_folder, run_experiment, settings_of
 from mlipjax import runtime
@@ -150,6 +150,7 @@ def _collect(
         "test_q": {name: charts.test_q(experiment, chart) for name, chart in tuned.items()},
         "soap": charts.soap_q(experiment),
         "own": own,
+        "outliers": outlying_labels(experiment, start),
     }
     results["forgetting"] = growth_by_strategy(results)
     return results

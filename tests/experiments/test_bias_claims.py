@@ -42,6 +42,7 @@ def results(monkeypatch):
     return {
         "system": "made up", "rows": rows, "strategies": ["naive", "lora"], "common": 20, "n_seeds": 3,
         "n_tests": dict.fromkeys(q, 12), "sets_q": sets, "test_q": {"naive": q}, "own": {"naive": run},
+        "outliers": {"naive": {"message": "2 energy labels stand out", "in_training": [5], "held_out": [3]}},
     }  # fmt: skip
 
 
@@ -89,6 +90,7 @@ def test_verdict_says_what_is_and_is_not_supported_and_that_short_runs_decide_no
     assert "3 seed(s)" in text
     assert "H-Cl 0 to between 1 and 1" in text
     assert "neither show nor exclude" in text
+    assert "2 energy labels stand out (1 in training, 1 held out)" in text
     for bad in results["rows"]:
         if bad["arm"] == "naive":
             for errors in bad["tests"].values():
