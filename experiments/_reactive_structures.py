@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111, mx2
+from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
 from mlipjax.system import System
@@ -141,10 +142,20 @@ def sodium() -> System:
     return System.from_ase(bulk("Na", "bcc", a=4.23, cubic=True).repeat((3, 3, 7)))
 
 
-def half_molten(solid: System, liquid: System) -> System:
+def half_molten(solid: System, liquid: System, least: float = 2.8) -> System:
     """Lower half of the crystal, upper half of the melt (same cell, same number of atoms in all).
 
-    Atoms of the melt that come too close to the crystal are taken from the contact planes last.
+    Atoms of the melt that come too close to the crystal are taken from the contact planes last, and pushed away from
+    each other and from the crystal, which stays as it is: at contacts that no training set has, a universal potential
+    may well be attractive, and cannot be asked to ease them.
+
+    Args:
+        solid: crystal in an orthorhombic cell.
+        liquid: melt in the same cell.
+        least: Å, shortest distance of the result; those of liquid sodium are about 2.9 Å.
+
+    Raises:
+        ValueError: if there is not room enough.
     """
     height = np.asarray(solid.cell)[2, 2]
     below = np.asarray(solid.positions)[:, 2] % height < 0.5 * height - 1e-6
@@ -152,7 +163,16 @@ def half_molten(solid: System, liquid: System) -> System:
     liquid_positions = np.asarray(liquid.positions) % np.diag(np.asarray(solid.cell))
     depth = np.minimum(liquid_positions[:, 2] - 0.5 * height, height - liquid_positions[:, 2])
     chosen = np.argsort(-depth)[: len(below) - len(crystal_part)]
-    return dataclasses.replace(solid, positions=np.concatenate([crystal_part, liquid_positions[chosen]]))
+    atoms = dataclasses.replace(solid, positions=np.concatenate([crystal_part, liquid_positions[chosen]])).to_ase()
+    for _ in range(500):
+        i, distances, vectors = neighbor_list("idD", atoms, least - 1e-3)
+        if len(i) == 0:
+            return dataclasses.replace(solid, positions=atoms.positions)
+        push = np.zeros_like(atoms.positions)
+        np.add.at(push, i, 0.5 * (distances - least)[:, None] * vectors / np.maximum(distances, 1e-9)[:, None])
+        push[: len(crystal_part)] = 0.0
+        atoms.positions += push
+    raise ValueError(f"crystal and melt cannot be joined with all atoms {least} Å apart; use a larger cell.")
 
 
 def _event(

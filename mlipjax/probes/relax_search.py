@@ -1,10 +1,10 @@
 """The compiled loop that relaxes M structures, each with a FIRE clock of its own, or a band of them with a common one.
 
 FIRE as in Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), with the constants of ``ase.optimize.FIRE``; velocity,
-time step and mixing belong to each structure, or to a band as a whole, and a step moves no atom further than 0.2 Å.
-Positions are ``x (1 + e)``
-and cells ``h (1 + e)`` with a strain ``e = sum_s q_s B_s / w``: what may happen to the cell is the list of matrices
-``B``, empty for a fixed cell; ``w`` (the number of atoms) makes a strain about as stiff as an atom.
+time step and mixing belong to each structure, or to a band as a whole. A step moves no atom further than 0.2 Å, and a
+band as a whole no further than that. Positions are ``x (1 + e)`` and cells ``h (1 + e)`` with a strain
+``e = sum_s q_s B_s / w``: what may happen to the cell is the list of matrices ``B``, empty for a fixed cell; ``w`` (the
+number of atoms) makes a strain about as stiff as an atom.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUNNING, CONVERGED, MOVED_TOO_FAR, TOO_MANY_NEIGHBORS, NOT_FINITE = range(5)
 
 _DT, _DT_MAX, _GROW, _SHRINK = 0.1, 1.0, 1.1, 0.5
 _MIXING, _MIXING_DECAY, _PATIENCE = 0.1, 0.99, 5
-_LONGEST_STEP = 0.2  # Å, of one atom
+_LONGEST_STEP = 0.2  # Å, of one atom; of a band, the length of all moves together
 
 
 @struct.dataclass
@@ -228,7 +228,9 @@ def _fire(
     furthest = jnp.sqrt(jnp.max(jnp.sum(atoms**2, axis=-1), axis=1))
     if change.shape[1] > 3 * n_atoms:
         furthest = jnp.maximum(furthest, jnp.max(jnp.abs(change[:, 3 * n_atoms :]), axis=1))
-    change = change * jnp.minimum(1.0, _LONGEST_STEP / jnp.maximum(furthest, tiny))[:, None]
+    # of a band all moves count together, as in ASE: images that jump apart need more steps to come together again
+    longest = jnp.where(band, norm(change), furthest)
+    change = change * jnp.minimum(1.0, _LONGEST_STEP / jnp.maximum(longest, tiny))[:, None]
     return dataclasses.replace(
         search,
         x=search.x + jnp.where(moving[:, None], change, 0.0),

@@ -63,7 +63,13 @@ def test_half_of_the_crystal_is_replaced_by_melt():
     height = solid.cell[2, 2]
     kept = [np.abs(solid.positions - p).sum(axis=1).min() < 1e-9 for p in both.positions]
     assert 0.4 < np.mean(kept) < 0.6
-    assert (both.positions[~np.array(kept), 2] > 0.3 * height).all()
+    melt = both.positions[~np.array(kept), 2] % height
+    assert (melt > 0.3 * height).all()
+    # the melt handed in has atoms on top of each other and of the crystal
+    apart = both.to_ase().get_all_distances(mic=True)[np.triu_indices(both.n_atoms, 1)]
+    assert apart.min() > 2.79
+    with pytest.raises(ValueError, match="cannot be joined"):
+        half_molten(solid, liquid, least=4.5)
 
 
 def test_formate_is_divided_by_stretches_of_the_trajectory(shared_data):
