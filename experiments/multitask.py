@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from experiments import _multitask_report as report
-from experiments._entry import run_experiment
+from experiments._entry import claim_folder, run_experiment, settings_of
 from experiments._multitask_runs import Experiment, execute, read_predictions
 from mlipjax import runtime
 from mlipjax.files import write_atomic
@@ -138,12 +138,8 @@ def main(config: Config) -> None:
     console = Console()
     experiment = Experiment.open(config)
     config = experiment.config
-    settings = {key: str(value) for key, value in dataclasses.asdict(config).items() if key != "out"}
-    claim = config.out / "settings.json"
-    if claim.exists() and json.loads(claim.read_text()) != settings:
-        raise ValueError(f"{config.out} holds a run with other settings (settings.json); choose another --out")
-    config.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(claim, json.dumps(settings, indent=1))
+    settings = settings_of(config)
+    claim_folder(config.out, settings)
     started = time.monotonic()
     results: dict[str, Any] = {"settings": settings, **compare_modes(experiment, console)}
     results["seconds"] = round(time.monotonic() - started, 1)
