@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ase.io
 import numpy as np
@@ -45,6 +45,7 @@ class Config:
         fmax: eV/Å.
         max_steps: of every optimiser.
         dtype: of mlipjax's band and of its ASE calculator.
+        ase: how ASE gets mlipjax's energies: one calculator shared by all images, one for each; none skips it.
         peer: python of an environment with upstream nequix.
         out: JSON file.
     """
@@ -54,6 +55,7 @@ class Config:
     fmax: float = 0.05
     max_steps: int = 300
     dtype: str = "float32"
+    ase: tuple[Literal["shared", "each"], ...] = ("shared", "each")
     peer: Path | None = None
     out: Path = Path("runs/neb_speed.json")
 
@@ -79,15 +81,12 @@ def main(config: Config) -> None:
 
     rows["mlipjax, with compilation"] = timed(ours)
     rows["mlipjax, compiled"] = timed(ours)
-    shared = calculator()
-    rows["ASE, shared calculator, with compilation"] = timed(lambda: run_ase(path, lambda: shared, config))
-    rows["ASE, shared calculator, compiled"] = timed(lambda: run_ase(path, lambda: shared, config))
-    calculators = [calculator() for _ in path]
-    for label in ("with compilation", "compiled"):
-        each = iter(calculators)
-        rows[f"ASE, a calculator per image, {label}"] = timed(
-            lambda each=each: run_ase(path, lambda: next(each), config)
-        )
+    labels = {"shared": "shared calculator", "each": "a calculator per image"}
+    for kind in config.ase:
+        calculators = [calculator()] * len(path) if kind == "shared" else [calculator() for _ in path]
+        for state in ("with compilation", "compiled"):
+            each = iter(calculators)
+            rows[f"ASE, {labels[kind]}, {state}"] = timed(lambda each=each: run_ase(path, lambda: next(each), config))
     if config.peer is not None:
         for name, row in run_peer(config, path).items():
             rows[name] = row
