@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from mlipjax.report.style import ArmStyle, letter_panels, new_figure, shared_legend, styled
 
@@ -98,6 +99,9 @@ def data_efficiency(rows: Sequence[Mapping[str, Any]], unit: str) -> Figure:
         sizes = sorted({row["n"] for row in rows})
         panel.set_xticks(sizes, [str(size) for size in sizes])
         panel.minorticks_off()
+        # errors span less than a decade, where a logarithmic axis would show no number at all
+        panel.yaxis.set_major_locator(MaxNLocator(5))
+        panel.yaxis.set_major_formatter(ScalarFormatter())
     letter_panels(panels)
     shared_legend(figure, panels)
     return figure

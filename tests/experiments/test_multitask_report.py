@@ -8,6 +8,7 @@ import pytest
 from experiments import _multitask_report as report
 from experiments import multitask
 from experiments._multitask_data import beyond_composition
+from experiments._multitask_figures import data_efficiency
 from experiments._multitask_runs import Run
 from mlipjax.data import Dataset
 from mlipjax.models import registry
@@ -85,6 +86,22 @@ def test_the_report_is_one_file_with_figures(tmp_path):
     assert "Data efficiency" in page
     assert {path.name for path in tmp_path.glob("*.png")} == {"improvement.png", "residuals.png", "data_efficiency.png"}
     json.dumps(found)
+
+
+def test_the_curve_has_numbers_on_both_axes_though_errors_differ_little():
+    def row(n, error):
+        return {
+            "mode": "ft",
+            "n": n,
+            **{t: {"mae": error, "mae_95": [0.99 * error, 1.01 * error]} for t in ("id", "ood")},
+        }
+
+    figure = data_efficiency([row(500, 0.017), row(2000, 0.016)], "Hartree")
+    figure.canvas.draw()
+    for panel in figure.axes:
+        low, high = panel.get_ylim()
+        shown = [t for t in panel.get_yticklabels() if t.get_text() and low <= t.get_position()[1] <= high]
+        assert len(shown) >= 3
 
 
 def test_energies_beyond_composition_do_not_depend_on_the_energies_of_atoms():
