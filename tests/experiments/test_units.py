@@ -87,7 +87,7 @@ def test_worker_processes_have_a_share_of_the_cores_and_one_cache(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_errors_name_their_unit(tmp_path, workers):
-    with pytest.raises(RuntimeError, match="^bad: two\nlines"):
+    with pytest.raises(RuntimeError, match=r"^bad: two\nlines"):
         run_units([Unit("bad", broken, ("value",))], tmp_path, QUIET, workers)
     with pytest.raises(KeyError, match="a bug"):  # a bug keeps its kind and its traceback
         run_units([Unit("bad", broken, ("bug",))], tmp_path, QUIET, workers)
@@ -99,7 +99,7 @@ def test_a_failure_does_not_wait_for_other_units_and_keeps_finished_ones(tmp_pat
     units = [Unit("slow", stalls, (log,)), Unit("fine", number, (log, 1)), Unit("bad", broken, ("value",), ("fine",))]
     units[2] = Unit("bad", _broken_after, (), ("fine",))
     started = time.monotonic()
-    with pytest.raises(RuntimeError, match="^bad: after fine"):
+    with pytest.raises(RuntimeError, match=r"^bad: after fine"):
         run_units(units, tmp_path / "units", QUIET, 2)
     assert time.monotonic() - started < 40.0
     assert json.loads((tmp_path / "units" / "fine.json").read_text())["value"] == 1
@@ -111,7 +111,7 @@ def _broken_after(fine):
 
 def test_a_process_that_dies_is_one_line(tmp_path):
     units = [Unit("lost", dies), Unit("other", dies)]
-    with pytest.raises(RuntimeError, match="a process died while computing .*--workers 1 needs less"):
+    with pytest.raises(RuntimeError, match=r"a process died while computing .*--workers 1 needs less"):
         run_units(units, tmp_path, QUIET, 2)
 
 
