@@ -36,14 +36,13 @@ def _published(n_test: int) -> Published:
 
 
 def units_of(config: Config) -> list[Unit]:
-    """Everything that is computed, the long and the awaited parts first."""
-    parts = [_barrier_units(config, config.events)]
+    """Everything that is computed: what others wait for first, what is short last, so that no process is idle."""
+    parts = [_growth_units(config)] if config.growth_steps else []
+    parts.append(_barrier_units(config, config.events))
     if config.workflow_labels:
         parts.append(_workflow_units(config))
     if config.formate:
         parts.append(_formate_units(config))
-    if config.growth_steps:
-        parts.append(_growth_units(config))
     if config.surface_steps and config.formate:
         parts.append([Unit(f"surface-{file_name(name)}", _surface, (config, name)) for name in _natives(config)])
     return [unit for part in parts for unit in part]

@@ -78,7 +78,8 @@ def test_the_whole_experiment_runs_resumes_and_reports(folder, capsys):
         # the oracle is its own reference, and one of the zero-shot models is the oracle
         assert entries["oracle"]["fixed_error_eV"] == 0.0
         assert entries["teacher"]["fixed_error_eV"] == pytest.approx(0.0, abs=1e-4)
-        assert entries["teacher"]["own_error_eV"] == pytest.approx(0.0, abs=1e-3)
+        assert entries["teacher"]["own_eV"] == pytest.approx(entries["oracle"]["own_eV"], abs=1e-3)
+        assert entries["teacher"]["own_error_eV"] is None  # three steps converge no band
         assert abs(entries["student"]["profile_rmse_meV"]) > 0.0
         assert entries["scratch, part of the data"]["n_seeds"] == 2
         assert entries["scratch, part of the data"]["fixed_eV_std"] >= 0.0
@@ -152,6 +153,9 @@ def test_errors_are_distances_from_the_oracle():
     assert numbers["own_error_eV"] == pytest.approx(0.1)
     assert numbers["profile_rmse_meV"] == pytest.approx(1e3 * np.sqrt((0.3**2 + 0.4**2) / 2))
     assert numbers["force_mae_meV_per_A"] == 0.0
+    open_ = {**model, "own": {"barrier_eV": 5.0, "converged": False}}
+    assert report._path_numbers(open_, oracle)["own_error_eV"] is None
+    assert report._path_numbers(open_, oracle)["own_eV"] == 5.0
     without = {key: value for key, value in oracle.items() if key != "own"}
     assert report._path_numbers(model, without)["own_error_eV"] is None
     spread = report._over_seeds([numbers, {**numbers, "fixed_eV": numbers["fixed_eV"] + 0.2}])
