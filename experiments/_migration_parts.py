@@ -17,7 +17,7 @@ from mlipjax.data import Dataset
 from mlipjax.finetune import FinetuneSettings
 from mlipjax.finetune.single import finetune
 from mlipjax.models import load
-from mlipjax.models.foreign import is_foreign
+from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.oracles import Labeller, make_oracle
 from mlipjax.potential import Potential
 from mlipjax.probes.evaluator import load_evaluator
@@ -51,6 +51,24 @@ def units_of(config: Config) -> list[Unit]:
     trained = tuple(unit.name for unit in units if unit.make is _train)
     # the features need trained models, not what training returned
     return [*units, Unit("latent", _latent, (config,), trained)]
+
+
+def check(config: Config) -> None:
+    """Refuse what cannot be run, before the first hour of it.
+
+    Raises:
+        ValueError: if the first path is not the one that training starts from, an arm does not exist, the model to
+            fine-tune is a foreign calculator, or a model cannot be loaded.
+    """
+    if config.paths[0] != data.ID_PATH:
+        found = config.paths[0]
+        raise ValueError(f"the first of --paths is {found}; it must be {data.ID_PATH}, where training starts.")
+    if unknown := set(config.arms) - set(ARMS):
+        raise ValueError(f"found the arms {sorted(unknown)}; there are: {'; '.join(ARMS)}.")
+    if is_foreign(config.model):
+        raise refusal(config.model)
+    for name in _universal_models(config).values():
+        load_evaluator(name)
 
 
 def collect(config: Config, done: Results) -> dict[str, Any]:

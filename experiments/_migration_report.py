@@ -36,20 +36,25 @@ def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _path_numbers(row: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float | None]:
     own, true_own = row.get("own"), truth.get("own")
-    # bands on their way may be at any height: between them there is no error to speak of
-    comparable = own is not None and true_own is not None and own["converged"] and true_own["converged"]
     profile = np.array(row["profile_eV"]) - np.array(truth["profile_eV"])
     forces = np.array(row["forces_eV_per_A"]) - np.array(truth["forces_eV_per_A"])
     return {
         "fixed_eV": row["fixed_path_barrier_eV"],
         "fixed_error_eV": row["fixed_path_barrier_eV"] - truth["fixed_path_barrier_eV"],
         "own_eV": None if own is None else own["barrier_eV"],
-        "own_error_eV": own["barrier_eV"] - true_own["barrier_eV"] if comparable else None,
+        "own_error_eV": _own_error(own, true_own),
         "converged": None if own is None else float(own["converged"]),
         # the first image is zero in both
         "profile_rmse_meV": 1e3 * float(np.sqrt(np.mean(profile[1:] ** 2))),
         "force_mae_meV_per_A": 1e3 * float(np.abs(forces).mean()),
     }
+
+
+def _own_error(own: Mapping[str, Any] | None, truth: Mapping[str, Any] | None) -> float | None:
+    """Difference of self-consistent barriers in eV; bands that are still on their way may be at any height."""
+    if own is None or truth is None or not (own["converged"] and truth["converged"]):
+        return None
+    return own["barrier_eV"] - truth["barrier_eV"]
 
 
 def _crystal_numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -48,6 +48,16 @@ def units_of(config: Config) -> list[Unit]:
     return [unit for part in parts for unit in part]
 
 
+def check(config: Config) -> None:
+    """Load every model once: a name that does not exist should not be found out after an hour.
+
+    Raises:
+        ValueError: for a model that cannot be loaded.
+    """
+    for name in _names(config):
+        _model(name)
+
+
 def collect(config: Config, done: Results) -> dict[str, Any]:
     """The results of the units as parts of the report."""
     content: dict[str, Any] = {

@@ -33,7 +33,6 @@ from experiments._entry import claim_folder, run_experiment, settings_of
 from experiments._units import run_units
 from mlipjax import runtime
 from mlipjax.files import write_atomic
-from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.probes.result import plain
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -116,25 +115,9 @@ class Config:
         return dataclasses.replace(self, **{name: getattr(self, name) or value for name, value in preset.items()})
 
 
-def check(config: Config) -> None:
-    """Refuse what cannot be run.
-
-    Raises:
-        ValueError: if the first path is not the one that training starts from, or an arm does not exist.
-    """
-    if config.paths[0] != data.ID_PATH:
-        raise ValueError(
-            f"the first of --paths is {config.paths[0]}; it must be {data.ID_PATH}, where training starts."
-        )
-    if unknown := set(config.arms) - set(parts.ARMS):
-        raise ValueError(f"found the arms {sorted(unknown)}; there are: {'; '.join(parts.ARMS)}.")
-    if is_foreign(config.model):
-        raise refusal(config.model)
-
-
 def main(config: Config) -> None:
     """Run what is missing, print and report."""
-    check(config)
+    parts.check(config)
     console = Console()
     settings = settings_of(config, apart=("out", "workers"))
     claim_folder(config.out, settings)

@@ -137,6 +137,7 @@ class Config:
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
     console = Console()
+    parts.check(config)
     settings = settings_of(config, apart=("out", "workers"))
     claim_folder(config.out, settings)
     done = run_units(parts.units_of(config), config.out / "units", console, config.workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -113,7 +114,7 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
 
 def fourier_refined(values: ArrayLike, factor: int) -> np.ndarray:
     """(n f, n f) samples of the Fourier series through (n, n) samples of a periodic function."""
-    refined = np.asarray(values, np.float64)
+    refined: Any = np.asarray(values, np.float64)
     for axis, n in enumerate(refined.shape):
         refined = resample(refined, n * factor, axis=axis)
     return refined

@@ -177,6 +177,12 @@ def test_a_foreign_calculator_is_not_fine_tuned(folder):
         migration.main(config_of(folder, model="ase:ase.calculators.lj:LennardJones"))
 
 
+def test_models_are_loaded_before_anything_is_computed(folder):
+    with pytest.raises(ValueError, match="no model is called 'no-such-model'"):
+        migration.main(config_of(folder, others=("no-such-model",)))
+    assert not (folder / "run").exists()
+
+
 def test_bands_are_relaxed_by_the_first_seeds_only(folder):
     config = config_of(folder, seeds=3, band_seeds=1)
     units = {unit.name: unit for unit in parts.units_of(config)}

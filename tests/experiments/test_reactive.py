@@ -159,6 +159,8 @@ def test_options_are_checked():
         reactive.Config(events=("o-gold",)).resolved()
     with pytest.raises(ValueError, match="at least two"):
         reactive.Config(natives=("nequix-mp-1",)).resolved()
+    with pytest.raises(ValueError, match="no model is called 'no-such-model'"):
+        parts.check(reactive.Config(model=("no-such-model",)).resolved())
     config = reactive.Config(growth_steps=0).resolved()
     assert config.growth_steps == 0
     assert config.events == reactive.PRESETS["quick"]["events"]
