@@ -138,16 +138,12 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
                 best = min(own, key=lambda name: abs(own[name]["own_error_eV"]))
                 text += f", nearest is {best} ({own[best]['own_error_eV']:+.2f} eV)"
         parts.append(text + ".")
-    unfinished = sum(
-        entry["converged"] is not None and entry["converged"] < 1.0
-        for entries in summary["paths"].values()
-        for entry in entries.values()
-    )
-    if unfinished:
-        total = sum(len(entries) for entries in summary["paths"].values())
+    bands = [entry["converged"] for entries in summary["paths"].values() for entry in entries.values()]
+    bands = [part for part in bands if part is not None]
+    if unfinished := sum(part < 1.0 for part in bands):
         parts.append(
-            f"{unfinished} of {total} bands are NOT converged within the steps allowed: their self-consistent barriers "
-            "are estimates and are not ranked."
+            f"{unfinished} of {len(bands)} bands are NOT converged within the steps allowed: their self-consistent "
+            "barriers are estimates and are not ranked."
         )
     seeds = max(entry["n_seeds"] for entry in summary["crystal"].values())
     parts.append(
