@@ -12,6 +12,7 @@ import numpy as np
 
 from mlipjax import md, tree
 from mlipjax.data import Dataset, Example
+from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.models import registry
 from mlipjax.oracles import Failure, Labeller
 from mlipjax.potential import Potential
@@ -90,6 +91,13 @@ class Sampler:
         self.params = tree.cast(params, "float32")
         images = load_path(ID_PATH).images
         self.starts = {"start": images[0], "end": images[-1]}
+        hottest = max(config.temperature, *config.temperatures)
+        # one program for all trajectories: tables with room for displaced atoms, one length of chunks for all
+        self.spec = md.TableSpec.for_systems(_displaced(list(self.starts.values())), potential.cutoff)
+        longest = default_chunk_steps(
+            np.asarray(images[0].atomic_numbers), hottest, config.timestep, self.spec.candidates.skin
+        )
+        self.chunk_steps = max(n for n in range(1, min(longest, config.every) + 1) if config.every % n == 0)
 
     def frames(self, temperature: float, end: str, n: int, seed: int = 0) -> list[System]:
         """``n`` frames of one trajectory."""
@@ -110,9 +118,23 @@ class Sampler:
             trajectory=file,
             frame_every=c.every,
             checkpoint=file.with_suffix(".checkpoint"),
+            spec=self.spec,
+            chunk_steps=self.chunk_steps,
         )
         found: Any = ase.io.read(file, ":")
         return [dataclasses.replace(system, positions=frame.positions) for frame in found][:n]
+
+
+def _displaced(systems: list[System], sigma: float = 0.2) -> list[System]:
+    """Structures with atoms as far from their sites as heat moves them (``sigma`` in Å for each coordinate)."""
+    rng = np.random.default_rng(0)
+    return [
+        dataclasses.replace(
+            system, positions=np.asarray(system.positions) + sigma * rng.normal(size=(system.n_atoms, 3))
+        )
+        for system in systems
+        for _ in range(3)
+    ]
 
 
 def training_sets(sampler: Sampler, labeller: Labeller, config: Config) -> dict[str, Dataset]:

@@ -31,15 +31,19 @@ def _legend(figure: Figure, panel: Any) -> None:
 @styled
 def fixed_profiles(results: Mapping[str, Any]) -> Figure:
     """A panel for each path: energies of all models on the published images."""
-    models = {"oracle": results["reference"]} | {name: seeds[0] for name, seeds in results["models"].items()}
+    models = {"oracle": [results["reference"]]} | dict(results["models"])
     looks = _looks(list(models))
     figure = new_figure(3.5)
     panels = figure.subplots(1, len(results["paths"]), squeeze=False)[0]
     for panel, (path, about) in zip(panels, results["paths"].items(), strict=True):
         everything = []
-        for name, row in models.items():
-            profile = np.array(row["paths"][path]["profile_eV"])
-            panel.plot(np.arange(len(profile)), profile, label=name, **looks[name])
+        for name, seeds in models.items():
+            profiles = np.array([row["paths"][path]["profile_eV"] for row in seeds])
+            profile, images = profiles.mean(axis=0), np.arange(profiles.shape[1])
+            panel.plot(images, profile, label=name, **looks[name])
+            if len(seeds) > 1:
+                width = profiles.std(axis=0, ddof=1)
+                panel.fill_between(images, profile - width, profile + width, color=looks[name]["color"], alpha=0.2)
             if "scratch" not in name:
                 everything.append(profile)
         candidate = np.array(about["candidate_eV"])

@@ -7,39 +7,45 @@ class, in the original space, with every channel standardised, and after removin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from mlipjax.potential import Potential
 from mlipjax.representation import linear_cka, node_features, silhouette, standardise
+from mlipjax.system import System
 from mlipjax.typing import Params
 
-if TYPE_CHECKING:
-    from experiments.migration import Experiment
 
+def compare_latent(
+    potential: Potential, images: Sequence[System], start: tuple[str, Params], tuned: Mapping[str, Sequence[Params]]
+) -> dict[str, Any]:
+    """Silhouettes of tuned models against the one they started from, and CKA with it, seed by seed.
 
-def compare_latent(experiment: Experiment, models: dict[str, Params]) -> dict[str, Any]:
-    """Silhouettes between models and CKA with the first one, for the images of the in-domain path."""
-    path = experiment.paths[0]
-    features = {
-        name: np.asarray(node_features(experiment.potential, params, path.images), np.float64)
-        for name, params in models.items()
-    }
-    chromium = np.tile(np.asarray(path.images[0].atomic_numbers) == 24, len(path.images))
-    reference = next(iter(features))
-    return {
-        "n_atoms": len(chromium),
-        "pairs": {
-            name: {
-                "all atoms": _spaces(features[reference], values),
-                "Cr": _spaces(features[reference][chromium], values[chromium]),
-                "cka": float(linear_cka(features[reference], values)),
-            }
-            for name, values in features.items()
-            if name != reference
-        },
-        "reference": reference,
-    }
+    Args:
+        potential: of all models.
+        images: structures of the same atoms, Cr among them.
+        start: name and parameters of the universal model.
+        tuned: arm -> parameters of every seed.
+    """
+
+    def features(params: Params) -> np.ndarray:
+        return np.asarray(node_features(potential, params, images), np.float64)
+
+    chromium = np.tile(np.asarray(images[0].atomic_numbers) == 24, len(images))
+    reference, before = start[0], features(start[1])
+
+    def compared(params: Params) -> dict[str, Any]:
+        after = features(params)
+        return {
+            "all atoms": _spaces(before, after),
+            "Cr": _spaces(before[chromium], after[chromium]),
+            "cka": float(linear_cka(before, after)),
+        }
+
+    pairs = {arm: [compared(params) for params in seeds] for arm, seeds in tuned.items()}
+    return {"n_atoms": len(chromium), "pairs": pairs, "reference": reference}
 
 
 def _spaces(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

@@ -15,6 +15,7 @@ from mlipjax.probes import ProbeDiverged, SlidingSettings, neb, slide
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.evaluator import Evaluation
 from mlipjax.probes.relax import Engine, freedom, plain_task, strain_basis
+from mlipjax.probes.relax_batch import BatchSpec
 from mlipjax.probes.sliding import BATCH
 from mlipjax.system import System
 from mlipjax.typing import Params
@@ -22,37 +23,33 @@ from mlipjax.typing import Params
 DTYPE = "float32"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Prober:
     """Probes of all models of one architecture: they share compiled programs, one for each kind of cell.
 
     Attributes:
         potential: of the universal model; fine-tuned models have its network, and energy zeros cancel.
-        engines: by kind of cell.
     """
 
     potential: Potential
-    engines: dict[str, Engine] = dataclasses.field(default_factory=dict)
 
-    def engine(self, kind: str, params: Params) -> Engine:
-        """The engine of a kind of cell, with these parameters and the table sizes that sufficed so far."""
-        fresh = Engine(self.potential, params, 0, DTYPE)
-        if kind in self.engines:
-            fresh.spec = self.engines[kind].spec
-        self.engines[kind] = fresh
-        return fresh
+    def engine(self, params: Params, systems: Sequence[System]) -> Engine:
+        """An engine whose tables begin with room for these structures, whatever was computed before."""
+        engine = Engine(self.potential, params, 0, DTYPE)
+        engine.spec = BatchSpec.for_systems(systems, self.potential.cutoff, engine.skin)
+        return engine
 
-    def path(self, params: Params, path: MigrationPath, n_images: int, fmax: float, max_steps: int) -> dict[str, Any]:
-        """Energies of all images as they are, and the model's own barrier."""
-        engine = self.engine(path.name, params)
+    def path(
+        self, params: Params, path: MigrationPath, n_images: int, fmax: float, max_steps: int, band: bool = True
+    ) -> dict[str, Any]:
+        """Energies of all images as they are, and the model's own barrier if its ``band`` is asked for."""
+        engine = self.engine(params, path.images)
         levels, forces = self._levels(engine, path.images, n_images - 2)
-        row: dict[str, Any] = {
-            "profile_eV": (levels - levels[0]).tolist(),
-            "fixed_path_barrier_eV": float(levels.max() - levels[0]),
-            "forces_eV_per_A": forces.tolist(),
-        }
+        row = path_row(levels, forces)
+        if not band:
+            return row
         try:
-            band = neb(
+            own = neb(
                 self.potential,
                 params,
                 path.band(n_images),
@@ -63,11 +60,11 @@ class Prober:
             )
         except ProbeDiverged as error:
             return {**row, "failed": str(error)}
-        return {**row, "own": {**band.as_dict(), "barrier_eV": band.forward_barrier_eV}}
+        return {**row, "own": {**own.as_dict(), "barrier_eV": own.forward_barrier_eV}}
 
     def sliding(self, params: Params, crystal: System, config: Any) -> dict[str, Any]:
         """Equilibrium lattice, elastic constants, and the energy of sliding one quintuple layer over the next."""
-        engine = self.engine("crystal", params)
+        engine = self.engine(params, [crystal])
         basis = strain_basis("full", [crystal])
         task = plain_task([crystal] * BATCH, freedom(None, crystal.n_atoms), basis, config.lattice_fmax, DTYPE)
         still = np.zeros((BATCH, 1, 1))
@@ -121,6 +118,15 @@ class Prober:
             energies += engine.energies(filled, search).tolist()[: len(part)]
             forces += list(np.asarray(search.forces, np.float64)[: len(part)])
         return np.array(energies), np.array(forces)
+
+
+def path_row(levels: np.ndarray, forces: Any) -> dict[str, Any]:
+    """What is reported of energies (P,) in eV and forces (P, N, 3) in eV/Å of images as they are."""
+    return {
+        "profile_eV": levels - levels[0],
+        "fixed_path_barrier_eV": float(levels.max() - levels[0]),
+        "forces_eV_per_A": forces,
+    }
 
 
 def evaluate_batched(engine: Engine, systems: Sequence[System]) -> list[Evaluation]:

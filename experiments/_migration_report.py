@@ -42,12 +42,19 @@ def _path_numbers(row: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str,
         "fixed_eV": row["fixed_path_barrier_eV"],
         "fixed_error_eV": row["fixed_path_barrier_eV"] - truth["fixed_path_barrier_eV"],
         "own_eV": None if own is None else own["barrier_eV"],
-        "own_error_eV": None if own is None or true_own is None else own["barrier_eV"] - true_own["barrier_eV"],
+        "own_error_eV": _own_error(own, true_own),
         "converged": None if own is None else float(own["converged"]),
         # the first image is zero in both
         "profile_rmse_meV": 1e3 * float(np.sqrt(np.mean(profile[1:] ** 2))),
         "force_mae_meV_per_A": 1e3 * float(np.abs(forces).mean()),
     }
+
+
+def _own_error(own: Mapping[str, Any] | None, truth: Mapping[str, Any] | None) -> float | None:
+    """Difference of self-consistent barriers in eV; bands that are still on their way may be at any height."""
+    if own is None or truth is None or not (own["converged"] and truth["converged"]):
+        return None
+    return own["barrier_eV"] - truth["barrier_eV"]
 
 
 def _crystal_numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
@@ -92,10 +99,17 @@ def rows_of(summary: Mapping[str, Any]) -> list[list[Any]]:
         "force_mae_meV_per_A",
     )
     return [
-        [model, path, *(entry[key] for key in keys)]
+        [model, path, *(spread(entry, key) for key in keys)]
         for path, entries in summary["paths"].items()
         for model, entry in entries.items()
     ]
+
+
+def spread(entry: Mapping[str, Any], key: str) -> float | str | None:
+    """A mean, with its standard deviation over seeds where there are several."""
+    if entry[key] is None or f"{key}_std" not in entry:
+        return entry[key]
+    return f"{entry[key]:.4g} ± {entry[f'{key}_std']:.2g}"
 
 
 def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -114,7 +128,8 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         text = (
             f"{path} ({kind}, {results['paths'][path]['n_atoms']} atoms): oracle "
             f"{entries['oracle']['fixed_eV']:.2f} eV on the fixed path; {fixed} has the nearest profile (RMSE "
-            f"{models[fixed]['profile_rmse_meV']:.0f} meV, barrier {models[fixed]['fixed_error_eV']:+.2f} eV)"
+            f"{_told(models[fixed], 'profile_rmse_meV', '.0f')} meV, barrier "
+            f"{_told(models[fixed], 'fixed_error_eV', '+.2f')} eV)"
         )
         if entries["oracle"]["converged"] == 1.0:
             own = {name: entry for name, entry in models.items() if entry["converged"] == 1.0}
@@ -123,21 +138,25 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
                 best = min(own, key=lambda name: abs(own[name]["own_error_eV"]))
                 text += f", nearest is {best} ({own[best]['own_error_eV']:+.2f} eV)"
         parts.append(text + ".")
-    unfinished = sum(
-        entry["converged"] is not None and entry["converged"] < 1.0
-        for entries in summary["paths"].values()
-        for entry in entries.values()
-    )
-    if unfinished:
-        total = sum(len(entries) for entries in summary["paths"].values())
+    bands = [entry["converged"] for entries in summary["paths"].values() for entry in entries.values()]
+    bands = [part for part in bands if part is not None]
+    if unfinished := sum(part < 1.0 for part in bands):
         parts.append(
-            f"{unfinished} of {total} bands are NOT converged within the steps allowed: their self-consistent barriers "
-            "are estimates and are not ranked."
+            f"{unfinished} of {len(bands)} bands are NOT converged within the steps allowed: their self-consistent "
+            "barriers are estimates and are not ranked."
         )
     seeds = max(entry["n_seeds"] for entry in summary["crystal"].values())
-    if seeds < 3:
-        parts.append(f"{seeds} seed: differences between fine-tunes may be chance; --preset full has three.")
+    parts.append(
+        f"Fine-tunes: mean ± standard deviation over {seeds} seeds."
+        if seeds > 1
+        else "One seed: differences between fine-tunes may be chance."
+    )
     return " ".join(parts)
+
+
+def _told(entry: Mapping[str, Any], key: str, digits: str) -> str:
+    std = entry.get(f"{key}_std")
+    return f"{entry[key]:{digits}}" + ("" if std is None else f" ± {std:{digits.removeprefix('+')}}")
 
 
 def write(out: Path, results: Mapping[str, Any], summary: Mapping[str, Any], command: str, versions: Any) -> None:
@@ -178,7 +197,7 @@ def _crystal_table(summary: Mapping[str, Any]) -> Table:
         "C44",
         "converged",
     )
-    rows = [[model, *(entry[key] for key in keys)] for model, entry in summary["crystal"].items()]
+    rows = [[model, *(spread(entry, key) for key in keys)] for model, entry in summary["crystal"].items()]
     return Table(
         names,
         rows,
@@ -189,10 +208,18 @@ def _crystal_table(summary: Mapping[str, Any]) -> Table:
 
 def _latent_table(latent: Mapping[str, Any]) -> Table:
     columns = ("model", "CKA", "all: original", "all: standardised", "all: centred", "Cr: original", "Cr: standardised")
-    rows = [
-        [name, p["cka"], *p["all atoms"].values(), p["Cr"]["original"], p["Cr"]["standardised"]]
-        for name, p in latent["pairs"].items()
-    ]
+    rows = []
+    for arm, seeds in latent["pairs"].items():
+        numbers = [
+            {
+                "cka": pair["cka"],
+                **{f"all {space}": value for space, value in pair["all atoms"].items()},
+                **{f"Cr {space}": value for space, value in pair["Cr"].items()},
+            }
+            for pair in seeds
+        ]
+        entry = _over_seeds(numbers)
+        rows.append([arm, *(spread(entry, key) for key in numbers[0] if key != "Cr centred")])
     return Table(
         columns,
         rows,
@@ -205,7 +232,7 @@ def _latent_table(latent: Mapping[str, Any]) -> Table:
 _FIXED = (
     "Energies each model gives the published images as they are, relative to the first one. Crosses: energies of the "
     "publication, whose images are not converged (forces of 0.1 to 0.6 eV/Å, Gamma point only in the small cell, no "
-    "spin): for orientation, not as truth. Seeds: the first one of every arm."
+    "spin): for orientation, not as truth. Fine-tunes: mean over seeds; the shade is their standard deviation."
 )
 _OWN = (
     "Highest energy of the band each model relaxed for itself (climbing image, ends relaxed), above its first image. "
@@ -213,9 +240,10 @@ _OWN = (
 )
 _SLIDING = (
     "Relaxed energy of sliding everything above one van der Waals gap along two vectors, in each model's own lattice; "
-    "a + 2b passes the special stackings."
+    "a + 2b passes the special stackings. Fine-tunes: first seed; all of them are in the table."
 )
 _TABLE = (
     "Barriers, and their distance from the oracle's (error, eV); profile error over all images but the first; force "
-    "error on the images. Fixed: on the published images. Own: on the model's own relaxed band."
+    "error on the images. Fixed: on the published images. Own: on the model's own relaxed band (quick: first seed), "
+    "with an error where it and the oracle's are converged. ± is the standard deviation over seeds."
 )

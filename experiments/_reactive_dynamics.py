@@ -14,7 +14,6 @@ from experiments._reactive_models import Model
 from experiments._reactive_structures import half_molten, sodium
 from mlipjax.data import Dataset
 from mlipjax.md import SimulationStopped, atomic_masses, make_ensemble, run
-from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.events import bond_events
 from mlipjax.probes.order import crystal_order
@@ -25,34 +24,30 @@ from mlipjax.probes.vibrations import vibrational_spectrum
 from mlipjax.system import System
 from mlipjax.units import FEMTOSECOND
 
-Units = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
-
 MELT, GROWTH = 900.0, 300.0
 """K; sodium melts at 371 K."""
 
 _NA_FS = 4.0  # fs: the heaviest vibrations of sodium take 250 fs
 _Q6_CUTOFF = 4.95  # Å: two shells of bcc sodium
 _MELT_STEPS = 250
-_SURFACE_K = 600.0
+HOT = 600.0
+"""K, of formate on copper."""
+
 _SURFACE_FS = 0.5
 _SURFACE_EVERY = 6  # steps between frames: 3 fs resolve the C-H stretch (11 fs)
 
 
-def growth(models: dict[str, Model], oracle: Model, steps: int, units: Units) -> dict[str, Any]:
-    """Half-molten sodium at 300 K: the melt is made once, by the oracle; native models only."""
+def half_molten_start(oracle: Model) -> dict[str, Any]:
+    """Positions of sodium of which half is crystal and half melt, Å."""
     solid = sodium()
+    liquid = _simulate(oracle, _shaken(solid), _MELT_STEPS, MELT, _MELT_STEPS, _NA_FS)
+    return {"positions": half_molten(solid, liquid.system(-1)).positions.tolist()}
 
-    def melt() -> dict[str, Any]:
-        liquid = _simulate(oracle, _shaken(solid), _MELT_STEPS, MELT, _MELT_STEPS, _NA_FS)
-        return {"positions": half_molten(solid, liquid.system(-1)).positions.tolist()}
 
-    start = dataclasses.replace(solid, positions=np.array(units("growth-melt", melt)["positions"]))
-    found = {
-        name: units(f"growth-{file_name(name)}", lambda m=model: _survive(lambda: _grow(m, start, steps)))
-        for name, model in models.items()
-        if not is_foreign(name)
-    }
-    return {"models": found, "temperature_K": GROWTH, "n_atoms": start.n_atoms}
+def growth(model: Model, positions: list[list[float]], steps: int) -> dict[str, Any]:
+    """Half-molten sodium at 300 K: its order against time."""
+    start = dataclasses.replace(sodium(), positions=np.array(positions))
+    return _survive(lambda: _grow(model, start, steps))
 
 
 def _grow(model: Model, start: System, steps: int) -> dict[str, Any]:
@@ -62,19 +57,19 @@ def _grow(model: Model, start: System, steps: int) -> dict[str, Any]:
     return crystal_order(trajectory, _Q6_CUTOFF).as_dict()
 
 
-def surface(models: dict[str, Model], pool: Dataset, steps: int, units: Units) -> dict[str, Any]:
+def surface(model: Model, pool: Dataset, steps: int) -> dict[str, Any]:
     """Formate on copper at 600 K from the lowest of the published frames: its bonds, its motion and its spectrum."""
     start = pool.systems[int(np.argmin([float(labels.energy) for labels in pool.labels]))]
-    found = {
-        name: units(f"surface-{file_name(name)}", lambda m=model: _survive(lambda: _observe(m, start, steps)))
-        for name, model in models.items()
-        if not is_foreign(name)
-    }
-    return {"models": found, "temperature_K": _SURFACE_K, "ps": steps * _SURFACE_FS / 1000.0}
+    return _survive(lambda: _observe(model, start, steps))
+
+
+def surface_ps(steps: int) -> float:
+    """How long that is, ps."""
+    return steps * _SURFACE_FS / 1000.0
 
 
 def _observe(model: Model, start: System, steps: int) -> dict[str, Any]:
-    trajectory = _simulate(model, start, steps, _SURFACE_K, _SURFACE_EVERY, _SURFACE_FS)
+    trajectory = _simulate(model, start, steps, HOT, _SURFACE_EVERY, _SURFACE_FS)
     events = bond_events(trajectory, elements=(1, 6, 8))
     second = trajectory.part(slice(trajectory.n_frames // 2, None))
     pairs = radial_distribution(second, longest=3.0, n_shells=60)

@@ -3,8 +3,8 @@
 Claim (arXiv 2509.00090): universal, scratch and fine-tuned models all get equilibrium right; barriers tell them apart,
 fine-tuning wins on migration and can lose on interlayer sliding; latent encodings do not overlap.
 
-    python -m experiments.migration                       # two cores, under 20 minutes
-    python -m experiments.migration --preset full         # three seeds, all paths in full, for a GPU
+    python -m experiments.migration                       # three seeds; two cores, under 20 minutes
+    python -m experiments.migration --preset full         # more labels, all paths in full; for a GPU
     python -m experiments.migration --oracle ase:my_dft:make_calculator
 
 Geometry is that of the published images (``MLIPJAX_DATA``; not shipped). Reference is the *oracle*: unless the user
@@ -23,35 +23,27 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from experiments import _migration_data as data
+from experiments import _migration_parts as parts
 from experiments import _migration_report as report
 from experiments._entry import claim_folder, run_experiment, settings_of
-from experiments._migration_latent import compare_latent
-from experiments._migration_probes import Prober
-from mlipjax import runtime, tree
-from mlipjax.data import Dataset
+from experiments._units import run_units
+from mlipjax import runtime
 from mlipjax.files import write_atomic
-from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.single import finetune
-from mlipjax.models import load
-from mlipjax.oracles import Labeller, Teacher, make_oracle
-from mlipjax.potential import Potential
 from mlipjax.probes.result import plain
-from mlipjax.system import System
-from mlipjax.typing import Params
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "seeds": 1, "labels": 16, "epochs": 6, "scratch_epochs": 12, "n_images": 5, "max_steps": 50, "fmax": 0.1,
-        "crystal_steps": 60, "sliding_points": 5, "paths": (data.ID_PATH, "neb_81_1"), "every": 15,
+        "seeds": 3, "band_seeds": 1, "labels": 16, "epochs": 6, "scratch_epochs": 12, "n_images": 5, "max_steps": 100,
+        "fmax": 0.1, "crystal_steps": 60, "sliding_points": 5, "paths": (data.ID_PATH, "neb_81_1"), "every": 15,
     },
     "full": {
-        "seeds": 3, "labels": 200, "epochs": 60, "scratch_epochs": 200, "n_images": 10, "max_steps": 500,
-        "fmax": 0.05, "crystal_steps": 500, "sliding_points": 13, "paths": (data.ID_PATH, *data.OOD_PATHS), "every": 50,
+        "seeds": 3, "band_seeds": 3, "labels": 200, "epochs": 60, "scratch_epochs": 200, "n_images": 10,
+        "max_steps": 500, "fmax": 0.05, "crystal_steps": 500, "sliding_points": 13,
+        "paths": (data.ID_PATH, *data.OOD_PATHS), "every": 50,
     },
 }  # fmt: skip
 
@@ -63,7 +55,7 @@ class Config:
     Attributes:
         preset: sizes that are not given: "quick" for two cores, "full" for an accelerator.
         model: universal model that samples and is fine-tuned.
-        others: more universal models, zero-shot (names or files).
+        others: more universal models, zero-shot: names or files, or ase:module:factory (published images only).
         oracle: labels and reference: teacher:MODEL, or ase:MODULE:FACTORY for DFT.
         temperature: K, of the one-temperature arm.
         temperatures: K, of the several-temperature arm.
@@ -77,6 +69,7 @@ class Config:
         batch_size: frames per optimiser step.
         arms: which of the trained models; by default all.
         seeds: fine-tunes per arm.
+        band_seeds: how many of them relax bands of their own; the others are asked for fixed-path barriers only.
         paths: published paths that are probed; the first one must be the 61-atom one.
         n_images: images of self-consistent bands, ends included (of published ones at most).
         fmax: eV/Å, of bands.
@@ -84,6 +77,7 @@ class Config:
         max_steps: evaluations at most, of ends and of bands each.
         crystal_steps: evaluations at most, of the crystal.
         sliding_points: shifts along each vector.
+        workers: processes that compute side by side; by default one per core, four at most, and one on an accelerator.
         out: folder of the run.
     """
 
@@ -104,6 +98,7 @@ class Config:
     batch_size: int = 4
     arms: tuple[str, ...] = ()
     seeds: int = 0
+    band_seeds: int = 0
     paths: tuple[str, ...] = ()
     n_images: int = 0
     fmax: float = 0.0
@@ -111,6 +106,7 @@ class Config:
     max_steps: int = 0
     crystal_steps: int = 0
     sliding_points: int = 0
+    workers: int | None = None
     out: Path = Path("runs/migration")
 
     def resolved(self) -> Config:
@@ -119,143 +115,16 @@ class Config:
         return dataclasses.replace(self, **{name: getattr(self, name) or value for name, value in preset.items()})
 
 
-ARMS = {
-    "fine-tuned, one T": ("naive", "single", 100.0),
-    "fine-tuned, several T": ("naive", "several", 100.0),
-    "scratch": ("scratch", "several", 100.0),
-    "scratch, part of the data": ("scratch", "several", None),
-}
-"""Strategy, training set, percent of it (``None``: as configured)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """One run."""
-
-    config: Config
-    console: Console
-    paths: list[data.MigrationPath]
-    crystal: System
-    potential: Potential
-    params: Params
-
-    @classmethod
-    def open(cls, config: Config, console: Console) -> Experiment:
-        """Read model and paths.
-
-        Raises:
-            ValueError: if the first path is not the one that training starts from, or an arm does not exist.
-        """
-        if config.paths[0] != data.ID_PATH:
-            raise ValueError(
-                f"the first of --paths is {config.paths[0]}; it must be {data.ID_PATH}, where training starts."
-            )
-        if unknown := set(config.arms) - set(ARMS):
-            raise ValueError(f"found the arms {sorted(unknown)}; there are: {'; '.join(ARMS)}.")
-        potential, params = load(config.model)
-        paths = [data.load_path(name) for name in config.paths]
-        return cls(config, console, paths, data.pristine(), potential, tree.cast(params, "float32"))
-
-    def run(self) -> dict[str, Any]:
-        """Everything, in order; what is on disk already is not done again."""
-        c = self.config
-        oracle = make_oracle(c.oracle)
-        with Labeller(oracle, c.out / "labels.db") as labeller:
-            self.console.print("sampling and labelling")
-            sets = data.training_sets(data.Sampler(c, self.potential, self.params), labeller, c)
-            reference = self._reference(oracle, labeller)
-        base = Path(c.model).name
-        rows = {base: [self._probed(base, Prober(self.potential), self.params)]}
-        rows |= {Path(name).name: [self._universal(name)] for name in c.others}
-        tuned: dict[str, list[Params]] = {}
-        prober = Prober(self.potential)
-        for arm in c.arms or ARMS:
-            tuned[arm] = [self._tuned(arm, sets, seed) for seed in range(c.seeds)]
-            rows[arm] = [self._probed(f"{arm}-{seed}", prober, params) for seed, params in enumerate(tuned[arm])]
-        latent = compare_latent(self, {base: self.params} | {arm: params[0] for arm, params in tuned.items()})
-        return {
-            "oracle": c.oracle,
-            "oracle_is_model": isinstance(oracle, Teacher),
-            "arms": {arm: ARMS[arm][0] for arm in tuned},
-            "n_labels": {name: len(part) for name, part in sets.items()},
-            "paths": {
-                path.name: {
-                    "in_domain": path.in_domain,
-                    "n_atoms": path.images[0].n_atoms,
-                    "candidate_eV": path.candidate_eV,
-                }
-                for path in self.paths
-            },
-            "reference": reference,
-            "models": rows,
-            "latent": latent,
-        }
-
-    def _reference(self, oracle: Any, labeller: Labeller) -> dict[str, Any]:
-        """The oracle's own answers: all probes if it is a model of this package, else energies of the images."""
-        if isinstance(oracle, Teacher):
-            return self._probed("oracle", Prober(oracle.potential), oracle.params)
-        paths = {}
-        for path in self.paths:
-            labels: Any = labeller.label(path.images)
-            levels = np.array([label.energy for label in labels])
-            paths[path.name] = {
-                "profile_eV": levels - levels[0],
-                "fixed_path_barrier_eV": float(levels.max() - levels[0]),
-                "forces_eV_per_A": [label.forces for label in labels],
-            }
-        return plain({"paths": paths, "crystal": {"failed": "the oracle is not a model of this package"}})
-
-    def _universal(self, name: str) -> dict[str, Any]:
-        potential, params = load(name)
-        return self._probed(Path(name).name, Prober(potential), params)
-
-    def _probed(self, name: str, prober: Prober, params: Params) -> dict[str, Any]:
-        c = self.config
-        file = c.out / "probes" / f"{name.replace(' ', '_')}.json"
-        if file.exists():
-            return json.loads(file.read_text())
-        row: dict[str, Any] = {"paths": {}}
-        for path in self.paths:
-            self.console.print(f"{name}: {path.name}")
-            row["paths"][path.name] = prober.path(params, path, c.n_images, c.fmax, c.max_steps)
-        self.console.print(f"{name}: crystal")
-        row["crystal"] = prober.sliding(params, self.crystal, c)
-        row = plain(row)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(row))
-        return row
-
-    def _tuned(self, arm: str, sets: dict[str, Dataset], seed: int) -> Params:
-        c = self.config
-        strategy, part, percent = ARMS[arm]
-        percent = c.scratch_percent if percent is None else percent
-        scratch = strategy == "scratch"
-        settings = FinetuneSettings(
-            strategy=strategy,  # pyright: ignore[reportArgumentType]
-            e0s="estimate",
-            epochs=c.scratch_epochs if scratch else c.epochs,
-            batch_size=c.batch_size,
-            learning_rate=None if scratch else c.learning_rate,
-            seed=seed,
-            anchor="none",
-            # a scratch model has no error before training that could be too large
-            allow_e0_mismatch=scratch,
-        )
-        self.console.print(f"training: {arm}, seed {seed}")
-        train = sets[part] if percent == 100.0 else data.thinned(sets[part], percent)
-        folder = data.model_folder(c.out, arm.replace(",", "").replace(" ", "-"), seed)
-        result = finetune(self.potential, self.params, train, sets["valid"], settings=settings, out=folder)
-        return tree.cast(result.params, "float32")
-
-
 def main(config: Config) -> None:
-    """Run, print and report."""
+    """Run what is missing, print and report."""
+    parts.check(config)
     console = Console()
-    claim_folder(config.out, settings_of(config))
-    results = plain(Experiment.open(config, console).run())
+    settings = settings_of(config, apart=("out", "workers"))
+    claim_folder(config.out, settings)
+    done = run_units(parts.units_of(config), config.out / "units", console, config.workers)
+    results = plain(parts.collect(config, done))
     summary = report.summarise(results)
-    everything = {"summary": summary, **results, "config": settings_of(config), "versions": runtime.versions()}
+    everything = {"summary": summary, **results, "config": settings, "versions": runtime.versions()}
     write_atomic(config.out / "results.json", json.dumps(plain(everything), indent=1, allow_nan=False))
     command = " ".join(["python", "-m", "experiments.migration", *sys.argv[1:]])
     report.write(config.out, results, summary, command, runtime.versions())

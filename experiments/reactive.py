@@ -21,19 +21,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from experiments import _reactive_parts as parts
 from experiments import _reactive_report as report
 from experiments._entry import claim_folder, run_experiment, settings_of
+from experiments._units import run_units
 from mlipjax import runtime
 from mlipjax.files import write_atomic
 from mlipjax.models.foreign import is_foreign, refusal
@@ -92,6 +91,7 @@ class Config:
         growth_steps: MD steps of the growth of sodium; 0 for none.
         surface_steps: MD steps of formate on hot copper (bond events, g(r), diffusion, spectrum); 0 for none.
         formate: whether the published frames are used (``MLIPJAX_DATA``).
+        workers: processes that compute side by side; by default one per core, four at most, and one on an accelerator.
         out: folder of the run.
     """
 
@@ -111,6 +111,7 @@ class Config:
     growth_steps: int | None = None
     surface_steps: int | None = None
     formate: bool = True
+    workers: int | None = None
     out: Path = Path("runs/reactive")
 
     def resolved(self) -> Config:
@@ -133,37 +134,14 @@ class Config:
         return dataclasses.replace(self, **filled)
 
 
-class Units:
-    """Finished parts on disk: computed once, read ever after."""
-
-    def __init__(self, folder: Path, console: Console) -> None:
-        self.folder = folder
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.progress = Progress(*columns, console=console)
-        self.bar = self.progress.add_task("", total=None)
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The part of that name; ``make`` is called if it is not on disk."""
-        file = self.folder / f"{name}.json"
-        self.progress.update(self.bar, description=name)
-        if not file.exists():
-            started = time.monotonic()
-            result = make()
-            write_atomic(file, json.dumps({**result, "seconds": round(time.monotonic() - started, 1)}))
-        self.progress.advance(self.bar)
-        return json.loads(file.read_text())
-
-
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
     console = Console()
-    settings = settings_of(config)
+    parts.check(config)
+    settings = settings_of(config, apart=("out", "workers"))
     claim_folder(config.out, settings)
-    units = Units(config.out / "units", console)
-    with units.progress:
-        content = parts.run_all(config, units)
-    results = {"settings": settings, **content, "versions": runtime.versions()}
+    done = run_units(parts.units_of(config), config.out / "units", console, config.workers)
+    results = {"settings": settings, **parts.collect(config, done), "versions": runtime.versions()}
     report.write(config.out, results, command=" ".join(["python -m experiments.reactive", *sys.argv[1:]]))
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
     table = Table(*report.COLUMNS)

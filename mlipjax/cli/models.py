@@ -32,23 +32,26 @@ class Models:
 def run(command: Models) -> None:
     """Print the table."""
     rows = [_describe(entry) for entry in registry.known_entries()]
+    console = Console()
     table = Table()
-    for heading in ("name", "elements", "size", "labels", "licence", "SHA-256", "where"):
-        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
+    for heading in ("name", "elements", "size", "labels", "licence"):
+        table.add_column(heading, no_wrap=heading in ("name", "size"), overflow="fold")
     for row in rows:
-        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
+        size = "not here yet" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         elements = f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else ""
+        table.add_row(row["name"], elements, size, row["level"], row["licence"])
+    console.print(table)
+    # a line each: in a column of a narrow terminal paths and URLs could be neither read nor copied
+    for row in rows:
         place = row["path"] or row["url"] or "not installed"
-        known = "known" if row["verified"] else "at first use"
-        table.add_row(row["name"], elements, size, row["level"], row["licence"], known, place)
-    Console().print(table)
-    Console().print(
+        hash_ = "" if row["verified"] else " (SHA-256 is recorded at the first use)"
+        console.print(f"{row['name']}: {place}{hash_}", highlight=False, soft_wrap=True)
+    console.print(
         "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and for comparisons "
-        "(evaluate, probe) ase:module:factory. A hash that is not known here is recorded at the first use of a file.",
+        "(evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
         highlight=False,
         soft_wrap=True,
     )
-    Console().print("Any ASE calculator joins zero-shot comparisons (evaluate, probe) as ase:module:factory.")
     write_json(command.json, {"models": rows})
 
 

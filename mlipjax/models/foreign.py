@@ -34,7 +34,7 @@ def refusal(name: str) -> ValueError:
     """The error for whoever asks a foreign calculator for its parameters."""
     return ValueError(
         f"{name!r} is a foreign calculator: it can be compared zero-shot (mlipjax evaluate, mlipjax probe, "
-        "experiments.reactive --model), but it has no parameters to load, so it cannot be fine-tuned, simulated or "
-        "charted here. Give a native model (mlipjax models lists them), or use the calculator as an oracle: "
-        "--oracle ase:module:factory."
+        "experiments.reactive --model, experiments.migration --others), but it has no parameters to load, so it cannot "
+        "be fine-tuned, simulated or charted here. Give a native model (mlipjax models lists them), or use the "
+        "calculator as an oracle: --oracle ase:module:factory."
     )

@@ -121,11 +121,16 @@ class SerialExecutor(Executor):
         return future
 
 
-def local_processes(n_workers: int) -> ProcessPoolExecutor:
-    """Worker processes on this machine, each with one thread; they end when this process does, however it ends."""
+def local_processes(n_workers: int, set_up: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+    """Worker processes on this machine, each with one thread; they end when this process does, however it ends.
+
+    Args:
+        n_workers: number of processes.
+        set_up: function of a module that every process calls before its first task.
+    """
     # spawn: a forked copy of a process that has run JAX or OpenMP may hang
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start_worker)
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start_worker, initargs=(set_up,))
 
 
 def available_cores() -> int:
@@ -135,7 +140,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start_worker() -> None:
+def _start_worker(set_up: Callable[[], None] | None) -> None:
     global _expendable
     _expendable = True
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -144,6 +149,8 @@ def _start_worker() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    if set_up is not None:
+        set_up()
 
 
 def _end_with(sentinel: int) -> None:

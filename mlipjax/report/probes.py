@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.interpolate import CubicHermiteSpline
+from scipy.signal import resample
 
 from mlipjax.report.style import arm_styles, new_figure, shared_legend, styled
 
 _RELAXED, _GIVEN, _LINE = "#0072B2", "#5A5A5A", "#333333"
+
+_REFINED = 8
+"""Points drawn between two neighbouring shifts of a gamma surface, along each vector."""
 
 
 @styled
@@ -78,6 +83,9 @@ def path_profiles(
 def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_A: ArrayLike, kind: str) -> Figure:
     """Draw the energy of sliding over the two lattice vectors of a layer.
 
+    Between the given shifts it is the Fourier series through them: the energy is periodic, and straight lines along the
+    lattice vectors would break the symmetry of the layer in the drawing. Dots are the given shifts.
+
     Args:
         fractions: (n,) shifts along each vector, in [0, 1), evenly spaced.
         energies_meV_per_A2: (n, n), first index along the first vector.
@@ -87,15 +95,13 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     steps = np.asarray(fractions, np.float64)
     values = np.asarray(energies_meV_per_A2, np.float64)
     vectors = np.asarray(vectors_A, np.float64)
-    # close the torus, and show two cells each way
-    closed = np.concatenate([steps, steps + 1.0, [2.0]])
-    tiled = np.pad(np.tile(values, (2, 2)), (0, 1), mode="wrap")
-    first, second = np.meshgrid(closed, closed, indexing="ij")
-    x = first * vectors[0, 0] + second * vectors[1, 0]
-    y = first * vectors[0, 1] + second * vectors[1, 1]
+    x, y, tiled = _over_two_cells(fourier_refined(values, _REFINED), vectors)
+    both = np.concatenate([steps, steps + 1.0])
+    grid = both[:, None, None] * vectors[0] + both[None, :, None] * vectors[1]
     figure = new_figure(3.2, 4.8)
     axes = figure.add_subplot()
     drawn = axes.contourf(x, y, tiled, levels=24, cmap="viridis")
+    axes.plot(*grid.reshape(-1, 2).T, ".", color="white", markersize=1.5, alpha=0.7)
     corner = np.array([[0, 0], vectors[0], vectors[0] + vectors[1], vectors[1], [0, 0]])
     axes.plot(corner[:, 0], corner[:, 1], color="white", linewidth=1.0)
     axes.set_aspect("equal")
@@ -104,3 +110,19 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     axes.set_ylabel("shift y (Å)")
     figure.colorbar(drawn, ax=axes, label=f"{kind} sliding energy (meV/Å²)")
     return figure
+
+
+def fourier_refined(values: ArrayLike, factor: int) -> np.ndarray:
+    """(n f, n f) samples of the Fourier series through (n, n) samples of a periodic function."""
+    refined: Any = np.asarray(values, np.float64)
+    for axis, n in enumerate(refined.shape):
+        refined = resample(refined, n * factor, axis=axis)
+    return refined
+
+
+def _over_two_cells(values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions x, y in Å and values of two cells each way, the far edges included."""
+    n = len(values)
+    tiled = np.pad(np.tile(values, (2, 2)), (0, 1), mode="wrap")
+    first, second = np.meshgrid(*[np.arange(2 * n + 1) / n] * 2, indexing="ij")
+    return first * vectors[0, 0] + second * vectors[1, 0], first * vectors[0, 1] + second * vectors[1, 1], tiled

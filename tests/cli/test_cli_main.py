@@ -193,6 +193,8 @@ def test_models(tmp_path, monkeypatch, capsys):
     row = models["nequix-mp-1"]
     assert row["path"] is None
     assert row["url"].startswith("https://github.com/")
+    assert f"nequix-mp-1: {row['url']}" in output.splitlines()  # on one line, to be copied
+    assert "not here yet" in output
     assert len(row["elements"]) == 89
 
 

@@ -12,6 +12,7 @@ from ase.spacegroup import crystal
 
 import mlipjax
 from experiments import _migration_data as data
+from experiments import _migration_parts as parts
 from experiments import _migration_report as report
 from experiments import migration
 from mlipjax.data import Dataset
@@ -52,20 +53,23 @@ def config_of(folder: Path, **changes):
     sizes = {
         "labels": 6, "valid": 2, "every": 2, "epochs": 1, "scratch_epochs": 1, "n_images": 3, "max_steps": 3,
         "crystal_steps": 3, "sliding_points": 3, "seeds": 1, "timestep": 0.2,
-        "arms": ("fine-tuned, several T", "scratch, part of the data"),
+        "arms": ("fine-tuned, several T", "scratch, part of the data"), "band_seeds": 1, "workers": 1,
     }  # fmt: skip
     return migration.Config(
-        model=str(folder / "student"),
-        others=(str(folder / "teacher"),),
-        oracle=f"teacher:{folder / 'teacher'}",
-        out=folder / "run",
-        **{**sizes, **changes},
+        **{
+            "model": str(folder / "student"),
+            "others": (str(folder / "teacher"),),
+            "oracle": f"teacher:{folder / 'teacher'}",
+            "out": folder / "run",
+            **sizes,
+            **changes,
+        }
     ).resolved()
 
 
 @pytest.mark.slow
 def test_the_whole_experiment_runs_resumes_and_reports(folder, capsys):
-    config = config_of(folder)
+    config = config_of(folder, seeds=2, others=(str(folder / "teacher"), "ase:ase.calculators.lj:LennardJones"))
     migration.main(config)
     results = json.loads((config.out / "results.json").read_text())
     paths = results["summary"]["paths"]
@@ -74,22 +78,52 @@ def test_the_whole_experiment_runs_resumes_and_reports(folder, capsys):
         # the oracle is its own reference, and one of the zero-shot models is the oracle
         assert entries["oracle"]["fixed_error_eV"] == 0.0
         assert entries["teacher"]["fixed_error_eV"] == pytest.approx(0.0, abs=1e-4)
-        assert entries["teacher"]["own_error_eV"] == pytest.approx(0.0, abs=1e-3)
+        assert entries["teacher"]["own_eV"] == pytest.approx(entries["oracle"]["own_eV"], abs=1e-3)
+        # an error only where both bands are converged: three steps are enough for one of the paths
+        known = entries["teacher"]["own_error_eV"]
+        assert (known is not None) == (entries["teacher"]["converged"] == entries["oracle"]["converged"] == 1.0)
+        assert known is None or known == pytest.approx(0.0, abs=1e-3)
         assert abs(entries["student"]["profile_rmse_meV"]) > 0.0
-        assert entries["scratch, part of the data"]["n_seeds"] == 1
+        assert entries["scratch, part of the data"]["n_seeds"] == 2
+        assert entries["scratch, part of the data"]["fixed_eV_std"] >= 0.0
+        assert "own_eV_std" not in entries["scratch, part of the data"]  # one seed relaxed a band
+        foreign = entries["ase:ase.calculators.lj:LennardJones"]
+        assert foreign["profile_rmse_meV"] > 0.0
+        assert foreign["own_eV"] is None
+    assert results["summary"]["crystal"]["ase:ase.calculators.lj:LennardJones"]["c_A"] is None
     assert results["summary"]["crystal"]["oracle"]["c_A"] > 20.0
     assert results["n_labels"] == {"single": 6, "several": 6, "valid": 2}
-    assert set(results["latent"]["pairs"]) == set(config.arms)
+    assert {arm: len(seeds) for arm, seeds in results["latent"]["pairs"].items()} == dict.fromkeys(config.arms, 2)
     html = (config.out / "report.html").read_text()
     assert "not DFT" in html
     assert "for orientation, not as truth" in html
+    assert "mean ± standard deviation over 2 seeds" in html
+    bands = [entry["converged"] for entries in paths.values() for entry in entries.values()]
+    n_open, n_bands = sum(c == 0.0 for c in bands), sum(c is not None for c in bands)
+    assert n_bands == 2 * 5  # a foreign calculator relaxes none
+    assert f"{n_open} of {n_bands} bands are NOT converged" in html
     for name in ("profiles", "barriers", "sliding"):
         assert (config.out / f"{name}.png").stat().st_size > 10_000
-    before = {file: file.stat().st_mtime_ns for file in (config.out / "probes").iterdir()}
+    before = {file: file.stat().st_mtime_ns for file in (config.out / "units").iterdir()}
     migration.main(config)
-    assert {file: file.stat().st_mtime_ns for file in (config.out / "probes").iterdir()} == before
+    assert {file: file.stat().st_mtime_ns for file in (config.out / "units").iterdir()} == before
     with pytest.raises(ValueError, match="holds a run with"):
         migration.main(config_of(folder, labels=8))
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(folder):
+    """In whatever order units are computed: none sees what its process did before."""
+    found = []
+    for workers in (1, 2):
+        config = config_of(folder, workers=workers, arms=("fine-tuned, several T",), out=folder / f"run-{workers}")
+        migration.main(config)
+        found.append(json.loads((config.out / "results.json").read_text()))
+    for path, entries in found[0]["summary"]["paths"].items():
+        for model, entry in entries.items():
+            other = found[1]["summary"]["paths"][path][model]
+            assert other["fixed_eV"] == pytest.approx(entry["fixed_eV"], abs=1e-5)
+            assert other["own_eV"] == pytest.approx(entry["own_eV"], abs=1e-4)
 
 
 def labelled(n, run):
@@ -126,6 +160,9 @@ def test_errors_are_distances_from_the_oracle():
     assert numbers["own_error_eV"] == pytest.approx(0.1)
     assert numbers["profile_rmse_meV"] == pytest.approx(1e3 * np.sqrt((0.3**2 + 0.4**2) / 2))
     assert numbers["force_mae_meV_per_A"] == 0.0
+    open_ = {**model, "own": {"barrier_eV": 5.0, "converged": False}}
+    assert report._path_numbers(open_, oracle)["own_error_eV"] is None
+    assert report._path_numbers(open_, oracle)["own_eV"] == 5.0
     without = {key: value for key, value in oracle.items() if key != "own"}
     assert report._path_numbers(model, without)["own_error_eV"] is None
     spread = report._over_seeds([numbers, {**numbers, "fixed_eV": numbers["fixed_eV"] + 0.2}])
@@ -140,6 +177,34 @@ def test_training_must_start_on_the_first_path(folder):
 def test_unknown_arms_are_refused(folder):
     with pytest.raises(ValueError, match="found the arms"):
         migration.main(config_of(folder, arms=("tuned",)))
+
+
+def test_a_foreign_calculator_is_not_fine_tuned(folder):
+    with pytest.raises(ValueError, match="cannot be fine-tuned"):
+        migration.main(config_of(folder, model="ase:ase.calculators.lj:LennardJones"))
+
+
+def test_models_are_loaded_before_anything_is_computed(folder):
+    with pytest.raises(ValueError, match="no model is called 'no-such-model'"):
+        migration.main(config_of(folder, others=("no-such-model",)))
+    assert not (folder / "run").exists()
+
+
+def test_bands_are_relaxed_by_the_first_seeds_only(folder):
+    config = config_of(folder, seeds=3, band_seeds=1)
+    units = {unit.name: unit for unit in parts.units_of(config)}
+    assert len([unit for unit in units.values() if unit.make is parts._train]) == 3 * len(config.arms)
+    probes = [unit for unit in units.values() if unit.make is parts._probe_tuned]
+    assert len(probes) == 3 * 3 * len(config.arms)  # two paths and the crystal, three seeds
+    assert all(len(unit.after) == 1 and units[unit.after[0]].after == ("labels",) for unit in probes)
+
+
+def test_tables_give_the_spread_over_seeds():
+    rows = [{"a": 1.0, "b": None}, {"a": 2.0, "b": 0.5}]
+    entry = report._over_seeds(rows)
+    assert report.spread(entry, "a") == "1.5 ± 0.71"
+    assert report.spread(entry, "b") == 0.5  # one value has no spread
+    assert report.spread({"a": None}, "a") is None
 
 
 def test_missing_reference_data_are_one_line(tmp_path, monkeypatch):

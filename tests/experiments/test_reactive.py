@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 from ase.build import bulk
-from rich.console import Console
 
 from experiments import _reactive_dynamics as dynamics
 from experiments import _reactive_parts as parts
@@ -160,22 +159,32 @@ def test_options_are_checked():
         reactive.Config(events=("o-gold",)).resolved()
     with pytest.raises(ValueError, match="at least two"):
         reactive.Config(natives=("nequix-mp-1",)).resolved()
+    with pytest.raises(ValueError, match="no model is called 'no-such-model'"):
+        parts.check(reactive.Config(model=("no-such-model",)).resolved())
     config = reactive.Config(growth_steps=0).resolved()
     assert config.growth_steps == 0
     assert config.events == reactive.PRESETS["quick"]["events"]
 
 
-def test_parts_are_computed_once(tmp_path):
-    calls = []
-
-    def make():
-        calls.append(1)
-        return {"value": 3}
-
-    for _ in range(2):
-        units = reactive.Units(tmp_path, Console(quiet=True))
-        assert units("part", make)["value"] == 3
-    assert len(calls) == 1
+def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
+    config = reactive.Config(model=("ase:ase.calculators.emt:EMT",), surface_steps=10).resolved()
+    units = {unit.name: unit for unit in parts.units_of(config)}
+    oracle = config.natives[-1]
+    for event in config.events:
+        reference = f"barrier-{event}-{oracle}"
+        assert units[reference].after == ()
+        others = [name for name in units if name.startswith(f"barrier-{event}-") and name != reference]
+        assert len(others) == 3  # two native models and the foreign one
+        assert all(units[name].after == (reference,) for name in others)
+    assert units["workflow-iterative-0"].after == (f"barrier-v-mos2-{oracle}",)
+    # what was computed for the table of events is not computed again
+    assert units["workflow-zero-shot-0"].after == (f"barrier-v-mos2-{oracle}", f"barrier-v-mos2-{config.natives[0]}")
+    assert sum(name.startswith("formate-") for name in units) == 4 + 3
+    assert sum(name.startswith("growth-") for name in units) == 1 + 3  # a foreign calculator is not simulated
+    assert sum(name.startswith("surface-") for name in units) == 3
+    alone = reactive.Config(events=("o-mos2",), formate=False, growth_steps=0).resolved()
+    names = [unit.name for unit in parts.units_of(alone)]
+    assert f"barrier-v-mos2-{oracle}" in names  # the workflow needs it, though the table does not
 
 
 def _formate_row(arm, labels, error, slope):
@@ -243,7 +252,7 @@ def test_whole_run_with_tiny_models_and_a_foreign_one(tmp_path, monkeypatch):
     arguments = [
         "--natives", *natives, "--model", "ase:ase.calculators.lj:LennardJones", "--no-formate", "--events", "h2-cu111",
         "v-mos2", "--images", "3", "--band-steps", "4", "--workflow-labels", "4", "--workflow-steps", "4", "--epochs",
-        "1", "--scratch-epochs", "1", "--growth-steps", "0", "--out", str(tmp_path / "run"),
+        "1", "--scratch-epochs", "1", "--growth-steps", "0", "--workers", "1", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     assert reactive.run(arguments) == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())

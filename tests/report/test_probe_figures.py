@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlipjax.report import figure_png
+from mlipjax.report import figure_png, probes
 from mlipjax.report import probe_figures as figures
 
 X = np.linspace(0.5, 5.5, 60)
@@ -58,3 +58,19 @@ def test_elastic_constants_are_written_out():
     figure = figures.elastic_constants(np.diag([151.4] * 3 + [117.2] * 3), np.diag([151.4] * 3 + [56.4] * 3))
     assert len(figure.axes) == 2
     assert {text.get_text() for text in figure.axes[1].texts} == {"151", "56", "0"}
+
+
+def test_gamma_surfaces_pass_through_their_shifts_and_are_smooth_between():
+    def exact(n):
+        u, v = np.meshgrid(np.arange(n) / n, np.arange(n) / n, indexing="ij")
+        return 3.0 - np.cos(2 * np.pi * u) - np.cos(2 * np.pi * v) - np.cos(2 * np.pi * (u - v))
+
+    np.testing.assert_allclose(probes.fourier_refined(exact(6), 4), exact(24), atol=1e-12)
+    random = np.random.default_rng(0).normal(size=(6, 6))
+    np.testing.assert_allclose(probes.fourier_refined(random, 4)[::4, ::4], random, atol=1e-12)
+    vectors = 4.3 * np.array([[1.0, 0.0], [-0.5, np.sqrt(0.75)]])
+    panel, bar = probes.gamma_surface(np.arange(6) / 6, exact(6), vectors, "rigid").axes
+    assert "rigid" in bar.get_ylabel()
+    shifts = panel.lines[0].get_xydata()
+    assert len(shifts) == 4 * 36  # two cells each way
+    np.testing.assert_allclose(shifts.max(axis=0), (11 / 6 * vectors[0]).clip(0) + 11 / 6 * vectors[1] * [0, 1])
