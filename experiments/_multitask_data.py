@@ -109,7 +109,7 @@ def load_materials(potential: Potential, ood: str, largest: int) -> Bench:
     known = set(potential.species)
     fits = [i for i, s in enumerate(data.systems) if s.n_atoms <= largest and set(map(int, s.atomic_numbers)) <= known]
     data = data.subset(fits)
-    everything = with_values(data, beyond_composition(data), "energy_beyond_composition")
+    everything = PropertyData.from_systems(data.systems, "energy_beyond_composition", beyond_composition(data))
     if ood == "tail":
         split = density_split(everything.targets, id_test=0.1, valid=0.1)
     else:
@@ -129,19 +129,6 @@ def beyond_composition(data: Dataset) -> np.ndarray:
     energy = np.array([float(x.energy) / len(part) for x, part in zip(data.labels, numbers, strict=True)])
     fitted, *_ = np.linalg.lstsq(fractions, energy, rcond=None)
     return energy - fractions @ fitted
-
-
-def with_values(data: Dataset, values: np.ndarray, key: str) -> PropertyData:
-    """Structures of a data set with one value each."""
-    arrays = {
-        "atomic_numbers": np.concatenate([np.asarray(s.atomic_numbers) for s in data.systems]),
-        "positions": np.concatenate([np.asarray(s.positions) for s in data.systems]),
-        "n_atoms": np.array([s.n_atoms for s in data.systems]),
-        "cells": np.array([np.asarray(s.cell) for s in data.systems]),
-        "pbc": np.array([s.pbc for s in data.systems]),
-        key: values,
-    }
-    return PropertyData.from_arrays(arrays, key, key)
 
 
 def force_field_parts(model: str, potential: Potential, largest: int) -> tuple[Dataset, Dataset, str]:

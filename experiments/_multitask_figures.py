@@ -105,3 +105,57 @@ def data_efficiency(rows: Sequence[Mapping[str, Any]], unit: str) -> Figure:
     letter_panels(panels)
     shared_legend(figure, panels)
     return figure
+
+
+_COLLAPSE = {
+    "davies_bouldin_original_ratio": ("Davies-Bouldin ratio", 1.0),
+    "davies_bouldin_standardised_ratio": ("the same, standardised", 1.0),
+    "davies_bouldin_tsne_ratio": ("the same, on t-SNE", 1.0),
+    "silhouette_standardised": ("silhouette, standardised", None),
+    "effective_rank_within_ratio": ("effective rank within\nclasses, ratio", 1.0),
+    "cka_within": ("linear CKA within classes", 1.0),
+    "wasserstein_standardised": ("1-Wasserstein per channel,\nstandardised", 0.0),
+    "q_before_under_after": ("Q of old features,\nnew charts", 1.0),
+}
+"""Title of each number, and its value for features that have not changed (``None``: the pretrained model's own)."""
+
+
+@styled
+def collapse_panels(found: Mapping[str, Any]) -> Figure:
+    """Numbers of the representation of every mode: each seed with its interval, the mean, and no change dashed.
+
+    Args:
+        found: ``nodes`` or ``edges`` of ``_multitask_collapse.examine``.
+    """
+    modes = found["modes"]
+    shown = [key for key in _COLLAPSE if any(key in part["numbers"] for part in modes.values())]
+    n_rows = -(-len(shown) // 4)
+    figure = new_figure(1.75 * n_rows + 0.3)
+    panels = figure.subplots(n_rows, 4, squeeze=False).ravel()
+    for panel, key in zip(panels, shown, strict=False):
+        title, line = _COLLAPSE[key]
+        line = found["pretrained"].get(key, {}).get("value") if line is None else line
+        if line is not None:
+            panel.axhline(line, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
+        for place, (mode, part) in enumerate(modes.items()):
+            _draw_seeds(panel, place, STYLES[mode], part["numbers"].get(key))
+        panel.set_xticks(range(len(modes)), list(modes), rotation=30)
+        panel.set_xlim(-0.6, len(modes) - 0.4)
+        panel.grid(axis="x", visible=False)
+        panel.set_ylabel(title)
+    for panel in panels[len(shown) :]:
+        panel.remove()
+    letter_panels(panels[: len(shown)])
+    return figure
+
+
+def _draw_seeds(panel: Any, place: int, style: ArmStyle, number: Mapping[str, Any] | None) -> None:
+    if number is None or number["mean"] is None:
+        return
+    seeds = number["seeds"]
+    offsets = np.linspace(-0.22, 0.22, len(seeds)) if len(seeds) > 1 else [0.0]
+    for offset, value, (low, high) in zip(offsets, seeds, number["confidence_95"], strict=True):
+        if low is not None and high is not None:
+            panel.plot([place + offset] * 2, [low, high], color=style.color, linewidth=0.8)
+        panel.plot(place + offset, value, style.marker, color=style.color, markersize=3.5)
+    panel.plot([place - 0.32, place + 0.32], [number["mean"]] * 2, color=style.color, linewidth=1.6)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._multitask_figures import data_efficiency, improvement_bars, residuals_by_label
+from experiments import _multitask_collapse as collapse
+from experiments._multitask_figures import collapse_panels, data_efficiency, improvement_bars, residuals_by_label
 from experiments._multitask_runs import Run
 from mlipjax.report import Illustration, Table, save_figure, write_report
 
@@ -135,7 +136,11 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, bool]:
             f"The force field itself (n = {results['n_retained']} held-out structures, {results['force_field']}): "
             f"force MAE {results['before']['force_mae_meV_per_A']:.0f} before, after {values} meV/Å."
         )
-    return " ".join(sentences), not holds
+    collapsed = False
+    if "representation" in results:
+        said, collapsed = collapse.answer(results["representation"])
+        sentences.append(said)
+    return " ".join(sentences), collapsed or not holds
 
 
 def _against(row: Mapping[str, Any]) -> str:
@@ -197,6 +202,16 @@ def write(
             "MAE against the number of training structures, with 95 % intervals over seeds and structures.",
             "Data efficiency",
         )
+    microscope: Mapping[str, Any] = results.get("representation") or {}
+    for kind, what in (("nodes", "atoms"), ("edges", "pairs of atoms (messages)")):
+        if part := microscope.get(kind):
+            figures[f"representation_{kind}"] = (
+                collapse_panels(part),
+                f"Features of {part['n_members']} {what} of {part['n_structures']} test structures, half of them out "
+                "of domain, against the pretrained model (dashed: as there). Each seed with its 95 % interval over "
+                "structures; lines: means. Above 1, Davies-Bouldin ratios say that classes lie closer together.",
+                f"Representation: {kind}",
+            )
     for name, (figure, _, _) in figures.items():
         save_figure(figure, folder / f"{name}.png")
     text, alarm = verdict(results)
@@ -212,6 +227,7 @@ def write(
         content=[
             *(Illustration(figure, caption, title) for figure, caption, title in figures.values()),
             Table(COLUMNS, table_rows(results), caption),
+            *([Table(collapse.COLUMNS, collapse.rows(microscope), collapse.CAPTION)] if "nodes" in microscope else []),
         ],
         versions=results["versions"],
         command=command,

@@ -9,7 +9,9 @@ ft +17.8 / +5.6 %, lp -37.0 / +7.8 %, mft +17.3 / +17.1 %.
     python -m experiments.multitask --data materials --ood O --out runs/multitask-oxides
 
 Every run's folder (``OUT/runs/MODE-N-SEED``) is a model: ``mlipjax compare-representations`` and ``mlipjax evaluate``
-take it. The property sets must be at hand (``MLIPJAX_DATA``); they are not shipped. The same command again resumes.
+take it. At the end the features of all models are compared with the pretrained one's: does ft collapse the
+representation, does mft prevent it? The property sets must be at hand (``MLIPJAX_DATA``); they are not shipped. The
+same command again resumes, and adds what a folder that was finished before lacks.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from rich.table import Table
 
 from experiments import _multitask_report as report
 from experiments._entry import claim_folder, run_experiment, settings_of
+from experiments._multitask_collapse import examine
 from experiments._multitask_runs import Experiment, execute, read_predictions
 from mlipjax import runtime
 from mlipjax.files import write_atomic
@@ -146,6 +149,8 @@ def main(config: Config) -> None:
     predictions = {run: read_predictions(config.out, run) for run in experiment.runs()}
     targets = results.pop("targets")
     results["summary"] = report.summarise(results, predictions, targets)
+    with console.status("features of all models"):
+        results["representation"] = examine(experiment)
     results |= {"dtype": "float32", "versions": runtime.versions()}
     report.write(
         config.out, results, predictions, targets, " ".join(["python -m experiments.multitask", *sys.argv[1:]])

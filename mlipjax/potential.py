@@ -102,6 +102,10 @@ class Potential:
         """Return freshly initialised parameters, all of them in ``dtype``."""
         return _init(self, key, np.dtype(dtype))
 
+    def init_property(self, key: Key, name: str, dtype: Any = jnp.float32) -> Params:
+        """Return freshly initialised parameters of one property head: the same as ``init`` gives it."""
+        return _init_group(self, key, np.dtype(dtype), self.property_head(name).group)
+
     def apply(self, params: Params, graph: GraphBatch, *, stress: bool = True) -> Prediction:
         """Predict energy, forces, stress and features of a batch.
 
@@ -230,8 +234,7 @@ class Potential:
         return dataclasses.replace(self, **changes)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _init(potential: Potential, key: Key, dtype: np.dtype) -> Params:
+def _initial(potential: Potential, key: Key, dtype: np.dtype) -> Params:
     # compiled, the forward pass that flax runs to learn the shapes is dropped
     probe = _probe_graph(potential.species[0], dtype)
     vectors = edge_vectors(probe, probe.positions, probe.cells)
@@ -244,6 +247,15 @@ def _init(potential: Potential, key: Key, dtype: np.dtype) -> Params:
         # a stream of its own: other heads, or none, leave the backbone's draw as it is
         params[head.group] = init_head(head, jax.random.fold_in(key, 1 + number), n_features, n_vectors, dtype)
     return params
+
+
+_init = jax.jit(_initial, static_argnums=(0, 2))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _init_group(potential: Potential, key: Key, dtype: np.dtype, group: str) -> Params:
+    # the compiler drops all other groups: for 89 elements they take half a minute to compile
+    return _initial(potential, key, dtype)[group]
 
 
 def _offered_vectors(variables: Any, head: PropertyHead) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlipjax.report import Illustration, Table, save_figure, write_report
 from mlipjax.report.representation import class_maps, estimate_panels
-from mlipjax.representation import Comparison, Embedding, Estimate
+from mlipjax.representation import Comparison, Embedding, Estimate, collapse_marks
 
 _SCORES = {
     "Davies-Bouldin, original": ("davies_bouldin_original", "lower: classes further apart"),
@@ -40,40 +40,45 @@ LIMITS = (
 
 def verdict(comparisons: dict[str, Comparison], results: dict[str, Any]) -> tuple[str, bool]:
     """What was found, with n and intervals; alarming if a model lost both separation and directions."""
-    kind, comparison = next(iter(comparisons.items()))
-    reference, *others = comparison.models
-    what = "atoms" if kind == "nodes" else "pairs"
-    sentences = [
-        f"{comparison.n_members} {what} of {comparison.n_structures} structures in {len(comparison.classes)} classes, "
-        f"layer {results['layer']}, against {reference}."
-    ]
-    alarm = False
-    for name in others:
-        drift = comparison.drift[name]
-        ratios = drift["davies_bouldin_original_ratio"], drift["davies_bouldin_standardised_ratio"]
-        rank = drift.get("effective_rank_within_ratio")
-        worse = all(r.low > 1.0 for r in ratios)
-        fewer = rank is not None and rank.high < 1.0
-        directions = "" if rank is None else f" effective rank within classes {_text(rank)} times as large,"
+    sentences, alarm = [], False
+    for kind, comparison in comparisons.items():
+        what = "atoms" if kind == "nodes" else "pairs"
         sentences.append(
-            f"{name}: classes {_separation(ratios)} (Davies-Bouldin ratio {_text(ratios[0])} in the original space, "
-            f"{_text(ratios[1])} standardised),{directions} CKA {_text(drift['cka'])}, within classes "
-            f"{_text(drift['cka_within'])}."
+            f"{comparison.n_members} {what} of {comparison.n_structures} structures in {len(comparison.classes)} "
+            f"classes, layer {results['layer']}, against {comparison.models[0]}."
         )
-        if worse and fewer:
-            alarm = True
-            sentences.append("Classes closer together and fewer directions within them: the marks of a collapse.")
-        elif not worse:
-            sentences.append("No collapse of these classes is seen.")
-        else:
-            sentences.append("Less separation without loss of directions: finer resolution or noise, not a collapse.")
-        if name in comparison.maps and comparison.maps:
-            spans = [_spread(comparison.maps[model]) for model in (reference, name)]
-            sentences.append(
-                f"On t-SNE maps Davies-Bouldin is {spans[1].low:.2f}-{spans[1].high:.2f} over seeds and perplexities "
-                f"({reference}: {spans[0].low:.2f}-{spans[0].high:.2f})."
-            )
+        for name in comparison.models[1:]:
+            said, collapsed = _about(comparison, name)
+            sentences += said
+            alarm |= collapsed
     return " ".join(sentences), alarm
+
+
+def _about(comparison: Comparison, name: str) -> tuple[list[str], bool]:
+    """Sentences about one model, and whether it bears both marks of a collapse."""
+    drift = comparison.drift[name]
+    ratios = drift["davies_bouldin_original_ratio"], drift["davies_bouldin_standardised_ratio"]
+    rank = drift.get("effective_rank_within_ratio")
+    worse, fewer = collapse_marks(drift)
+    directions = "" if rank is None else f" effective rank within classes {_text(rank)} times as large,"
+    sentences = [
+        f"{name}: classes {_separation(ratios)} (Davies-Bouldin ratio {_text(ratios[0])} in the original space, "
+        f"{_text(ratios[1])} standardised),{directions} CKA {_text(drift['cka'])}, within classes "
+        f"{_text(drift['cka_within'])}."
+    ]
+    if worse and fewer:
+        sentences.append("Classes closer together and fewer directions within them: the marks of a collapse.")
+    elif not worse:
+        sentences.append("No collapse of these classes is seen.")
+    else:
+        sentences.append("Less separation without loss of directions: finer resolution or noise, not a collapse.")
+    if comparison.maps:
+        before, after = (_spread(comparison.maps[model]) for model in (comparison.models[0], name))
+        sentences.append(
+            f"On t-SNE maps Davies-Bouldin is {after.low:.2f}-{after.high:.2f} over seeds and perplexities "
+            f"({comparison.models[0]}: {before.low:.2f}-{before.high:.2f})."
+        )
+    return sentences, worse and fewer
 
 
 def _separation(ratios: tuple[Estimate, Estimate]) -> str:
@@ -104,7 +109,7 @@ def write(folder: Path, comparisons: dict[str, Comparison], results: dict[str, A
             save_figure(figure, folder / f"{kind}_tsne.png")
             caption = "One t-SNE map of each model's standardised features (the first of its seeds and perplexities). "
             caption += "Distances and areas mean nothing in such a map."
-            content.append(Illustration(figure, caption, "Maps"))
+            content.append(Illustration(figure, caption, f"Maps: {kind}"))
         rows = list(_rows(comparison))
         lines += [",".join([kind, *map(str, row)]) for row in rows]
         content.append(Table(["number", "model", "value", "low", "high"], rows, f"All numbers of {kind}. {LIMITS}"))

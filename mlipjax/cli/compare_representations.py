@@ -53,7 +53,7 @@ class CompareCommand:
         pairs: pairs of atoms of every structure, for edges.
         max_atoms: structures are drawn up to this many atoms: time grows with its square.
         resamples: half-samples of the structures for the intervals.
-        tsne_seeds: random starts of t-SNE; 0 for no t-SNE.
+        tsne_seeds: random starts of t-SNE; 0 for no t-SNE. Pairs get maps with --kind edges only.
         perplexities: of t-SNE.
         components: of PCA subspaces and charts.
         seed: of structures, pairs and half-samples.
@@ -173,8 +173,9 @@ def _edges(command: CompareCommand, models: dict[str, tuple[Potential, Params]],
     cutoff = min(potential.cutoff for potential, _ in models.values())
     pairs = choose_pairs(dataset.systems, cutoff, per_structure=command.pairs, seed=command.seed)
     features = {name: edge_messages(*model, dataset.systems, pairs, **options) for name, model in models.items()}
-    # no t-SNE: the paper has none of edges, and it would double the time
-    return _compare(command, features, Members(pairs.classes, pairs.structure), 0)
+    # beside nodes no t-SNE: the paper has none of edges, and it would double the time
+    seeds = command.tsne_seeds if command.kind == "edges" else 0
+    return _compare(command, features, Members(pairs.classes, pairs.structure), seeds)
 
 
 def _compare(command: CompareCommand, features: dict[str, np.ndarray], members: Members, seeds: int) -> Comparison:

@@ -51,6 +51,8 @@ def learn_property(
         console.print(
             f"{name}: force MAE {errors.get('force_mae_meV_per_A', float('nan')):.1f} meV/Å on held-out structures"
         )
+    if (noise := report["denoising"]) is not None:
+        console.print(f"denoise: mean squared error {noise['mse']:.3f}, of predicting zero {noise['mse_of_zero']:.3f}")
     console.print(f"step {report['best_step']} of {report['steps']} was best; model saved in {out}")
     return report
 
@@ -129,4 +131,4 @@ class PropertyDisplay(PropertyListener):
         self.progress.stop()
 
 
-_SHOWN = ("loss", "mse", "forces", "valid mae", "valid force_mae_meV_per_A")
+_SHOWN = ("loss", "mse", "forces", "valid mae", "valid force_mae_meV_per_A", "valid mse")

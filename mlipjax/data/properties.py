@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,26 @@ class PropertyData:
             rows=np.arange(n),
             infos=infos,
         )
+
+    @classmethod
+    def from_systems(cls, systems: Sequence[System], key: str, values: np.ndarray | None = None) -> PropertyData:
+        """Structures in memory and their values, or none (NaN) for what needs structures alone, such as denoising.
+
+        Raises:
+            ValueError: if there is no structure, or values do not fit or are not finite.
+        """
+        if not systems:
+            raise ValueError(f"{key}: there is no structure.")
+        arrays = {
+            "atomic_numbers": np.concatenate([np.asarray(s.atomic_numbers) for s in systems]),
+            "positions": np.concatenate([np.asarray(s.positions) for s in systems]),
+            "n_atoms": np.array([s.n_atoms for s in systems]),
+            "cells": np.array([np.asarray(s.cell) for s in systems]),
+            "pbc": np.array([s.pbc for s in systems]),
+            key: np.zeros(len(systems)) if values is None else values,
+        }
+        data = cls.from_arrays(arrays, key, key)
+        return data if values is not None else dataclasses.replace(data, values=np.full(len(systems), np.nan))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -70,7 +70,7 @@ def open_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None
     """
     if (folder / RUN).is_file():
         found = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        if found != description:
+        if _given(found) != _given(description):
             raise ValueError(f"{folder} holds another run: {_difference(found, description)}. Choose another folder.")
         if (folder / REPORT).is_file():
             return json.loads((folder / REPORT).read_text(encoding="utf-8"))
@@ -80,6 +80,12 @@ def open_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None
         raise ValueError(f"{folder} is not empty and holds no fine-tune; choose another folder.")
     write_atomic(folder / RUN, json.dumps(description, indent=1))
     return None
+
+
+def _given(description: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen: an option that is not given may be one that did not exist when the folder was made."""
+    settings = {name: value for name, value in description.get("settings", {}).items() if value is not None}
+    return {**{name: value for name, value in description.items() if value is not None}, "settings": settings}
 
 
 def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from mlipjax.data import Dataset
 from mlipjax.data.properties import PropertyData
 from mlipjax.files import write_atomic
 from mlipjax.finetune.folder import REPORT, hash_dataset, hash_model, open_run
+from mlipjax.finetune.properties_companions import DENOISE
 from mlipjax.finetune.properties_settings import PropertySettings, check_settings
 from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
 from mlipjax.finetune.settings import FinetuneSettings
@@ -51,6 +52,7 @@ def finetune_property(
     settings: FinetuneSettings,
     options: PropertySettings | None = None,
     replay_data: Dataset | None = None,
+    denoise_data: PropertyData | None = None,
     tests: Mapping[str, PropertyData] | None = None,
     out: str | os.PathLike[str] | None = None,
     listener: PropertyListener | None = None,
@@ -65,6 +67,7 @@ def finetune_property(
         settings: those shared with other fine-tunes; ``strategy`` is scratch, ft, lp or mft.
         options: those of the property.
         replay_data: for mft, labelled structures of the force field, instead of ``settings.replay``.
+        denoise_data: structures for denoising (``PropertyData.from_systems``), instead of ``options.denoise_data``.
         tests: more data sets on which errors are reported, by name.
         out: folder of the run; ``None`` keeps nothing on disk.
         listener: is told of plan, steps and intervals.
@@ -80,10 +83,13 @@ def finetune_property(
     listener = PropertyListener() if listener is None else listener
     check_settings(settings, options)
     folder = None if out is None else Path(out)
-    description = _describe(potential, params, train_data, valid_data, replay_data, settings, options)
+    if denoise_data is not None and not options.denoise:
+        raise ValueError("denoise_data needs the size of the noise: give denoise in Å.")
+    data = {"train": train_data, "valid": valid_data, "denoise": denoise_data}
+    description = _describe(potential, params, data, replay_data, settings, options)
     if folder is not None and (finished := open_run(folder, description)) is not None:
         return FinetuneResult(*load(folder), finished)
-    ready = prepare_property(potential, params, train_data, valid_data, replay_data, settings, options)
+    ready = prepare_property(potential, params, train_data, valid_data, replay_data, settings, options, denoise_data)
     listener.start(ready)
     started = time.monotonic()
     state = train_mixture(ready.program, ready.state, ready.hyper, ready.config, folder=folder, listener=listener)
@@ -112,6 +118,12 @@ def _report(
     name = ready.valid.data.key
     stream = ready.stream
 
+    beside = {
+        task.name: task.evaluate(best)
+        for task in ready.program.mixture.tasks
+        if task.name != name and task.evaluate is not None
+    }
+
     def tested(data: PropertyData) -> dict[str, Any]:
         return _errors(ready, best, PropertyStream.create(ready.potential, data, batch_size, dtype=stream.dtype))
 
@@ -123,11 +135,8 @@ def _report(
         "n_parameters": tree.count(best),
         "n_trained_parameters": tree.count(ready.program.optimizer.split(best)[0]),
         "valid": _errors(ready, best, ready.valid),
-        "force_field": {
-            task.name: task.evaluate(best)
-            for task in ready.program.mixture.tasks
-            if task.name != name and task.evaluate is not None
-        },
+        "force_field": {task: errors for task, errors in beside.items() if task != DENOISE},
+        "denoising": beside.get(DENOISE),
         "tests": {test: tested(data) for test, data in tests.items()},
     }
 
@@ -140,23 +149,23 @@ def _errors(ready: PropertyPreparation, params: Params, stream: PropertyStream) 
 def _describe(
     potential: Potential,
     params: Params,
-    train_data: PropertyData,
-    valid_data: PropertyData | None,
+    data: Mapping[str, PropertyData | None],
     replay_data: Dataset | None,
     settings: FinetuneSettings,
     options: PropertySettings,
 ) -> dict[str, Any]:
     """What must be equal for a folder to be the same run; JSON types."""
-    given = {**dataclasses.asdict(settings), **dataclasses.asdict(options), "property": train_data.key}
+    key = data["train"].key  # pyright: ignore[reportOptionalMemberAccess]
+    given = {**dataclasses.asdict(settings), **dataclasses.asdict(options), "property": key}
     described = {
         "settings": json.loads(json.dumps(given)),
         "model_sha256": hash_model(potential, params),
-        "train_sha256": _hash_properties(train_data),
-        "valid_sha256": None if valid_data is None else _hash_properties(valid_data),
+        **{f"{name}_sha256": None if part is None else _hash_properties(part) for name, part in data.items()},
         "replay_sha256": None if replay_data is None else hash_dataset(replay_data),
     }
-    if settings.replay is not None and Path(settings.replay).is_file():
-        described["replay_sha256"] = hashlib.sha256(Path(settings.replay).read_bytes()).hexdigest()
+    for name, file in (("replay", settings.replay), ("denoise", options.denoise_data)):
+        if file is not None and Path(file).is_file():
+            described[f"{name}_sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     return described
 
 

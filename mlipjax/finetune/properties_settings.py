@@ -43,8 +43,10 @@ class PropertySettings:
         prefactors: of energies, forces and stresses: "constant" or "published" (moving with the learning rate; needs
             the loss "mse").
         pseudo_labels: for "mft" with a replay file: take the frozen model's labels although the file has its own.
-        denoise: Å; adds the task of taking noise of this size out of the positions of the property's structures.
-        denoise_share: its probability (or weight) relative to the other tasks together.
+        denoise: Å; adds the task of taking noise of this size out of positions (self-supervised: needs no labels).
+        denoise_share: its probability, or its weight in a sum, where all tasks together have 1.
+        denoise_data: structures for it (any file ASE reads; labels are not looked at); by default the property's.
+        denoise_batch_size: structures per step of it; by default that of the property.
     """
 
     property_kind: Literal["intensive", "extensive"] = "intensive"
@@ -62,15 +64,19 @@ class PropertySettings:
     pseudo_labels: bool = False
     denoise: float = 0.0
     denoise_share: float = 0.25
+    denoise_data: str | None = None
+    denoise_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.force_field_share < 1.0 or not 0.0 < self.denoise_share < 1.0:
             raise ValueError(
                 f"shares are probabilities in (0, 1), found {self.force_field_share} and {self.denoise_share}."
             )
-        numbers = (self.property_batch_size, self.steps or 1, self.validate_every or 1)
-        if min(numbers) < 1 or not self.property_delta > 0.0 or self.denoise < 0.0:
-            raise ValueError("batch size, steps and delta must be positive, and the noise must not be negative.")
+        given = (self.property_batch_size, self.steps, self.validate_every, self.denoise_batch_size)
+        if any(number is not None and number < 1 for number in given):
+            raise ValueError(f"batch sizes, steps and validate_every must be positive, found {given}.")
+        if not self.property_delta > 0.0 or self.denoise < 0.0:
+            raise ValueError("delta must be positive, and the noise must not be negative.")
 
     def head(self, name: str, mean: float, std: float) -> PropertyHead:
         """Return the head of the property."""
@@ -106,5 +112,7 @@ def check_settings(settings: FinetuneSettings, options: PropertySettings) -> Non
             raise ValueError(f"{name}={getattr(settings, name)!r} means nothing for a property; leave it out.")
     if settings.strategy != "mft" and settings.replay is not None:
         raise ValueError(f"strategy {settings.strategy!r} has no force-field task; --replay is for mft.")
+    if not options.denoise and (options.denoise_data or options.denoise_batch_size):
+        raise ValueError("denoise_data and denoise_batch_size need the size of the noise: give denoise in Å.")
     if settings.strategy == "lp" and options.denoise:
         raise ValueError("lp trains no backbone, so denoising would teach nothing; choose another strategy.")

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.data import Dataset, read_dataset
+from mlipjax.data import Dataset
 from mlipjax.data.properties import PropertyData
+from mlipjax.finetune.properties_companions import DENOISE, denoising_companion, force_field_companion
 from mlipjax.finetune.properties_settings import PropertySettings
-from mlipjax.finetune.retain import Frozen, check_level, pseudo_label, split_replay
+from mlipjax.finetune.retain import Frozen
 from mlipjax.finetune.settings import FinetuneSettings
-from mlipjax.finetune.structures import element_structures
-from mlipjax.losses import Loss, LossWeights
+from mlipjax.losses import LossWeights
 from mlipjax.nn.readouts import STATISTICS, PropertyHead
 from mlipjax.optim import Hyper, Strategy, make_mode, make_optimizer, published_multipliers
 from mlipjax.optim.recipes import layer_count
 from mlipjax.potential import Potential
-from mlipjax.train import LabelledBatches, TrainState
+from mlipjax.train import TrainState
 from mlipjax.train.multitask import Mixture, MixtureProgram, Task, compile_mixture
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_loop import MixtureConfig
@@ -30,16 +30,11 @@ from mlipjax.train.multitask_tasks import (
     PropertyApply,
     compiled_apply,
     compiled_properties,
-    denoising_task,
-    force_field_errors,
-    force_field_task,
     property_errors,
     property_task,
 )
 from mlipjax.typing import Key, Params
 
-DENOISE = "denoise"
-_EVALUATED = 64
 _MEASURED = 512
 _KEPT = 16
 
@@ -78,7 +73,7 @@ def add_property(potential: Potential, params: Params, head: PropertyHead, key: 
     if head.name in {other.name for other in potential.properties}:
         raise ValueError(f"the model predicts {head.name!r} already; give the new property another name.")
     dtype = jax.tree.leaves(params)[0].dtype
-    fresh = _with_head(potential, head).init(key, dtype)[head.group]
+    fresh = _with_head(potential, head).init_property(key, head.name, dtype)
     # the same leaf order as a model that was initialised with this head
     together = tree.unflatten_paths(dict(sorted(tree.flatten_paths({**params, head.group: fresh}).items())))
     return _with_head(potential, head), together
@@ -88,11 +83,6 @@ def add_property(potential: Potential, params: Params, head: PropertyHead, key: 
 def _with_head(potential: Potential, head: PropertyHead) -> Potential:
     # one object for one head: programs are compiled for a potential, and seeds and modes share them
     return potential.replace(properties=(*potential.properties, head))
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _loss(name: str) -> Loss:
-    return FinetuneSettings(loss=name).make_loss()  # pyright: ignore[reportArgumentType]
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -145,6 +135,7 @@ def prepare_property(
     replay_data: Dataset | None,
     settings: FinetuneSettings,
     options: PropertySettings,
+    denoise_data: PropertyData | None = None,
 ) -> PropertyPreparation:
     """Split, add heads, plan batches and gather force-field data.
 
@@ -159,7 +150,7 @@ def prepare_property(
     frozen = Frozen(potential, params, compiled_apply(potential))
     head = options.head(train_data.key, *target_moments(train_data, options.property_kind))
     potential, params = add_property(potential, params, head, key)
-    if options.denoise:
+    if options.denoise and DENOISE not in {head.name for head in potential.properties}:
         noise_head = PropertyHead(DENOISE, "vector", options.property_hidden, "last", unit="displacement")
         potential, params = add_property(potential, params, noise_head, jax.random.fold_in(key, 1))
     if settings.strategy == "scratch":
@@ -174,7 +165,9 @@ def prepare_property(
     total = options.steps or settings.epochs * stream.steps_per_epoch
     params = standardise_inputs(potential, params, head, stream)
     apply = compiled_properties(potential)
-    tasks, notes = _tasks(potential, head, stream, valid, apply, frozen, replay_data, key, settings, options)
+    tasks, notes = _tasks(
+        potential, head, stream, valid, apply, frozen, replay_data, denoise_data, key, settings, options
+    )
     optimizer = make_optimizer(strategy.optimizer_config(total))
     return PropertyPreparation(
         potential=potential,
@@ -216,6 +209,7 @@ def _tasks(
     apply: PropertyApply,
     frozen: Frozen,
     replay_data: Dataset | None,
+    denoise_data: PropertyData | None,
     key: Key,
     settings: FinetuneSettings,
     options: PropertySettings,
@@ -235,89 +229,13 @@ def _tasks(
     ]
     notes = {head.name: f"{len(stream.data)} structures, {len(valid.data)} for validation"}
     if together:
-        task, notes["force_field"] = _force_field(potential, frozen, replay_data, stream, key, settings, options)
+        task, notes["force_field"] = force_field_companion(
+            potential, frozen, replay_data, stream, key, settings, options
+        )
         tasks.append(task)
     if options.denoise:
-        noisy = PropertyStream.create(
-            potential,
-            stream.data,
-            options.property_batch_size,
-            passes=2.0,
-            dtype=settings.dtype,
-            max_slots=settings.max_slots,
-            noise=options.denoise,
+        task, notes[DENOISE] = denoising_companion(
+            potential, stream, valid, denoise_data, apply, key, sum(task.share for task in tasks), settings, options
         )
-        noise_head, rest = potential.property_head(DENOISE), 1.0 - options.denoise_share
-        weight = options.denoise_share * sum(task.share for task in tasks) / rest
-        tasks.append(denoising_task(potential, noise_head, noisy, jax.random.fold_in(key, 12), share=weight))
-        notes[DENOISE] = f"the same structures, displaced by {options.denoise:g} Å"
+        tasks.append(task)
     return tasks, notes
-
-
-def _force_field(
-    potential: Potential,
-    frozen: Frozen,
-    replay_data: Dataset | None,
-    stream: PropertyStream,
-    key: Key,
-    settings: FinetuneSettings,
-    options: PropertySettings,
-) -> tuple[Task, str]:
-    """The task that keeps the force field: a fifth of its structures validates."""
-    dataset, note = force_field_data(frozen, stream.data.elements, replay_data, settings, options)
-    # the same division for all seeds: they compare on equal terms, and share compiled shapes
-    train, valid = split_replay(dataset, 0)
-    limits: dict[str, Any] = {"dtype": settings.dtype, "max_slots": settings.max_slots}
-    passes = max(1, round((options.steps or 0) * options.force_field_share * settings.batch_size / len(train)))
-    batches = LabelledBatches.create(potential, train, settings.batch_size, passes=passes, **limits)
-    held_out = LabelledBatches.create(potential, valid, settings.batch_size, **limits)
-    task = force_field_task(
-        potential,
-        batches,
-        _loss(settings.loss),
-        jax.random.fold_in(key, 11),
-        prefactors=options.force_field_prefactors(settings),
-        share=options.force_field_share,
-        # a sample is enough to follow a run; many held-out structures would take longer than the steps between
-        evaluate=force_field_errors(compiled_apply(potential), sample(held_out, _EVALUATED)),
-    )
-    return task, f"{len(train)} {note}, {len(valid)} more held out"
-
-
-def sample(batches: LabelledBatches, n: int) -> LabelledBatches:
-    """About ``n`` structures of a data set as a data set of its own, in the same shapes."""
-    part = batches.part(n)
-    if part is batches:
-        return batches
-    chosen = {index: place for place, index in enumerate(part.planned)}
-    return dataclasses.replace(
-        part,
-        dataset=part.dataset.subset(part.planned),
-        tables=tuple(part.tables[index] for index in part.planned),
-        plans=tuple(
-            dataclasses.replace(plan, indices=tuple(chosen[index] for index in plan.indices)) for plan in part.plans
-        ),
-    )
-
-
-def force_field_data(
-    frozen: Frozen,
-    elements: Sequence[int],
-    replay_data: Dataset | None,
-    settings: FinetuneSettings,
-    options: PropertySettings,
-) -> tuple[Dataset, str]:
-    """Structures with true labels of the model's own level, or with labels of the frozen model; and what they are.
-
-    Raises:
-        ValueError: if labels are of another level of theory, or missing where they are asked for.
-    """
-    if replay_data is None and settings.replay is None:
-        systems = element_structures(elements, settings.replay_size, settings.seed)
-        return pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
-    dataset = read_dataset(settings.replay or "", required=()) if replay_data is None else replay_data
-    frozen.potential.check_elements(dataset.elements)
-    if options.pseudo_labels or not any(dataset.count_labels().values()):
-        return pseudo_label(frozen, dataset.systems, settings), "given structures, labels of the frozen model"
-    check_level("replay", dataset, frozen, settings)
-    return dataset, "given structures with their labels"

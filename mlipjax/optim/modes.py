@@ -7,6 +7,7 @@ may decay the learning rate by depth: with a constant ratio, a factor per layer,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,7 +74,10 @@ def make_mode(
         raise ValueError(f"layer-wise learning rates ({layer_decay}, {layer_multipliers}) do not fit mode {name!r}.")
     readouts = ("readout.*", Group() if name == "mft" else None)
     layers = _layers(name, params, layer_decay, layer_multipliers)
-    rules: Rules = ((STATISTICS_RULE, None), (f"{GROUP}.*", Group()), readouts, *layers)
+    # heads for vectors have none
+    measured = any(re.fullmatch(STATISTICS_RULE, path) for path in tree.flatten_paths(params))
+    statistics: Rules = ((STATISTICS_RULE, None),) if measured else ()
+    rules: Rules = (*statistics, (f"{GROUP}.*", Group()), readouts, *layers)
     split(params, rules)
     reasons = {**_REASONS, "rules": _WHAT[name] + (f"; layer-wise rates {GIVEN}" if given else "")}
     return Strategy(

@@ -27,7 +27,7 @@ _DOT = "#0072B2"
 def class_maps(
     maps: Mapping[str, ArrayLike], classes: Sequence[str], *, notes: Mapping[str, str] | None = None, n_shown: int = 14
 ) -> Figure:
-    """Draw the atoms of every model in two dimensions, coloured by element and shaded by class.
+    """Draw the atoms (or pairs) of every model in two dimensions, coloured by element and shaded by class.
 
     Args:
         maps: (M, 2) coordinates by model.
@@ -64,19 +64,25 @@ def class_maps(
 
 
 def _looks(names: np.ndarray, n_shown: int) -> dict[str, tuple[str, str]]:
-    """Colour and marker of the commonest classes, by element; "other" first so that it lies below."""
+    """Colour and marker of the commonest classes, by element or pair of elements; "other" first so that it lies below.
+
+    Of pairs, bonds ("C-H") and others ("C..H") have one colour and different markers.
+    """
     found, counts = np.unique(names, return_counts=True)
     shown = sorted(found[np.argsort(-counts, kind="stable")][:n_shown].tolist(), key=_element_and_number)
     looks = {"other": (_OTHER, ".")} if len(found) > n_shown else {}
-    spare = iter(_SPARE_RAMPS * len(shown))
+    # more groups than ramps: the next ones are darker
+    spare = ((ramp, shade) for shade in (0.6, 0.9, 0.35) for ramp in _SPARE_RAMPS)
     elements: dict[str, list[str]] = {}
     for name in shown:
-        elements.setdefault(_element_and_number(name)[0], []).append(name)
+        elements.setdefault(_element_and_number(name)[0].replace("..", "-"), []).append(name)
     for element, members in elements.items():
-        ramp = colormaps[_RAMPS.get(element) or next(spare)]
-        shades = np.linspace(0.35, 0.9, len(members)) if len(members) > 1 else [0.6]
-        for index, (name, shade) in enumerate(zip(members, shades, strict=True)):
-            looks[name] = (to_hex(ramp(shade)), _MARKERS[index % len(_MARKERS)])
+        ramp, shade = (_RAMPS[element], 0.6) if element in _RAMPS else next(spare)
+        alike = len(members) == 1 or "-" in element
+        shades = [shade] * len(members) if alike else np.linspace(0.35, 0.9, len(members))
+        for index, (name, own) in enumerate(zip(members, shades, strict=True)):
+            marker = "^" if ".." in name else _MARKERS[index % len(_MARKERS)]
+            looks[name] = (to_hex(colormaps[ramp](own)), marker)
     return looks
 
 

@@ -1,7 +1,7 @@
 """The microscope: what fine-tuning does to the features of atoms and pairs."""
 
 from mlipjax.representation.classes import coordination, environment_classes, usable
-from mlipjax.representation.compare import Comparison, Members, compare, old_data_residual
+from mlipjax.representation.compare import Comparison, Members, collapse_marks, compare, old_data_residual
 from mlipjax.representation.distance import (
     chart_residual,
     effective_rank,
@@ -33,6 +33,7 @@ __all__ = [
     "chart_residual",
     "choose_pairs",
     "choose_structures",
+    "collapse_marks",
     "compare",
     "coordination",
     "davies_bouldin",

@@ -143,6 +143,19 @@ def compare(
     )
 
 
+def collapse_marks(drift: Mapping[str, Estimate]) -> tuple[bool, bool]:
+    """The two marks of a collapsed representation in the drift of one model, each beyond its 95 % interval.
+
+    The first: classes lie closer together than before, by the Davies-Bouldin index in the original and in the
+    standardised space. The second: features vary in fewer directions within classes. One alone is none: finer
+    resolution within classes also brings them closer together, and a model may drop directions and keep its classes.
+    Without intervals (few structures), or between models of different widths, there are no marks.
+    """
+    closer = all(drift[f"davies_bouldin_{space}_ratio"].low > 1.0 for space in ("original", "standardised"))
+    rank = drift.get("effective_rank_within_ratio")
+    return closer, rank is not None and rank.high < 1.0
+
+
 def _statistics(
     features: Mapping[str, np.ndarray], members: Members, n_components: int, seed: int
 ) -> tuple[Callable[[np.ndarray], dict[Any, float]], Callable[[np.ndarray], dict[Any, float]]]:

@@ -120,12 +120,26 @@ def _force_objective(potential: Potential, loss: Loss) -> Callable[..., Any]:
 
 
 def denoising_task(
-    potential: Potential, head: PropertyHead, stream: PropertyStream, key: Key, *, share: float = 1.0
+    potential: Potential,
+    head: PropertyHead,
+    stream: PropertyStream,
+    key: Key,
+    *,
+    share: float = 1.0,
+    evaluate: Callable[[Params], dict[str, float]] | None = None,
 ) -> Task:
     """Learn to say how the atoms of a structure were displaced: mean squared error over atoms and components.
 
-    The displacements are in units of their standard deviation, so a network that knows nothing has an error near 1
-    (Zaidi et al., ICLR 2023, arXiv 2206.00133).
+    The displacements are in units of their standard deviation, so a network that predicts zero has an error near 1
+    (Zaidi et al., ICLR 2023, arXiv 2206.00133). They are drawn anew in every step, from ``key`` and its number. Needs
+    no labels; a mixture of this task alone is S3's self-supervised pretraining.
+
+    Args:
+        potential: with ``head`` among its properties.
+        head: a vector.
+        stream: structures, and the noise in Å.
+        key: of the order of structures and of their displacements.
+        share, evaluate: see ``Task``; ``denoising_errors`` makes the latter.
 
     Raises:
         ValueError: if the stream's noise is zero or the head is no vector.
@@ -138,7 +152,7 @@ def denoising_task(
         return [stream.noisy_batch(epochs.plan(number), jax.random.fold_in(key, number))]
 
     objective = _noise_objective(potential, head)
-    return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share)
+    return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share, evaluate)
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -225,6 +239,28 @@ def property_errors(apply: PropertyApply, stream: PropertyStream, name: str) -> 
     def evaluate(params: Params) -> dict[str, float]:
         error = predict_property(apply, params, stream, name) - stream.data.targets
         return {"mae": float(np.abs(error).mean()), "rmse": math.sqrt(float((error**2).mean()))}
+
+    return evaluate
+
+
+def denoising_errors(
+    apply: PropertyApply, stream: PropertyStream, name: str, key: Key
+) -> Callable[[Params], dict[str, float]]:
+    """Return ``params -> {"mse", "mse_of_zero"}`` on a stream with displacements that ``key`` fixes.
+
+    The second is the error of predicting no displacement: a network has learned something when it is below.
+    """
+
+    def evaluate(params: Params) -> dict[str, float]:
+        squares, zero, count = 0.0, 0.0, 0
+        for number, plan in enumerate(stream.plans):
+            batch = stream.noisy_batch(plan, jax.random.fold_in(key, number))
+            found = np.asarray(apply(params, batch.graph)[name], np.float64)
+            mask = np.asarray(batch.graph.atom_mask)
+            squares += float(np.sum((found - batch.noise)[mask] ** 2))
+            zero += float(np.sum(batch.noise[mask].astype(np.float64) ** 2))
+            count += 3 * int(mask.sum())
+        return {"mse": squares / count, "mse_of_zero": zero / count}
 
     return evaluate
 

@@ -6,10 +6,16 @@ import jax
 import numpy as np
 import pytest
 import tyro
+from ase import Atoms
+from ase.io import read
 from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
 from mlipjax import load, save
 from mlipjax.cli import evaluate, finetune
+from mlipjax.data.properties import PropertyData
+from mlipjax.finetune.properties_settings import PropertySettings
+from mlipjax.finetune.properties_tasks import prepare_property
+from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 
@@ -65,6 +71,41 @@ def test_a_run_leaves_a_model_that_predicts_the_property(files, probe, tmp_path,
     assert "oxygen" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"holds another run: .*seed was 0, now 1"):
         run(finetune, finetune.Finetune, *options, "--seed", 1)
+
+
+def test_denoising_is_a_task_with_structures_and_batches_of_its_own(files, tmp_path, capsys):
+    # the same structures without labels
+    for frame in read(files / "data.extxyz", ":"):
+        Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc).write(
+            tmp_path / "unlabelled.extxyz", append=True
+        )
+    options = ["--model", files / "model", "--property", f"{files / 'data.extxyz'}:oxygen", "--strategy", "ft",
+               "--steps", 12, "--property-batch-size", 4, "--property-hidden", 8, "--valid-fraction", "0.25",
+               "--denoise", "0.1", "--denoise-share", "0.5", "--denoise-batch-size", 2,
+               "--denoise-data", tmp_path / "unlabelled.extxyz"]  # fmt: skip
+    run(finetune, finetune.Finetune, *options, "--out", tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "15 structures of their own, 1 more held out, displaced by 0.1 Å" in report["tasks"]["denoise"]
+    assert report["denoising"]["mse"] > 0.0
+    assert report["force_field"] == {}
+    assert "of predicting zero" in capsys.readouterr().out
+    potential, _ = load(tmp_path / "out")
+    assert [(head.name, head.kind) for head in potential.properties] == [("oxygen", "intensive"), ("denoise", "vector")]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    steps = {name: sum(line["tasks"].get(name, {"steps": 0})["steps"] for line in lines) for name in
+             ("oxygen", "denoise")}  # fmt: skip
+    assert sum(steps.values()) == 12
+    assert min(steps.values()) > 1
+    assert "mse_of_zero" in lines[-1]["tasks"]["denoise"]["valid"]
+    # a second property goes on with the head that is there
+    sizes = PropertyData.from_systems(labelled_dataset((6,) * 8).systems, "size", np.arange(8.0))
+    ready = prepare_property(
+        *load(tmp_path / "out"), sizes, sizes, None, FinetuneSettings(strategy="ft"), PropertySettings(denoise=0.1)
+    )
+    assert [head.name for head in ready.potential.properties] == ["oxygen", "denoise", "size"]
+    assert "the property's structures, displaced" in ready.notes["denoise"]
+    with pytest.raises(ValueError, match="give denoise in Å"):
+        run(finetune, finetune.Finetune, *options[:6], "--denoise-batch-size", 2, "--out", tmp_path / "other")
 
 
 def test_heads_survive_saving_and_loading_to_the_last_bit(files, tmp_path):
