@@ -178,11 +178,40 @@ def write(
     command: str,
 ) -> None:
     """Write figures and ``report.html``."""
+    figures = _figures(results, predictions, targets)
+    for name, (figure, _, _) in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    text, alarm = verdict(results)
+    microscope = results.get("representation") or {}
+    caption = (
+        f"Errors in {results['unit']}; improvement over scratch at the same size; the paper's improvements are means "
+        "over eight properties, its OOD/ID ratio is that of the gap. Force MAE left in meV/Å (before: "
+        f"{results['before']['force_mae_meV_per_A']:.1f})."
+    )
+    write_report(
+        folder / "report.html",
+        title=f"A property four ways: {results['property']} from {results['settings']['model']}",
+        verdict=text,
+        content=[
+            *(Illustration(figure, caption, title) for figure, caption, title in figures.values()),
+            Table(COLUMNS, table_rows(results), caption),
+            *([Table(collapse.COLUMNS, collapse.rows(microscope), collapse.CAPTION)] if "nodes" in microscope else []),
+        ],
+        versions=results["versions"],
+        command=command,
+        alarm=alarm,
+    )
+
+
+def _figures(
+    results: Mapping[str, Any], predictions: Predictions, targets: Mapping[str, Sequence[float]]
+) -> dict[str, tuple[Figure, str, str]]:
+    """Figure, caption and title by file name."""
     n = int(results["settings"]["n_train"])
     main = [row for row in results["summary"] if row["n"] == n]
     errors = {row["mode"]: _errors(predictions, targets, row["mode"], n) for row in main}
     values = {test: np.array(part) for test, part in targets.items()}
-    figures: dict[str, tuple[Figure, str, str]] = {
+    figures = {
         "improvement": (
             improvement_bars(main, PAPER),
             f"Improvement of the MAE over training from scratch, {main[0]['seeds']} seeds, with 95 % intervals over "
@@ -212,24 +241,4 @@ def write(
                 "structures; lines: means. Above 1, Davies-Bouldin ratios say that classes lie closer together.",
                 f"Representation: {kind}",
             )
-    for name, (figure, _, _) in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-    text, alarm = verdict(results)
-    caption = (
-        f"Errors in {results['unit']}; improvement over scratch at the same size; the paper's improvements are means "
-        "over eight properties, its OOD/ID ratio is that of the gap. Force MAE left in meV/Å (before: "
-        f"{results['before']['force_mae_meV_per_A']:.1f})."
-    )
-    write_report(
-        folder / "report.html",
-        title=f"A property four ways: {results['property']} from {results['settings']['model']}",
-        verdict=text,
-        content=[
-            *(Illustration(figure, caption, title) for figure, caption, title in figures.values()),
-            Table(COLUMNS, table_rows(results), caption),
-            *([Table(collapse.COLUMNS, collapse.rows(microscope), collapse.CAPTION)] if "nodes" in microscope else []),
-        ],
-        versions=results["versions"],
-        command=command,
-        alarm=alarm,
-    )
+    return figures
