@@ -35,6 +35,7 @@ from mlipjax.representation import (
     edge_messages,
     environment_classes,
     node_features,
+    usable,
 )
 from mlipjax.system import System
 from mlipjax.typing import Params
@@ -64,7 +65,8 @@ def examine(experiment: Experiment) -> dict[str, Any]:
     and made anew if a model or the structures change.
 
     Returns:
-        ``nodes`` and ``edges`` (``None`` if the architecture has none), or ``skipped``: why there is nothing.
+        ``nodes`` and ``edges`` (see ``over_seeds``; ``None`` if the architecture has none or there are too few pairs of
+        a class), or ``skipped``: why nothing can be compared.
     """
     config = experiment.config
     runs = [run for run in experiment.runs() if run.n == config.n_train]
@@ -73,16 +75,14 @@ def examine(experiment: Experiment) -> dict[str, Any]:
     file = config.out / FILE
     if file.exists() and (found := json.loads(file.read_text()))["fingerprint"] == print_of:
         return found
+    members = Members(environment_classes(systems), atom_structures(systems), atom_elements(systems))
     models = {REFERENCE: experiment.params} | {run.name: _backbone(config.out, run) for run in runs}
-    try:
-        nodes, edges = _nodes(experiment, models, systems), _edges(experiment, models, systems)
-        found = {
-            "nodes": over_seeds(nodes, runs),
-            "edges": None if edges is None else over_seeds(edges, runs),
-        }
-    except ValueError as error:
-        # so few structures that no two classes can be compared
-        found = {"skipped": str(error)}
+    if why := _too_few(members):
+        found: dict[str, Any] = {"skipped": why}
+    else:
+        features = {name: node_features(experiment.potential, params, systems) for name, params in models.items()}
+        nodes = compare(features, members, n_resamples=RESAMPLES, **TSNE)
+        found = {"nodes": over_seeds(nodes, runs), "edges": _edges(experiment, models, systems, runs)}
     found["fingerprint"] = print_of
     write_atomic(file, json.dumps(found, indent=1))
     return found
@@ -116,19 +116,27 @@ def _backbone(out: Path, run: Run) -> Params:
     return {name: group for name, group in params.items() if not name.startswith(GROUP)}
 
 
-def _nodes(experiment: Experiment, models: Mapping[str, Params], systems: Sequence[System]) -> Comparison:
-    members = Members(environment_classes(systems), atom_structures(systems), atom_elements(systems))
-    features = {name: node_features(experiment.potential, params, systems) for name, params in models.items()}
-    return compare(features, members, n_resamples=RESAMPLES, **TSNE)
+def _too_few(members: Members) -> str | None:
+    """Why classes of so few structures cannot be compared, if they cannot."""
+    try:
+        usable(members.classes, members.structure)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
-def _edges(experiment: Experiment, models: Mapping[str, Params], systems: Sequence[System]) -> Comparison | None:
+def _edges(
+    experiment: Experiment, models: Mapping[str, Params], systems: Sequence[System], runs: Sequence[Run]
+) -> dict[str, Any] | None:
     potential = experiment.potential
     if not isinstance(potential.config, NequIPConfig):
         return None
     pairs = choose_pairs(systems, potential.cutoff)
+    members = Members(pairs.classes, pairs.structure)
+    if _too_few(members):
+        return None
     features = {name: edge_messages(potential, params, systems, pairs) for name, params in models.items()}
-    return compare(features, Members(pairs.classes, pairs.structure), n_resamples=RESAMPLES, tsne_seeds=())
+    return over_seeds(compare(features, members, n_resamples=RESAMPLES, tsne_seeds=()), runs)
 
 
 def over_seeds(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:

@@ -1,11 +1,17 @@
 """The microscope over the runs of experiments.multitask: who collapsed, in how many seeds, and what is said of it."""
 
+import json
+import types
+
 import numpy as np
 import pytest
+from tiny_nequip import SMALLEST, molecule, random_params
 
 from experiments import _multitask_collapse as collapse
 from experiments._multitask_figures import collapse_panels
 from experiments._multitask_runs import Run
+from mlipjax.data.properties import PropertyData
+from mlipjax.models import nequip, save
 from mlipjax.representation import Members, compare
 
 N_STRUCTURES, PER_STRUCTURE, WIDTH = 24, 6, 8
@@ -62,7 +68,49 @@ def test_the_figure_and_the_table_hold_every_mode():
     assert {row[2] for row in collapse.rows(found)} == set(ticks)
 
 
-def test_too_few_structures_are_said_and_alarm_nobody():
-    said, alarm = collapse.answer({"skipped": "only one class has enough members"})
-    assert "only one class" in said
-    assert not alarm
+@pytest.fixture
+def finished(tmp_path):
+    """An experiment whose runs were made before."""
+    potential = nequip(SMALLEST)
+    params = random_params(potential, dtype=np.float32)
+    runs = [Run("ft", 4, 0), Run("mft", 4, 0)]
+    for seed, run in enumerate(runs):
+        save(tmp_path / "runs" / run.name, potential, random_params(potential, seed + 1, np.float32))
+    data = PropertyData.from_systems([molecule(seed) for seed in range(8)], "gap", np.arange(8.0))
+    config = types.SimpleNamespace(out=tmp_path, n_train=4)
+    bench = types.SimpleNamespace(id_test=data, ood_test=data)
+    return types.SimpleNamespace(config=config, bench=bench, potential=potential, params=params, runs=lambda: runs)
+
+
+def test_what_cannot_be_compared_for_another_reason_is_an_error(finished):
+    broken = {**finished.params, "layer_0": {**finished.params["layer_0"]}}
+    broken["layer_0"]["linear_up"] = {"0e": np.full_like(broken["layer_0"]["linear_up"]["0e"], np.nan)}
+    finished.params = broken
+    with pytest.raises(ValueError, match="not finite"):
+        collapse.examine(finished)
+    assert not (finished.config.out / collapse.FILE).exists()
+
+
+def test_a_finished_folder_is_examined_once_and_again_when_a_model_changes(finished, monkeypatch):
+    monkeypatch.setattr(collapse, "TSNE", {"tsne_seeds": ()})
+    first = collapse.examine(finished)
+    assert first["nodes"]["classes"] == {"C4": 16, "H": 64, "O2": 16}
+    assert set(first["edges"]["modes"]) == {"ft", "mft"}
+    assert first["nodes"]["modes"]["ft"]["numbers"]["cka"]["mean"] < 0.999
+    file = finished.config.out / collapse.FILE
+    stamp = file.stat().st_mtime_ns
+    assert collapse.examine(finished) == json.loads(json.dumps(first))
+    assert file.stat().st_mtime_ns == stamp
+    save(finished.config.out / "runs" / "ft-4-0", finished.potential, finished.params)
+    again = collapse.examine(finished)
+    assert again["nodes"]["modes"]["ft"]["numbers"]["cka"]["mean"] == pytest.approx(1.0)
+    assert again["nodes"]["modes"]["mft"] == first["nodes"]["modes"]["mft"]
+
+
+def test_too_few_structures_are_said_and_nothing_is_made_up(finished):
+    few = finished.bench.id_test.subset([0])
+    finished.bench = types.SimpleNamespace(id_test=few, ood_test=few)
+    found = collapse.examine(finished)
+    assert "fewer than two environment classes" in found["skipped"]
+    assert collapse.answer(found)[0].startswith("The microscope could not look at the features")
+    assert collapse.rows(found) == []
