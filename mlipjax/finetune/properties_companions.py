@@ -32,7 +32,7 @@ from mlipjax.train.multitask_tasks import (
 from mlipjax.typing import Key
 
 DENOISE = "denoise"
-_EVALUATED = 64
+_EVALUATED = 32
 _KEPT = 16
 
 
@@ -65,7 +65,7 @@ def force_field_companion(
         jax.random.fold_in(key, 11),
         prefactors=options.force_field_prefactors(settings),
         share=options.force_field_share,
-        # a sample is enough to follow a run; many held-out structures would take longer than the steps between
+        # a sample is enough to follow a run; more held-out structures would take longer than the steps between
         evaluate=force_field_errors(compiled_apply(potential), sample(held_out, _EVALUATED)),
     )
     return task, f"{len(train)} {note}, {len(valid)} more held out"

@@ -72,6 +72,19 @@ def test_numbers_table_figures_and_report_are_written(folder, tmp_path, capsys):
     assert html.count("<figure>") == 5
 
 
+def test_pairs_alone_get_maps_and_both_kinds_get_a_verdict(folder, tmp_path, capsys):
+    assert command(folder, "--kind", "edges", "--out", str(tmp_path / "edges")) == 0
+    assert (tmp_path / "edges" / "edges_tsne.png").exists()
+    results = json.loads((tmp_path / "edges" / "results.json").read_text())
+    assert len(results["edges"]["tsne"]["after"]) == 1
+    capsys.readouterr()
+    assert command(folder, "--tsne-seeds", "0") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "atoms of 36 structures in 5 classes" in printed
+    assert "pairs of 36 structures in" in printed
+    assert printed.count("after: classes") == 2
+
+
 def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys):
     write(tmp_path / "salt.extxyz", molecule("H2O") + molecule("NaCl"))
     cases = [

@@ -1,4 +1,4 @@
-"""The microscope of experiments.multitask: an answer with known truth, and folders that were finished before."""
+"""The microscope over the runs of experiments.multitask: who collapsed, in how many seeds, and what is said of it."""
 
 import json
 import types
@@ -9,96 +9,63 @@ from tiny_nequip import SMALLEST, molecule, random_params
 
 from experiments import _multitask_collapse as collapse
 from experiments._multitask_figures import collapse_panels
-from experiments._multitask_report import write
 from experiments._multitask_runs import Run
 from mlipjax.data.properties import PropertyData
 from mlipjax.models import nequip, save
 from mlipjax.representation import Members, compare
 
-SEEDS = 3
-RUNS = [Run(mode, 50, seed) for seed in range(SEEDS) for mode in ("scratch", "ft", "lp", "mft")]
-STRUCTURES = 30
+N_STRUCTURES, PER_STRUCTURE, WIDTH = 24, 6, 8
+RUNS = [Run(mode, 100, seed) for seed in range(2) for mode in ("scratch", "ft", "lp", "mft")]
 
 
-def examined(ft):
-    """What is found where the features of ft are ``ft(features, classes, rng)`` and those of mft hardly change."""
+def comparison(kept_by_mft):
+    """Three classes of atoms; ft keeps two directions within classes and a tenth of the distance between them."""
     rng = np.random.default_rng(0)
-    structure = np.repeat(np.arange(STRUCTURES), 6)
-    classes = np.tile(["A", "A", "B", "B", "C", "C"], STRUCTURES)
-    centres = {name: 3.0 * rng.normal(size=8) for name in "ABC"}
-    start = np.array([centres[name] for name in classes]) + rng.normal(size=(len(classes), 8))
-    makers = {
-        "scratch": lambda: start @ np.linalg.qr(rng.normal(size=(8, 8)))[0],
-        "ft": lambda: ft(start, classes, rng),
-        "lp": lambda: start,
-        "mft": lambda: start + 0.05 * rng.normal(size=start.shape),
-    }
-    features = {collapse.REFERENCE: start} | {run.name: makers[run.mode]() for run in RUNS}
-    comparison = compare(features, Members(classes, structure), n_resamples=20, tsne_seeds=(0,), perplexities=(10.0,))
-    nodes = collapse.over_seeds(comparison, RUNS)
-    return {"nodes": nodes, "edges": None}
+    label = np.tile(np.arange(3), N_STRUCTURES * PER_STRUCTURE // 3)
+    structure = np.repeat(np.arange(N_STRUCTURES), PER_STRUCTURE)
+    centers = 6.0 * np.eye(WIDTH)[:3]
+    within = rng.normal(size=(len(label), WIDTH))
+    flat = np.where(np.arange(WIDTH) < 2, 1.0, 0.02)
+
+    def features(distance, directions):
+        return distance * centers[label] + within * directions
+
+    models = {collapse.REFERENCE: features(1.0, np.ones(WIDTH))}
+    for run in RUNS:
+        models[run.name] = {
+            "scratch": rng.normal(size=(len(label), WIDTH)) + centers[label],
+            "ft": features(0.1, flat),
+            "lp": models[collapse.REFERENCE],
+            "mft": features(1.0, np.ones(WIDTH)) if kept_by_mft else features(0.1, flat),
+        }[run.mode]
+    members = Members(np.array(["C4", "H", "O1"])[label], structure, np.array([6, 1, 8])[label])
+    return compare(models, members, n_resamples=20, tsne_seeds=())
 
 
-def collapsed(start, classes, rng):
-    """Classes a quarter as far apart, and within them two directions in place of eight."""
-    directions = np.linalg.qr(rng.normal(size=(8, 2)))[0]
-    result = np.zeros_like(start)
-    for name in np.unique(classes):
-        own = start[classes == name]
-        middle = own.mean(axis=0)
-        result[classes == name] = 0.25 * middle + 2.0 * (own - middle) @ directions @ directions.T
-    return result + 1e-2 * rng.normal(size=start.shape)
+@pytest.mark.parametrize("kept_by_mft", [True, False])
+def test_a_collapse_is_counted_over_seeds_and_alarms_only_where_mft_has_it_too(kept_by_mft):
+    nodes = collapse.over_seeds(comparison(kept_by_mft), RUNS)
+    collapsed = {mode: part["collapsed"] for mode, part in nodes["modes"].items()}
+    assert collapsed == {"scratch": None, "ft": 2, "lp": 0, "mft": 0 if kept_by_mft else 2}
+    said, alarm = collapse.answer({"nodes": nodes, "edges": None})
+    assert ("mft prevents it here" in said) == kept_by_mft
+    assert alarm != kept_by_mft
 
 
-@pytest.fixture(scope="module")
-def found():
-    return examined(collapsed)
+def test_a_frozen_backbone_has_not_moved_and_scratch_has_no_distance_from_a_model_it_does_not_come_from():
+    modes = collapse.over_seeds(comparison(kept_by_mft=True), RUNS)["modes"]
+    lp = modes["lp"]["numbers"]
+    assert lp["cka_within"]["mean"] == pytest.approx(1.0, abs=1e-6)
+    assert lp["wasserstein_standardised"]["seeds"] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert lp["davies_bouldin_original_ratio"]["std"] == pytest.approx(0.0, abs=1e-9)
+    assert "wasserstein_standardised" not in modes["scratch"]["numbers"]
 
 
-def test_a_collapse_that_mft_prevents_is_seen_in_every_seed(found):
-    modes = found["nodes"]["modes"]
-    assert [modes[mode]["collapsed"] for mode in ("scratch", "ft", "lp", "mft")] == [None, 3, 0, 0]
-    text, alarm = collapse.answer(found)
-    assert "Plain ft collapses the representation in 3 of 3 seeds, mft in none: mft prevents it here." in text
-    assert not alarm
-    ratio = modes["ft"]["numbers"]["effective_rank_within_ratio"]
-    assert ratio["mean"] == pytest.approx(np.mean(ratio["seeds"]))
-    assert ratio["std"] == pytest.approx(np.std(ratio["seeds"], ddof=1))
-    assert ratio["mean"] < 0.6
-    assert "effective rank within classes, ratio 0." in text
-
-
-def test_numbers_that_need_common_ancestors_are_not_given_for_scratch(found):
-    modes = found["nodes"]["modes"]
-    assert {"cka", "cka_within", "davies_bouldin_tsne_ratio", "effective_rank"} <= set(modes["scratch"]["numbers"])
-    assert not any("wasserstein" in key for key in modes["scratch"]["numbers"])
-    # a linear probe has the features it started from
-    assert modes["lp"]["numbers"]["wasserstein_standardised"]["seeds"] == [0.0] * SEEDS
-    assert modes["lp"]["numbers"]["cka"]["mean"] == pytest.approx(1.0)
-    assert modes["lp"]["numbers"]["davies_bouldin_tsne_ratio"]["mean"] == 1.0
-
-
-def test_without_a_collapse_there_is_nothing_to_prevent_and_with_one_in_both_it_warns(found):
-    text, alarm = collapse.answer(examined(lambda start, *_: 1.1 * start))
-    assert "does not collapse the representation here: there is nothing for mft to prevent" in text
-    assert not alarm
-    modes = found["nodes"]["modes"]
-    both = {"nodes": {**found["nodes"], "modes": {**modes, "mft": modes["ft"]}}}
-    text, alarm = collapse.answer(both)
-    assert "mft does not prevent it" in text
-    assert alarm
-
-
-def test_the_figure_has_every_seed_and_the_table_every_number(found):
-    figure = collapse_panels(found["nodes"])
-    titles = [panel.get_ylabel() for panel in figure.axes]
-    assert "Davies-Bouldin ratio" in titles
-    points = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None)]
-    assert len(points) == len(RUNS)
-    rows = collapse.rows(found)
-    assert all(len(row) == len(collapse.COLUMNS) for row in rows)
-    assert len(rows) == sum(len(part["numbers"]) for part in found["nodes"]["modes"].values())
-    json.dumps(found, allow_nan=False)
+def test_the_figure_and_the_table_hold_every_mode():
+    found = {"nodes": collapse.over_seeds(comparison(kept_by_mft=True), RUNS), "edges": None}
+    ticks = [label.get_text() for label in collapse_panels(found["nodes"]).axes[0].get_xticklabels()]
+    assert ticks == ["scratch", "ft", "lp", "mft"]
+    assert {row[2] for row in collapse.rows(found)} == set(ticks)
 
 
 @pytest.fixture
@@ -113,6 +80,15 @@ def finished(tmp_path):
     config = types.SimpleNamespace(out=tmp_path, n_train=4)
     bench = types.SimpleNamespace(id_test=data, ood_test=data)
     return types.SimpleNamespace(config=config, bench=bench, potential=potential, params=params, runs=lambda: runs)
+
+
+def test_what_cannot_be_compared_for_another_reason_is_an_error(finished):
+    broken = {**finished.params, "layer_0": {**finished.params["layer_0"]}}
+    broken["layer_0"]["linear_up"] = {"0e": np.full_like(broken["layer_0"]["linear_up"]["0e"], np.nan)}
+    finished.params = broken
+    with pytest.raises(ValueError, match="not finite"):
+        collapse.examine(finished)
+    assert not (finished.config.out / collapse.FILE).exists()
 
 
 def test_a_finished_folder_is_examined_once_and_again_when_a_model_changes(finished, monkeypatch):
@@ -138,15 +114,3 @@ def test_too_few_structures_are_said_and_nothing_is_made_up(finished):
     assert "fewer than two environment classes" in found["skipped"]
     assert collapse.answer(found)[0].startswith("The microscope could not look at the features")
     assert collapse.rows(found) == []
-
-
-def test_the_report_shows_what_was_found(found, tmp_path):
-    from test_multitask_report import results
-
-    made, predictions, targets = results()
-    made["representation"] = found
-    write(tmp_path, made, predictions, targets, "python -m experiments.multitask")
-    page = (tmp_path / "report.html").read_text()
-    assert "mft prevents it here" in page
-    assert "Representation: nodes" in page
-    assert (tmp_path / "representation_nodes.png").exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlipjax.report.representation import class_maps, estimate_panels
+from mlipjax.report.representation import _looks, class_maps, estimate_panels
 
 
 def test_every_class_is_named_once_and_rare_ones_are_other():
@@ -17,6 +17,15 @@ def test_every_class_is_named_once_and_rare_ones_are_other():
     assert figure.axes[0].get_title() == "a\nn = 27"
     with pytest.raises(ValueError, match="map of a has 27 points, there are 26 atoms"):
         class_maps({"a": points}, classes[1:])
+
+
+def test_pairs_have_the_colour_of_their_elements_and_bonds_a_marker_of_their_own():
+    names = [f"{a}{kind}{b}" for a in "CHNO" for b in "CHNO" for kind in ("-", "..")]
+    looks = _looks(np.array(names), n_shown=len(names))
+    assert looks["C-H"][0] == looks["C..H"][0]
+    assert looks["C-H"][1] != looks["C..H"][1]
+    # sixteen pairs of elements, more than there are ramps of colour
+    assert len(set(looks.values())) == len(names)
 
 
 def test_panels_show_values_intervals_and_lines():
