@@ -4,7 +4,7 @@ Claim (arXiv 2606.23214): zero-shot, universal models miss reactive and high-bar
 too soft; their dynamics still visit what a material needs, so that relabelling a few of the frames and fine-tuning, in
 one shot or in rounds, gives the accuracy that training from scratch on as few labels does not.
 
-    python -m experiments.reactive                       # two cores, under 20 minutes
+    python -m experiments.reactive                       # two cores, 11 to 17 minutes by its units
     python -m experiments.reactive --preset full         # more systems, labels and seeds; for an accelerator
     python -m experiments.reactive --model ase:my_module:make_calculator     # a further model, zero-shot
 
