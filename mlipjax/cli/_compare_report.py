@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax.report import Illustration, Table, save_figure, write_report
-from mlipjax.report.representation import class_maps, estimate_panels
+from mlipjax.report.representation import class_maps, estimate_panels, estimates_along
 from mlipjax.representation import Comparison, Embedding, Estimate, collapse_marks
 
 _SCORES = {
@@ -47,10 +47,19 @@ def verdict(comparisons: dict[str, Comparison], results: dict[str, Any]) -> tupl
             f"{comparison.n_members} {what} of {comparison.n_structures} structures in {len(comparison.classes)} "
             f"classes, layer {results['layer']}, against {comparison.models[0]}."
         )
-        for name in comparison.models[1:]:
+        runs = results["runs"]
+        # of a run, the model that was kept is judged
+        for name in [list(steps)[-1] for steps in runs.values()] or comparison.models[1:]:
             said, collapsed = _about(comparison, name)
             sentences += said
             alarm |= collapsed
+        for run, steps in runs.items():
+            drift = comparison.drift
+            marked = [step for name, step in steps.items() if name in drift and all(collapse_marks(drift[name]))]
+            if marked:
+                sentences.append(
+                    f"Along {run}, {len(marked)} of {len(steps)} models bear both, from step {min(marked)}."
+                )
     return " ".join(sentences), alarm
 
 
@@ -98,11 +107,12 @@ def write(folder: Path, comparisons: dict[str, Comparison], results: dict[str, A
     lines = ["kind,number,model,value,low,high"]
     for kind, comparison in comparisons.items():
         n = f"{comparison.n_members} {'atoms' if kind == 'nodes' else 'pairs'} of {comparison.n_structures} structures"
-        figures = {f"{kind}_scores": (_scores_figure(comparison), f"Every model by itself, {n}; ", "Separation")}
-        figures[f"{kind}_drift"] = (_drift_figure(comparison), f"Against {comparison.models[0]}, {n}; ", "Drift")
+        figures = _figures(kind, comparison, results)
         for name, (figure, caption, title) in figures.items():
             save_figure(figure, folder / f"{name}.png")
-            caption += "bars: 95 % intervals over structures (half-samples); of t-SNE: range over seeds, perplexities."
+            caption = (
+                f"{caption}, {n}; 95 % intervals over structures (half-samples); t-SNE: range over seeds, perplexities."
+            )
             content.append(Illustration(figure, caption, f"{title}: {kind}"))
         if comparison.maps:
             figure = _map_figure(comparison)
@@ -122,7 +132,9 @@ def write(folder: Path, comparisons: dict[str, Comparison], results: dict[str, A
         caption += f"{results['data']} in the same model, relative to the mean Q of the charts' own atoms."
         content.append(Table(["model", "relative Q", "low", "high"], rows, caption))
     text, alarm = verdict(comparisons, results)
-    title = "Representations: " + " against ".join(next(iter(comparisons.values())).models[::-1])
+    models = next(iter(comparisons.values())).models
+    runs = results["runs"]
+    title = f"Representations along {', '.join(runs)}" if runs else f"Representations: {' against '.join(models[::-1])}"
     write_atomic(folder / "table.csv", "\n".join(lines) + "\n")
     write_report(
         folder / "report.html",
@@ -135,7 +147,28 @@ def write(folder: Path, comparisons: dict[str, Comparison], results: dict[str, A
     )
 
 
-def _scores_figure(comparison: Comparison) -> Any:
+def _figures(kind: str, comparison: Comparison, results: dict[str, Any]) -> dict[str, tuple[Any, str, str]]:
+    """Figures but maps, by the name of their file, with caption and title: of models side by side, or along runs."""
+    reference = comparison.models[0]
+    if results["runs"]:
+        figure = _along_figure(comparison, results["runs"], results.get("old_data_q") if kind == "nodes" else None)
+        caption = f"Against the optimiser step, drift against {reference}; stars: the model that was kept"
+        return {f"{kind}_along": (figure, caption, "Along training")}
+    panels, notes = _score_panels(comparison)
+    scores = estimate_panels(panels, better=notes)
+    panels, notes, lines = _drift_panels(comparison)
+    drift = estimate_panels(panels, better=notes, lines=lines)
+    return {
+        f"{kind}_scores": (scores, "Every model by itself", "Separation"),
+        f"{kind}_drift": (drift, f"Against {reference}", "Drift"),
+    }
+
+
+_Panels = dict[str, dict[str, Estimate]]
+
+
+def _score_panels(comparison: Comparison) -> tuple[_Panels, dict[str, str]]:
+    """Numbers of every model by itself, by title and model, and what a reader should know."""
     panels = {
         title: {name: comparison.scores[name][key] for name in comparison.models} for title, (key, _) in _SCORES.items()
     }
@@ -145,10 +178,11 @@ def _scores_figure(comparison: Comparison) -> Any:
             title = f"{index.replace('davies_bouldin', 'Davies-Bouldin')}, t-SNE"
             panels[title] = {name: _spread(maps, index) for name, maps in comparison.maps.items()}
             notes[title] = "range over seeds, perplexities"
-    return estimate_panels(panels, better=notes)
+    return panels, notes
 
 
-def _drift_figure(comparison: Comparison) -> Any:
+def _drift_panels(comparison: Comparison) -> tuple[_Panels, dict[str, str], dict[str, float]]:
+    """Numbers of every model but the first against it, likewise, and values to compare with."""
     panels, notes, lines = {}, {}, {}
     for title, (key, note, line) in _DRIFT.items():
         rows = {name: drift[key] for name, drift in comparison.drift.items() if key in drift}
@@ -156,7 +190,27 @@ def _drift_figure(comparison: Comparison) -> Any:
             panels[title], notes[title] = rows, note
             if line is not None:
                 lines[title] = line
-    return estimate_panels(panels, better=notes, lines=lines)
+    return panels, notes, lines
+
+
+def _along_figure(comparison: Comparison, runs: dict[str, dict[str, int]], old: dict[str, Any] | None) -> Any:
+    """All numbers against the step of each model; the reference has not moved against itself."""
+    panels, notes = _score_panels(comparison)
+    drift, drift_notes, lines = _drift_panels(comparison)
+    for title, rows in drift.items():
+        unmoved = Estimate(lines.get(title, 0.0), np.nan, np.nan)
+        panels[title] = {comparison.models[0]: unmoved, **rows}
+    if old:
+        title = "Q of old data, charts of new"
+        panels[title] = {name: Estimate(old[name]["value"], *old[name]["confidence_95"]) for name in comparison.models}
+        lines[title] = 1.0
+    points: dict[str, dict[str, Any]] = {title: {} for title in panels}
+    for title, rows in panels.items():
+        for run, steps in runs.items():
+            # models of another width than the reference have no distances from it
+            if all(name in rows for name in steps):
+                points[title][run] = [(step, *rows[name]) for name, step in steps.items()]
+    return estimates_along(points, better=notes | drift_notes, lines=lines)
 
 
 def _map_figure(comparison: Comparison) -> Any:

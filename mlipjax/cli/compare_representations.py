@@ -1,9 +1,10 @@
-"""``mlipjax compare-representations``: what fine-tuning did to the features of atoms."""
+"""``mlipjax compare-representations``: what fine-tuning did to the features of atoms, in the end and along the way."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
 from mlipjax.data import Dataset, read_dataset
+from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import load
 from mlipjax.potential import Potential
 from mlipjax.representation import (
@@ -36,24 +38,31 @@ from mlipjax.typing import Params
 _FILE_WIDTH = 200
 """Columns of a table that goes into a file or pipe."""
 
+_NUMBER_WIDTH, _MODEL_WIDTH = 40, 28
+"""Columns that the name of a number takes in a table, and each model."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CompareCommand:
-    """Compare the features of the same atoms in two or more models, or at several times of one training run.
+    """Compare the features of the same atoms in two or more models, or along one or more fine-tunes.
 
     Classes are elements by their number of bonds (C4, C3, ..., H, O2, ...). Every number has a 95 % interval over
     structures; the report says what each can and cannot show.
 
     Attributes:
-        model: name, .nqx file or saved folder; give it two or more times, the model before fine-tuning first.
         data: structures (no labels are needed).
+        model: name, .nqx file or saved folder; give it two or more times, the model before fine-tuning first.
+        run: instead of models, the folder of a fine-tune made with --snapshots N: the model before its first step, its
+            snapshots and the model that was kept, and a figure of every number against the optimiser step. May be
+            given again; all are compared with the first model of the first run.
         old: structures the first model was made for: how far they leave the charts of --data in every model.
         layer: whose features, counted from the bottom (0, 1, ...) or the top (-1, -2, ...).
         kind: features of atoms ("nodes"), messages between them ("edges"), or both.
         pairs: pairs of atoms of every structure, for edges.
         max_atoms: structures are drawn up to this many atoms: time grows with its square.
         resamples: half-samples of the structures for the intervals.
-        tsne_seeds: random starts of t-SNE; 0 for no t-SNE. Pairs get maps with --kind edges only.
+        tsne_seeds: random starts of t-SNE; by default 3 for models, and 0 (no t-SNE) for the many of runs. Pairs get
+            maps with --kind edges only.
         perplexities: of t-SNE.
         components: of PCA subspaces and charts.
         seed: of structures, pairs and half-samples.
@@ -63,15 +72,16 @@ class CompareCommand:
         json: also write the numbers to this file.
     """
 
-    model: tyro.conf.UseAppendAction[tuple[str, ...]]
     data: Path
+    model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    run: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     old: Path | None = None
     layer: int = -1
     kind: Literal["nodes", "edges", "both"] = "both"
     pairs: int = 16
     max_atoms: int = 2000
     resamples: int = 100
-    tsne_seeds: int = 3
+    tsne_seeds: int | None = None
     perplexities: tuple[float, ...] = (10.0, 30.0)
     components: int = 5
     seed: int = 0
@@ -88,7 +98,12 @@ def run(command: CompareCommand) -> None:
         ValueError, FileNotFoundError: if models or data cannot be used.
     """
     runtime.select_dtype(command.dtype)
+    if command.tsne_seeds is None:
+        command = dataclasses.replace(command, tsne_seeds=0 if command.run else 3)
     _check(command)
+    models, runs = (
+        _load_runs(command.run) if command.run else ({_name(model): load(model) for model in command.model}, {})
+    )
     dataset = read_dataset(command.data, required=())
     chosen = choose_structures(dataset.systems, command.max_atoms, command.seed)
     dataset = dataset.subset(chosen)
@@ -100,7 +115,6 @@ def run(command: CompareCommand) -> None:
             raise ValueError(f"no structure of {command.old} has only elements of {command.data}.")
         old = old.subset(known)
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
-    models = {_name(model): load(model) for model in command.model}
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
     comparisons: dict[str, Comparison] = {}
     if command.kind != "edges":
@@ -109,11 +123,13 @@ def run(command: CompareCommand) -> None:
         comparisons["edges"] = _edges(command, models, dataset)
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
     results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
+    results |= {"run": list(command.run), "runs": runs}
     console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
     for kind, comparison in comparisons.items():
-        console.print(_table(kind, comparison))
+        for table in _tables(kind, comparison, console.width):
+            console.print(table)
     write_json(command.json, results)
     if command.out is not None:
         from mlipjax.cli._compare_report import write
@@ -126,11 +142,16 @@ def run(command: CompareCommand) -> None:
 
 
 def _check(command: CompareCommand) -> None:
-    if len(command.model) < 2:
-        raise ValueError(f"--model is given {len(command.model)} time(s): two or more are compared, the first before.")
-    names = [_name(model) for model in command.model]
+    if command.run and command.model:
+        raise ValueError("give either --model, two or more times, or --run: a run brings its own models.")
+    if not command.run and len(command.model) < 2:
+        raise ValueError(
+            f"--model is given {len(command.model)} time(s): two or more are compared, the first before; or give --run."
+        )
+    names = [_run_name(folder) for folder in command.run] or [_name(model) for model in command.model]
     if len(set(names)) < len(names):
-        raise ValueError(f"two of the models are called the same, {', '.join(names)}: rename a folder.")
+        what = "runs" if command.run else "models"
+        raise ValueError(f"two of the {what} are called the same, {', '.join(names)}: rename a folder.")
     limits = {"pairs": 2, "max_atoms": 10, "resamples": 2, "tsne_seeds": 0, "components": 1, "batch_size": 1}
     for option, least in limits.items():
         if getattr(command, option) < least:
@@ -141,6 +162,25 @@ def _check(command: CompareCommand) -> None:
 
 def _name(model: str) -> str:
     return Path(model).stem if model.endswith(".nqx") else Path(model).name
+
+
+def _run_name(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _load_runs(
+    folders: Sequence[Path],
+) -> tuple[dict[str, tuple[Potential, Params]], dict[str, dict[str, int]]]:
+    """Models of all runs by name, and of each run the steps of its models in order, the one that was kept last."""
+    models, runs = {}, {}
+    for folder in folders:
+        found = [(one, *load(one.path)) for one in run_models(folder)]
+        run = _run_name(folder)
+        names = [f"{run} kept" if one.final else f"{run} {one.step}" for one, _, _ in found]
+        # one potential for all: it is compiled once
+        models |= {name: (found[0][1], params) for name, (_, _, params) in zip(names, found, strict=True)}
+        runs[run] = {name: one.step for name, (one, _, _) in zip(names, found, strict=True)}
+    return models, runs
 
 
 def _atoms(dataset: Dataset) -> int:
@@ -165,7 +205,7 @@ def _nodes(
             )  # fmt: skip
             residuals[name] = {"value": estimate.value, "confidence_95": [estimate.low, estimate.high]}
         residuals = {"n_structures": len(old), "n_atoms": _atoms(old), **residuals}
-    return _compare(command, features, members, command.tsne_seeds), residuals
+    return _compare(command, features, members, command.tsne_seeds or 0), residuals
 
 
 def _edges(command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset) -> Comparison:
@@ -174,8 +214,8 @@ def _edges(command: CompareCommand, models: dict[str, tuple[Potential, Params]],
     pairs = choose_pairs(dataset.systems, cutoff, per_structure=command.pairs, seed=command.seed)
     features = {name: edge_messages(*model, dataset.systems, pairs, **options) for name, model in models.items()}
     # beside nodes no t-SNE: the paper has none of edges, and it would double the time
-    seeds = command.tsne_seeds if command.kind == "edges" else 0
-    return _compare(command, features, Members(pairs.classes, pairs.structure), seeds)
+    seeds = command.tsne_seeds if command.kind == "edges" else None
+    return _compare(command, features, Members(pairs.classes, pairs.structure), seeds or 0)
 
 
 def _compare(command: CompareCommand, features: dict[str, np.ndarray], members: Members, seeds: int) -> Comparison:
@@ -190,17 +230,21 @@ def _compare(command: CompareCommand, features: dict[str, np.ndarray], members: 
     )
 
 
-def _table(kind: str, comparison: Comparison) -> Table:
+def _tables(kind: str, comparison: Comparison, width: int) -> Iterator[Table]:
+    """All numbers, in as many tables as it takes for the columns of models to fit."""
     what = f"{kind}: {comparison.n_members} in {comparison.n_structures} structures, {len(comparison.classes)} classes"
-    table = Table(title=what)
-    for column in ("number", *comparison.models):
-        table.add_column(column, no_wrap=True)
-    for key in next(iter(comparison.scores.values())):
-        table.add_row(key, *(show(comparison.scores[name][key]) for name in comparison.models))
-    for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
-        found = [comparison.drift.get(name, {}).get(key) for name in comparison.models]
-        table.add_row(key, *(show(value) for value in found))
-    return table
+    at_once = max(2, (width - _NUMBER_WIDTH) // _MODEL_WIDTH)
+    for start in range(0, len(comparison.models), at_once):
+        models = comparison.models[start : start + at_once]
+        table = Table(title=what)
+        for column in ("number", *models):
+            table.add_column(column, no_wrap=True)
+        for key in next(iter(comparison.scores.values())):
+            table.add_row(key, *(show(comparison.scores[name][key]) for name in models))
+        for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
+            found = [comparison.drift.get(name, {}).get(key) for name in models]
+            table.add_row(key, *(show(value) for value in found))
+        yield table
 
 
 def show(value: Estimate | None) -> str:

@@ -82,9 +82,14 @@ def open_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None
     return None
 
 
+_LATER: dict[str, Any] = {"snapshots": 0}
+"""Settings that folders of earlier versions do not name, and what they did."""
+
+
 def _given(description: dict[str, Any]) -> dict[str, Any]:
     """What was chosen: an option that is not given may be one that did not exist when the folder was made."""
-    settings = {name: value for name, value in description.get("settings", {}).items() if value is not None}
+    given = {name: value for name, value in description.get("settings", {}).items() if value is not None}
+    settings = {**_LATER, **given}
     return {**{name: value for name, value in description.items() if value is not None}, "settings": settings}
 
 
@@ -92,6 +97,6 @@ def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
     """The first things that differ, in words."""
     differing = [name for name in expected if name != "settings" and found.get(name) != expected[name]]
     parts = [f"another {name.removesuffix('_sha256')} set" for name in differing]
-    old, new = found.get("settings", {}), expected["settings"]
+    old, new = {**_LATER, **found.get("settings", {})}, expected["settings"]
     parts += [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in new if old.get(name) != new.get(name)]
     return "; ".join(parts)

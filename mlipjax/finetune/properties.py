@@ -1,7 +1,8 @@
 """Learning a property of structures from a pretrained potential, alone or together with its force field (S3).
 
-A run with a folder keeps ``run.json``, ``checkpoints/``, ``metrics.jsonl`` (every task's errors apart), and at its end
-``report.json`` and the model, whose folder can be loaded. The same call again resumes, or returns what is done.
+A run with a folder keeps ``run.json``, ``checkpoints/``, ``metrics.jsonl`` (every task's errors apart), ``snapshots/``
+if asked for, and at its end ``report.json`` and the model, whose folder can be loaded. The same call again resumes, or
+returns what is done.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mlipjax.finetune.properties_settings import PropertySettings, check_setting
 from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneResult
+from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.train.multitask_batches import PropertyStream
@@ -90,9 +92,12 @@ def finetune_property(
     if folder is not None and (finished := open_run(folder, description)) is not None:
         return FinetuneResult(*load(folder), finished)
     ready = prepare_property(potential, params, train_data, valid_data, replay_data, settings, options, denoise_data)
+    snapshots = plan_snapshots(folder, settings.snapshots, ready.config.total_steps, ready.potential)
     listener.start(ready)
     started = time.monotonic()
-    state = train_mixture(ready.program, ready.state, ready.hyper, ready.config, folder=folder, listener=listener)
+    state = train_mixture(
+        ready.program, ready.state, ready.hyper, ready.config, folder=folder, snapshots=snapshots, listener=listener
+    )
     seconds = time.monotonic() - started
     best = state.best_params
     report = {

@@ -24,7 +24,7 @@ _LOSSES = {"huber": huber_loss, "mse": mse_loss}
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneSettings:
-    """Everything that decides the numbers of a fine-tune besides model and data.
+    """Everything that decides the numbers of a fine-tune besides model and data, and what is kept along it.
 
     Attributes:
         strategy: what is trained and how fast; "ft", "lp" and "mft" (and "scratch") are for properties.
@@ -57,6 +57,8 @@ class FinetuneSettings:
         patience: stop after this many epochs without improvement; by default never, because the schedule ends
             with its smallest steps.
         valid_fraction: part of the training data held out if no validation data are given, by whole trajectories.
+        snapshots: models to keep along the run in ``out``/snapshots, besides the one before the first step: of the
+            averaged parameters, evenly over all steps.
         seed: of the split, the order of structures and fresh parameters.
         dtype: precision of training.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -92,6 +94,7 @@ class FinetuneSettings:
     ema_decay: float | None = None
     patience: int | None = None
     valid_fraction: float = 0.1
+    snapshots: int = 0
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     max_slots: int = 65_536
@@ -103,6 +106,8 @@ class FinetuneSettings:
             raise ValueError(f"epochs and batch_size must be at least 1, found {self.epochs} and {self.batch_size}.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience must be at least 1 epoch, found {self.patience}.")
+        if self.snapshots < 0:
+            raise ValueError(f"snapshots must not be negative, found {self.snapshots}.")
         if self.learning_rate is not None and not self.learning_rate > 0.0:
             raise ValueError(f"learning_rate must be positive, found {self.learning_rate}.")
         if self.loss not in _LOSSES:

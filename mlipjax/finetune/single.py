@@ -1,8 +1,8 @@
 """One fine-tune: a potential and labelled structures in, a potential and a report out.
 
 A run with a folder keeps ``run.json`` (settings and fingerprint of the input), ``checkpoints/``, ``metrics.jsonl``,
-and at its end ``report.json`` and the model itself: the folder can be loaded as a model. The same call again
-resumes a run that was stopped at any moment, and returns at once from one that is done.
+``snapshots/`` if asked for, and at its end ``report.json`` and the model itself: the folder can be loaded as a model.
+The same call again resumes a run that was stopped at any moment, and returns at once from one that is done.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mlipjax.finetune.folder import REPORT, describe_run, open_run
 from mlipjax.finetune.prepare import Preparation, prepare
 from mlipjax.finetune.retain import anchor_report
 from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.train import Listener, TrainState, error_report, predict, train
@@ -82,6 +83,9 @@ def finetune(
     if folder is not None and (finished := open_run(folder, description)) is not None:
         return FinetuneResult(*load(folder), finished)
     preparation = prepare(potential, params, train_data, valid_data, settings)
+    total_steps = settings.epochs * preparation.train_batches.steps_per_epoch
+    detach = preparation.strategy.detach
+    snapshots = plan_snapshots(folder, settings.snapshots, total_steps, preparation.potential, detach)
     listener.start(preparation)
     started = time.monotonic()
     state = train(
@@ -93,9 +97,10 @@ def finetune(
         preparation.config,
         retention=preparation.retention,
         folder=folder,
+        snapshots=snapshots,
         listener=listener,
     )
-    tuned = preparation.strategy.detach(state.best_params)
+    tuned = detach(state.best_params)
     report = _report(preparation, state, settings, time.monotonic() - started)
     if folder is not None:
         save(folder, preparation.potential, jax.device_get(tuned))

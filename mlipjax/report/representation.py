@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mlipjax.report.style import WIDTH, letter_panels, new_figure, styled
+from mlipjax.report.style import WIDTH, arm_styles, letter_panels, new_figure, shared_legend, styled
 
 _RAMPS = {"H": "Oranges", "C": "Greys", "N": "Blues", "O": "Reds", "F": "Greens", "Cl": "YlGn", "S": "YlOrBr"}
 """Colours of the elements that chemists know them by; others take what is left."""
@@ -142,3 +142,50 @@ def _draw_estimates(panel: Axes, models: list[str], rows: Mapping[str, tuple[flo
     panel.set_yticks(range(len(models)), models)
     panel.set_ylim(len(models) - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
+
+
+@styled
+def estimates_along(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float, float]]]],
+    *,
+    better: Mapping[str, str] | None = None,
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw numbers with their intervals against the optimiser step, a panel for each number and a line for each run.
+
+    Args:
+        panels: ``panels[title][run]`` are (step, value, low, high), the run's snapshots in order and last the model
+            that was kept, which is drawn as a star; limits may be NaN.
+        better: by title, what a reader should know, such as "lower is better".
+        lines: by title, a value to compare with, drawn as a dashed line.
+
+    Raises:
+        ValueError: if there is no panel, or more runs than can be told apart.
+    """
+    if not panels:
+        raise ValueError("there is no number to draw.")
+    styles = arm_styles(run for rows in panels.values() for run in rows)
+    n_columns = min(len(panels), 3)
+    n_rows = -(-len(panels) // n_columns)
+    figure = new_figure(height=1.65 * n_rows + 0.4)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True).ravel()
+    for panel, (title, rows) in zip(axes, panels.items(), strict=False):
+        for run, points in rows.items():
+            step, value, low, high = np.asarray(points, np.float64).T
+            look = styles[run]
+            panel.fill_between(step[:-1], low[:-1], high[:-1], color=look.color, alpha=0.2, linewidth=0)
+            panel.plot(step[:-1], value[:-1], color=look.color, marker=look.marker, markersize=3.5, label=look.label)
+            panel.plot(step[-1], value[-1], "*", color=look.color, markersize=9, markeredgecolor="white")
+        if lines and title in lines:
+            panel.axhline(lines[title], color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
+        panel.set_ylabel(f"{title}\n({better[title]})" if better and title in better else title, fontsize=6.5)
+    for panel in axes[len(panels) :]:
+        panel.remove()
+    # the last panel of every column
+    for panel in axes[max(0, len(panels) - n_columns) : len(panels)]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("optimiser step")
+    axes[0].plot([], [], "*", color="#333333", markersize=8, linestyle="none", label="the model that was kept")
+    shared_legend(figure, axes[:1])
+    letter_panels(axes[: len(panels)])
+    return figure

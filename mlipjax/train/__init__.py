@@ -8,7 +8,7 @@ from mlipjax.train.loop import Listener, NonFiniteError, TrainConfig, is_finishe
 from mlipjax.train.metrics import error_report, error_summary
 from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.train.program import Program, compile_program, run_step, validation_loss
-from mlipjax.train.recorder import read_metrics
+from mlipjax.train.recorder import Snapshots, read_metrics
 from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, shift_e0s
 from mlipjax.train.retention import Retention
 from mlipjax.train.state import Batch, TrainState
@@ -33,6 +33,7 @@ __all__ = [
     "NonFiniteError",
     "Program",
     "Retention",
+    "Snapshots",
     "StepInfo",
     "StructurePrediction",
     "TrainConfig",

@@ -24,7 +24,7 @@ from mlipjax.optim import Hyper
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.metrics import error_summary
 from mlipjax.train.program import Program, run_step, validation_loss
-from mlipjax.train.recorder import Recorder
+from mlipjax.train.recorder import Recorder, Snapshots
 from mlipjax.train.retention import Retention
 from mlipjax.train.state import TrainState
 from mlipjax.train.step import StepInfo
@@ -71,6 +71,7 @@ def train(
     *,
     retention: Retention | None = None,
     folder: str | os.PathLike[str] | None = None,
+    snapshots: Snapshots | None = None,
     listener: Listener | None = None,
 ) -> TrainState:
     """Train until the epochs are done or validation stops improving.
@@ -85,6 +86,7 @@ def train(
         retention: structures to replay, and anchor structures: their loss, weighted, adds to the validation loss,
             and the sum is the score that decides.
         folder: for checkpoints and ``metrics.jsonl``; ``None`` keeps nothing.
+        snapshots: at which steps the averaged parameters are kept, and how.
         listener: is told of every step and epoch.
 
     Returns:
@@ -95,7 +97,7 @@ def train(
     """
     listener = Listener() if listener is None else listener
     retention = Retention() if retention is None else retention
-    with Recorder(folder, config.checkpoint_seconds) as recorder:
+    with Recorder(folder, config.checkpoint_seconds, snapshots) as recorder:
         state = recorder.resume(state)
         while not is_finished(state, train_batches.steps_per_epoch, config):
             started = time.monotonic()
@@ -141,6 +143,7 @@ def _run_epoch(
         if not info.finite:
             recorder.save(before, now=True)
             raise NonFiniteError(_explain(program, before, parts, hyper, info, recorder.folder))
+        recorder.snapshots.take(state)
         listener.step(state, info)
         # the end of an epoch is saved after its validation, so that no checkpoint lies between the two
         if number < len(steps):

@@ -15,7 +15,7 @@ import numpy as np
 from mlipjax.optim import Hyper
 from mlipjax.train.loop import NonFiniteError
 from mlipjax.train.multitask import MixtureProgram, TaskStep, check_groups
-from mlipjax.train.recorder import Recorder
+from mlipjax.train.recorder import Recorder, Snapshots
 from mlipjax.train.state import TrainState
 
 
@@ -55,6 +55,7 @@ def train_mixture(
     config: MixtureConfig,
     *,
     folder: str | os.PathLike[str] | None = None,
+    snapshots: Snapshots | None = None,
     listener: MixtureListener | None = None,
 ) -> TrainState:
     """Train for all steps; ``best_params`` are the averaged ones of the interval with the lowest score.
@@ -68,6 +69,7 @@ def train_mixture(
         hyper: learning rate, layer-wise decay and pull.
         config: length of the run.
         folder: for checkpoints and ``metrics.jsonl``; ``None`` keeps nothing.
+        snapshots: at which steps the averaged parameters are kept, and how.
         listener: is told of steps and intervals.
 
     Raises:
@@ -77,18 +79,23 @@ def train_mixture(
     check_groups(program.mixture, state.params)
     listener = MixtureListener() if listener is None else listener
     turns, numbers = program.mixture.turns(state.key, config.total_steps)
-    with Recorder(folder, interval=60.0) as recorder:
+    with Recorder(folder, 60.0, snapshots) as recorder:
         state = recorder.resume(state)
         while (done := int(state.step)) < config.total_steps:
             started = time.monotonic()
             stop = min(done + config.interval - done % config.interval, config.total_steps)
-            before, infos = state, []
+            before, infos, kept = state, [], []
             for index in range(done, stop):
                 state, step = program.step(state, int(turns[index]), int(numbers[index]), hyper)
                 infos.append(step)
+                if index + 1 in recorder.snapshots.steps:
+                    kept.append(state)
                 if (index + 1) % 10 == 0:
                     listener.steps(index + 1, config.total_steps)
+            # first whether all steps were finite: that waits for the device, and snapshots of NaN are refused
             record = _summary(infos, before, recorder)
+            for one in kept:
+                recorder.snapshots.take(one)
             state, record = _validate(program, state, config, record)
             record["seconds"] = round(time.monotonic() - started, 3)
             recorder.write(record)

@@ -1,37 +1,66 @@
-"""What a run leaves in its folder: checkpoints, and a line of numbers for every epoch."""
+"""What a run leaves: checkpoints, a line of numbers for every epoch, and models along the way."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mlipjax.files import write_atomic
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.state import TrainState
+from mlipjax.typing import Params
 
 METRICS = "metrics.jsonl"
 
 
-class Recorder:
-    """Checkpoints and epoch records of one run; without a folder it records nothing."""
+@dataclasses.dataclass(frozen=True)
+class Snapshots:
+    """Averaged parameters, those that a run validates, to be kept at some of its steps.
 
-    def __init__(self, folder: str | os.PathLike[str] | None, interval: float) -> None:
+    Attributes:
+        steps: optimiser steps done at each; 0 is before the first one.
+        write: is called with the number of steps and the parameters. A run that was killed may call it again, with
+            the same numbers, for the steps it repeats.
+    """
+
+    steps: frozenset[int] = frozenset()
+    write: Callable[[int, Params], None] = lambda step, params: None
+
+    def take(self, state: TrainState) -> None:
+        """Write if it is time to."""
+        if (step := int(state.step)) in self.steps:
+            self.write(step, state.ema_params)
+
+
+class Recorder:
+    """Checkpoints and epoch records of one run, none of them without a folder; and its snapshots.
+
+    Snapshots of a step come before any checkpoint of it or of a later one: a run that goes on from a checkpoint has
+    those up to there, and takes the others.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, interval: float, snapshots: Snapshots | None = None
+    ) -> None:
         """Record in ``folder``, with at least ``interval`` seconds between checkpoints."""
         self.folder = None if folder is None else Path(folder)
         self.interval = interval
+        self.snapshots = Snapshots() if snapshots is None else snapshots
         self.saved_at = time.monotonic()
         self.checkpoints = None if self.folder is None else Checkpoints(self.folder / "checkpoints")
 
     def resume(self, state: TrainState) -> TrainState:
         """Return the newest checkpoint, or ``state``; forget epochs recorded after it, which will be repeated."""
-        if self.folder is None or self.checkpoints is None:
-            return state
-        state = self.checkpoints.restore(state) or state
-        records = [record for record in read_metrics(self.folder) if record["step"] <= int(state.step)]
-        write_atomic(self.folder / METRICS, "".join(json.dumps(record) + "\n" for record in records))
+        if self.folder is not None and self.checkpoints is not None:
+            state = self.checkpoints.restore(state) or state
+            records = [record for record in read_metrics(self.folder) if record["step"] <= int(state.step)]
+            write_atomic(self.folder / METRICS, "".join(json.dumps(record) + "\n" for record in records))
+        self.snapshots.take(state)
         return state
 
     def write(self, record: dict[str, Any]) -> None:

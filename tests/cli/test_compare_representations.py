@@ -10,7 +10,12 @@ from ase.io import write
 from tiny_nequip import random_params
 
 from mlipjax.cli.main import main
-from mlipjax.models import NequIPConfig, nequip, save
+from mlipjax.data import read_dataset
+from mlipjax.data.properties import PropertyData
+from mlipjax.finetune.properties import finetune_property
+from mlipjax.finetune.properties_settings import PropertySettings
+from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.models import NequIPConfig, load, nequip, save
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +40,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-def command(folder, *options, models=("before", "after"), data="data.extxyz"):
+@pytest.fixture(scope="module")
+def runs(folder):
+    """Two fine-tunes to a property: of all parameters, and of a head on features that stay as they are."""
+    systems = read_dataset(folder / "data.extxyz", required=()).systems
+    data = PropertyData.from_systems(systems, "size", np.array([float(system.n_atoms) for system in systems]))
+    options = PropertySettings(property_hidden=(4,), property_batch_size=9, steps=6)
+    for strategy in ("ft", "lp"):
+        settings = FinetuneSettings(strategy=strategy, learning_rate=0.05, ema_decay=0.0, snapshots=3)
+        finetune_property(*load(folder / "before"), data, settings=settings, options=options, out=folder / strategy)
+    return folder
+
+
+def command(folder, *options, models=("before", "after"), runs=(), data="data.extxyz"):
     given = [part for model in models for part in ("--model", str(folder / model))]
+    given += [part for run in runs for part in ("--run", str(folder / run))]
     quick = ["--resamples", "10", "--tsne-seeds", "1", "--perplexities", "8"]
     return main(["compare-representations", *given, "--data", str(folder / data), *quick, *options])
 
@@ -85,10 +103,40 @@ def test_pairs_alone_get_maps_and_both_kinds_get_a_verdict(folder, tmp_path, cap
     assert printed.count("after: classes") == 2
 
 
+def test_runs_are_followed_from_before_the_first_step_to_the_model_that_was_kept(runs, tmp_path, capsys):
+    options = ["--kind", "nodes", "--old", str(runs / "old.extxyz"), "--tsne-seeds", "0"]
+    assert command(runs, *options, "--out", str(tmp_path / "out"), models=(), runs=("ft", "lp")) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "against ft 0. ft kept: classes" in printed
+    assert "ft 2: classes" not in printed
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    nodes, best = results["nodes"], json.loads((runs / "ft" / "report.json").read_text())["best_step"]
+    assert results["runs"]["ft"] == {"ft 0": 0, "ft 2": 2, "ft 4": 4, "ft 6": 6, "ft kept": best}
+    assert nodes["models"] == [*results["runs"]["ft"], *results["runs"]["lp"]]
+    # a head alone leaves the features where they were; all parameters move them, ever further
+    for name in results["runs"]["lp"]:
+        assert nodes["drift"][name]["wasserstein"]["value"] == 0.0
+        assert nodes["drift"][name]["cka"]["value"] == pytest.approx(1.0)
+        assert nodes["scores"][name] == nodes["scores"]["ft 0"]
+    moved = [nodes["drift"][f"ft {step}"]["wasserstein"]["value"] for step in (2, 4, 6)]
+    assert 0.0 < moved[0] < moved[1] < moved[2]
+    assert (tmp_path / "out" / "nodes_along.png").read_bytes().startswith(b"\x89PNG")
+    assert "Representations along ft, lp" in (tmp_path / "out" / "report.html").read_text()
+    # the same numbers as of the saved models one by one
+    models = ("ft/snapshots/step-000000", "ft/snapshots/step-000004")
+    assert command(runs, *options, "--json", str(tmp_path / "two.json"), models=models) == 0
+    two = json.loads((tmp_path / "two.json").read_text())["nodes"]
+    assert two["drift"]["step-000004"] == nodes["drift"]["ft 4"]
+
+
 def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys):
     write(tmp_path / "salt.extxyz", molecule("H2O") + molecule("NaCl"))
     cases = [
         (lambda: command(folder, models=("before",)), "--model is given 1 time(s)"),
+        (lambda: command(folder, models=()), "or give --run"),
+        (lambda: command(folder, runs=("ft",)), "give either --model, two or more times, or --run"),
+        (lambda: command(folder, models=(), runs=("ft", "ft")), "two of the runs are called the same"),
+        (lambda: command(folder, models=(), runs=("before",)), "holds no fine-tune"),
         (lambda: command(folder, models=("before", "before")), "called the same, before, before"),
         (lambda: command(folder, data="absent.extxyz"), "no such file"),
         (lambda: command(folder, "--layer", "3", "--kind", "nodes"), "there is no layer 3: this model has 1"),

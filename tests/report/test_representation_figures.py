@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlipjax.report.representation import _looks, class_maps, estimate_panels
+from mlipjax.report.representation import _looks, class_maps, estimate_panels, estimates_along
 
 
 def test_every_class_is_named_once_and_rare_ones_are_other():
@@ -45,3 +45,24 @@ def test_panels_show_values_intervals_and_lines():
     assert far.axes[0].get_xscale() == "log"
     with pytest.raises(ValueError, match="no number"):
         estimate_panels({})
+
+
+def test_numbers_along_training_have_a_line_a_band_and_a_star_for_each_run():
+    nan = np.nan
+    ft = [(0, 1.0, nan, nan), (10, 0.9, 0.8, 0.95), (20, 0.8, 0.7, 0.9), (10, 0.9, 0.8, 0.95)]
+    lp = [(0, 1.0, nan, nan), (15, 1.0, 1.0, 1.0), (15, 1.0, 1.0, 1.0)]
+    figure = estimates_along(
+        {"CKA": {"ft": ft, "lp": lp}, "rank": {"lp": lp}}, better={"CKA": "1: same"}, lines={"CKA": 1.0}
+    )
+    first, second = figure.axes
+    assert (first.get_ylabel(), second.get_ylabel()) == ("CKA\n(1: same)", "rank")
+    curve, star = first.lines[:2]
+    np.testing.assert_array_equal(curve.get_xydata(), [[0, 1.0], [10, 0.9], [20, 0.8]])
+    np.testing.assert_array_equal(star.get_xydata(), [[10, 0.9]])
+    (band,) = first.collections[0].get_paths()
+    assert (band.vertices[:, 1].min(), band.vertices[:, 1].max()) == (0.7, 0.95)
+    # a run has the same colour in a panel that lacks the other
+    assert second.lines[0].get_color() == first.lines[2].get_color() != curve.get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ft", "lp", "the model that was kept"]
+    with pytest.raises(ValueError, match="no number"):
+        estimates_along({})

@@ -11,7 +11,7 @@ from tiny_potential import labelled_dataset
 
 from mlipjax import tree
 from mlipjax.losses import LossWeights
-from mlipjax.train import NonFiniteError, read_metrics
+from mlipjax.train import NonFiniteError, Snapshots, read_metrics
 from mlipjax.train.multitask import Mixture, Prefactors, Task
 from mlipjax.train.multitask_batches import Epochs, PropertyStream
 from mlipjax.train.multitask_loop import MixtureConfig, MixtureListener, train_mixture
@@ -140,8 +140,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
     mixture, state, hyper = program()
     broken = jax.tree.map(lambda leaf: leaf * np.nan, state.params["layer_0"])
     state = dataclasses.replace(state, params={**state.params, "layer_0": broken})
+    written = []
+    snapshots = Snapshots(frozenset({1}), lambda step, params: written.append(step))
     with pytest.raises(NonFiniteError, match=r"step 1 \((oxygen|force_field)\): loss nan"):
-        train_mixture(mixture, state, hyper, CONFIG)
+        train_mixture(mixture, state, hyper, CONFIG, snapshots=snapshots)
+    assert written == []
 
 
 def test_batches_are_planned_up_front_and_every_epoch_holds_every_structure():
