@@ -60,7 +60,7 @@ class Prober:
             )
         except ProbeDiverged as error:
             return {**row, "failed": str(error)}
-        return {**row, "own": {**own.as_dict(), "barrier_eV": own.forward_barrier_eV}}
+        return {**row, "own": {**own.as_dict(), "barrier_eV": own.barrier_eV}}
 
     def sliding(self, params: Params, crystal: System, config: Any) -> dict[str, Any]:
         """Equilibrium lattice, elastic constants, and the energy of sliding one quintuple layer over the next."""

@@ -106,9 +106,10 @@ def barrier(
             n_images=n_images, fmax=fmax, max_steps=max_steps, free=event.free,
         )  # fmt: skip
         own: dict[str, Any] = {
-            "barrier_eV": found.forward_barrier_eV,
+            "barrier_eV": found.barrier_eV,
             "reaction_eV": found.reaction_energy_eV,
             "converged": found.converged,
+            "climbed": found.climbed,
             "left_eV_per_A": float(found.image_fmax_eV_per_A.max()),
             "steps": found.steps,
             "profile_eV": (found.energies_eV - found.energies_eV[0]).tolist(),
@@ -149,6 +150,7 @@ def _ase_band(
         "barrier_eV": float(energies.max() - energies[0]),
         "reaction_eV": float(energies[-1] - energies[0]),
         "converged": left < fmax,
+        "climbed": 0 < int(energies.argmax()) < len(energies) - 1,
         "left_eV_per_A": left,
         "steps": int(optimizer.nsteps),
         "profile_eV": (energies - energies[0]).tolist(),

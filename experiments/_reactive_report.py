@@ -53,8 +53,7 @@ def _event_rows(results: dict[str, Any]) -> list[list[Any]]:
             own, fixed = row["own"], row["fixed"]
             truth = published if published is not None else _own(oracle)
             source = "published DFT" if published is not None else "reference: the oracle model"
-            if not own["converged"]:
-                source += f"; NOT converged ({own['left_eV_per_A']:.2f} eV/Å left)"
+            source += _reservations(own)
             if fixed is not None:
                 level = _own(oracle)
                 rows.append(
@@ -113,9 +112,7 @@ def _workflow_rows(results: dict[str, Any]) -> list[list[Any]]:
                     "relative to the oracle",
                 ]
             )
-            remark = "relative to the oracle" + (
-                "" if own["converged"] else f"; NOT converged ({own['left_eV_per_A']:.2f} eV/Å left)"
-            )
+            remark = "relative to the oracle" + _reservations(own)
             rows.append(
                 [*head, "barrier", *tail, own["barrier_eV"], level, _minus(own["barrier_eV"], level), "eV", 1, remark]
             )
@@ -162,6 +159,12 @@ def _surface_rows(results: dict[str, Any]) -> list[list[Any]]:
 
 def _own(row: dict[str, Any]) -> float | None:
     return row["own"]["barrier_eV"] if row.get("own") else None
+
+
+def _reservations(own: dict[str, Any]) -> str:
+    """What speaks against a self-consistent barrier."""
+    text = "" if own["converged"] else f"; NOT converged ({own['left_eV_per_A']:.2f} eV/Å left)"
+    return text if own["climbed"] else text + "; no image climbed: interpolated"
 
 
 def _minus(value: float, reference: float | None) -> float | None:

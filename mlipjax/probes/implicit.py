@@ -113,6 +113,7 @@ def converged_barrier(
     """Return a function from parameters (float64) to the forward barrier in eV, differentiable in reverse mode.
 
     Every call relaxes the ends and the band with a climbing image; the derivative is that of the envelope theorem.
+    Where no image climbs to a saddle point, the result is NaN.
 
     Args:
         potential: the potential.
@@ -130,7 +131,7 @@ def converged_barrier(
     if len(images) < 3:
         raise ValueError(f"found {len(images)} images; a barrier needs at least one between its ends.")
     path = unwrapped(images)
-    systems = [dataclasses.replace(images[0], positions=positions) for positions in path]
+    systems = [dataclasses.replace(images[0], positions=each) for each in path]
     ends = _Problem.of(potential, [systems[0], systems[-1]], free, fmax, head, skin)
     band = _Problem.of(potential, systems[1:-1], free, fmax, head, skin)
     first, inner = jnp.asarray(path[[0, -1]]), jnp.asarray(path[1:-1])
@@ -148,14 +149,15 @@ def converged_barrier(
             ends=end_positions,
             end_energies=jnp.sum(relaxed.node_energy - zero, axis=1),
             energy_zero=zero,
+            max_steps=jnp.asarray(max_steps, jnp.int32),
         )
         found = dataclasses.replace(band, task=task).run(params, start(inner), max_steps)
         levels = jnp.sum(found.node_energy - zero, axis=1)
         top = jnp.argmax(levels)
-        # an end that is highest, or a search that failed, has no saddle point
-        fine = _is_fine(relaxed) & _is_fine(found) & (levels[top] > jnp.maximum(0.0, task.end_energies[1]))
-        barrier = jnp.where(fine, levels[top], jnp.nan)
-        return barrier, (end_positions, found.at.reshape(inner.shape), top)
+        # an end that is highest, an image that ran away, or a search that failed has no saddle point
+        fine = _is_fine(relaxed) & _is_fine(found) & found.climbing
+        fine &= levels[top] > jnp.maximum(0.0, task.end_energies[1])
+        return jnp.where(fine, levels[top], jnp.nan), (end_positions, found.at.reshape(inner.shape), top)
 
     def forward(params: Params) -> tuple[Array, Any]:
         barrier, (at_ends, at_images, top) = solve(params)

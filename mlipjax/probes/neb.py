@@ -3,6 +3,10 @@
 A barrier is two different numbers. The *fixed-path* barrier is the highest energy the model gives the images as they
 are, above the first one. The *self-consistent* barrier is that of the model's own path, after it has relaxed both ends
 and the band between them.
+
+The highest image climbs once the forces are small, before the band is converged: on bent paths with few images a plain
+band may swing for ever where one with an image at the saddle point settles. Where the climb leads nowhere instead
+(``relax_search`` tells how that is noticed), the band is what it would be had no image climbed, and says so.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.potential import Potential
+from mlipjax.probes.neb_forces import between_images
 from mlipjax.probes.neb_path import arc_length, idpp, resampled, unwrapped
 from mlipjax.probes.relax import Engine, OnStep, check_systems, freedom, plain_task
 from mlipjax.probes.relax_batch import SKIN
@@ -45,12 +50,16 @@ class NEBResult(ProbeResult):
             climbing image.
         image_converged: (P,) whether that is below ``fmax``.
         forward_barrier_eV, reverse_barrier_eV: highest image above the first, above the last.
+        interpolated_barrier_eV: highest point above the first image of the cubics through energies and slopes; where no
+            image climbed, the better estimate of the saddle point, which then lies between images.
         fixed_path_barrier_eV: highest of the images as given above the first one.
         reaction_energy_eV: last image minus first.
         converged: whether all images are.
         climbed: whether an image climbed, so that the highest one is a saddle point.
+        ran_away: whether an image began to climb, went astray and was given up: the band is then the one without a
+            climbing image.
         ends_relaxed: whether the ends were relaxed.
-        steps: evaluations of the band.
+        steps: evaluations of the band, those of a climb that was given up included.
         fmax_eV_per_A: what was asked for.
         positions: (P, N, 3) Å of the images, without jumps.
         system: the first image, for elements and cell.
@@ -64,10 +73,12 @@ class NEBResult(ProbeResult):
     image_converged: np.ndarray
     forward_barrier_eV: float
     reverse_barrier_eV: float
+    interpolated_barrier_eV: float
     fixed_path_barrier_eV: float
     reaction_energy_eV: float
     converged: bool
     climbed: bool
+    ran_away: bool
     ends_relaxed: bool
     steps: int
     fmax_eV_per_A: float
@@ -87,13 +98,18 @@ class NEBResult(ProbeResult):
         return [dataclasses.replace(self.system, positions=positions) for positions in self.positions]
 
     @property
+    def barrier_eV(self) -> float:
+        """Best estimate of the forward barrier: the image that climbed, else the top of the cubics between images."""
+        return self.forward_barrier_eV if self.climbed else self.interpolated_barrier_eV
+
+    @property
     def verdict(self) -> str:
         """Barriers, and what speaks against them."""
-        text = (
-            f"barrier {self.forward_barrier_eV:.3f} eV forward, {self.reverse_barrier_eV:.3f} eV reverse "
+        forward, reverse = self.barrier_eV, self.barrier_eV - self.reaction_energy_eV
+        remarks = [
+            f"barrier {forward:.3f} eV forward, {reverse:.3f} eV reverse "
             f"(on the path as given {self.fixed_path_barrier_eV:.3f} eV)"
-        )
-        remarks = []
+        ]
         if not self.converged:
             left = self.image_fmax_eV_per_A.max()
             remarks.append(
@@ -102,11 +118,25 @@ class NEBResult(ProbeResult):
         if self.highest in (0, len(self.energies_eV) - 1):
             remarks.append("no barrier between the ends: the highest image is an end")
         elif not self.climbed:
-            remarks.append("no image climbed, so the highest one is below the saddle point")
-        inner = self.energies_eV[1:-1]
-        if len(inner) and inner.min() < min(self.energies_eV[0], self.energies_eV[-1]) - 0.02:
-            remarks.append(f"image {1 + int(inner.argmin())} is lower than both ends: split the path there")
-        return "; ".join([text, *remarks])
+            remarks.append(
+                f"interpolated, the highest image is at {self.forward_barrier_eV:.3f} eV: {self._why_no_image_climbed}"
+            )
+        if self._valley and not self.ran_away:
+            remarks.append(f"image {self._valley} is lower than both ends: split the path there")
+        return "; ".join(remarks)
+
+    @property
+    def _valley(self) -> int | None:
+        """Index of the lowest inner image, if it is clearly lower than both ends."""
+        lowest = 1 + int(self.energies_eV[1:-1].argmin())
+        return lowest if self.energies_eV[lowest] < min(self.energies_eV[0], self.energies_eV[-1]) - 0.02 else None
+
+    @property
+    def _why_no_image_climbed(self) -> str:
+        if not self.ran_away:
+            return "no image climbed"
+        split = f" or a split at image {self._valley}, lower than both ends," if self._valley else ""
+        return f"the climbing image ran away, more images{split} are needed to find the saddle point"
 
     def figure(self) -> Figure:
         """Energy along the path, as given and relaxed."""
@@ -181,7 +211,8 @@ def neb(
         relax_ends: whether the ends are relaxed first; the images between follow them.
         spring: eV/Å^2, between images along the path.
         free: (N,) or (N, 3) true where an atom or coordinate may move; all may by default.
-        max_steps: evaluations at most, of the ends and of the band each.
+        max_steps: evaluations at most, of the ends and of the band each; those of a climb that is given up do not
+            count, so that the band comes back as if no image had climbed.
         head: index of the energy head.
         dtype: "float32" (energy differences are formed per atom, which holds 0.1 meV) or "float64".
         skin: Å.
@@ -248,6 +279,7 @@ class _Band:
             "ends": path[[0, -1]],
             "end_energies": (self.end_energies - zero).sum(axis=1),
             "energy_zero": zero,
+            "max_steps": max_steps,
         }
         plain = plain_task(systems, self.free, np.zeros((0, 3, 3)), fmax, dtype)
         values = {name: jnp.asarray(value, getattr(plain, name).dtype) for name, value in changes.items()}
@@ -299,21 +331,25 @@ def _result(
     fine = left < fmax
     fine[[0, -1]] |= not relaxed
     slopes = np.concatenate([[0.0], np.asarray(search.slope, np.float64), [0.0]])
+    distance = arc_length(positions)
+    curve = between_images(energies - energies[0], slopes, np.diff(distance))
     return NEBResult(
         energies_eV=energies,
         fixed_path_energies_eV=given,
-        distance_A=arc_length(positions),
+        distance_A=distance,
         slopes_eV_per_A=slopes,
         image_fmax_eV_per_A=left,
         image_converged=fine,
         forward_barrier_eV=float(energies.max() - energies[0]),
         reverse_barrier_eV=float(energies.max() - energies[-1]),
+        interpolated_barrier_eV=float(curve.max()),
         fixed_path_barrier_eV=float(given.max() - given[0]),
         reaction_energy_eV=float(energies[-1] - energies[0]),
         converged=bool(fine.all()),
         climbed=bool(search.climbing) and 0 < int(np.argmax(energies)) < len(energies) - 1,
+        ran_away=int(search.in_vain) > 0,
         ends_relaxed=relaxed,
-        steps=int(search.step),
+        steps=int(search.step) + int(search.in_vain),
         fmax_eV_per_A=fmax,
         positions=positions,
         system=dataclasses.replace(band.system, positions=path[0]),

@@ -1,13 +1,24 @@
 """Forces on the images of an elastic band: improved tangent, springs along it, and the image that climbs.
 
+Also the energy between images, from energies and slopes at them.
+
 Henkelman and Jónsson, J. Chem. Phys. 113, 9978 (2000); Henkelman, Uberuaga and Jónsson, ibid. 9901 (2000).
 """
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import jax.numpy as jnp
+import numpy as np
 
 from mlipjax.typing import Array, Bool, Float
+
+_PART: Any = np.linspace(0.0, 1.0, 41, dtype=np.float32)[
+    None
+]  # of a gap: the top of a cubic is missed by less than 0.1 %
+
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 
 def tangents(path: Float[Array, "P N 3"], energies: Float[Array, " P"]) -> Float[Array, "M N 3"]:
@@ -51,3 +62,21 @@ def band_forces(
     highest = (jnp.arange(inner.shape[0]) == jnp.argmax(inner)) & (inner > jnp.maximum(energies[0], energies[-1]))
     parallel = jnp.where(highest & climbing, -along, pull)
     return forces + (parallel - along)[:, None, None] * tangent, -along
+
+
+def between_images(energies: AnyArray, slopes: AnyArray, gaps: AnyArray) -> AnyArray:
+    """Energies (P - 1, 41) in eV between neighbouring images, both included: the cubics through energies and slopes.
+
+    Cubic Hermite interpolation along the arc, as in ASE's ``NEBTools.get_barrier(fit=True)``; there slopes are those
+    along the line between both neighbours, here those along the improved tangent, which the band has anyway.
+
+    Args:
+        energies: (P,) eV of all images; differences are to be resolved, so relative to one of them in single precision.
+        slopes: (P,) eV/Å, derivative along the band.
+        gaps: (P - 1,) Å between neighbours.
+    """
+    t = _PART
+    left, right = energies[:-1, None], energies[1:, None]
+    rise_left, rise_right = (gaps * slopes[:-1])[:, None], (gaps * slopes[1:])[:, None]
+    values = (1 + 2 * t) * (1 - t) ** 2 * left + t**2 * (3 - 2 * t) * right
+    return values + t * (1 - t) ** 2 * rise_left - t**2 * (1 - t) * rise_right

@@ -136,6 +136,8 @@ class Engine:
     ) -> Search:
         """Search from the given structures until all is converged or ``max_steps`` evaluations are made.
 
+        Those of a climb that was given up come on top.
+
         Raises:
             ProbeDiverged: if energies or forces are not finite.
         """
@@ -228,6 +230,7 @@ def plain_task(systems: Sequence[System], free: np.ndarray, basis: np.ndarray, f
         end_energies=jnp.zeros(2, dtype),
         energy_zero=jnp.zeros(n_atoms, dtype),
         fmax=scalar(fmax),
+        max_steps=jnp.asarray(np.iinfo(np.int32).max, jnp.int32),
     )
 
 

@@ -5,6 +5,15 @@ time step and mixing belong to each structure, or to a band as a whole. A step m
 band as a whole no further than that. Positions are ``x (1 + e)`` and cells ``h (1 + e)`` with a strain
 ``e = sum_s q_s B_s / w``: what may happen to the cell is the list of matrices ``B``, empty for a fixed cell; ``w`` (the
 number of atoms) makes a strain about as stiff as an atom.
+
+A climbing image feels the force along the band inverted, which leads to a saddle point if the tangent is close to the
+unstable direction there. Between few images on a bent path it need not be: where neighbouring chords meet at a right
+angle, the energy may rise along the tangent without end, and the image runs away. That can be told: any path between
+the ends passes as high as the lowest saddle point between them (mountain pass), so the lowest top that the band had
+since the climb began, read off the cubics between its images, lies above that saddle point but for the error of those
+cubics. An image far above it, or not above both ends, is not on its way there. If it does not come back soon (images
+overshoot), or is still above it when the evaluations are used up, the search goes on from where the climb began as if
+none had been.
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.potential import Potential
-from mlipjax.probes.neb_forces import band_forces
+from mlipjax.probes.neb_forces import band_forces, between_images
 from mlipjax.probes.relax_batch import Batch, BatchSpec, evaluate
 from mlipjax.typing import Array, Bool, Float, Int, Params
 
@@ -28,6 +37,8 @@ RUNNING, CONVERGED, MOVED_TOO_FAR, TOO_MANY_NEIGHBORS, NOT_FINITE = range(5)
 _DT, _DT_MAX, _GROW, _SHRINK = 0.1, 1.0, 1.1, 0.5
 _MIXING, _MIXING_DECAY, _PATIENCE = 0.1, 0.99, 5
 _LONGEST_STEP = 0.2  # Å, of one atom; of a band, the length of all moves together
+_HEADROOM, _LEAST_HEADROOM = 2.0, 0.1  # of the barrier that the cubics show, and eV: how wrong they may be
+_ASTRAY = 10  # evaluations in a row out of bounds after which a climb is given up
 
 
 @struct.dataclass
@@ -46,6 +57,7 @@ class Task:
         end_energies: (2,) eV, relative to ``energy_zero``.
         energy_zero: (N,) eV, energies per atom that are subtracted, so that float32 holds differences.
         fmax: () eV/Å, residual at which a structure is converged.
+        max_steps: () evaluations after which an image that climbed too high is given up.
     """
 
     cells: Float[Array, "M 3 3"]
@@ -59,19 +71,39 @@ class Task:
     end_energies: Float[Array, " 2"]
     energy_zero: Float[Array, " N"]
     fmax: Float[Array, ""]
+    max_steps: Int[Array, ""]
 
 
 @struct.dataclass
-class Search:
-    """State of the loop.
+class Motion:
+    """Where structures are, and how FIRE moves them on.
 
     Attributes:
         x: (M, 3 N + S) where the structures are: coordinates in Å and scaled strains.
         velocity: (M, 3 N + S).
         dt, mixing: (M,) time step and mixing of FIRE.
         n_downhill: (M,) steps since a structure last went uphill.
-        step: () evaluations made.
+    """
+
+    x: Float[Array, "M D"]
+    velocity: Float[Array, "M D"]
+    dt: Float[Array, " M"]
+    mixing: Float[Array, " M"]
+    n_downhill: Int[Array, " M"]
+
+
+@struct.dataclass
+class Search(Motion):
+    """State of the loop: the motion, and the following.
+
+    Attributes:
+        step: () evaluations made, without those in vain.
         climbing: () whether an image climbs.
+        lowest_top: () eV, relative to ``Task.energy_zero``: of all bands since the climb began; infinite before.
+        astray: () evaluations in a row in which no image was above both ends and not far above that.
+        began: () evaluations made when one began to.
+        before: the motion then.
+        in_vain: () evaluations of a climb that was given up; none is tried after that.
         status: () one of the constants of this module.
         at: (M, 3 N + S) where the following were evaluated.
         node_energy: (M, N) eV.
@@ -82,13 +114,13 @@ class Search:
         n_neighbors: () most neighbours met.
     """
 
-    x: Float[Array, "M D"]
-    velocity: Float[Array, "M D"]
-    dt: Float[Array, " M"]
-    mixing: Float[Array, " M"]
-    n_downhill: Int[Array, " M"]
     step: Int[Array, ""]
     climbing: Bool[Array, ""]
+    lowest_top: Float[Array, ""]
+    astray: Int[Array, ""]
+    began: Int[Array, ""]
+    before: Motion
+    in_vain: Int[Array, ""]
     status: Int[Array, ""]
     at: Float[Array, "M D"]
     node_energy: Float[Array, "M N"]
@@ -104,22 +136,25 @@ def start(positions: Float[Array, "M N 3"], n_strains: int = 0) -> Search:
     m, n, _ = positions.shape
     x = jnp.concatenate([positions.reshape(m, 3 * n), jnp.zeros((m, n_strains), positions.dtype)], axis=1)
     each = jnp.zeros(m, positions.dtype)
+    none = jnp.zeros((), jnp.int32)
+    at_rest = Motion(x, jnp.zeros_like(x), each + _DT, each + _MIXING, jnp.zeros(m, jnp.int32))
     return Search(
-        x=x,
-        velocity=jnp.zeros_like(x),
-        dt=each + _DT,
-        mixing=each + _MIXING,
-        n_downhill=jnp.zeros(m, jnp.int32),
-        step=jnp.zeros((), jnp.int32),
+        **vars(at_rest),
+        step=none,
         climbing=jnp.zeros((), bool),
-        status=jnp.zeros((), jnp.int32),
+        lowest_top=jnp.asarray(jnp.inf, positions.dtype),
+        astray=none,
+        began=none,
+        before=at_rest,
+        in_vain=none,
+        status=none,
         at=x,
         node_energy=jnp.zeros((m, n), positions.dtype),
         forces=jnp.zeros_like(positions),
         virial=jnp.zeros((m, 3, 3), positions.dtype),
         residual=each + jnp.inf,
         slope=each,
-        n_neighbors=jnp.zeros((), jnp.int32),
+        n_neighbors=none,
     )
 
 
@@ -164,17 +199,24 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
         on_strain = -jnp.tensordot(pull, task.basis, ((1, 2), (1, 2))) / n * alive
         residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strain), axis=1))
         force = jnp.concatenate([force, on_strain], axis=1)
-    start_climbing = task.band & task.climb & ~search.climbing & (jnp.max(residual) < task.climb_below)
-    converged = jnp.all(residual < task.fmax) & ~start_climbing
+    top, bottom = jnp.max(energies), jnp.max(task.end_energies)
+    may_start = task.band & task.climb & ~search.climbing & (search.in_vain == 0) & (top > bottom)
+    starts = may_start & (jnp.max(residual) < task.climb_below)
+    headroom = jnp.maximum(_HEADROOM * (search.lowest_top - bottom), _LEAST_HEADROOM)
+    astray = jnp.where((bottom < top) & (top <= search.lowest_top + headroom), 0, search.astray + 1)
+    too_late = (search.step + 1 >= task.max_steps) & (top > search.lowest_top + _LEAST_HEADROOM)
+    arrived = jnp.all(residual < task.fmax)
+    runs_away = search.climbing & ~arrived & ((astray >= _ASTRAY) | too_late | ~jnp.isfinite(top))
+    converged = arrived & ~starts
     # images of a band move together; other structures rest once they are converged, whatever the others do
     moving = ~converged & (task.band | (residual >= task.fmax))
     moved = _fire(search, force, moving, n, task.band)
+    moved = _climb(search, moved, starts, runs_away, _top(task, positions, energies, slope))
     finite = jnp.all(jnp.isfinite(found.node_energy)) & jnp.all(jnp.isfinite(force))
-    status = jnp.where(converged, CONVERGED, jnp.where(finite, RUNNING, NOT_FINITE))
+    status = jnp.where(converged, CONVERGED, jnp.where(finite | runs_away, RUNNING, NOT_FINITE))
     done = dataclasses.replace(
         moved,
-        step=search.step + 1,
-        climbing=search.climbing | start_climbing,
+        astray=astray.astype(jnp.int32),
         status=status.astype(jnp.int32),
         at=search.x,
         node_energy=found.node_energy,
@@ -190,12 +232,42 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
     return jax.tree.map(lambda no, yes: jnp.where(found.moved_too_far | too_many, no, yes), refused, done)
 
 
+def _top(task: Task, positions: Array, energies: Array, slope: Array) -> Array:
+    """Highest energy in eV on the cubics between the images of a band."""
+    path = _with_ends(task.ends, positions)
+    gaps = jnp.sqrt(jnp.sum((path[1:] - path[:-1]) ** 2, axis=(1, 2)))
+    return jnp.max(between_images(_with_ends(task.end_energies, energies), jnp.pad(slope, 1), gaps))
+
+
+def _with_ends(ends: Array, inner: Array) -> Array:
+    return jnp.concatenate([ends[:1], inner, ends[1:]])
+
+
+def _climb(search: Search, moved: Search, starts: Array, runs_away: Array, top: Array) -> Search:
+    """Count the evaluation; remember the band when an image starts to climb, and go back there when it runs away."""
+
+    def choose(condition: Array, yes: Any, no: Any) -> Any:
+        return jax.tree.map(functools.partial(jnp.where, condition), yes, no)
+
+    step = search.step + 1
+    on = Motion(**{field.name: getattr(moved, field.name) for field in dataclasses.fields(Motion)})
+    return dataclasses.replace(
+        moved,
+        **vars(choose(runs_away, search.before, on)),
+        step=jnp.where(runs_away, search.began, step),
+        climbing=(search.climbing | starts) & ~runs_away,
+        lowest_top=jnp.where(starts | search.climbing, jnp.minimum(search.lowest_top, top), search.lowest_top),
+        began=jnp.where(starts, step, search.began),
+        before=choose(starts, on, search.before),
+        in_vain=jnp.where(runs_away, step - search.began, search.in_vain),
+    )
+
+
 def _forces_that_count(
     task: Task, positions: Array, energies: Array, forces: Array, climbing: Array
 ) -> tuple[Array, Array]:
     """Forces for free structures, projected ones for a band; and the slope along it."""
-    path = jnp.concatenate([task.ends[:1], positions, task.ends[1:]])
-    levels = jnp.concatenate([task.end_energies[:1], energies, task.end_energies[1:]])
+    path, levels = _with_ends(task.ends, positions), _with_ends(task.end_energies, energies)
     projected, slope = band_forces(path, levels, forces, task.spring, climbing)
     return jnp.where(task.band, projected * task.free, forces), slope
 

@@ -151,7 +151,7 @@ def test_errors_are_distances_from_the_oracle():
             "profile_eV": profile,
             "fixed_path_barrier_eV": max(profile) - profile[0],
             "forces_eV_per_A": [[[0.1 * len(profile), 0.0, 0.0]]],
-            "own": {"barrier_eV": own, "converged": True},
+            "own": {"barrier_eV": own, "converged": True, "climbed": True},
         }
 
     oracle, model = row([0.0, 1.0, 0.2], 0.8), row([0.0, 1.3, -0.2], 0.9)
@@ -160,9 +160,10 @@ def test_errors_are_distances_from_the_oracle():
     assert numbers["own_error_eV"] == pytest.approx(0.1)
     assert numbers["profile_rmse_meV"] == pytest.approx(1e3 * np.sqrt((0.3**2 + 0.4**2) / 2))
     assert numbers["force_mae_meV_per_A"] == 0.0
-    open_ = {**model, "own": {"barrier_eV": 5.0, "converged": False}}
+    open_ = {**model, "own": {"barrier_eV": 5.0, "converged": False, "climbed": False}}
     assert report._path_numbers(open_, oracle)["own_error_eV"] is None
     assert report._path_numbers(open_, oracle)["own_eV"] == 5.0
+    assert (numbers["climbed"], report._path_numbers(open_, oracle)["climbed"]) == (1.0, 0.0)
     without = {key: value for key, value in oracle.items() if key != "own"}
     assert report._path_numbers(model, without)["own_error_eV"] is None
     spread = report._over_seeds([numbers, {**numbers, "fixed_eV": numbers["fixed_eV"] + 0.2}])

@@ -199,6 +199,7 @@ def results_with(tuned):
     own = {
         "barrier_eV": 2.0,
         "converged": True,
+        "climbed": True,
         "left_eV_per_A": 0.05,
         "profile_eV": [0, 2, 0],
         "distance_A": [0, 1, 2],
@@ -206,7 +207,8 @@ def results_with(tuned):
     event = {
         "what": "jump", "published_eV": 2.5,
         "models": {
-            "a": {"own": own, "fixed": {"barrier_eV": 1.7}}, "o": {"own": {**own, "barrier_eV": 2.4}, "fixed": None},
+            "a": {"own": own, "fixed": {"barrier_eV": 1.7}},
+            "o": {"own": {**own, "barrier_eV": 2.4, "climbed": False}, "fixed": None},
         },
     }  # fmt: skip
     arms = [
@@ -225,6 +227,7 @@ def results_with(tuned):
 def test_table_holds_errors_against_the_right_reference():
     rows = {(row[1], row[2], row[3]): row for row in table_rows(results_with(40.0))}
     assert rows["barrier", "a", "zero-shot"][6:8] == [2.5, pytest.approx(-0.5)]  # published
+    assert rows["barrier", "o", "zero-shot"][-1] == "published DFT; no image climbed: interpolated"
     assert rows["fixed-path barrier", "a", "zero-shot"][6:8] == [2.4, pytest.approx(-0.7)]  # on the oracle's path
     assert rows["force slope", "a", "scratch"][7] == pytest.approx(-0.7)
     assert rows["force MAE", "a", "one-shot"][4] == 10
