@@ -50,15 +50,14 @@ class Tables:
     @classmethod
     def find(cls, systems: Iterable[System], cutoff: float, keep_bytes: int = KEEP_BYTES) -> Tables:
         """Find the neighbours of structures within ``cutoff`` (Å), one structure at a time."""
-        counts: list[tuple[int, int]] = []
-        kept, used = [], 0
+        n_atoms, max_counts, kept, used = [], [], [], 0
         for system in systems:
             table = neighbor_table(system, cutoff)
-            counts.append((table.n_atoms, table.max_count))
+            n_atoms.append(table.n_atoms)
+            max_counts.append(table.max_count)
             used += table.mask.size * _SLOT_BYTES
             kept.append(table if used <= keep_bytes else None)
-        n_atoms, max_counts = np.array(counts, int).T
-        return cls(n_atoms, max_counts, tuple(kept))
+        return cls(np.array(n_atoms, int), np.array(max_counts, int), tuple(kept))
 
     def subset(self, indices: Sequence[int]) -> Tables:
         """Those of the structures at ``indices``."""
@@ -192,7 +191,7 @@ def cheapest_plan(
         passes: how often the data set will be gone through.
         slots_per_shape: neighbour slots that are computed in the time that one more shape takes to compile.
     """
-    plans = [plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS]
+    plans = (plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS)
 
     def cost(candidate: list[BatchPlan]) -> float:
         slots = sum(plan.n_atoms * plan.n_neighbors for plan in candidate)
