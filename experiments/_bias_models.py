@@ -198,7 +198,7 @@ def evaluate(experiment: Experiment, model: Model) -> dict[str, Any]:
         result["tests"][name] = {**error_report(data, predictions), "frames": frame_errors(data, predictions)}
         result["tests"][name]["frames"]["extrapolates"] = outside.tolist()
         if outside.any():
-            few = [predictions[i] for i in np.flatnonzero(outside)]
+            few = [predictions[i] for i in np.flatnonzero(outside).tolist()]
             result["extrapolating"][name] = error_report(data.subset(np.flatnonzero(outside)), few)
         arrays[f"forces_{number}"] = np.concatenate([p.forces for p in predictions]).astype(np.float32)
     if experiment.retained is not None:

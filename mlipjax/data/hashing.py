@@ -71,7 +71,7 @@ def find_duplicates(datasets: Mapping[str, Dataset], tolerance: float = 1e-4) ->
     def place(row: int) -> tuple[str, int]:
         return names[owners[row]], int(row - starts[owners[row]])
 
-    return [Duplicate(place(first[row]), place(row)) for row in np.flatnonzero(owners[first] != owners)]
+    return [Duplicate(place(first[row]), place(row)) for row in np.flatnonzero(owners[first] != owners).tolist()]
 
 
 def first_seen(systems: Iterable[System], tolerance: float = 1e-4) -> np.ndarray:
