@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,11 +125,11 @@ class Experiment:
             raise ValueError(f"the smallest arm has {fewest} training frames, fewer than any of {self.config.labels}.")
         return max(common)
 
-    def predict(self, model: Model, data: Dataset) -> list[StructurePrediction]:
+    def predict(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
         """Predictions of a model."""
         return predict(model.apply, model.params, LabelledBatches.create(model.potential, data, 4))
 
-    def predict_retained(self, model: Model, data: Dataset) -> list[StructurePrediction]:
+    def predict_retained(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
         """Predictions on structures of the start model's own level, with its isolated-atom energies.
 
         Those of the new labels belong to another code. A model with a head for what it replayed is asked there.
@@ -197,7 +198,7 @@ def evaluate(experiment: Experiment, model: Model) -> dict[str, Any]:
         result["tests"][name] = {**error_report(data, predictions), "frames": frame_errors(data, predictions)}
         result["tests"][name]["frames"]["extrapolates"] = outside.tolist()
         if outside.any():
-            few = [predictions[i] for i in np.flatnonzero(outside)]
+            few = [predictions[i] for i in np.flatnonzero(outside).tolist()]
             result["extrapolating"][name] = error_report(data.subset(np.flatnonzero(outside)), few)
         arrays[f"forces_{number}"] = np.concatenate([p.forces for p in predictions]).astype(np.float32)
     if experiment.retained is not None:
@@ -237,7 +238,7 @@ def forces_of(out: Path, job: Job, number: int) -> np.ndarray:
         return file[f"forces_{number}"]
 
 
-def frame_errors(data: Dataset, predictions: list[StructurePrediction]) -> dict[str, list[float]]:
+def frame_errors(data: Dataset, predictions: Sequence[StructurePrediction]) -> dict[str, list[float]]:
     """Energy error (meV/atom), mean squared force error ((meV/Å)²) and mean absolute stress error of every frame."""
     energy, squared, stress = [], [], []
     for prediction, (system, labels, _) in zip(predictions, data, strict=True):

@@ -198,7 +198,7 @@ def _read(config: Config) -> dict[str, Dataset]:
 def stacked_batches(potential: Potential, dataset: Dataset, batch_size: int, dtype: str) -> Batch:
     """All batches of a data set, in one shape, along a leading axis."""
     batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=2**62)
-    sizes = [table.n_atoms for table in batches.tables], [table.max_count for table in batches.tables]
+    sizes = batches.tables.n_atoms, batches.tables.max_counts
     plans = plan_batches(*sizes, min(batch_size, len(dataset)), n_widths=1, n_lengths=1)
     return stack([batches.batch(plan) for plan in plans])
 

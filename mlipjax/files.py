@@ -1,11 +1,20 @@
-"""Files that are either the old one or the new one, whenever the program is killed."""
+"""Files that are either the old one or the new one, whenever the program is killed; arrays that may live on disk."""
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Larger scratch arrays go to a temporary file.
+_IN_MEMORY = 2**26
 
 
 @contextmanager
@@ -26,6 +35,47 @@ def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+@contextmanager
+def folder_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder next to ``path``; on a clean exit its files are synced to disk and it is renamed to ``path``.
+
+    After an exception nothing is left; what a kill leaves, the next attempt removes.
+
+    Raises:
+        ValueError: if there is something at ``path`` already.
+    """
+    path = Path(path)
+    if path.exists():
+        raise ValueError(f"{path} exists already; choose another folder.")
+    temporary = path.with_name(path.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in (*temporary.iterdir(), temporary):
+            sync(file)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync(path.parent)
+
+
+def scratch(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """Return an array of zeros; a large one lives in a nameless temporary file (``TMPDIR``), gone with the array.
+
+    Raises:
+        OSError: if the disk has no room for it.
+    """
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if n_bytes <= _IN_MEMORY:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, n_bytes)  # a full disk shows here, not in the middle of a write
+        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:

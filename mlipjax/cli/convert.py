@@ -1,13 +1,15 @@
-"""``mlipjax convert``: any model that can be loaded, as a folder of mlipjax's own."""
+"""``mlipjax convert``: any model, or labelled structures, in a format of mlipjax's own."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mlipjax.cli.output import write_json
+from mlipjax.data import read_dataset, read_examples, write_store
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
 from mlipjax.tree import flatten_paths
@@ -17,42 +19,63 @@ from mlipjax.tree import flatten_paths
 class Convert:
     """Save a model as a folder with config.json and params.safetensors, which other programs can read.
 
+    With --data, write labelled structures to a folder of flat arrays instead, one by one: wherever a command takes
+    labelled structures it takes this folder, and reads from disk what it needs at the time. For data that do not fit
+    into memory.
+
     Attributes:
+        out: folder to write; it must not hold a model yet, or with --data not exist.
         model: name, .nqx file or saved folder.
-        out: folder to write; it must not hold a model yet.
+        data: labelled structures (extended xyz, ASE database).
         json: also write what was converted to this file.
     """
 
-    model: str
     out: Path
+    model: str | None = None
+    data: Path | None = None
     json: Path | None = None
 
 
 def run(command: Convert) -> None:
-    """Load and save; parameters keep their bits.
+    """Convert and print.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: if the model cannot be loaded, or the folder is taken.
+        ValueError, FileNotFoundError, ConnectionError: if the model or data cannot be read, or the folder is taken.
     """
-    if is_model_folder(command.out):
-        raise ValueError(f"{command.out} already holds a model; choose another folder.")
-    potential, params = load(command.model)
-    save(command.out, potential, params)
+    if command.model is not None and command.data is None:
+        description, report = _convert_model(command.model, command.out)
+    elif command.data is not None and command.model is None:
+        description, report = _convert_data(command.data, command.out)
+    else:
+        raise ValueError("give either --model M or --data FILE.")
+    Console().print(f"{command.out}: {description}", highlight=False, soft_wrap=True)
+    write_json(command.json, {"model": command.model, "data": command.data, "out": command.out, **report})
+
+
+def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
+    """Load and save; parameters keep their bits."""
+    if is_model_folder(out):
+        raise ValueError(f"{out} already holds a model; choose another folder.")
+    potential, params = load(model)
+    save(out, potential, params)
     n_parameters = sum(leaf.size for leaf in flatten_paths(params).values())
-    Console().print(
-        f"{command.out}: {n_parameters} parameters, {len(potential.species)} elements, cutoff {potential.cutoff} Å, "
-        f"heads {', '.join(potential.heads)}",
-        highlight=False,
-        soft_wrap=True,
+    description = (
+        f"{n_parameters} parameters, {len(potential.species)} elements, cutoff {potential.cutoff} Å, "
+        f"heads {', '.join(potential.heads)}"
     )
-    write_json(
-        command.json,
-        {
-            "model": command.model,
-            "out": command.out,
-            "n_parameters": n_parameters,
-            "species": potential.species,
-            "cutoff_A": potential.cutoff,
-            "heads": potential.heads,
-        },
-    )
+    return description, {
+        "n_parameters": n_parameters,
+        "species": potential.species,
+        "cutoff_A": potential.cutoff,
+        "heads": potential.heads,
+    }
+
+
+def _convert_data(data: Path, out: Path) -> tuple[str, dict[str, Any]]:
+    """Read and write structure by structure, then read back; labels keep their bits."""
+    write_store(out, read_examples(data))
+    dataset = read_dataset(out, required=())
+    counts = dataset.count_labels()
+    labels = ", ".join(f"{count} with {name}" for name, count in counts.items())
+    report = {"n_frames": len(dataset), "n_labels": counts, "elements": dataset.elements}
+    return f"{len(dataset)} structures, {labels}", report

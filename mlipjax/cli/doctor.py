@@ -25,7 +25,7 @@ class Doctor:
 
     Attributes:
         model: name, .nqx file or saved folder to start from.
-        train: labelled structures to train on (extended xyz, ASE database).
+        train: labelled structures to train on (extended xyz, ASE database, or a folder of mlipjax convert --data).
         valid: labelled structures for validation, if there are any.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
         dtype: precision of training.

@@ -27,7 +27,7 @@ class Evaluate:
 
     Attributes:
         model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
-        data: labelled structures (extended xyz, ASE database).
+        data: labelled structures (extended xyz, ASE database, or a folder of mlipjax convert --data).
         property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
         dtype: precision of the network.
         batch_size: structures computed together.

@@ -29,7 +29,8 @@ class Finetune:
     Attributes:
         model: name, .nqx file or saved folder to start from.
         out: folder of the run; at the end a model itself.
-        train: labelled structures (extended xyz, ASE database).
+        train: labelled structures (extended xyz, ASE database, or a folder of mlipjax convert --data, from which only
+            what a batch needs is read; files of other options may be such folders too).
         property: structures and a number for each instead, as FILE:KEY: an array of an .npz file, or information in
             any file that ASE reads.
         valid: structures for validation, like those of training; by default a part of them (labelled structures by

@@ -30,7 +30,7 @@ _COMMANDS = {
     "slide": "energy of sliding the layers of a crystal",
     "probe": "equation of state, elastic constants, phonons, defects, short distances, dynamics",
     "models": "list the models known by name",
-    "convert": "save a model in mlipjax's own format",
+    "convert": "save a model, or labelled structures, in a format of mlipjax's own",
 }
 
 

@@ -1,10 +1,11 @@
 """Reading labelled structures, splitting them by trajectory, finding duplicates, writing trajectories."""
 
-from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.dataset import Dataset, Example, View, take
 from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
-from mlipjax.data.read import LabelKeys, read_dataset
+from mlipjax.data.read import LabelKeys, read_dataset, read_examples
 from mlipjax.data.splits import GROUP_KEYS, Split, find_group_key, split_dataset
+from mlipjax.data.store import hash_input, write_store
 
 __all__ = [
     "GROUP_KEYS",
@@ -13,11 +14,16 @@ __all__ = [
     "LabelKeys",
     "Split",
     "TrajectoryWriter",
+    "View",
     "canonical_hash",
     "find_duplicates",
     "find_group_key",
+    "hash_input",
     "read_dataset",
+    "read_examples",
     "split_dataset",
     "structure_hash",
+    "take",
     "write_dataset",
+    "write_store",
 ]

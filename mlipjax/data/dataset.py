@@ -1,14 +1,55 @@
-"""Labelled structures of any size, in host memory."""
+"""Labelled structures of any size, in host memory or made from what is on disk when they are asked for."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
 from mlipjax.system import Labels, System
+
+T = TypeVar("T")
+
+
+class View(Sequence[T], Generic[T]):
+    """Items that are made when they are asked for: item ``i`` is ``make(rows[i])``; a slice is a view too."""
+
+    def __init__(self, make: Callable[[int], T], rows: int | np.ndarray) -> None:
+        """Keep what makes the items, and of which rows: (n,) integers, or the number of rows."""
+        self.make = make
+        self.rows = np.arange(rows) if isinstance(rows, int) else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> View[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | View[T]:
+        if isinstance(index, slice):
+            return View(self.make, self.rows[index])
+        return self.make(int(self.rows[index]))
+
+
+def take(items: Sequence[T], indices: Iterable[int]) -> Sequence[T]:
+    """Return the items at ``indices``: of a view a view, else a tuple."""
+    chosen = np.fromiter(indices, int)
+    if isinstance(items, View):
+        return View(items.make, items.rows[chosen])
+    return tuple(items[index] for index in chosen.tolist())
+
+
+def _join(first: Sequence[T], second: Sequence[T]) -> Sequence[T]:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return first + second
+    n = len(first)
+    return View(lambda row: first[row] if row < n else second[row - n], n + len(second))
 
 
 class Example(NamedTuple):
@@ -23,15 +64,17 @@ class Example(NamedTuple):
 class Dataset:
     """Structures with labels and information, in a fixed order.
 
+    The three sequences are tuples, or ``View``s of what is on disk: then choosing structures reads none.
+
     Attributes:
         systems: one structure each.
         labels: energy eV (the total of the reference code), forces eV/Å, stress eV/Å^3; weight 0 if missing.
         infos: per-structure information such as ``run`` or ``mp_id``; splits group by it.
     """
 
-    systems: tuple[System, ...]
-    labels: tuple[Labels, ...]
-    infos: tuple[Mapping[str, Any], ...]
+    systems: Sequence[System]
+    labels: Sequence[Labels]
+    infos: Sequence[Mapping[str, Any]]
 
     def __post_init__(self) -> None:
         sizes = (len(self.systems), len(self.labels), len(self.infos))
@@ -58,22 +101,27 @@ class Dataset:
         return (self[index] for index in range(len(self)))
 
     def __add__(self, other: Dataset) -> Dataset:
-        return Dataset(self.systems + other.systems, self.labels + other.labels, self.infos + other.infos)
+        return Dataset(
+            _join(self.systems, other.systems), _join(self.labels, other.labels), _join(self.infos, other.infos)
+        )
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return the structures at ``indices``, in that order."""
-        return Dataset.from_examples(self[int(index)] for index in indices)
+        chosen = np.fromiter(indices, int)
+        return Dataset(take(self.systems, chosen), take(self.labels, chosen), take(self.infos, chosen))
 
-    @property
+    @functools.cached_property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers present, ascending."""
-        numbers = [np.asarray(system.atomic_numbers) for system in self.systems]
-        return tuple(int(z) for z in np.unique(np.concatenate(numbers))) if numbers else ()
+        present = np.zeros(256, bool)
+        for system in self.systems:
+            present[np.asarray(system.atomic_numbers)] = True
+        return tuple(int(z) for z in np.flatnonzero(present))
 
     def count_labels(self) -> dict[str, int]:
         """Return how many structures carry an energy, forces and a stress."""
-        return {
-            "energy": sum(float(label.energy_weight) > 0 for label in self.labels),
-            "forces": sum(float(label.forces_weight) > 0 for label in self.labels),
-            "stress": sum(float(label.stress_weight) > 0 for label in self.labels),
-        }
+        counts = {"energy": 0, "forces": 0, "stress": 0}
+        for label in self.labels:
+            for name in counts:
+                counts[name] += float(getattr(label, f"{name}_weight")) > 0
+        return counts

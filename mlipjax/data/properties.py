@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.files import write_atomic
+from mlipjax.files import scratch, write_atomic
 from mlipjax.system import System
 
 _REQUIRED = ("atomic_numbers", "positions", "n_atoms")
@@ -92,21 +92,27 @@ class PropertyData:
 
     @classmethod
     def from_systems(cls, systems: Sequence[System], key: str, values: np.ndarray | None = None) -> PropertyData:
-        """Structures in memory and their values, or none (NaN) for what needs structures alone, such as denoising.
+        """Structures and their values, or none (NaN) for what needs structures alone, such as denoising.
 
         Raises:
             ValueError: if there is no structure, or values do not fit or are not finite.
         """
         if not systems:
             raise ValueError(f"{key}: there is no structure.")
+        n, counts = len(systems), np.array([system.n_atoms for system in systems])
+        total = int(counts.sum())
         arrays = {
-            "atomic_numbers": np.concatenate([np.asarray(s.atomic_numbers) for s in systems]),
-            "positions": np.concatenate([np.asarray(s.positions) for s in systems]),
-            "n_atoms": np.array([s.n_atoms for s in systems]),
-            "cells": np.array([np.asarray(s.cell) for s in systems]),
-            "pbc": np.array([s.pbc for s in systems]),
-            key: np.zeros(len(systems)) if values is None else values,
+            "atomic_numbers": scratch((total,), np.int32),
+            "positions": scratch((total, 3)),
+            "n_atoms": counts,
+            "cells": scratch((n, 3, 3)),
+            "pbc": np.zeros((n, 3), bool),
+            key: np.zeros(n) if values is None else values,
         }
+        for index, (system, stop) in enumerate(zip(systems, np.cumsum(counts), strict=True)):
+            part = slice(stop - counts[index], stop)
+            arrays["atomic_numbers"][part], arrays["positions"][part] = system.atomic_numbers, system.positions
+            arrays["cells"][index], arrays["pbc"][index] = system.cell, system.pbc
         data = cls.from_arrays(arrays, key, key)
         return data if values is not None else dataclasses.replace(data, values=np.full(len(systems), np.nan))
 
@@ -180,7 +186,7 @@ def open_properties(path: str | Path, key: str, *, cache: str | Path | None = No
     """
     path = Path(path)
     if path.is_dir():
-        return PropertyData.from_arrays(_map_arrays(path), key, str(path))
+        return PropertyData.from_arrays(map_arrays(path), key, str(path))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     if path.suffix != ".npz":
@@ -189,7 +195,7 @@ def open_properties(path: str | Path, key: str, *, cache: str | Path | None = No
     if cache is None:
         with np.load(path, allow_pickle=False) as file:
             return PropertyData.from_arrays(dict(file), key, str(path))
-    return PropertyData.from_arrays(_map_arrays(_unpack(path, Path(cache))), key, str(path))
+    return PropertyData.from_arrays(map_arrays(_unpack(path, Path(cache))), key, str(path))
 
 
 def _unpack(path: Path, folder: Path) -> Path:
@@ -210,7 +216,8 @@ def _unpack(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _map_arrays(folder: Path) -> dict[str, np.ndarray]:
+def map_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Map all ``.npy`` files of a folder into memory, by their names."""
     return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
 
 

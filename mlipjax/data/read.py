@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.store import open_store
 from mlipjax.system import Labels, System
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def read_dataset(
     """Read all structures of a file with their labels.
 
     Args:
-        path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads.
+        path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads; or a folder
+            made by ``write_store``, from which a structure is read when it is asked for.
         keys: names of the labels. Energies are totals in eV, forces eV/Å, stress eV/Å^3 with tension positive
             (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix). ``energy_weight``, ``forces_weight``
             and ``stress_weight`` in a frame's information scale that frame's label.
@@ -53,15 +55,19 @@ def read_dataset(
         FileNotFoundError: if there is no such file.
         ValueError: if the file cannot be parsed or is empty; if a required label is nowhere; if a label is
             missing under its name while a similar name exists; if a label has the wrong shape or is not
-            finite; if a structure has no atoms, an element ``X``, or is periodic along a zero vector.
+            finite; if a structure has no atoms, an element ``X``, or is periodic along a zero vector; if the folder
+            is not what ``write_store`` made.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
     unknown = set(required) - set(_WORDS)
     if unknown:
         raise ValueError(f"required labels are among {sorted(_WORDS)}; got {sorted(unknown)}.")
-    dataset = Dataset.from_examples(_examples(path, keys))
+    if path.is_dir():
+        if keys != _DEFAULT_KEYS:
+            raise ValueError(f"{path}: labels were named when this folder was made; it takes no LabelKeys.")
+        dataset = open_store(path)
+    else:
+        dataset = Dataset.from_examples(read_examples(path, keys))
     if not len(dataset):
         raise ValueError(f"{path}: no structure in this file.")
     counts = dataset.count_labels()
@@ -74,7 +80,11 @@ def read_dataset(
     return dataset
 
 
-def _examples(path: Path, keys: LabelKeys) -> Iterator[Example]:
+def read_examples(path: str | os.PathLike[str], keys: LabelKeys = _DEFAULT_KEYS) -> Iterator[Example]:
+    """Read a file structure by structure; arguments and errors as ``read_dataset``."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
     for index, atoms in enumerate(_frames(path)):
         where = f"{path}, structure {index}"
         _check_structure(atoms, where)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -67,17 +66,16 @@ def find_group_key(dataset: Dataset) -> str | None:
     Raises:
         ValueError: if only some of the structures carry a group, so that a split by frame would leak.
     """
-    partial = None
-    for key in GROUP_KEYS:
-        carried = sum(key in info for info in dataset.infos)
-        if carried == len(dataset) and len(_group_of_each(dataset, key)) > 1:
+    counts = Counter(key for info in dataset.infos for key in GROUP_KEYS if key in info)
+    carried = {key: counts[key] for key in GROUP_KEYS if key in counts}
+    for key, count in carried.items():
+        if count == len(dataset) and len(_group_of_each(dataset, key)[0]) > 1:
             return key
-        if 0 < carried < len(dataset):
-            partial = partial or (key, carried)
+    partial = [key for key, count in carried.items() if count < len(dataset)]
     if partial:
-        key, carried = partial
+        key = partial[0]
         raise ValueError(
-            f"only {carried} of {len(dataset)} structures carry {key!r}, so they cannot be split by it; "
+            f"only {carried[key]} of {len(dataset)} structures carry {key!r}, so they cannot be split by it; "
             f"split the sources one by one, add {key!r} to the others, or name another group_key."
         )
     return None
@@ -113,29 +111,29 @@ def split_dataset(
             f"(known group keys: {', '.join(GROUP_KEYS)}).",
             stacklevel=2,
         )
-        groups = {f"{index:09d}": [index] for index in range(len(dataset))}
+        names, members = [], np.arange(len(dataset))
     else:
-        groups = _group_of_each(dataset, key)
+        names, members = _group_of_each(dataset, key)
     targets = {"test": _target(test, len(dataset), "test"), "valid": _target(valid, len(dataset), "valid")}
-    parts = _assign(groups, targets, seed, key)
-    indices = {part: sorted(i for name in names for i in groups[name]) for part, names in parts.items()}
-    return Split(
-        train=dataset.subset(indices["train"]),
-        valid=dataset.subset(indices["valid"]),
-        test=dataset.subset(indices["test"]),
-        group_key=key,
-        groups={} if key is None else {part: tuple(sorted(names)) for part, names in parts.items()},
-    )
+    parts = _assign(np.bincount(members), targets, seed, key)
+    chosen = {part: dataset.subset(np.flatnonzero(np.isin(members, drawn))) for part, drawn in parts.items()}
+    groups = {} if key is None else {part: tuple(names[g] for g in np.sort(drawn)) for part, drawn in parts.items()}
+    return Split(**chosen, group_key=key, groups=groups)
 
 
-def _group_of_each(dataset: Dataset, key: str) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = {}
+def _group_of_each(dataset: Dataset, key: str) -> tuple[list[str], np.ndarray]:
+    """Names of the groups, ascending, and (n,) the number of each structure's group among them."""
+    found: dict[str, int] = {}
+    members = np.empty(len(dataset), int)
     for index, info in enumerate(dataset.infos):
         if key not in info:
             known = Counter(name for other in dataset.infos for name in other)
             raise ValueError(f"structure {index} has no {key!r}; information present: {dict(known)}.")
-        groups.setdefault(str(info[key]), []).append(index)
-    return groups
+        members[index] = found.setdefault(str(info[key]), len(found))
+    names = sorted(found)
+    places = np.empty(len(names), int)
+    places[[found[name] for name in names]] = np.arange(len(names))
+    return names, places[members]
 
 
 def _target(amount: float | int, n: int, part: str) -> int:
@@ -147,32 +145,27 @@ def _target(amount: float | int, n: int, part: str) -> int:
     raise ValueError(f"{part}={amount!r}: give a fraction in [0, 1) or a number below {n}, the data's size.")
 
 
-def _assign(
-    groups: dict[str, list[int]], targets: dict[str, int], seed: int, key: str | None
-) -> dict[str, Sequence[str]]:
-    """Draw whole groups for test, then validation; the rest, at least one group, is for training."""
+def _assign(sizes: np.ndarray, targets: dict[str, int], seed: int, key: str | None) -> dict[str, np.ndarray]:
+    """Draw whole groups of these sizes for test, then validation; the rest, at least one group, is for training."""
     wanted = [part for part, target in targets.items() if target]
-    if len(groups) < len(wanted) + 1:
+    if len(sizes) < len(wanted) + 1:
         kind = "structures" if key is None else f"values of {key!r}"
-        raise ValueError(f"{len(groups)} {kind} cannot fill train and {' and '.join(wanted)}; ask for less.")
-    names = sorted(groups)
-    left = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
-    parts: dict[str, Sequence[str]] = {"test": [], "valid": []}
+        raise ValueError(f"{len(sizes)} {kind} cannot fill train and {' and '.join(wanted)}; ask for less.")
+    left = np.random.default_rng(seed).permutation(len(sizes))
+    parts = {"test": left[:0], "valid": left[:0]}
     for position, part in enumerate(wanted):
         reserve = len(wanted) - position  # one group for each part still to come, training included
-        parts[part] = _draw(left, groups, targets[part], reserve)
-        taken = set(parts[part])
-        left = [name for name in left if name not in taken]
+        parts[part] = _draw(left, sizes, targets[part], reserve)
+        left = left[~np.isin(left, parts[part])]
     return {**parts, "train": left}
 
 
-def _draw(names: list[str], groups: dict[str, list[int]], target: int, reserve: int) -> list[str]:
+def _draw(groups: np.ndarray, sizes: np.ndarray, target: int, reserve: int) -> np.ndarray:
     """Take groups in order while each brings the total closer to ``target``; leave at least ``reserve``."""
-    drawn: list[str] = []
-    size = 0
-    for name in names:
-        closer = abs(size + len(groups[name]) - target) < abs(size - target)
-        if closer and len(names) - len(drawn) > reserve:
-            drawn.append(name)
-            size += len(groups[name])
-    return drawn or [min(names, key=lambda name: len(groups[name]))]
+    drawn, total = np.zeros(len(groups), bool), 0
+    left = len(groups)
+    for place, size in enumerate(sizes[groups]):
+        if abs(total + size - target) < abs(total - target) and left > reserve:
+            drawn[place] = True
+            total, left = total + size, left - 1
+    return groups[drawn] if drawn.any() else groups[[np.argmin(sizes[groups])]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class Compared(NamedTuple):
     name: str
     indices: tuple[int, ...]
     dataset: Dataset
-    predictions: list[StructurePrediction]
+    predictions: Sequence[StructurePrediction]
 
 
 def check_predictions(potential: Potential, compared: list[Compared], *, e0s: str, dtype: str) -> list[Finding]:
@@ -218,7 +219,7 @@ def check_energy_outliers(compared: list[Compared]) -> list[Finding]:
 
 
 def check_zero_shot(
-    before: list[StructurePrediction], after: list[StructurePrediction], name: str, dtype: str
+    before: Sequence[StructurePrediction], after: list[StructurePrediction], name: str, dtype: str
 ) -> list[Finding]:
     """Whether a model with adapters or another head, not yet trained, predicts what the model it was made from does."""
     tolerance = 1e-3 if dtype == "float32" else 1e-8

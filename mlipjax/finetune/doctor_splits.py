@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlipjax.data import GROUP_KEYS, Dataset, canonical_hash, find_duplicates
+from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
+from mlipjax.data.hashing import first_seen
 from mlipjax.finetune.findings import Finding
 from mlipjax.system import System
 
@@ -43,11 +44,8 @@ def check_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
         remedy = "Remove them from one: an error measured on training data says nothing."
         findings.append(Finding("fatal", "duplicates", message, remedy, frames))
     for name, dataset in datasets.items():
-        seen: dict[str, int] = {}
-        repeated = []
-        for index, system in enumerate(dataset.systems):
-            if seen.setdefault(canonical_hash(system), index) != index:
-                repeated.append((name, index))
+        first = first_seen(dataset.systems)
+        repeated = [(name, int(index)) for index in np.flatnonzero(first != np.arange(len(first)))]
         if repeated:
             message = f"{len(repeated)} structures repeat earlier ones of the same set"
             remedy = "Remove them unless they are meant to count more."

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.data import Dataset, structure_hash
+from mlipjax.data import Dataset, hash_input, structure_hash
 from mlipjax.files import write_atomic
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.potential import Potential
@@ -32,8 +32,8 @@ def describe_run(
     settings_given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     for name in ("e0s", "replay", "anchor"):
         path = getattr(settings, name)
-        if path is not None and Path(path).is_file():
-            settings_given[f"{name}_sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        if path is not None and (digest := hash_input(path)) is not None:
+            settings_given[f"{name}_sha256"] = digest
     return {
         "settings": settings_given,
         "model_sha256": hash_model(potential, params),

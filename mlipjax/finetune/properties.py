@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from mlipjax import runtime, tree
-from mlipjax.data import Dataset
+from mlipjax.data import Dataset, hash_input
 from mlipjax.data.properties import PropertyData
 from mlipjax.files import write_atomic
 from mlipjax.finetune.folder import REPORT, hash_dataset, hash_model, open_run
@@ -169,8 +169,8 @@ def _describe(
         "replay_sha256": None if replay_data is None else hash_dataset(replay_data),
     }
     for name, file in (("replay", settings.replay), ("denoise", options.denoise_data)):
-        if file is not None and Path(file).is_file():
-            described[f"{name}_sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        if file is not None and (digest := hash_input(file)) is not None:
+            described[f"{name}_sha256"] = digest
     return described
 
 

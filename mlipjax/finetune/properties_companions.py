@@ -80,7 +80,7 @@ def sample(batches: LabelledBatches, n: int) -> LabelledBatches:
     return dataclasses.replace(
         part,
         dataset=part.dataset.subset(part.planned),
-        tables=tuple(part.tables[index] for index in part.planned),
+        tables=part.tables.subset(part.planned),
         plans=tuple(
             dataclasses.replace(plan, indices=tuple(chosen[index] for index in plan.indices)) for plan in part.plans
         ),

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.data import Dataset, Example, find_group_key, read_dataset, split_dataset
+from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
 from mlipjax.finetune.settings import STEP_0_LIMIT, FinetuneSettings
 from mlipjax.finetune.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
@@ -66,27 +66,26 @@ def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> t
 def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSettings) -> Dataset:
     """Label structures with the frozen model; those on which it is not finite or forces are extreme are dropped.
 
+    Structures stay where they are, labels where ``predict`` keeps them.
+
     Raises:
         ValueError: if none is left.
     """
-    batches = _once(frozen.potential, _unlabelled(systems), settings)
-    examples = [
-        Example(
-            system,
-            Labels.create(
-                system.n_atoms, found.energy, found.forces, found.stress if np.linalg.det(system.cell) else None
-            ),
-            {"labels": "frozen model"},
-        )
-        for system, found in zip(systems, predict(frozen.apply, frozen.params, batches), strict=True)
-        if np.isfinite(found.energy) and np.all(np.abs(found.forces) < _LARGEST_FORCE)
-    ]
-    if not examples:
+    predictions = predict(frozen.apply, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
+
+    def label(index: int) -> Labels:
+        found, system = predictions[index], systems[index]
+        stress = found.stress if np.linalg.det(system.cell) else None
+        return Labels.create(system.n_atoms, found.energy, found.forces, stress)
+
+    good = [np.isfinite(p.energy) and bool(np.all(np.abs(p.forces) < _LARGEST_FORCE)) for p in predictions]
+    rows = np.flatnonzero(good)
+    if not len(rows):
         raise ValueError(
             f"the model gives none of {len(systems)} structures forces below {_LARGEST_FORCE:g} eV/Å; "
             "give a file of structures it knows."
         )
-    return Dataset.from_examples(examples)
+    return Dataset(take(systems, rows), View(label, rows), ({"labels": "frozen model"},) * len(rows))
 
 
 def make_retention(
@@ -173,9 +172,11 @@ def _replay_data(
         return pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
     if strategy.replay == "labels":
         return read_dataset(settings.replay), f"structures of {settings.replay} with their labels"
-    systems = read_dataset(settings.replay, required=()).systems
-    frozen.potential.check_elements(int(z) for system in systems for z in system.atomic_numbers)
-    return pseudo_label(frozen, systems, settings), f"structures of {settings.replay}, labels of the frozen model"
+    dataset = read_dataset(settings.replay, required=())
+    frozen.potential.check_elements(dataset.elements)
+    return pseudo_label(
+        frozen, dataset.systems, settings
+    ), f"structures of {settings.replay}, labels of the frozen model"
 
 
 def split_replay(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
@@ -210,7 +211,8 @@ def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneS
 
 
 def _unlabelled(systems: Sequence[System]) -> Dataset:
-    return Dataset.from_examples(Example(system, Labels.create(system.n_atoms), {}) for system in systems)
+    n = len(systems)
+    return Dataset(systems, View(lambda index: Labels.create(systems[index].n_atoms), n), ({},) * n)
 
 
 def _once(potential: Potential, dataset: Dataset, settings: FinetuneSettings) -> LabelledBatches:

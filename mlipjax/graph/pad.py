@@ -68,7 +68,7 @@ def batch_graphs(
     n_neighbors: int | None = None,
     n_graphs: int | None = None,
     tasks: Sequence[int] | None = None,
-    tables: Sequence[NeighborTable] | None = None,
+    tables: Sequence[NeighborTable | None] | None = None,
     buckets: Buckets = _BUCKETS,
     dtype: Any = np.float32,
 ) -> GraphBatch:
@@ -81,7 +81,7 @@ def batch_graphs(
         n_neighbors: slots per atom ``K``; ``None`` for the bucket of the largest count.
         n_graphs: padded number of structures ``G``; ``None`` for the bucket of their number.
         tasks: head index of each structure; ``None`` for head 0.
-        tables: neighbour tables of the structures at this cutoff, where already known.
+        tables: neighbour tables of the structures at this cutoff, ``None`` where not yet known.
         buckets: rule for the sizes that are not given.
         dtype: of positions and cells.
 
@@ -91,8 +91,8 @@ def batch_graphs(
     """
     if len(systems) == 0:
         raise ValueError("a batch needs at least one structure, found none.")
-    if tables is None:
-        tables = [neighbor_table(system, cutoff) for system in systems]
+    known = [None] * len(systems) if tables is None else tables
+    tables = [table or neighbor_table(system, cutoff) for system, table in zip(systems, known, strict=False)]
     counts = [len(system.atomic_numbers) for system in systems]
     if [table.n_atoms for table in tables] != counts:
         raise ValueError(f"tables have {[t.n_atoms for t in tables]} rows, the structures {counts} atoms.")

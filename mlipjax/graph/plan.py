@@ -32,8 +32,8 @@ class BatchPlan:
 
 
 def plan_batches(
-    n_atoms: Sequence[int],
-    max_neighbors: Sequence[int],
+    n_atoms: Sequence[int] | np.ndarray,
+    max_neighbors: Sequence[int] | np.ndarray,
     batch_size: int,
     *,
     n_widths: int = 4,
@@ -80,7 +80,9 @@ def plan_batches(
     return plans
 
 
-def shuffle_plan(plans: Sequence[BatchPlan], n_atoms: Sequence[int], rng: np.random.Generator) -> list[BatchPlan]:
+def shuffle_plan(
+    plans: Sequence[BatchPlan], n_atoms: Sequence[int] | np.ndarray, rng: np.random.Generator
+) -> list[BatchPlan]:
     """Draw an epoch: batches in random order, and structures of equal size and ``K`` exchanged at random.
 
     Exchanging equals leaves every batch's sizes as they are, so no epoch brings a new shape.

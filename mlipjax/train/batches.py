@@ -1,9 +1,14 @@
-"""Padded batches of labelled structures, on the host: tables are found once, batches put together when needed."""
+"""Padded batches of labelled structures, on the host, read and put together when needed.
+
+One pass over the structures counts neighbours; from the counts alone all batches are planned, so the largest batch of
+the whole run is known before the first step. Tables are kept while they fit ``KEEP_BYTES``, otherwise they are found
+again for every batch.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -20,19 +25,54 @@ MAX_SLOTS = 65_536
 """Neighbour slots (padded atoms times ``K``) of a micro-batch: four frames of a 170-atom liquid at 6 Å. The training
 gradient of nequix-mp-1 (700 000 parameters) took 1.0 GB of memory for half as many."""
 
+KEEP_BYTES = 2**28
+_SLOT_BYTES = 21  # neighbour, shift, reverse, mask
+
 # Compiling the training gradient of one more shape takes as long as computing it on about this many slots.
 SLOTS_PER_SHAPE = 500_000
 _SHAPE_LIMITS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tables:
+    """How many neighbours structures have, and those of their tables that are kept.
+
+    Attributes:
+        n_atoms: (n,) of each structure.
+        max_counts: (n,) largest number of neighbours of an atom.
+        kept: neighbour table of each structure, ``None`` where it is found anew.
+    """
+
+    n_atoms: np.ndarray
+    max_counts: np.ndarray
+    kept: tuple[NeighborTable | None, ...]
+
+    @classmethod
+    def find(cls, systems: Iterable[System], cutoff: float, keep_bytes: int = KEEP_BYTES) -> Tables:
+        """Find the neighbours of structures within ``cutoff`` (Å), one structure at a time."""
+        n_atoms, max_counts, kept, used = [], [], [], 0
+        for system in systems:
+            table = neighbor_table(system, cutoff)
+            n_atoms.append(table.n_atoms)
+            max_counts.append(table.max_count)
+            used += table.mask.size * _SLOT_BYTES
+            kept.append(table if used <= keep_bytes else None)
+        return cls(np.array(n_atoms, int), np.array(max_counts, int), tuple(kept))
+
+    def subset(self, indices: Sequence[int]) -> Tables:
+        """Those of the structures at ``indices``."""
+        chosen = np.asarray(indices, int)
+        return Tables(self.n_atoms[chosen], self.max_counts[chosen], tuple(self.kept[i] for i in chosen))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class LabelledBatches:
     """A data set with its neighbour tables, and the plan by which it is put into batches.
 
     Attributes:
         potential: cutoff, elements and isolated-atom energies.
         dataset: structures and labels.
-        tables: neighbour table of each structure.
+        tables: neighbours of each structure.
         plans: micro-batches; together every structure once.
         accumulate: micro-batches per optimiser step.
         dtype: floating-point type of the batches.
@@ -41,7 +81,7 @@ class LabelledBatches:
 
     potential: Potential
     dataset: Dataset
-    tables: tuple[NeighborTable, ...]
+    tables: Tables
     plans: tuple[BatchPlan, ...]
     accumulate: int
     dtype: Any
@@ -59,7 +99,7 @@ class LabelledBatches:
         max_slots: int = MAX_SLOTS,
         task: int = 0,
     ) -> LabelledBatches:
-        """Find neighbours and plan batches.
+        """Count neighbours and plan batches.
 
         Args:
             potential: what will be trained or evaluated.
@@ -80,11 +120,11 @@ class LabelledBatches:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}.")
         potential.check_elements(dataset.elements)
-        tables = tuple(neighbor_table(system, potential.cutoff) for system in dataset.systems)
+        tables = Tables.find(dataset.systems, potential.cutoff)
         batch_size = min(batch_size, len(dataset))
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:
-                plans = _plan(tables, size, passes)
+                plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
                 if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
                     return cls(potential, dataset, tables, plans, batch_size // size, dtype, task)
         raise AssertionError("a batch size has the divisor 1")
@@ -116,8 +156,7 @@ class LabelledBatches:
     def epoch(self, key: Key, epoch: int) -> list[list[BatchPlan]]:
         """Micro-batches of every step of an epoch: a function of key and epoch number, and of nothing else."""
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, epoch)))
-        n_atoms = [table.n_atoms for table in self.tables]
-        plans = shuffle_plan(self.plans, n_atoms, np.random.default_rng(seed))
+        plans = shuffle_plan(self.plans, self.tables.n_atoms, np.random.default_rng(seed))
         return [plans[start : start + self.accumulate] for start in range(0, len(plans), self.accumulate)]
 
     def batch(self, plan: BatchPlan) -> Batch:
@@ -130,20 +169,15 @@ class LabelledBatches:
             n_atoms=plan.n_atoms,
             n_neighbors=plan.n_neighbors,
             n_graphs=plan.n_graphs,
-            tables=[self.tables[i] for i in part],
+            tables=[self.tables.kept[i] for i in part],
             dtype=self.dtype,
             task=self.task,
         )
 
 
-def _plan(tables: Sequence[NeighborTable], batch_size: int, passes: int) -> tuple[BatchPlan, ...]:
-    sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
-    return cheapest_plan(*sizes, batch_size, passes)
-
-
 def cheapest_plan(
-    n_atoms: Sequence[int],
-    max_counts: Sequence[int],
+    n_atoms: np.ndarray,
+    max_counts: np.ndarray,
     batch_size: int,
     passes: float,
     slots_per_shape: int = SLOTS_PER_SHAPE,
@@ -157,7 +191,7 @@ def cheapest_plan(
         passes: how often the data set will be gone through.
         slots_per_shape: neighbour slots that are computed in the time that one more shape takes to compile.
     """
-    plans = [plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS]
+    plans = (plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS)
 
     def cost(candidate: list[BatchPlan]) -> float:
         slots = sum(plan.n_atoms * plan.n_neighbors for plan in candidate)
@@ -175,7 +209,7 @@ def make_batch(
     n_atoms: int | None = None,
     n_neighbors: int | None = None,
     n_graphs: int | None = None,
-    tables: Sequence[NeighborTable] | None = None,
+    tables: Sequence[NeighborTable | None] | None = None,
     dtype: Any = np.float32,
     task: int = 0,
 ) -> Batch:

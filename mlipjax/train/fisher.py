@@ -63,7 +63,7 @@ def _one_by_one(batches: LabelledBatches, limit: int) -> LabelledBatches:
     n = len(batches.dataset)
     chosen = np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(int))
     widest = max(plan.n_neighbors for plan in batches.plans)
-    longest = max(batches.tables[index].n_atoms for index in chosen)
+    longest = int(batches.tables.n_atoms[chosen].max())
     example = batches.plans[0]
     plans = tuple(
         dataclasses.replace(example, indices=(int(index),), n_atoms=longest, n_neighbors=widest, n_graphs=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from mlipjax.train.predict import StructurePrediction
 
 _TO_MEV = 1e3
 _RESAMPLES = 1000
+# Structures drawn at once: bounds the memory of resampling.
+_DRAWN = 2**19
 _MOMENTS = ("count", "absolute", "squared", "cross", "reference", "norm", "atoms")
 
 
@@ -32,28 +34,30 @@ def error_report(dataset: Dataset, predictions: Sequence[StructurePrediction]) -
     """
     if len(predictions) != len(dataset):
         raise ValueError(f"{len(predictions)} predictions for {len(dataset)} structures.")
-    energy, forces, stress = _errors(dataset, predictions)
-    counts = dataset.count_labels()
+    energy, (forces, by_element), stress = _errors(dataset, predictions)
+    counts, atoms = dataset.count_labels(), _count_atoms(dataset)
     return {
-        **_statistics(energy, forces.sum(axis=(0, 1)), stress),
-        "force_reference_mean_norm_meV_per_A": _mean_norm(forces.sum(axis=(0, 1))),
+        **_statistics(energy, by_element.sum(axis=0), stress),
+        "force_reference_mean_norm_meV_per_A": _mean_norm(by_element.sum(axis=0)),
         "n_frames": len(dataset),
-        "n_atoms": sum(len(system.atomic_numbers) for system in dataset.systems),
+        "n_atoms": int(atoms.sum()),
         "n_energies": counts["energy"],
         "n_force_frames": counts["forces"],
         "n_stresses": len(stress),
-        "confidence_95": _intervals(energy, forces.sum(axis=1), stress),
-        "per_element": _per_element(dataset, forces),
+        "confidence_95": _intervals(energy, forces, stress),
+        "per_element": _per_element(dataset.elements, by_element, atoms),
     }
 
 
 def error_summary(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> dict[str, float | None]:
     """Return the main numbers of ``error_report`` only: cheap enough for every epoch."""
-    energy, forces, stress = _errors(dataset, predictions)
-    return _statistics(energy, forces.sum(axis=(0, 1)), stress)
+    energy, (_, by_element), stress = _errors(dataset, predictions)
+    return _statistics(energy, by_element.sum(axis=0), stress)
 
 
-def _errors(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _errors(
+    dataset: Dataset, predictions: Sequence[StructurePrediction]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
     return (
         _energy_errors(dataset, predictions),
         _force_moments(dataset, predictions),
@@ -74,10 +78,10 @@ def _energy_errors(dataset: Dataset, predictions: Sequence[StructurePrediction])
     return _TO_MEV * np.array(errors, np.float64)
 
 
-def _force_moments(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> np.ndarray:
-    """(structures, elements, moments): sums over atoms from which all force statistics follow."""
+def _force_moments(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> tuple[np.ndarray, np.ndarray]:
+    """(structures, moments) and (elements, moments): sums over atoms from which all force statistics follow."""
     elements = dataset.elements
-    moments = np.zeros((len(dataset), len(elements), len(_MOMENTS)))
+    by_structure, by_element = np.zeros((len(dataset), len(_MOMENTS))), np.zeros((len(elements), len(_MOMENTS)))
     for row, (prediction, (system, labels, _)) in enumerate(zip(predictions, dataset, strict=True)):
         if not labels.forces_weight > 0:
             continue
@@ -96,8 +100,11 @@ def _force_moments(dataset: Dataset, predictions: Sequence[StructurePrediction])
             ],
             axis=1,
         )
-        np.add.at(moments[row], column, per_atom)
-    return moments
+        moments = np.zeros_like(by_element)
+        np.add.at(moments, column, per_atom)
+        by_structure[row] = moments.sum(axis=0)
+        by_element += moments
+    return by_structure, by_element
 
 
 def _stress_errors(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> np.ndarray:
@@ -142,18 +149,24 @@ def _stress_statistics(errors: np.ndarray) -> dict[str, Any]:
     return {"stress_mae_meV_per_A3": _number(errors.mean(axis=-1) if errors.shape[-1] else None)}
 
 
-def _per_element(dataset: Dataset, moments: np.ndarray) -> dict[str, dict[str, Any]]:
+def _count_atoms(dataset: Dataset) -> np.ndarray:
+    """Number of atoms of each of the data set's elements."""
+    counts = np.zeros(len(dataset.elements), int)
+    for system in dataset.systems:
+        counts += np.bincount(np.searchsorted(dataset.elements, system.atomic_numbers), minlength=len(counts))
+    return counts
+
+
+def _per_element(elements: Sequence[int], sums: np.ndarray, atoms: np.ndarray) -> dict[str, dict[str, Any]]:
     from ase.data import chemical_symbols
 
-    sums = moments.sum(axis=0)
-    numbers = np.concatenate([np.asarray(system.atomic_numbers) for system in dataset.systems])
     return {
         chemical_symbols[z]: {
             **_force_statistics(sums[column]),
             "force_reference_mean_norm_meV_per_A": _mean_norm(sums[column]),
-            "n_atoms": int(np.sum(numbers == z)),
+            "n_atoms": int(atoms[column]),
         }
-        for column, z in enumerate(dataset.elements)
+        for column, z in enumerate(elements)
     }
 
 
@@ -161,16 +174,32 @@ def _intervals(energy: np.ndarray, forces: np.ndarray, stress: np.ndarray) -> di
     """95 % percentile intervals of all main numbers, structures drawn with replacement."""
     rng = np.random.default_rng(0)
     labelled = forces[forces[:, 0] > 0]
-
-    def draw(n: int) -> np.ndarray:
-        return rng.integers(0, n, (_RESAMPLES, n)) if n > 1 else np.zeros((_RESAMPLES, 0), int)
-
-    resampled = _statistics(
-        energy[draw(len(energy))], labelled[draw(len(labelled))].sum(axis=1), stress[draw(len(stress))]
-    )
+    resampled = {
+        **_resampled(rng, energy, _energy_statistics),
+        **_resampled(rng, labelled, lambda drawn: _force_statistics(drawn.sum(axis=1))),
+        **_resampled(rng, stress, _stress_statistics),
+    }
     return {
         name: None if values is None else np.percentile(values, [2.5, 97.5]).tolist()
         for name, values in resampled.items()
+    }
+
+
+def _resampled(
+    rng: np.random.Generator, values: np.ndarray, statistics: Callable[[np.ndarray], dict[str, Any]]
+) -> dict[str, Any]:
+    """Statistics of values drawn with replacement, (resamples,) each, or ``None`` as ``statistics`` has it."""
+    n = len(values)
+    if n <= 1:
+        return statistics(values[np.zeros((_RESAMPLES, 0), int)])
+    step = max(1, _DRAWN // n)
+    parts = [
+        statistics(values[rng.integers(0, n, (min(step, _RESAMPLES - start), n))])
+        for start in range(0, _RESAMPLES, step)
+    ]
+    columns = {name: [part[name] for part in parts] for name in parts[0]}
+    return {
+        name: None if any(part is None for part in found) else np.concatenate(found) for name, found in columns.items()
     }
 
 

@@ -1,8 +1,7 @@
 """Batches of structures with one number each, read from disk when needed, in shapes that are fixed before training.
 
-One pass over the structures counts neighbours; from the counts alone all batches are planned, so the largest batch
-of the whole run is known (and refused) before the first step. Tables are kept while they fit ``KEEP_BYTES``,
-otherwise they are found again for every batch.
+As with labelled structures (``batches``), neighbours are counted in one pass and all batches planned from the counts;
+a batch above the limit is refused.
 """
 
 from __future__ import annotations
@@ -15,13 +14,11 @@ import numpy as np
 from flax import struct
 
 from mlipjax.data.properties import PropertyData
-from mlipjax.graph import BatchPlan, GraphBatch, NeighborTable, batch_graphs, neighbor_table, shuffle_plan
+from mlipjax.graph import BatchPlan, GraphBatch, NeighborTable, batch_graphs, shuffle_plan
 from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.train.batches import MAX_SLOTS, SLOTS_PER_SHAPE, cheapest_plan
+from mlipjax.train.batches import KEEP_BYTES, MAX_SLOTS, SLOTS_PER_SHAPE, Tables, cheapest_plan
 from mlipjax.typing import Key
-
-KEEP_BYTES = 2**28
 
 # The gradient of a property takes a fifth of that of forces and half as long to compile.
 _SLOTS_PER_SHAPE = 5 * SLOTS_PER_SHAPE // 2
@@ -62,7 +59,7 @@ class PropertyStream:
         data: structures and values.
         plans: batches; together every structure once.
         dtype: floating-point type of the batches.
-        tables: neighbour table of each structure, ``None`` where it is found anew.
+        tables: neighbours of each structure; none is kept for displaced ones.
         noise: Å, standard deviation of displacements that batches will get, for which slots are reserved.
     """
 
@@ -70,7 +67,7 @@ class PropertyStream:
     data: PropertyData
     plans: tuple[BatchPlan, ...]
     dtype: Any
-    tables: tuple[NeighborTable | None, ...]
+    tables: Tables
     noise: float = 0.0
 
     @classmethod
@@ -102,15 +99,12 @@ class PropertyStream:
         if len(data) == 0 or batch_size < 1:
             raise ValueError(f"found {len(data)} structures and a batch size of {batch_size}; both must be positive.")
         potential.check_elements(data.elements)
-        counts, tables, used = np.zeros(len(data), int), [], 0
-        for index in range(len(data)):
-            # two neighbours may move towards each other, each by the largest displacement
-            table = neighbor_table(data.system(index), potential.cutoff + 2.0 * _largest(noise))
-            counts[index] = table.max_count
-            used += table.mask.size * 21  # bytes per slot: neighbour, shift, reverse, mask
-            tables.append(table if used <= KEEP_BYTES and noise == 0.0 else None)
+        systems = (data.system(index) for index in range(len(data)))
+        # two neighbours may move towards each other, each by the largest displacement
+        reach = potential.cutoff + 2.0 * _largest(noise)
+        tables = Tables.find(systems, reach, KEEP_BYTES if noise == 0.0 else 0)
         size = min(batch_size, len(data))
-        plans = cheapest_plan(data.n_atoms.tolist(), counts.tolist(), size, passes, _SLOTS_PER_SHAPE)
+        plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes, _SLOTS_PER_SHAPE)
         plans = tuple(map(_coarse, plans)) if passes <= 1.0 else plans
         largest = max(plans, key=lambda plan: plan.n_atoms * plan.n_neighbors)
         if (slots := largest.n_atoms * largest.n_neighbors) > max_slots and largest.n_graphs > 1:
@@ -119,7 +113,7 @@ class PropertyStream:
                 f"neighbours = {slots} slots, more than max_slots={max_slots}: choose a batch size of "
                 f"{max(1, largest.n_graphs * max_slots // slots)}, or a larger max_slots if memory allows."
             )
-        return cls(potential, data, plans, dtype, tuple(tables), noise)
+        return cls(potential, data, plans, dtype, tables, noise)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -131,7 +125,7 @@ class PropertyStream:
         systems = [self.data.system(index) for index in plan.indices]
         targets = np.zeros(plan.n_graphs)
         targets[: len(systems)] = self.data.targets[list(plan.indices)]
-        tables = [self.tables[index] for index in plan.indices]
+        tables = [self.tables.kept[index] for index in plan.indices]
         return PropertyBatch(self._graph(plan, systems, tables), targets.astype(self.dtype))
 
     def noisy_batch(self, plan: BatchPlan, key: Key) -> NoisyBatch:
@@ -148,17 +142,18 @@ class PropertyStream:
         ]
         noise = np.zeros((plan.n_atoms, 3))
         noise[: sum(map(len, drawn))] = np.concatenate(drawn)
-        return NoisyBatch(self._graph(plan, moved, [None] * len(moved)), noise.astype(self.dtype))
+        return NoisyBatch(self._graph(plan, moved), noise.astype(self.dtype))
 
-    def _graph(self, plan: BatchPlan, systems: list[System], tables: list[NeighborTable | None]) -> GraphBatch:
-        cutoff = self.potential.cutoff
+    def _graph(
+        self, plan: BatchPlan, systems: list[System], tables: list[NeighborTable | None] | None = None
+    ) -> GraphBatch:
         return batch_graphs(
             systems,
-            cutoff,
+            self.potential.cutoff,
             n_atoms=plan.n_atoms,
             n_neighbors=plan.n_neighbors,
             n_graphs=plan.n_graphs,
-            tables=[t or neighbor_table(s, cutoff) for s, t in zip(systems, tables, strict=True)],
+            tables=tables,
             dtype=self.dtype,
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from mlipjax.data import View
+from mlipjax.files import scratch
 from mlipjax.graph import GraphBatch
 from mlipjax.potential import Prediction
 from mlipjax.train.batches import LabelledBatches
@@ -37,8 +39,10 @@ def predict(
     params: Params,
     batches: LabelledBatches,
     on_batch: Callable[[Prediction, Batch], None] | None = None,
-) -> list[StructurePrediction]:
+) -> Sequence[StructurePrediction]:
     """Predict every structure of a data set (or the planned ones of a part), in the data set's order.
+
+    Many predictions are kept in a temporary file (``files.scratch``), not in memory.
 
     Args:
         apply: compiled ``Potential.apply``.
@@ -46,7 +50,9 @@ def predict(
         batches: the data set.
         on_batch: called with the prediction and labels of every batch, still on the device and padded.
     """
-    results: list[StructurePrediction | None] = [None] * len(batches.dataset)
+    planned = np.array(batches.planned)
+    starts = np.concatenate([[0], np.cumsum(batches.tables.n_atoms[planned])])
+    energies, stresses, all_forces = scratch((len(planned),)), scratch((len(planned), 3, 3)), scratch((starts[-1], 3))
     for plan in batches.plans:
         batch = batches.batch(plan)
         prediction = apply(params, batch.graph)
@@ -54,13 +60,16 @@ def predict(
             on_batch(prediction, batch)
         energy, forces, stress = jax.device_get((prediction.energy, prediction.forces, prediction.stress))
         start = 0
-        for row, index in enumerate(plan.indices):
+        for row, (index, place) in enumerate(zip(plan.indices, np.searchsorted(planned, plan.indices), strict=True)):
             numbers = np.asarray(batches.dataset.systems[index].atomic_numbers)
             stop = start + len(numbers)
-            results[index] = StructurePrediction(
-                energy=float(energy[row]) + batches.potential.reference_energy(numbers, batches.task),
-                forces=forces[start:stop].astype(np.float64),
-                stress=stress[row].astype(np.float64),
-            )
+            energies[place] = float(energy[row]) + batches.potential.reference_energy(numbers, batches.task)
+            all_forces[starts[place] : starts[place + 1]] = forces[start:stop]
+            stresses[place] = stress[row]
             start = stop
-    return [result for result in results if result is not None]
+
+    def result(place: int) -> StructurePrediction:
+        part = slice(starts[place], starts[place + 1])
+        return StructurePrediction(float(energies[place]), all_forces[part], stresses[place])
+
+    return View(result, len(planned))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -72,9 +72,9 @@ def _gradient(program: Program, params: Params, micro_batches: Sequence[Batch], 
 
 def validation_loss(
     program: Program, params: Params, batches: LabelledBatches, weights: LossWeights
-) -> tuple[float, list[StructurePrediction]]:
+) -> tuple[float, Sequence[StructurePrediction]]:
     """Return the weighted loss of a data set, as one batch would have it, and the predictions."""
-    counts = _sum_counts(program, [batches.batch(plan) for plan in batches.plans])
+    counts = _sum_counts(program, (batches.batch(plan) for plan in batches.plans))
     losses: list[Array] = []
 
     def score(prediction, batch):
@@ -84,6 +84,6 @@ def validation_loss(
     return float(sum(float(loss) for loss in losses)), predictions
 
 
-def _sum_counts(program: Program, batches: Sequence[Batch]) -> LossTerms:
+def _sum_counts(program: Program, batches: Iterable[Batch]) -> LossTerms:
     counts = [jax.device_get(program.counts(batch.labels, batch.graph)) for batch in batches]
     return LossTerms(*(np.sum(values, dtype=values[0].dtype) for values in zip(*counts, strict=True)))

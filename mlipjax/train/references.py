@@ -122,14 +122,11 @@ def estimate_e0s(dataset: Dataset, predictions: Sequence[StructurePrediction]) -
     if not rows:
         raise ValueError("E0s cannot be estimated: no structure has an energy. Give a file or use --e0s model.")
     elements = dataset.elements
-    numbers = [np.asarray(dataset.systems[row].atomic_numbers) for row in rows]
-    fractions = np.array([[np.mean(atoms == z) for z in elements] for atoms in numbers])
-    missing = np.array(
-        [
-            (dataset.labels[row].energy - predictions[row].energy) / len(atoms)
-            for row, atoms in zip(rows, numbers, strict=True)
-        ]
-    )
+    fractions, missing = np.empty((len(rows), len(elements))), np.empty(len(rows))
+    for place, row in enumerate(rows):
+        numbers = np.asarray(dataset.systems[row].atomic_numbers)
+        fractions[place] = [np.mean(numbers == z) for z in elements]
+        missing[place] = (dataset.labels[row].energy - predictions[row].energy) / len(numbers)
     shifts, _, rank, _ = np.linalg.lstsq(fractions, missing, rcond=_RESOLUTION)
     return E0Estimate(
         shifts=dict(zip(elements, shifts.tolist(), strict=True)),

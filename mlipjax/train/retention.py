@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
+import numpy as np
 
 from mlipjax.graph import BatchPlan
 from mlipjax.train.batches import LabelledBatches
@@ -32,5 +34,14 @@ class Retention:
         if self.replay is None:
             return []
         epoch, within = divmod(step, self.replay.steps_per_epoch)
-        # another stream than the order of the training structures
-        return self.replay.epoch(jax.random.fold_in(key, 0x5E), epoch)[within]
+        name = np.asarray(jax.random.key_data(key)).tobytes(), epoch
+        if name not in self._drawn:
+            self._drawn.clear()
+            # another stream than the order of the training structures
+            self._drawn[name] = self.replay.epoch(jax.random.fold_in(key, 0x5E), epoch)
+        return self._drawn[name][within]
+
+    @functools.cached_property
+    def _drawn(self) -> dict[tuple[bytes, int], list[list[BatchPlan]]]:
+        """The current epoch: drawing one takes time in proportion to the structures."""
+        return {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ase import Atoms
 from tiny_nequip import SMALLEST, random_params
 
 import mlipjax
@@ -178,6 +179,23 @@ def test_convert(model, tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {tmp_path / 'copy'} already holds a model; choose another folder.\n"
     assert main(["convert", "--model", "no-such-model", "--out", str(tmp_path / "other")]) == 1
     assert "no model is called 'no-such-model'" in capsys.readouterr().err
+    assert main(["convert", "--out", str(tmp_path / "other")]) == 1
+    assert capsys.readouterr().err == "error: give either --model M or --data FILE.\n"
+
+
+def test_a_damaged_store_is_one_line(model, tmp_path, capsys):
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.8]])
+    atoms.info["energy"] = -2.0
+    atoms.write(tmp_path / "data.xyz", format="extxyz")
+    store = tmp_path / "store"
+    assert main(["convert", "--data", str(tmp_path / "data.xyz"), "--out", str(store)]) == 0
+    assert "1 structures, 1 with energy, 0 with forces" in capsys.readouterr().out
+    (store / "positions.npy").write_bytes((store / "positions.npy").read_bytes()[:-3])
+    assert main(["evaluate", "--model", str(model[0]), "--data", str(store)]) == 1
+    expected = (
+        f"error: {store / 'positions.npy'}: not what was written: cut short or changed; convert the data again.\n"
+    )
+    assert capsys.readouterr().err == expected
 
 
 def test_models(tmp_path, monkeypatch, capsys):

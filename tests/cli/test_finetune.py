@@ -7,7 +7,7 @@ import tyro
 from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
 from mlipjax import Calculator, load, save
-from mlipjax.cli import evaluate, finetune
+from mlipjax.cli import convert, evaluate, finetune
 from mlipjax.data import write_dataset
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.train import read_metrics
@@ -77,6 +77,25 @@ def test_finetune_leaves_a_model_and_a_report(files, tuned, capsys):
     run_finetune(files, out, *options)
     assert "before" in capsys.readouterr().out
     assert json.loads((out / "report.json").read_text()) == report
+
+
+def test_structures_on_disk_give_the_same_bits_and_go_on_with_the_same_folder(files, tuned, tmp_path, capsys):
+    out, options = tuned
+    data = ["--data", str(files / "train.extxyz"), "--out", str(tmp_path / "store")]
+    convert.run(tyro.cli(convert.Convert, args=[*data, "--json", str(tmp_path / "store.json")]))
+    assert "9 structures, 9 with energy, 9 with forces, 9 with stress" in capsys.readouterr().out
+    assert json.loads((tmp_path / "store.json").read_text())["elements"] == [1, 6, 8]
+    command = ["--model", str(files / "model"), "--train", str(tmp_path / "store"), *options]
+    finetune.run(tyro.cli(finetune.Finetune, args=[*command, "--out", str(tmp_path / "out")]))
+    parameters = [(folder / "params.safetensors").read_bytes() for folder in (out, tmp_path / "out")]
+    assert parameters[0] == parameters[1]
+    # the folder of the run from the file is the same run
+    finetune.run(tyro.cli(finetune.Finetune, args=[*command, "--out", str(out)]))
+
+    of_file = run_evaluate(files, out, tmp_path / "file.json")
+    arguments = ["--model", str(out), "--data", str(tmp_path / "store"), "--json", str(tmp_path / "disk.json")]
+    evaluate.run(tyro.cli(evaluate.Evaluate, args=arguments))
+    assert {**json.loads((tmp_path / "disk.json").read_text()), "data": None} == {**of_file, "data": None}
 
 
 def test_another_run_into_the_same_folder_is_refused(files, tuned, tmp_path):

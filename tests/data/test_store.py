@@ -1,0 +1,173 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_potential import labelled_dataset
+
+from mlipjax.data import (
+    Dataset,
+    Example,
+    LabelKeys,
+    View,
+    find_duplicates,
+    hash_input,
+    read_dataset,
+    read_examples,
+    split_dataset,
+    write_dataset,
+    write_store,
+)
+from mlipjax.data.properties import PropertyData, open_properties
+from mlipjax.finetune.folder import hash_dataset
+from mlipjax.system import Labels, System
+
+SIZES = (5, 3, 8, 1, 6, 4)
+
+
+def dataset():
+    """Labelled structures with every kind of information, a missing stress and a weight."""
+    infos = [
+        {"run": 7, "note": "a name; Å", "ok": True, "x": 0.1 + 0.2},
+        {"run": 8, "charges": np.array([0.1, -0.3]), "kinds": np.array(["bulk", "slab"])},
+        {"run": 7, "grid": np.arange(6, dtype=np.int32).reshape(2, 3)},
+        {},
+        {"run": 8, "nested": {"k": [1, 2.5, None]}},
+        {"run": 9},
+    ]
+    data = labelled_dataset(SIZES)
+    molecule = System(np.array([[0.1, 0.2, 0.3]]), np.array([8], np.int32), np.zeros((3, 3)), (False,) * 3)
+    examples = [Example(e.system, e.labels, info) for e, info in zip(data, infos, strict=True)]
+    examples[3] = Example(molecule, Labels.create(1, -2.5), {})
+    weighted = dataclasses.replace(examples[4].labels, forces_weight=np.float64(0.25))
+    examples[4] = examples[4]._replace(labels=weighted)
+    return Dataset.from_examples(examples)
+
+
+@pytest.fixture
+def store(tmp_path):
+    write_store(tmp_path / "store", dataset())
+    return tmp_path / "store"
+
+
+def test_structures_labels_and_information_come_back_bit_for_bit(store):
+    found, expected = read_dataset(store), dataset()
+    assert len(found) == len(expected)
+    assert found.elements == expected.elements
+    assert found.count_labels() == expected.count_labels() == {"energy": 6, "forces": 5, "stress": 5}
+    for (system, labels, info), (other, wanted, known) in zip(found, expected, strict=True):
+        assert system.pbc == other.pbc
+        for name in ("positions", "atomic_numbers", "cell"):
+            np.testing.assert_array_equal(getattr(system, name), getattr(other, name))
+            assert getattr(system, name).dtype == getattr(other, name).dtype
+        for field in dataclasses.fields(labels):
+            np.testing.assert_array_equal(getattr(labels, field.name), getattr(wanted, field.name))
+        assert repr(sorted(info.items())) == repr(sorted(known.items()))
+    # what a run's folder is named by: a run started from a file goes on from a store of it
+    assert hash_dataset(found) == hash_dataset(expected)
+
+
+def test_a_store_of_a_file_is_what_the_file_holds(tmp_path):
+    write_dataset(tmp_path / "data.extxyz", labelled_dataset(SIZES))
+    write_store(tmp_path / "store", read_examples(tmp_path / "data.extxyz"))
+    assert hash_dataset(read_dataset(tmp_path / "store")) == hash_dataset(read_dataset(tmp_path / "data.extxyz"))
+
+
+def test_choosing_structures_reads_none(store):
+    data = read_dataset(store)
+    part = data.subset([4, 0, 2])
+    assert isinstance(part.systems, View)
+    assert isinstance(part.infos[1:], View)
+    assert part.infos[1] == data.infos[0]
+    np.testing.assert_array_equal(part.subset(range(2)).systems[1].positions, data.systems[0].positions)
+    # nothing of what is on disk is copied: changing one view of it would change the others
+    assert np.shares_memory(part.systems[0].positions, data.systems[4].positions)
+    assert not part.systems[0].positions.flags.writeable
+    with pytest.raises(IndexError):
+        part.systems[3]
+
+
+def test_stores_and_lists_go_together(store):
+    data, listed = read_dataset(store), dataset()
+    both = listed.subset([0]) + data
+    assert [system.n_atoms for system in both.systems] == [SIZES[0], *SIZES]
+    assert both.infos[-1] == listed.infos[-1]
+    assert len(find_duplicates({"store": data, "list": listed})) == len(data)
+
+
+def test_a_split_of_a_store_is_that_of_the_file(tmp_path):
+    data = labelled_dataset((4,) * 12)
+    write_store(tmp_path / "store", data)
+    parts = [split_dataset(part, valid=0.3, seed=3) for part in (data, read_dataset(tmp_path / "store"))]
+    assert parts[0].groups == parts[1].groups
+    assert hash_dataset(parts[0].train) == hash_dataset(parts[1].train)
+
+
+def test_a_store_is_a_property_set_too(store):
+    energies = open_properties(store, "energy")
+    np.testing.assert_array_equal(energies.targets, [labels.energy for labels in dataset().labels])
+    np.testing.assert_array_equal(energies.system(2).positions, dataset().systems[2].positions)
+    structures = PropertyData.from_systems(read_dataset(store).systems, "denoise")
+    np.testing.assert_array_equal(structures.system(2).positions, dataset().systems[2].positions)
+    assert structures.system(3).pbc == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "forces.npy").unlink(), r"forces.npy: missing; convert the data again"),
+        (lambda folder: cut(folder / "positions.npy"), r"positions.npy: not what was written: cut short or changed"),
+        (lambda folder: flip(folder / "energy.npy"), r"energy.npy: not what was written"),
+        (lambda folder: (folder / "store.json").unlink(), r"no store.json, so not a folder of labelled structures"),
+        (lambda folder: cut(folder / "store.json"), r"store.json: damaged; convert the data again"),
+        (
+            lambda folder: (folder / "store.json").write_text('{"format": "other", "sha256": {}}'),
+            r"store.json: damaged",
+        ),
+    ],
+)
+def test_a_damaged_store_is_refused(store, damage, message):
+    damage(store)
+    with pytest.raises(ValueError, match=message):
+        read_dataset(store)
+
+
+def cut(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    good, path = dataset()[0], tmp_path / "store"
+    for bad, message in (
+        (good._replace(labels=Labels.create(2)), r"structure 1: forces have shape \(2, 3\), positions \(5, 3\)"),
+        (good._replace(info={"a": object()}), "structure 1: its information cannot be stored as JSON: found a object"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_store(path, [good, bad])
+    with pytest.raises(ValueError, match="there is no structure to write"):
+        write_store(path, [])
+    assert list(tmp_path.iterdir()) == []
+    write_store(path, [good])
+    with pytest.raises(ValueError, match="exists already; choose another folder"):
+        write_store(path, [good])
+    assert len(read_dataset(path)) == 1
+
+
+def test_labels_of_a_store_are_named_already(store):
+    with pytest.raises(ValueError, match="takes no LabelKeys"):
+        read_dataset(store, LabelKeys(forces=None))
+
+
+def test_the_fingerprint_of_a_store_follows_its_content(tmp_path, store):
+    data = dataset()
+    write_store(tmp_path / "same", data)
+    write_store(tmp_path / "other", data.subset(range(5)))
+    assert hash_input(store) == hash_input(tmp_path / "same") != hash_input(tmp_path / "other")
+    assert hash_input(tmp_path) is None
+    assert hash_input(store / "energy.npy") != hash_input(store / "forces.npy")
