@@ -4,7 +4,7 @@ Claim (arXiv 2601.08486): plain fine-tuning to a property erases chemistry and c
 the force field along with it (mft) keeps both. Mean over eight QM9 properties, improvement over scratch, ID / OOD:
 ft +17.8 / +5.6 %, lp -37.0 / +7.8 %, mft +17.3 / +17.1 %.
 
-    python -m experiments.multitask                                       # embedded model, 15 minutes of one core
+    python -m experiments.multitask                                       # embedded model, 20 minutes on two cores
     python -m experiments.multitask --model nequix-mp-1 --preset full     # for an accelerator
     python -m experiments.multitask --data materials --ood O --out runs/multitask-oxides
 
