@@ -23,7 +23,7 @@ import numpy as np
 from mlipjax.potential import Potential
 from mlipjax.probes.neb import SPRING
 from mlipjax.probes.neb_path import unwrapped
-from mlipjax.probes.relax import check_systems, freedom, plain_task
+from mlipjax.probes.relax import band_task, check_systems, freedom, plain_task
 from mlipjax.probes.relax_batch import SKIN, Batch, BatchSpec, build_batch, evaluate
 from mlipjax.probes.relax_search import CONVERGED, Search, Task, advance, start
 from mlipjax.system import System
@@ -140,17 +140,7 @@ def converged_barrier(
         relaxed = ends.run(params, start(first), max_steps)
         end_positions = relaxed.at.reshape(first.shape)
         zero = relaxed.node_energy[0]
-        task = dataclasses.replace(
-            band.task,
-            band=jnp.asarray(True),
-            climb=jnp.asarray(True),
-            climb_below=jnp.asarray(_CLIMB_AT),
-            spring=jnp.asarray(spring),
-            ends=end_positions,
-            end_energies=jnp.sum(relaxed.node_energy - zero, axis=1),
-            energy_zero=zero,
-            max_steps=jnp.asarray(max_steps, jnp.int32),
-        )
+        task = band_task(band.task, end_positions, relaxed.node_energy, _CLIMB_AT, spring, max_steps)
         found = dataclasses.replace(band, task=task).run(params, start(inner), max_steps)
         levels = jnp.sum(found.node_energy - zero, axis=1)
         top = jnp.argmax(levels)

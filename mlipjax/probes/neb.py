@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.potential import Potential
 from mlipjax.probes.neb_forces import between_images
 from mlipjax.probes.neb_path import arc_length, idpp, resampled, unwrapped
-from mlipjax.probes.relax import Engine, OnStep, check_systems, freedom, plain_task
+from mlipjax.probes.relax import Engine, OnStep, band_task, check_systems, freedom, plain_task
 from mlipjax.probes.relax_batch import SKIN
 from mlipjax.probes.relax_search import Search, Task
 from mlipjax.probes.result import ProbeResult
@@ -269,21 +268,10 @@ class _Band:
         self, path: np.ndarray, fmax: float, climb: bool, spring: float, max_steps: int, on_step: OnStep | None
     ) -> Search:
         systems = self.systems(path[1:-1])
-        dtype = self.engine.dtype
-        zero = self.end_energies[0]
-        changes: dict[str, Any] = {
-            "band": True,
-            "climb": climb,
-            "climb_below": _CLIMB_AT * fmax,
-            "spring": spring,
-            "ends": path[[0, -1]],
-            "end_energies": (self.end_energies - zero).sum(axis=1),
-            "energy_zero": zero,
-            "max_steps": max_steps,
-        }
-        plain = plain_task(systems, self.free, np.zeros((0, 3, 3)), fmax, dtype)
-        values = {name: jnp.asarray(value, getattr(plain, name).dtype) for name, value in changes.items()}
-        return self.engine.run(systems, dataclasses.replace(plain, **values), max_steps, on_step)
+        plain = plain_task(systems, self.free, np.zeros((0, 3, 3)), fmax, self.engine.dtype)
+        climb_below = _CLIMB_AT * fmax if climb else 0.0
+        task = band_task(plain, path[[0, -1]], self.end_energies, climb_below, spring, max_steps)
+        return self.engine.run(systems, task, max_steps, on_step)
 
     def _ends(self, path: np.ndarray, fmax: float, max_steps: int, on_step: OnStep | None = None) -> np.ndarray:
         """(2, N, 3) positions of the ends after a search in the slots of the inner images."""

@@ -223,7 +223,6 @@ def plain_task(systems: Sequence[System], free: np.ndarray, basis: np.ndarray, f
         basis=jnp.asarray(basis, dtype),
         free=jnp.asarray(np.broadcast_to(free, (len(systems), n_atoms, 3)), dtype),
         band=jnp.asarray(False),
-        climb=jnp.asarray(False),
         climb_below=scalar(0.0),
         spring=scalar(0.0),
         ends=jnp.zeros((2, n_atoms, 3), dtype),
@@ -232,6 +231,31 @@ def plain_task(systems: Sequence[System], free: np.ndarray, basis: np.ndarray, f
         fmax=scalar(fmax),
         max_steps=jnp.asarray(np.iinfo(np.int32).max, jnp.int32),
     )
+
+
+def band_task(plain: Task, ends: Any, end_node_energy: Any, climb_below: float, spring: float, max_steps: int) -> Task:
+    """Turn a task for the inner images of a band into one for the band.
+
+    Args:
+        plain: the task of the images as free structures.
+        ends: (2, N, 3) Å, first and last image.
+        end_node_energy: (2, N) eV, theirs; energies are taken relative to those of the first one.
+        climb_below: eV/Å, largest residual at which the highest image starts to climb; 0 if none shall.
+        spring: eV/Å^2.
+        max_steps: evaluations after which an image that climbed too high is given up.
+    """
+    zero = end_node_energy[0]
+    changes: dict[str, Any] = {
+        "band": True,
+        "climb_below": climb_below,
+        "spring": spring,
+        "ends": ends,
+        "end_energies": (end_node_energy - zero).sum(axis=1),
+        "energy_zero": zero,
+        "max_steps": max_steps,
+    }
+    values = {name: jnp.asarray(value, getattr(plain, name).dtype) for name, value in changes.items()}
+    return dataclasses.replace(plain, **values)
 
 
 def freedom(free: np.ndarray | None, n_atoms: int) -> np.ndarray:

@@ -50,8 +50,7 @@ class Task:
         basis: (S, 3, 3) strains that are free, orthonormal or zero; S = 0 for a fixed cell.
         free: (M, N, 3) 1 where a coordinate may move, 0 where not; all 0 for a structure that only fills a slot.
         band: () whether the structures are the inner images of a band (fixed cells only).
-        climb: () whether the highest image of a band climbs.
-        climb_below: () eV/Å, largest residual at which it starts to.
+        climb_below: () eV/Å, largest residual at which the highest image of a band starts to climb; 0 if none shall.
         spring: () eV/Å^2.
         ends: (2, N, 3) Å, first and last image of the band.
         end_energies: (2,) eV, relative to ``energy_zero``.
@@ -64,7 +63,6 @@ class Task:
     basis: Float[Array, "S 3 3"]
     free: Float[Array, "M N 3"]
     band: Bool[Array, ""]
-    climb: Bool[Array, ""]
     climb_below: Float[Array, ""]
     spring: Float[Array, ""]
     ends: Float[Array, "2 N 3"]
@@ -200,7 +198,7 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
         residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strain), axis=1))
         force = jnp.concatenate([force, on_strain], axis=1)
     top, bottom = jnp.max(energies), jnp.max(task.end_energies)
-    may_start = task.band & task.climb & ~search.climbing & (search.in_vain == 0) & (top > bottom)
+    may_start = task.band & ~search.climbing & (search.in_vain == 0) & (top > bottom)
     starts = may_start & (jnp.max(residual) < task.climb_below)
     headroom = jnp.maximum(_HEADROOM * (search.lowest_top - bottom), _LEAST_HEADROOM)
     astray = jnp.where((bottom < top) & (top <= search.lowest_top + headroom), 0, search.astray + 1)
