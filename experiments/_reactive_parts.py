@@ -54,7 +54,8 @@ def check(config: Config) -> None:
     Raises:
         ValueError: for a model that cannot be loaded.
     """
-    for name in _names(config):
+    # those of the user first: a wrong name should not wait for downloads either
+    for name in reversed(_names(config)):
         _model(name)
 
 
