@@ -3,7 +3,9 @@
 from mlipjax.representation.classes import coordination, environment_classes, usable
 from mlipjax.representation.compare import Comparison, Members, collapse_marks, compare, old_data_residual
 from mlipjax.representation.distance import (
+    Components,
     chart_residual,
+    components,
     effective_rank,
     linear_cka,
     principal_angles,
@@ -24,6 +26,7 @@ from mlipjax.representation.separation import Embedding, davies_bouldin, silhoue
 
 __all__ = [
     "Comparison",
+    "Components",
     "Embedding",
     "Estimate",
     "Members",
@@ -35,6 +38,7 @@ __all__ = [
     "choose_structures",
     "collapse_marks",
     "compare",
+    "components",
     "coordination",
     "davies_bouldin",
     "edge_messages",

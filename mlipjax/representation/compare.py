@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mlipjax.representation.classes import usable
 from mlipjax.representation.distance import (
+    Components,
     chart_residual,
+    components,
     effective_rank,
     linear_cka,
     mean_of_known,
@@ -122,8 +125,10 @@ def compare(
     members = members.subset(chosen)
     features = {name: values[chosen] for name, values in features.items()}
     reference, *others = features
-    single, paired = _statistics(features, members, n_components, seed)
-    found = estimate(lambda rows: single(rows) | paired(rows), members.structure, n=n_resamples, seed=seed)
+    statistics = _statistics(features, members, n_components, seed)
+    # matrices this small gain nothing from more threads, and lose much where other programs use the cores
+    with threadpool_limits(1, user_api="blas"):
+        found = estimate(statistics, members.structure, n=n_resamples, seed=seed)
     names, counts = np.unique(members.classes, return_counts=True)
     maps = {}
     if len(tsne_seeds):
@@ -158,8 +163,8 @@ def collapse_marks(drift: Mapping[str, Estimate]) -> tuple[bool, bool]:
 
 def _statistics(
     features: Mapping[str, np.ndarray], members: Members, n_components: int, seed: int
-) -> tuple[Callable[[np.ndarray], dict[Any, float]], Callable[[np.ndarray], dict[Any, float]]]:
-    """Functions of chosen rows: scores of every model, and drift of all but the first."""
+) -> Callable[[np.ndarray], dict[Any, float]]:
+    """Function of chosen rows: scores of every model, and drift of all but the first."""
     reference, *others = features
     before = features[reference]
     # one scale for all models of equal width, the first one's: a model's own would hide that it has shrunk
@@ -170,14 +175,14 @@ def _statistics(
     own = {name: standardise(values) for name, values in features.items()}
     residuals = {} if members.elements is None else _residuals(features, members.elements, n_components)
 
-    def single(rows: np.ndarray) -> dict[Any, float]:
+    def single(rows: np.ndarray, drawn: dict[str, _Drawn]) -> dict[Any, float]:
         classes, result = members.classes[rows], {}
         for name, values in features.items():
             for space, used in (("original", values), ("standardised", own[name])):
                 result["score", name, f"davies_bouldin_{space}"] = davies_bouldin(used[rows], classes)
                 result["score", name, f"silhouette_{space}"] = silhouette(used[rows], classes)
-            result["score", name, "effective_rank"] = effective_rank(values[rows])
-            result["score", name, "effective_rank_within"] = effective_rank(within_classes(values[rows], classes))
+            result["score", name, "effective_rank"] = effective_rank(drawn[name].all)
+            result["score", name, "effective_rank_within"] = effective_rank(drawn[name].within)
         for name in others:
             keys = ["davies_bouldin_original", "davies_bouldin_standardised"]
             # ranks of models of different widths say how wide they are
@@ -187,25 +192,41 @@ def _statistics(
                 result["drift", name, f"{key}_ratio"] = ratio
         return result
 
-    def paired(rows: np.ndarray) -> dict[Any, float]:
-        classes, result = members.classes[rows], {}
+    def paired(rows: np.ndarray, drawn: dict[str, _Drawn]) -> dict[Any, float]:
+        result = {}
         for name in others:
-            a, b = before[rows], features[name][rows]
-            result["drift", name, "cka"] = linear_cka(a, b)
-            inner = within_classes(a, classes), within_classes(b, classes)
-            result["drift", name, "cka_within"] = linear_cka(*inner)
-            result["drift", name, "angle_atoms_deg"] = _mean(principal_angles(a, b, n_components, "atoms"))
-            if a.shape != b.shape:
+            a, b = drawn[reference], drawn[name]
+            result["drift", name, "cka"] = linear_cka(a.all, b.all)
+            result["drift", name, "cka_within"] = linear_cka(a.within, b.within)
+            result["drift", name, "angle_atoms_deg"] = _mean(principal_angles(a.all, b.all, n_components, "atoms"))
+            if before.shape != features[name].shape:
                 continue
-            result["drift", name, "angle_channels_deg"] = _mean(principal_angles(a, b, n_components))
-            for space, x, y in (("", a, b), ("_standardised", scaled[reference][rows], scaled[name][rows])):
+            result["drift", name, "angle_channels_deg"] = _mean(principal_angles(a.all, b.all, n_components))
+            for space, part in (("", features), ("_standardised", scaled)):
+                x, y = part[reference][rows], part[name][rows]
                 result["drift", name, f"wasserstein{space}"] = float(wasserstein_per_channel(x, y).mean())
                 result["drift", name, f"sliced_wasserstein{space}"] = sliced_wasserstein(x, y, seed=seed)
             if name in residuals:
                 result["drift", name, "q_before_under_after"] = mean_of_known(residuals[name][rows])
         return result
 
-    return single, paired
+    def statistics(rows: np.ndarray) -> dict[Any, float]:
+        # each model is decomposed once, however many are compared with it
+        drawn = {name: _Drawn.of(values[rows], members.classes[rows]) for name, values in features.items()}
+        return single(rows, drawn) | paired(rows, drawn)
+
+    return statistics
+
+
+class _Drawn(NamedTuple):
+    """Components of a model's features of some members, and of what is left of them within classes."""
+
+    all: Components
+    within: Components
+
+    @classmethod
+    def of(cls, features: np.ndarray, classes: np.ndarray) -> _Drawn:
+        return cls(components(features), components(within_classes(features, classes)))
 
 
 def _residuals(features: Mapping[str, np.ndarray], elements: np.ndarray, n_components: int) -> dict[str, np.ndarray]:

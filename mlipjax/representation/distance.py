@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,42 @@ _q = jax.jit(q_residual)
 _ATOMS_PER_COMPONENT = 10
 _LEAST_OUTSIDE = 1e-4
 """Part of an element's variance outside its plane, below which rounding and symmetry decide Q."""
+_LEAST_SPREAD = 1e-6
+"""Standard deviation along a component, relative to the first one's, below which rounding decides its direction."""
+
+
+class Components(NamedTuple):
+    """Principal components of features.
+
+    Attributes:
+        centred: (M, F) features without their mean, float64.
+        singular_values: (F,) of ``centred``, descending; those below 1e-8 sqrt(2 F) of the first one are 0.
+        directions: (F, F) unit vectors in columns.
+    """
+
+    centred: np.ndarray
+    singular_values: np.ndarray
+    directions: np.ndarray
+
+
+def components(features: np.ndarray | Components) -> Components:
+    """Find the principal components of features, once for all numbers that are made of them.
+
+    They are eigenvectors of the second moments (F, F) in float64, many times cheaper than a singular value
+    decomposition of all atoms. The price: singular values below the square root of ``F`` times float64's rounding,
+    relative to the largest one, are lost. The rounding of float32 features is larger.
+
+    Args:
+        features: (M, F), or components, which are returned as they are.
+    """
+    if isinstance(features, Components):
+        return features
+    features = np.asarray(features, np.float64)
+    centred = features - features.mean(axis=0)
+    squares, directions = np.linalg.eigh(centred.T @ centred)
+    rounding = len(squares) * np.finfo(np.float64).eps * squares.max(initial=0.0)
+    squares = np.where(squares > rounding, squares, 0.0)
+    return Components(centred, np.sqrt(squares[::-1]), directions[:, ::-1])
 
 
 def mean_of_known(values: np.ndarray) -> float:
@@ -72,7 +108,7 @@ def sliced_wasserstein(first: np.ndarray, second: np.ndarray, *, n_slices: int =
     return float(distance)
 
 
-def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
+def linear_cka(first: np.ndarray | Components, second: np.ndarray | Components) -> float:
     """Linear centred kernel alignment: 1 for features equal up to rotation and scale, about 0 for unrelated ones.
 
     ``|Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F)`` with centred columns (Kornblith et al., ICML 2019); NaN if one does not
@@ -84,19 +120,18 @@ def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
     than channels unrelated features have far more than 0.
 
     Args:
-        first, second: (M, F) and (M, F') of the same atoms.
+        first, second: (M, F) and (M, F') of the same atoms, or their components.
 
     Raises:
         ValueError: for different numbers of atoms.
     """
-    if len(first) != len(second):
-        raise ValueError(f"CKA compares the same atoms in two models; found {len(first)} and {len(second)}.")
-    x, y = _centred(first), _centred(second)
-    norms = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(np.linalg.norm(y.T @ x) ** 2 / norms) if norms > 0.0 else np.nan
+    x, y = components(first), components(second)
+    _same_atoms("CKA compares the same atoms in two models", x, y)
+    norms = np.linalg.norm(x.singular_values**2) * np.linalg.norm(y.singular_values**2)
+    return float(np.linalg.norm(y.centred.T @ x.centred) ** 2 / norms) if norms > 0.0 else np.nan
 
 
-def effective_rank(features: np.ndarray) -> float:
+def effective_rank(features: np.ndarray | Components) -> float:
     """Exponential of the entropy of the normalised singular values of centred features; NaN if nothing varies.
 
     ``exp(-sum p_i log p_i)``, ``p_i = s_i / sum s`` (Roy & Vetterli, EUSIPCO 2007): k for k directions of equal
@@ -107,9 +142,9 @@ def effective_rank(features: np.ndarray) -> float:
     atoms up to some multiple of the number of channels, so compare equal data only.
 
     Args:
-        features: (M, F).
+        features: (M, F), or their components.
     """
-    values = np.linalg.svd(_centred(features), compute_uv=False)
+    values = components(features).singular_values
     total = values.sum()
     if not total > 0.0:
         return np.nan
@@ -126,7 +161,10 @@ def within_classes(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def principal_angles(
-    first: np.ndarray, second: np.ndarray, n_components: int = 5, space: Literal["channels", "atoms"] = "channels"
+    first: np.ndarray | Components,
+    second: np.ndarray | Components,
+    n_components: int = 5,
+    space: Literal["channels", "atoms"] = "channels",
 ) -> np.ndarray:
     """Angles (P,) in degrees, ascending, between the leading PCA subspaces of two sets of features.
 
@@ -141,7 +179,7 @@ def principal_angles(
     almost equal, the subspace itself is arbitrary and large angles mean nothing.
 
     Args:
-        first, second: (M, F) and (M', F), of the same atoms for ``"atoms"``.
+        first, second: (M, F) and (M', F), of the same atoms for ``"atoms"``; or their components.
         n_components: P, limited by the atoms and channels there are.
         space: where the subspaces live.
 
@@ -150,16 +188,16 @@ def principal_angles(
     """
     from scipy.linalg import subspace_angles
 
+    both = components(first), components(second)
     if space == "channels":
-        _same_width(first, second)
-    elif len(first) != len(second):
-        raise ValueError(f"scores can be compared for the same atoms; found {len(first)} and {len(second)}.")
+        _same_width(both[0].centred, both[1].centred)
+    else:
+        _same_atoms("scores can be compared for the same atoms", *both)
     bases = []
-    for features in (first, second):
-        left, values, right = np.linalg.svd(_centred(features), full_matrices=False)
-        rank = int(np.sum(values > 1e-7 * values[0])) if values[0] > 0.0 else 0
-        count = min(n_components, rank)
-        bases.append(right[:count].T if space == "channels" else left[:, :count])
+    for centred, values, directions in both:
+        rank = int(np.sum(values > _LEAST_SPREAD * values[0]))
+        leading = directions[:, : min(n_components, rank)]
+        bases.append(leading if space == "channels" else centred @ leading / values[: leading.shape[1]])
     if min(basis.shape[1] for basis in bases) == 0:
         return np.full(1, np.nan)
     return np.degrees(subspace_angles(*bases))[::-1]
@@ -209,9 +247,9 @@ def chart_residual(
     return np.where((target >= 0) & good[target], q / np.where(good, mean, 1.0)[target], np.nan)
 
 
-def _centred(features: np.ndarray) -> np.ndarray:
-    features = np.asarray(features, np.float64)
-    return features - features.mean(axis=0)
+def _same_atoms(what: str, first: Components, second: Components) -> None:
+    if len(first.centred) != len(second.centred):
+        raise ValueError(f"{what}; found {len(first.centred)} and {len(second.centred)}.")
 
 
 def _same_width(first: np.ndarray, second: np.ndarray) -> None:

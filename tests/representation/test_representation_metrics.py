@@ -6,6 +6,7 @@ from scipy.stats import ortho_group, wasserstein_distance
 
 from mlipjax.representation import (
     chart_residual,
+    components,
     davies_bouldin,
     effective_rank,
     estimate,
@@ -113,6 +114,27 @@ def test_effective_rank_counts_equal_directions():
     # singular values 2 : 1 : 1 have probabilities 1/2, 1/4, 1/4 and 1.5 ln 2 of entropy
     assert effective_rank(corners * [2, 1, 1, 0, 0]) == pytest.approx(2.0**1.5)
     assert np.isnan(effective_rank(np.ones((4, 3))))
+
+
+def test_components_are_those_of_a_singular_value_decomposition():
+    rng = np.random.default_rng(9)
+    spread = np.array([1.0, 0.5, 1e-2, 1e-4, 1e-6, 0.0])
+    x, y = (rng.standard_normal((300, 6)) * spread @ ortho_group.rvs(6, random_state=i) + 3.0 for i in range(2))
+    left, values, right = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    found = components(x)
+    assert components(found) is found
+    # second moments have twice the digits: 1e-6 of the largest one is known to some 1e-4 of itself
+    np.testing.assert_allclose(found.singular_values[:4], values[:4], rtol=1e-7)
+    np.testing.assert_allclose(found.singular_values[4:], values[4:], rtol=1e-3, atol=1e-7 * values[0])
+    np.testing.assert_allclose(np.abs(np.diag(right @ found.directions))[:4], 1.0, rtol=1e-9)
+    scores = found.centred @ found.directions[:, :3] / found.singular_values[:3]
+    np.testing.assert_allclose(np.abs(np.sum(scores * left[:, :3], axis=0)), 1.0, rtol=1e-9)
+    p = values / values.sum()
+    assert effective_rank(found) == effective_rank(x) == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-6)
+    for space in ("channels", "atoms"):
+        angles = principal_angles(found, components(y), 3, space)
+        np.testing.assert_array_equal(angles, principal_angles(x, y, 3, space))
+    assert linear_cka(found, y) == linear_cka(x, y)
 
 
 def test_the_rank_within_classes_does_not_count_what_tells_them_apart():
