@@ -93,3 +93,8 @@ def sync(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def map_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Map all ``.npy`` files of a folder into memory, by their names."""
+    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}

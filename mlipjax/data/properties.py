@@ -5,7 +5,8 @@ They are read from
 
 - ``.npz``: ``atomic_numbers`` (A,), ``positions`` (A, 3) Å of all structures one after the other, ``n_atoms`` (n,),
   optionally ``cells`` (n, 3, 3) Å and ``pbc`` (n, 3), and the property (n,) under its key;
-- a folder with these arrays as ``.npy`` files, which are mapped into memory: only what a batch needs is read;
+- a folder with these arrays as ``.npy`` files, which are mapped into memory: only what a batch needs is read; in one
+  of ``data.store`` the property may also be information of every structure;
 - anything ASE reads, with the property in the information of every structure.
 
 ``open_properties(..., cache=FOLDER)`` makes such a folder from the other two, piece by piece.
@@ -16,13 +17,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlipjax.files import scratch, write_atomic
+from mlipjax.data.store import open_store
+from mlipjax.files import map_arrays, scratch, write_atomic
 from mlipjax.system import System
 
 _REQUIRED = ("atomic_numbers", "positions", "n_atoms")
@@ -186,7 +188,12 @@ def open_properties(path: str | Path, key: str, *, cache: str | Path | None = No
     """
     path = Path(path)
     if path.is_dir():
-        return PropertyData.from_arrays(map_arrays(path), key, str(path))
+        arrays = map_arrays(path)
+        if key not in arrays and "infos" in arrays:
+            arrays[key] = np.array(
+                [_number(info, key, f"{path}: structure {i}") for i, info in enumerate(open_store(path).infos)]
+            )
+        return PropertyData.from_arrays(arrays, key, str(path))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     if path.suffix != ".npz":
@@ -216,11 +223,6 @@ def _unpack(path: Path, folder: Path) -> Path:
     return folder
 
 
-def map_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Map all ``.npy`` files of a folder into memory, by their names."""
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
-
-
 def _read_structures(path: Path, key: str) -> tuple[dict[str, np.ndarray], tuple[dict[str, Any], ...]]:
     """Read a file with ASE, structure by structure."""
     from ase.io import iread
@@ -228,15 +230,12 @@ def _read_structures(path: Path, key: str) -> tuple[dict[str, np.ndarray], tuple
     numbers, positions, cells, pbc, values, infos = [], [], [], [], [], []
     for number, atoms in enumerate(iread(str(path), ":")):
         results = {} if atoms.calc is None else atoms.calc.results
-        value = atoms.info.get(key, results.get(key))
-        if value is None or np.ndim(value) != 0:
-            names = ", ".join(sorted(map(str, {**atoms.info, **results})))
-            raise ValueError(f"{path}: structure {number} has no number {key!r}; it has {names or 'no information'}.")
+        value = _number({**results, **atoms.info}, key, f"{path}: structure {number}")
         numbers.append(atoms.numbers.astype(np.uint8))
         positions.append(atoms.positions.astype(np.float64))
         cells.append(atoms.cell.array)
         pbc.append(atoms.pbc)
-        values.append(float(value))
+        values.append(value)
         infos.append(dict(atoms.info))
     if not numbers:
         raise ValueError(f"{path}: holds no structure.")
@@ -249,3 +248,11 @@ def _read_structures(path: Path, key: str) -> tuple[dict[str, np.ndarray], tuple
         key: np.array(values),
     }
     return arrays, tuple(infos)
+
+
+def _number(information: Mapping[str, Any], key: str, where: str) -> float:
+    value = information.get(key)
+    if value is None or np.ndim(value) != 0:
+        names = ", ".join(sorted(map(str, information)))
+        raise ValueError(f"{where} has no number {key!r}; it has {names or 'no information'}.")
+    return float(value)

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example, View
-from mlipjax.data.properties import map_arrays
-from mlipjax.files import folder_on_success
+from mlipjax.files import folder_on_success, map_arrays
 from mlipjax.system import Labels, System
 
 _DESCRIPTION = "store.json"

@@ -9,7 +9,8 @@ import pytest
 from tiny_potential import SPECIES, init_params, labelled_dataset, tiny_potential
 
 from mlipjax import tree
-from mlipjax.data.properties import PropertyData
+from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
+from mlipjax.data.properties import PropertyData, open_properties
 from mlipjax.finetune.properties import finetune_property
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.properties_tasks import prepare_property, target_moments
@@ -90,6 +91,24 @@ def test_mft_trains_both_and_reports_both():
     assert "with their labels" in report["tasks"]["force_field"]
     assert report["steps"] == 8
     assert report["tests"]["other"]["n"] == len(SIZES)
+
+
+def test_mft_from_stores_gives_the_same_bits_as_from_files(tmp_path):
+    data = labelled_dataset(SIZES, 1)
+    named = tuple({"oxygen": float(np.mean(system.atomic_numbers == 8))} for system in data.systems)
+    for name, dataset in (("data", dataclasses.replace(data, infos=named)), ("replay", labelled_dataset(SIZES))):
+        write_dataset(tmp_path / f"{name}.extxyz", dataset)
+        write_store(tmp_path / name, read_examples(tmp_path / f"{name}.extxyz"))
+    runs = []
+    for suffix in (".extxyz", ""):
+        data = open_properties(tmp_path / f"data{suffix}", "oxygen")
+        assert isinstance(read_dataset(tmp_path / f"replay{suffix}").systems, View) == (not suffix)
+        mft = settings("mft", replay=str(tmp_path / f"replay{suffix}"))
+        runs.append(finetune_property(*model(), data, settings=mft, options=OPTIONS))
+    from_files, from_stores = runs
+    jax.tree.map(np.testing.assert_array_equal, from_files.params, from_stores.params)
+    for part in ("property", "valid", "force_field", "tasks"):
+        assert from_files.report[part] == from_stores.report[part]
 
 
 def test_the_head_holds_the_standardisation_of_its_training_values():
