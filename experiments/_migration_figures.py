@@ -70,16 +70,18 @@ def barriers(summary: Mapping[str, Any]) -> Figure:
         looks = _looks(list(entries))
         for row, name in enumerate(names):
             entry = entries[name]
-            hatch = None if entry["converged"] == 1.0 else "///"
+            done = entry["converged"] == 1.0
             panel.barh(
                 row,
                 entry["own_eV"],
                 xerr=entry.get("own_eV_std"),
                 color=looks[name]["color"],
-                hatch=hatch,
+                hatch=None if done else "///",
                 edgecolor="white",
             )
-            panel.text(entry["own_eV"], row, f" {entry['own_eV']:.2f}", va="center", fontsize=7)
+            # a bar of no height has no hatches to show
+            note = f" {entry['own_eV']:.2f}" + ("" if done else ", not converged")
+            panel.text(entry["own_eV"], row, note, va="center", fontsize=7)
         panel.set_yticks(range(len(names)), names)
         if "oracle" in names:
             panel.axvline(entries["oracle"]["own_eV"], color="#333333", linewidth=0.8)

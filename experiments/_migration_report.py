@@ -15,6 +15,7 @@ COLUMNS = (
     "model", "path", "fixed barrier (eV)", "error", "own barrier (eV)", "error", "converged", "climbed",
     "profile RMSE (meV)", "force MAE (meV/Å)",
 )  # fmt: skip
+BRIEF_COLUMNS = ("model", "fixed (eV)", "own (eV)", "profile (meV)", "forces (meV/Å)")
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +113,17 @@ def spread(entry: Mapping[str, Any], key: str) -> float | str | None:
     if entry[key] is None or f"{key}_std" not in entry:
         return entry[key]
     return f"{entry[key]:.4g} ± {entry[f'{key}_std']:.2g}"
+
+
+def brief_rows(entries: Mapping[str, Any]) -> list[list[str]]:
+    """One path for a narrow terminal: barriers, and the errors of profile and forces."""
+    rows = []
+    for model, entry in entries.items():
+        state = "" if entry["converged"] == 1.0 else " not converged"
+        own = "–" if entry["own_eV"] is None else _told(entry, "own_eV", ".2f") + state
+        errors = (_told(entry, key, ".0f") for key in ("profile_rmse_meV", "force_mae_meV_per_A"))
+        rows.append([model, _told(entry, "fixed_eV", ".2f"), own, *errors])
+    return rows
 
 
 def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

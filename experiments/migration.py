@@ -3,7 +3,7 @@
 Claim (arXiv 2509.00090): universal, scratch and fine-tuned models all get equilibrium right; barriers tell them apart,
 fine-tuning wins on migration and can lose on interlayer sliding; latent encodings do not overlap.
 
-    python -m experiments.migration                       # three seeds; two cores, 13 to 20 minutes by its units
+    python -m experiments.migration                       # three seeds; two cores, 25 minutes (50 CPU minutes)
     python -m experiments.migration --preset full         # more labels, all paths in full; for a GPU
     python -m experiments.migration --oracle ase:my_dft:make_calculator
 
@@ -128,14 +128,11 @@ def main(config: Config) -> None:
     write_atomic(config.out / "results.json", json.dumps(plain(everything), indent=1, allow_nan=False))
     command = " ".join(["python", "-m", "experiments.migration", *sys.argv[1:]])
     report.write(config.out, results, summary, command, runtime.versions())
-    table = Table(title="distance from the oracle")
-    for column in report.COLUMNS:
-        table.add_column(column, justify="right", overflow="fold")
-    for row in report.rows_of(summary):
-        table.add_row(
-            *["–" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
-        )
-    console.print(table)
+    for path, entries in summary["paths"].items():
+        table = Table(*report.BRIEF_COLUMNS, title=f"{path}: barriers, and distance from the oracle")
+        for row in report.brief_rows(entries):
+            table.add_row(*row)
+        console.print(table)
     console.print(report.verdict(results, summary), highlight=False)
     console.print(f"report: {config.out / 'report.html'}")
 
