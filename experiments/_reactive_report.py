@@ -14,12 +14,26 @@ from mlipjax.report.probes import path_profiles
 COLUMNS = (
     "system", "observable", "model", "arm", "labels", "value", "reference", "error", "unit", "n", "remark",
 )  # fmt: skip
+BRIEF_COLUMNS = ("observable", "model", "value", "ref.", "error", "")
 
 
 def table_rows(results: dict[str, Any]) -> list[list[Any]]:
     """Models x systems x observables, with errors and label counts."""
     parts = (_formate_rows, _event_rows, _workflow_rows, _growth_rows, _surface_rows)
     return [row for part in parts for row in part(results)]
+
+
+def brief(results: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """Rows of the table by system, for a narrow terminal."""
+    tables: dict[str, list[list[str]]] = {}
+    for system, observable, model, arm, labels, value, reference, error, unit, _, remark in table_rows(results):
+        numbers = ["" if x is None else f"{x:.3g}" if isinstance(x, float) else str(x) for x in (value, reference)]
+        off = "" if error is None else f"{error:.3g} {unit}" if isinstance(error, float) else f"{error} {unit}"
+        trained = f"{model} {arm}" + (f", {labels} labels" if labels else "")
+        # what the numbers are is in the report; what is wrong with them is said here too
+        reservation = remark.partition("; ")[2] if numbers[0] or off else remark
+        tables.setdefault(system, []).append([observable, trained, *numbers, off, reservation])
+    return tables
 
 
 def _formate_rows(results: dict[str, Any]) -> list[list[Any]]:

@@ -4,7 +4,7 @@ Claim (arXiv 2606.23214): zero-shot, universal models miss reactive and high-bar
 too soft; their dynamics still visit what a material needs, so that relabelling a few of the frames and fine-tuning, in
 one shot or in rounds, gives the accuracy that training from scratch on as few labels does not.
 
-    python -m experiments.reactive                       # two cores, 11 to 17 minutes by its units
+    python -m experiments.reactive                       # two cores, 19 minutes
     python -m experiments.reactive --preset full         # more systems, labels and seeds; for an accelerator
     python -m experiments.reactive --model ase:my_module:make_calculator     # a further model, zero-shot
 
@@ -144,12 +144,11 @@ def main(config: Config) -> None:
     results = {"settings": settings, **parts.collect(config, done), "versions": runtime.versions()}
     report.write(config.out, results, command=" ".join(["python -m experiments.reactive", *sys.argv[1:]]))
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
-    table = Table(*report.COLUMNS)
-    for row in report.table_rows(results):
-        table.add_row(
-            *(f"{cell:.3g}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row)
-        )
-    console.print(table)
+    for system, rows in report.brief(results).items():
+        table = Table(*report.BRIEF_COLUMNS, title=system)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     console.print(report.verdict(results)[0])
     console.print(f"report: {config.out / 'report.html'}")
 

@@ -20,6 +20,7 @@ from mlipjax.nn.distance import agnesi_transform, covalent_radii, soft_transform
 from mlipjax.nn.linear import SpeciesLinear
 from mlipjax.nn.mace_layer import MACELayer, MACEReadout
 from mlipjax.nn.radial import polynomial_envelope
+from mlipjax.nn.radial_table import RadialBasis, RadialEdges, radial_edges
 from mlipjax.nn.readouts import VECTORS
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.nn.symmetric_contraction import MAX_CORRELATION
@@ -117,6 +118,11 @@ class MACEConfig:
         """Number of message-passing layers."""
         return len(self.interactions)
 
+    @property
+    def one_radial_function(self) -> bool:
+        """Whether the radial basis depends on the distance alone and serves the radial networks alone."""
+        return self.distance_transform == "none" and not any("density" in kind for kind in self.interactions)
+
     def layer_irreps(self, layer: int) -> ir.Irreps:
         """Irreps after a layer: ``hidden_irreps``, scalars only after the last one."""
         hidden = ir.parse(self.hidden_irreps)
@@ -140,7 +146,7 @@ class MACE(nn.Module):
         squared = jnp.sum(vectors * vectors, axis=-1)
         # an unused slot gets distance 1 and a zero basis: finite values and exactly zero gradients
         distance = jnp.sqrt(jnp.where(graph.edge_mask, squared, 1.0))
-        basis, pair_energy = self._edges(graph, distance, species)
+        edges, pair_energy = self._edges(graph, distance, species)
         # edges of the published models point from the neighbour to the atom
         harmonics = spherical_harmonics(-vectors / distance[..., None], config.lmax)
 
@@ -152,7 +158,7 @@ class MACE(nn.Module):
         for layer in range(config.n_layers):
             outputs = config.layer_irreps(layer)
             chunks = MACELayer(config, layer, inputs, outputs, name=f"layer_{layer}")(
-                graph, chunks, species, basis, harmonics
+                graph, chunks, species, edges, harmonics
             )
             inputs = outputs
             scalars.append(chunks[0][:, 0, :])
@@ -171,12 +177,10 @@ class MACE(nn.Module):
         scale, shift = (_per_head(value, len(config.heads), vectors.dtype) for value in (config.scale, config.shift))
         return head_energies * scale + shift, jnp.concatenate(scalars, axis=-1)
 
-    def _edges(self, graph: GraphBatch, distance: Array, species: Array) -> tuple[Array, Array]:
-        """Radial basis (N, K, B), zero in unused slots, and the pair energy of each atom (N,)."""
+    def _edges(self, graph: GraphBatch, distance: Array, species: Array) -> tuple[RadialEdges, Array]:
+        """Radial weights' source for (N, K) edges, and the pair energy of each atom (N,)."""
         config, dtype = self.config, distance.dtype
         pair_energy = jnp.zeros(distance.shape[:1], dtype)
-        envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)
-        envelope = jnp.where(graph.edge_mask, envelope, 0.0)
         transformed = distance
         if config.zbl or config.distance_transform != "none":
             radius = self._constant(covalent_radii(config.species), dtype)[species]
@@ -198,11 +202,21 @@ class MACE(nn.Module):
                     prefactor,
                 )
                 pair_energy = jnp.sum(jnp.where(graph.edge_mask, pairs, 0.0), axis=-1)
+        if config.one_radial_function:
+            hidden = config.radial_hidden[-1]
+            edges = radial_edges(lambda r: self._basis(r, r), distance, graph.edge_mask, config.cutoff, hidden)
+        else:
+            basis = self._basis(distance, transformed)
+            edges = RadialBasis(jnp.where(graph.edge_mask[..., None], basis, 0.0))
+        return edges, pair_energy
+
+    def _basis(self, distance: Array, transformed: Array) -> Array:
+        config, dtype = self.config, distance.dtype
+        envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)
         multiples = np.pi / config.cutoff * np.arange(1, config.radial_basis_size + 1)
         frequencies = self._constant(np.asarray(config.bessel_frequencies or multiples), dtype)
         prefactor = self._constant(np.sqrt(2.0 / config.cutoff), dtype)
-        basis = jnp.sin(transformed[..., None] * frequencies) * (prefactor * envelope / transformed)[..., None]
-        return basis, pair_energy
+        return jnp.sin(transformed[..., None] * frequencies) * (prefactor * envelope / transformed)[..., None]
 
     def _constant(self, value: np.ndarray, dtype: np.dtype) -> Array:
         return jnp.asarray(np.asarray(value, self.config.constants).astype(dtype))

@@ -18,6 +18,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.convolution import InteractionLayer
 from mlipjax.nn.radial import bessel_basis, polynomial_envelope
+from mlipjax.nn.radial_table import radial_edges
 from mlipjax.nn.readouts import VECTORS
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.potential import Potential
@@ -101,9 +102,7 @@ class NequIP(nn.Module):
         squared = jnp.sum(vectors * vectors, axis=-1)
         # an unused slot gets distance 1 and a zero basis: finite values and exactly zero gradients
         distance = jnp.sqrt(jnp.where(graph.edge_mask, squared, 1.0))
-        envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)
-        envelope = jnp.where(graph.edge_mask, envelope, 0.0)
-        basis = bessel_basis(distance, config.radial_basis_size, config.cutoff) * envelope[..., None]
+        edges = radial_edges(self._basis, distance, graph.edge_mask, config.cutoff, config.radial_hidden[-1])
         harmonics = spherical_harmonics(vectors / distance[..., None], config.lmax)
 
         chunks: list[Any] = []
@@ -113,7 +112,7 @@ class NequIP(nn.Module):
         for layer in range(config.n_layers):
             outputs = config.layer_irreps(layer)
             chunks = InteractionLayer(config, inputs, outputs, name=f"layer_{layer}")(
-                graph, chunks, species, basis, harmonics
+                graph, chunks, species, edges, harmonics
             )
             inputs = outputs
             scalars.append(chunks[0][:, 0, :])
@@ -129,6 +128,11 @@ class NequIP(nn.Module):
         head_energies = jnp.concatenate(energies, axis=-1) * scalars[-1].shape[-1] ** -0.5
         scale, shift = (_per_atom(value, species, vectors.dtype) for value in (config.scale, config.shift))
         return head_energies * scale + shift, jnp.concatenate(scalars, axis=-1)
+
+    def _basis(self, distance: Array) -> Array:
+        config = self.config
+        envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)
+        return bessel_basis(distance, config.radial_basis_size, config.cutoff) * envelope[..., None]
 
 
 def _per_atom(value: float | tuple[float, ...], species: Array, dtype) -> Array:

@@ -28,6 +28,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.radial import RadialNetwork
+from mlipjax.nn.radial_table import RadialEdges
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
@@ -39,7 +40,7 @@ core's cache. Backends that are not named take all edges at once."""
 def convolve(
     features: Sequence[Array],
     neighbors: Array,
-    basis: Array,
+    edges: RadialEdges,
     harmonics: Sequence[Array],
     radial_kernels: Sequence[Array],
     paths: Sequence[Path],
@@ -50,7 +51,7 @@ def convolve(
     Args:
         features: one (N, 2l+1, C) array per input irrep.
         neighbors: (N, K) indices.
-        basis: (N, K, B) radial basis, zero in unused slots.
+        edges: what the radial weights of (N, K) edges are computed from; those of unused slots are zero.
         harmonics: (N, K, 2l+1) per degree.
         radial_kernels: kernels of the radial network; the last one has one column per path and channel.
         paths: ordered by output irrep.
@@ -61,14 +62,11 @@ def convolve(
     """
     degrees = [(x.shape[1] - 1) // 2 for x in features]
     path_ends = np.cumsum([path.mul for path in paths])
+    radial_weights = edges.weights(radial_kernels)
 
-    def block(neighbors: Array, basis: Array, *harmonics: Array) -> list[Array]:
-        # flat: XLA:CPU copies and transposes to form the kernel gradient of a product of (n, K, ...) arrays
-        hidden = basis.reshape(-1, basis.shape[-1])
-        for kernel in radial_kernels[:-1]:
-            hidden = jax.nn.silu(hidden @ kernel)
+    def block(neighbors: Array, rows: Array, *harmonics: Array) -> list[Array]:
         # one product for all paths; cutting the kernel instead makes its gradient a sum of padded arrays
-        weights_of_paths = jnp.split(hidden @ radial_kernels[-1], path_ends[:-1], axis=1)
+        weights_of_paths = jnp.split(radial_weights(rows), path_ends[:-1], axis=1)
         gathered = [x[neighbors] for x in features]
         messages: list[list[Array]] = [[] for _ in outputs]
         for path, weights in zip(paths, weights_of_paths, strict=True):
@@ -77,7 +75,7 @@ def convolve(
             messages[path.target].append(_message(coupled, weights, gathered[path.source]))
         return [jnp.concatenate(parts, axis=-1) for parts in messages]
 
-    return _map_blocks(block, (neighbors, basis, *harmonics))
+    return _map_blocks(block, (neighbors, edges.rows, *harmonics))
 
 
 def couple(harmonic: Array, l1: int, l2: int, l3: int) -> Array:
@@ -133,7 +131,7 @@ class InteractionLayer(nn.Module):
         graph: GraphBatch,
         chunks: Chunks,
         species: Array,
-        basis: Array,
+        edges: RadialEdges,
         harmonics: Sequence[Array],
     ) -> list[Any]:
         """Map chunks (N, 2l+1, C) of ``inputs`` to chunks of ``outputs``; see ``convolve`` for the edges."""
@@ -157,7 +155,7 @@ class InteractionLayer(nn.Module):
             config.radial_gain,
             name="radial",
         )()
-        messages = convolve(up, graph.neighbors, basis, harmonics, kernels, paths, self.outputs)
+        messages = convolve(up, graph.neighbors, edges, harmonics, kernels, paths, self.outputs)
         collected = tuple(
             Irrep(sum(path.mul for path in paths if path.target == i), out.l, out.p)
             for i, out in enumerate(self.outputs)

@@ -14,6 +14,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn.convolution import convolve
 from mlipjax.nn.irreps import Irrep, Irreps, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear
+from mlipjax.nn.radial_table import RadialEdges
 from mlipjax.nn.symmetric_contraction import coupling_paths, independent_basis, path_matrix, symmetric_contraction
 from mlipjax.typing import Array
 
@@ -32,7 +33,7 @@ class MACELayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, graph: GraphBatch, chunks: Chunks, species: Array, basis: Array, harmonics: Sequence[Array]
+        self, graph: GraphBatch, chunks: Chunks, species: Array, edges: RadialEdges, harmonics: Sequence[Array]
     ) -> list[Any]:
         """Map chunks (N or n_species, 2l+1, C) of ``inputs`` to chunks (N, 2l+1, C) of ``outputs``."""
         config, n_species = self.config, len(self.config.species)
@@ -45,7 +46,7 @@ class MACELayer(nn.Module):
         if self.layer == 0:
             up, skip = ([None if x is None else x[species] for x in table] for table in (up, skip))
 
-        messages = self._messages(graph, up, basis, harmonics)
+        messages = self._messages(graph, up, edges, harmonics)
         if not interaction.endswith("residual"):
             kinds = tuple(Irrep(self.outputs[0].mul, l, (-1) ** l) for l in range(config.lmax + 1))
             messages = EquivariantLinear(kinds, kinds, n_species, name="skip")(messages, species)
@@ -57,21 +58,21 @@ class MACELayer(nn.Module):
         # kernels per element are normalised by the number of elements too
         return [x if s is None else x + s * n_species**-0.5 for x, s in zip(result, skip, strict=True)]
 
-    def _messages(self, graph: GraphBatch, up: Chunks, basis: Array, harmonics: Sequence[Array]) -> list[Any]:
+    def _messages(self, graph: GraphBatch, up: Chunks, edges: RadialEdges, harmonics: Sequence[Array]) -> list[Any]:
         """Sum over neighbours, mixed and normalised: (N, 2l+1, C) for l = 0..lmax."""
         config = self.config
         targets = tuple(Irrep(self.inputs[0].mul, l, (-1) ** l) for l in range(config.lmax + 1))
         paths = tensor_product_paths(self.inputs, config.lmax, targets)
         sizes = (config.radial_basis_size, *config.radial_hidden, sum(path.mul for path in paths))
         kernels = RadialKernels(sizes, config.activation_gain, name="radial")()
-        messages = convolve(up, graph.neighbors, basis, harmonics, kernels, paths, targets)
+        messages = convolve(up, graph.neighbors, edges, harmonics, kernels, paths, targets)
         collected = tuple(
             Irrep(sum(path.mul for path in paths if path.target == i), t.l, t.p) for i, t in enumerate(targets)
         )
         messages = EquivariantLinear(collected, targets, name="linear_down")(messages)
         if config.interactions[self.layer].startswith("density"):
-            kernel = self.param("density", nn.initializers.normal(1.0), (basis.shape[-1], 1))
-            logits = (basis @ kernel)[..., 0] * basis.shape[-1] ** -0.5
+            kernel = self.param("density", nn.initializers.normal(1.0), (config.radial_basis_size, 1))
+            logits = (edges.rows @ kernel)[..., 0] * config.radial_basis_size**-0.5
             divisor = jnp.sum(jnp.tanh(logits * logits), axis=-1)[:, None, None] + 1.0
         else:
             divisor = config.avg_n_neighbors

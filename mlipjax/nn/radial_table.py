@@ -1,0 +1,114 @@
+"""Radial weights of edges: the network itself, or splines through it.
+
+A radial network is evaluated for every edge and layer, and for large models its products with the last kernel are a
+third of a force call. All edges of a layer share one function of one variable, though, so that a table serves: quintic
+B-splines through the network at ``INTERVALS_PER_A`` points per Å, six rows gathered for each edge. The table is made
+from the parameters within the same program, so gradients with respect to them pass through it.
+
+Two things keep single precision. Points lie at multiples of a power of two, so an edge's place within its interval is
+exact. And slopes have splines of their own, through the derivative of the network: differences of rounded values would
+lose two digits of the forces.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.nn import spline
+from mlipjax.typing import Array
+
+INTERVALS_PER_A = 64
+"""Intervals per Å. With the published Nequix weights the splines are off by 1e-7 of the largest weight, and their
+slopes by 1e-6 (distances above 0.8 Å): as much as single precision leaves of the network."""
+
+MIN_EDGES = {"cpu": 1536}
+"""From how many edges a table is worth its making, by backend; backends that are not named have no tables (their
+products are fast and their gathers are not)."""
+
+
+@flax.struct.dataclass
+class RadialBasis:
+    """Edges whose radial weights are computed by the network.
+
+    Attributes:
+        rows: (N, K, B) radial basis, zero in unused slots.
+    """
+
+    rows: Array
+
+    def weights(self, kernels: Sequence[Array]) -> Callable[[Array], Array]:
+        """Return the map from some atoms' ``rows`` (n, K, B) to their radial weights (n K, columns)."""
+        # flat: XLA:CPU copies and transposes to form the kernel gradient of a product of (n, K, ...) arrays
+        return lambda rows: hidden_layers(kernels, rows.reshape(-1, rows.shape[-1])) @ kernels[-1]
+
+
+@flax.struct.dataclass
+class RadialTable:
+    """Edges whose radial weights are looked up.
+
+    Attributes:
+        rows: (N, K) distances in intervals of the table; unused slots lie beyond its end, where all rows are zero.
+        basis: (M, B) radial basis at the points of the table.
+        slopes: (M, B) its derivative there, per interval.
+    """
+
+    rows: Array
+    basis: Array
+    slopes: Array
+
+    def weights(self, kernels: Sequence[Array]) -> Callable[[Array], Array]:
+        """Return the map from some atoms' ``rows`` (n, K) to their radial weights (n K, columns)."""
+        solve = jnp.asarray(spline.collocation_inverse(len(self.basis) - spline.DEGREE), self.basis.dtype)
+        hidden = jax.jvp(functools.partial(hidden_layers, kernels), (self.basis,), (self.slopes,))
+        # splines of the hidden units, which are few, become those of the weights; zero rows serve unused slots
+        values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, spline.DEGREE + 1), (0, 0))) for x in hidden)
+        return lambda rows: spline.evaluate(values, slopes, rows.reshape(-1))
+
+
+RadialEdges = RadialBasis | RadialTable
+
+
+def radial_edges(
+    basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float, widest: int
+) -> RadialEdges:
+    """Choose how the radial weights of edges are computed.
+
+    Args:
+        basis: from distances (...) in Å to the radial basis (..., B), zero from the cutoff on.
+        distance: (N, K) Å, positive also in unused slots.
+        used: (N, K) mask of slots.
+        cutoff: Å.
+        widest: units of the last hidden layer. The network's cost for an edge grows with it, that of a table doesn't.
+
+    Returns:
+        A table for many edges in single precision, else the basis of every edge.
+    """
+    least = MIN_EDGES.get(jax.default_backend())
+    if distance.dtype != jnp.float32 or least is None or distance.size * widest < least * 64:
+        return RadialBasis(jnp.where(used[..., None], basis(distance), 0.0))
+    return tabulated(basis, distance, used, cutoff)
+
+
+def tabulated(basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float) -> RadialTable:
+    """Prepare the table of all radial networks up to ``cutoff``; arguments as for ``radial_edges``."""
+    intervals = int(np.ceil(cutoff * INTERVALS_PER_A))
+    # no distance is zero: the basis divides by it
+    points = jnp.asarray(np.maximum(spline.points(intervals), 1e-3) / INTERVALS_PER_A, distance.dtype)
+    rows, slopes = jax.jvp(basis, (points,), (jnp.full_like(points, 1.0 / INTERVALS_PER_A),))
+    beyond = float(intervals + spline.DEGREE)
+    inside = used & (distance < cutoff)
+    return RadialTable(jnp.where(inside, distance * float(INTERVALS_PER_A), beyond), rows, slopes)
+
+
+def hidden_layers(kernels: Sequence[Array], basis: Array) -> Array:
+    """Evaluate all but the last layer of a radial network: (E, B) to (E, hidden)."""
+    hidden = basis
+    for kernel in kernels[:-1]:
+        hidden = jax.nn.silu(hidden @ kernel)
+    return hidden
