@@ -26,7 +26,7 @@ DEGREE = 5
 """Of the splines: an interval sees one more row than this."""
 
 _PLACES_LOOKED_UP, _PLACES_SPREAD = 32, 8
-"""Places per turn of a loop, which costs as much as a place of a thousand columns."""
+"""Places per turn of a loop, which costs as much as a place with a thousand columns."""
 
 
 def evaluate(values: Array, slopes: Array, places: Array) -> Array:
@@ -123,7 +123,7 @@ def _shares(factor: Array, fraction: Array, order: int) -> Array:
 
 
 def _register(primitive: Any, impl: Any, shape: Any, transposed: Any, rows_of: Any) -> None:
-    """Make ``impl`` a primitive.
+    """Make ``impl`` a primitive; an option ``size`` says how many rows its result has.
 
     Args:
         primitive: what to register.
@@ -152,12 +152,15 @@ def _register(primitive: Any, impl: Any, shape: Any, transposed: Any, rows_of: A
     def batch(args: Any, dims: Any, **options: Any) -> tuple[Array, int]:
         n = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
         first, factor, index, fraction = (batching.bdim_at_front(x, d, n) for x, d in zip(args, dims, strict=True))
-        # tables one below the other, and all places one after the other
-        index = index + rows_of(first[0], **options) * jnp.arange(n, dtype=index.dtype)[:, None]
+        if dims[0] is None and "size" not in options:
+            stacked = args[0]  # one table for all
+        else:
+            # tables one below the other
+            index = index + rows_of(first[0], **options) * jnp.arange(n, dtype=index.dtype)[:, None]
+            stacked = first.reshape(-1, first.shape[-1])
         if "size" in options:
             options["size"] *= n
-        places = (x.reshape(-1) for x in (factor, index, fraction))
-        out = primitive.bind(first.reshape(-1, first.shape[-1]), *places, **options)
+        out = primitive.bind(stacked, *(x.reshape(-1) for x in (factor, index, fraction)), **options)
         return out.reshape(n, -1, out.shape[-1]), 0
 
     def abstract(first: Any, factor: Any, index: Any, fraction: Any, **options: Any) -> Any:
