@@ -28,7 +28,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.radial import RadialNetwork
-from mlipjax.nn.radial_table import RadialEdges
+from mlipjax.nn.radial_table import RadialEdges, RadialTable
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
@@ -75,7 +75,8 @@ def convolve(
             messages[path.target].append(_message(coupled, weights, gathered[path.source]))
         return [jnp.concatenate(parts, axis=-1) for parts in messages]
 
-    return _map_blocks(block, (neighbors, edges.rows, *harmonics))
+    # the gradient of a table is as large as a block's intermediates, and is added up once a block
+    return _map_blocks(block, (neighbors, edges.rows, *harmonics), 2 if isinstance(edges, RadialTable) else 1)
 
 
 def couple(harmonic: Array, l1: int, l2: int, l3: int) -> Array:
@@ -93,10 +94,10 @@ def _message(coupled: Array, weights: Array, neighbors: Array) -> Array:
     return coupled.reshape(n, m3, k * m1) @ weighted.reshape(n, k * m1, -1)
 
 
-def _map_blocks(function: Any, rows: Sequence[Array]) -> list[Array]:
-    """Apply ``function`` to blocks of rows in turn and recompute it in the backward pass."""
+def _map_blocks(function: Any, rows: Sequence[Array], enlarged: int) -> list[Array]:
+    """Apply ``function`` to blocks of rows, ``enlarged`` so many times, in turn; recompute it in the backward pass."""
     n, slots = rows[0].shape[:2]
-    edges = _EDGES_PER_BLOCK.get(jax.default_backend(), n * slots)
+    edges = _EDGES_PER_BLOCK.get(jax.default_backend(), n * slots) * enlarged
     size = min(n, max(1, edges // slots))
     n_blocks = -(-n // size)
     # equal blocks waste less than full blocks and a remainder
