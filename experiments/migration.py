@@ -3,7 +3,7 @@
 Claim (arXiv 2509.00090): universal, scratch and fine-tuned models all get equilibrium right; barriers tell them apart,
 fine-tuning wins on migration and can lose on interlayer sliding; latent encodings do not overlap.
 
-    python -m experiments.migration                       # three seeds; two cores, 25 minutes (50 CPU minutes)
+    python -m experiments.migration                       # three seeds; 49 CPU minutes, so about 25 on two cores
     python -m experiments.migration --preset full         # more labels, all paths in full; for a GPU
     python -m experiments.migration --oracle ase:my_dft:make_calculator
 
