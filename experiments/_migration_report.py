@@ -152,15 +152,12 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
                 best = min(own, key=lambda name: abs(own[name]["own_error_eV"]))
                 text += f", nearest is {best} ({own[best]['own_error_eV']:+.2f} eV)"
         parts.append(text + ".")
-    bands = [entry["converged"] for entries in summary["paths"].values() for entry in entries.values()]
-    bands = [part for part in bands if part is not None]
+    bands, climbed = _of_bands(summary, "converged"), _of_bands(summary, "climbed")
     if unfinished := sum(part < 1.0 for part in bands):
         parts.append(
             f"{unfinished} of {len(bands)} bands are NOT converged within the steps allowed: their self-consistent "
             "barriers are estimates and are not ranked."
         )
-    climbed = [entry["climbed"] for entries in summary["paths"].values() for entry in entries.values()]
-    climbed = [part for part in climbed if part is not None]
     if between := sum(part < 1.0 for part in climbed):
         parts.append(
             f"In {between} of {len(climbed)} bands no image climbed to the saddle point: their barriers are "
@@ -173,6 +170,12 @@ def verdict(results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         else "One seed: differences between fine-tunes may be chance."
     )
     return " ".join(parts)
+
+
+def _of_bands(summary: Mapping[str, Any], key: str) -> list[float]:
+    """A number of every band that was relaxed."""
+    values = [entry[key] for entries in summary["paths"].values() for entry in entries.values()]
+    return [value for value in values if value is not None]
 
 
 def _told(entry: Mapping[str, Any], key: str, digits: str) -> str:

@@ -203,8 +203,8 @@ class MACE(nn.Module):
                 )
                 pair_energy = jnp.sum(jnp.where(graph.edge_mask, pairs, 0.0), axis=-1)
         if config.one_radial_function:
-            hidden = config.radial_hidden[-1]
-            edges = radial_edges(lambda r: self._basis(r, r), distance, graph.edge_mask, config.cutoff, hidden)
+            widest = (config.radial_basis_size, *config.radial_hidden)[-1]
+            edges = radial_edges(lambda r: self._basis(r, r), distance, graph.edge_mask, config.cutoff, widest)
         else:
             basis = self._basis(distance, transformed)
             edges = RadialBasis(jnp.where(graph.edge_mask[..., None], basis, 0.0))

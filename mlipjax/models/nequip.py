@@ -102,7 +102,8 @@ class NequIP(nn.Module):
         squared = jnp.sum(vectors * vectors, axis=-1)
         # an unused slot gets distance 1 and a zero basis: finite values and exactly zero gradients
         distance = jnp.sqrt(jnp.where(graph.edge_mask, squared, 1.0))
-        edges = radial_edges(self._basis, distance, graph.edge_mask, config.cutoff, config.radial_hidden[-1])
+        widest = (config.radial_basis_size, *config.radial_hidden)[-1]
+        edges = radial_edges(self._basis, distance, graph.edge_mask, config.cutoff, widest)
         harmonics = spherical_harmonics(vectors / distance[..., None], config.lmax)
 
         chunks: list[Any] = []

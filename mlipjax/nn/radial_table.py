@@ -28,8 +28,10 @@ INTERVALS_PER_A = 64
 slopes by 1e-6 (distances above 0.8 Å): as much as single precision leaves of the network."""
 
 MIN_EDGES = {"cpu": 1536}
-"""From how many edges a table is worth its making, by backend; backends that are not named have no tables (their
-products are fast and their gathers are not)."""
+"""From how many slots on a network with 64 hidden units is worth a table, by backend; fewer units need more slots.
+Backends that are not named have no tables: none has been measured."""
+
+_UNITS = 64
 
 
 @flax.struct.dataclass
@@ -84,13 +86,13 @@ def radial_edges(
         distance: (N, K) Å, positive also in unused slots.
         used: (N, K) mask of slots.
         cutoff: Å.
-        widest: units of the last hidden layer. The network's cost for an edge grows with it, that of a table doesn't.
+        widest: units before the last kernel. The network's cost for an edge grows with it, that of a table doesn't.
 
     Returns:
         A table for many edges in single precision, else the basis of every edge.
     """
     least = MIN_EDGES.get(jax.default_backend())
-    if distance.dtype != jnp.float32 or least is None or distance.size * widest < least * 64:
+    if distance.dtype != jnp.float32 or least is None or distance.size * widest < least * _UNITS:
         return RadialBasis(jnp.where(used[..., None], basis(distance), 0.0))
     return tabulated(basis, distance, used, cutoff)
 

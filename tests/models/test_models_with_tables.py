@@ -57,3 +57,14 @@ def test_forces_stress_and_gradients_are_as_exact_as_with_the_network(make, monk
         assert 0.0 < rms[0] < 2.0 * rms[1] + 1e-6 * np.abs(value).max(), name
         # or no table was used
         assert rms[0] != rms[1]
+
+
+@pytest.mark.parametrize("slots", [0, 10**9])
+def test_radial_networks_need_no_hidden_layer(slots, monkeypatch):
+    monkeypatch.setattr(radial_table, "MIN_EDGES", {jax.default_backend(): slots})
+    potential = nequip(NequIPConfig((14,), cutoff=4.0, hidden_irreps="4x0e", lmax=1, n_layers=1, radial_hidden=()))
+    graph = tree.cast(batch_graphs([mlipjax.System.from_ase(bulk("Si"))], potential.cutoff), "float32")
+    params = potential.init(jax.random.key(0))
+    single = potential.apply(tree.cast(params, "float32"), graph).energy
+    exact = potential.apply(tree.cast(params, "float64"), tree.cast(graph, "float64")).energy
+    np.testing.assert_allclose(single, exact, rtol=1e-5)
