@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import GraphBatch
+from mlipjax.nn.coupling_product import product
 from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.radial import RadialNetwork
-from mlipjax.nn.radial_table import RadialEdges, RadialTable
+from mlipjax.nn.radial_table import RadialEdges
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
@@ -62,21 +63,21 @@ def convolve(
     """
     degrees = [(x.shape[1] - 1) // 2 for x in features]
     path_ends = np.cumsum([path.mul for path in paths])
-    radial_weights = edges.weights(radial_kernels)
+    radial_weights, state = edges.weights(radial_kernels)
 
-    def block(neighbors: Array, rows: Array, *harmonics: Array) -> list[Array]:
+    def block(state: Any, neighbors: Array, rows: Array, *harmonics: Array) -> tuple[Any, list[Array]]:
         # one product for all paths; cutting the kernel instead makes its gradient a sum of padded arrays
-        weights_of_paths = jnp.split(radial_weights(rows), path_ends[:-1], axis=1)
+        state, weights_of_all = radial_weights(state, rows)
+        weights_of_paths = jnp.split(weights_of_all, path_ends[:-1], axis=1)
         gathered = [x[neighbors] for x in features]
         messages: list[list[Array]] = [[] for _ in outputs]
         for path, weights in zip(paths, weights_of_paths, strict=True):
             weights = weights.reshape(*neighbors.shape, path.mul)
             coupled = couple(harmonics[path.l_edge], degrees[path.source], path.l_edge, outputs[path.target].l)
             messages[path.target].append(_message(coupled, weights, gathered[path.source]))
-        return [jnp.concatenate(parts, axis=-1) for parts in messages]
+        return state, [jnp.concatenate(parts, axis=-1) for parts in messages]
 
-    # the gradient of a table is as large as a block's intermediates, and is added up once a block
-    return _map_blocks(block, (neighbors, edges.rows, *harmonics), 2 if isinstance(edges, RadialTable) else 1)
+    return _scan_blocks(block, state, (neighbors, edges.rows, *harmonics))
 
 
 def couple(harmonic: Array, l1: int, l2: int, l3: int) -> Array:
@@ -91,27 +92,27 @@ def _message(coupled: Array, weights: Array, neighbors: Array) -> Array:
     """(n, m3, K, m1), (n, K, C), (n, K, m1, C) -> (n, m3, C)."""
     n, m3, k, m1 = coupled.shape
     weighted = neighbors * weights[:, :, None, :]
-    return coupled.reshape(n, m3, k * m1) @ weighted.reshape(n, k * m1, -1)
+    return product(coupled.reshape(n, m3, k * m1), weighted.reshape(n, k * m1, -1))
 
 
-def _map_blocks(function: Any, rows: Sequence[Array], enlarged: int) -> list[Array]:
-    """Apply ``function`` to blocks of rows, ``enlarged`` so many times, in turn; recompute it in the backward pass."""
+def _scan_blocks(function: Any, state: Any, rows: Sequence[Array]) -> list[Array]:
+    """Apply ``function`` to a state and blocks of rows, in turn; recompute it in the backward pass."""
     n, slots = rows[0].shape[:2]
-    edges = _EDGES_PER_BLOCK.get(jax.default_backend(), n * slots) * enlarged
+    edges = _EDGES_PER_BLOCK.get(jax.default_backend(), n * slots)
     size = min(n, max(1, edges // slots))
     n_blocks = -(-n // size)
     # equal blocks waste less than full blocks and a remainder
     size = -(-n // n_blocks)
     function = jax.checkpoint(function, prevent_cse=n_blocks == 1)
     if n_blocks == 1:
-        return function(*rows)
+        return function(state, *rows)[1]
     padding = n_blocks * size - n
 
     def split(x: Array) -> Array:
         x = jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
         return x.reshape(n_blocks, size, *x.shape[1:])
 
-    blocks = jax.lax.map(lambda block: function(*block), tuple(split(x) for x in rows))
+    _, blocks = jax.lax.scan(lambda state, block: function(state, *block), state, tuple(split(x) for x in rows))
     return [x.reshape(n_blocks * size, *x.shape[2:])[:n] for x in blocks]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -33,6 +34,9 @@ Backends that are not named have no tables: none has been measured."""
 
 _UNITS = 64
 
+RadialWeights = Callable[[Any, Array], tuple[Any, Array]]
+"""From a state and rows of n atoms to the state for the next atoms and radial weights (n K, columns)."""
+
 
 @flax.struct.dataclass
 class RadialBasis:
@@ -44,10 +48,14 @@ class RadialBasis:
 
     rows: Array
 
-    def weights(self, kernels: Sequence[Array]) -> Callable[[Array], Array]:
-        """Return the map from some atoms' ``rows`` (n, K, B) to their radial weights (n K, columns)."""
-        # flat: XLA:CPU copies and transposes to form the kernel gradient of a product of (n, K, ...) arrays
-        return lambda rows: hidden_layers(kernels, rows.reshape(-1, rows.shape[-1])) @ kernels[-1]
+    def weights(self, kernels: Sequence[Array]) -> tuple[RadialWeights, Any]:
+        """Return the radial weights as a function of some atoms' ``rows`` (n, K, B), and its first state."""
+
+        def weights(state: Any, rows: Array) -> tuple[Any, Array]:
+            # flat: XLA:CPU copies and transposes to form the kernel gradient of a product of (n, K, ...) arrays
+            return state, hidden_layers(kernels, rows.reshape(-1, rows.shape[-1])) @ kernels[-1]
+
+        return weights, None
 
 
 @flax.struct.dataclass
@@ -64,13 +72,20 @@ class RadialTable:
     basis: Array
     slopes: Array
 
-    def weights(self, kernels: Sequence[Array]) -> Callable[[Array], Array]:
-        """Return the map from some atoms' ``rows`` (n, K) to their radial weights (n K, columns)."""
+    def weights(self, kernels: Sequence[Array]) -> tuple[RadialWeights, Any]:
+        """Return the radial weights as a function of some atoms' ``rows`` (n, K), and its first state."""
         solve = jnp.asarray(spline.collocation_inverse(len(self.basis) - spline.DEGREE), self.basis.dtype)
         hidden = jax.jvp(functools.partial(hidden_layers, kernels), (self.basis,), (self.slopes,))
         # splines of the hidden units, which are few, become those of the weights; zero rows serve unused slots
         values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, spline.DEGREE + 1), (0, 0))) for x in hidden)
-        return lambda rows: spline.evaluate(values, slopes, rows.reshape(-1))
+        ledger = spline.ledger_of(values)
+        values = jax.lax.stop_gradient(values)
+
+        def weights(ledger: Any, rows: Array) -> tuple[Any, Array]:
+            found, ledger = spline.evaluate(values, slopes, ledger, rows.reshape(-1))
+            return ledger, found
+
+        return weights, ledger
 
 
 RadialEdges = RadialBasis | RadialTable

@@ -2,15 +2,21 @@
 
 A value is a sum of six neighbouring rows of a table of coefficients. JAX would make that of gathers, which XLA:CPU
 evaluates again for every user of the result, and transpose them to scatters, which take four times as long as a loop
-that adds rows in place. The sum and its transpose are therefore primitives, ``lookup`` and ``spread``, both with a
-factor for each place. Each is linear in its first two arguments; their derivatives by the place are they themselves
-with the next derivative of the B-splines.
+that adds rows in place. The sum and its transpose are therefore primitives:
+
+- ``read`` returns the table next to what was looked up;
+- ``deposit`` adds rows to a table in place.
+
+Whoever passes the returned table on, from one lookup to the next, gets a transpose that adds everything to one table,
+instead of a table of zeros for each lookup that is then added to the others. Derivatives by the place are the same
+operations with the next derivative of the B-splines.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,46 +31,69 @@ from mlipjax.typing import Array
 DEGREE = 5
 """Of the splines: an interval sees one more row than this."""
 
-_PLACES_LOOKED_UP, _PLACES_SPREAD = 32, 8
+_PLACES_READ, _PLACES_ADDED = 32, 8
 """Places per turn of a loop, which costs as much as a place with a thousand columns."""
 
 
-def evaluate(values: Array, slopes: Array, places: Array) -> Array:
+def evaluate(values: Array, slopes: Array, ledger: Array, places: Array) -> tuple[Array, Array]:
     """Evaluate splines whose derivative is given by splines of its own.
 
     Args:
-        values: (M, P) coefficients; interval ``i`` has rows ``i`` to ``i + 5``.
+        values: (M, P) coefficients; interval ``i`` has rows ``i`` to ``i + 5``. Not differentiated.
         slopes: (M, P) coefficients of the derivative per interval. That of ``values`` is the same function, but with
             the rounding of differences.
+        ledger: (M, P); only its tangent, that of ``values``, is used. See ``ledger_of``.
         places: (E,) in intervals, from 0 to M - 5.
 
     Returns:
-        (E, P); derivatives by ``places`` are those of ``slopes``.
+        (E, P), and the ledger for the next evaluation. Derivatives by ``places`` are those of ``slopes``.
     """
     index = jnp.floor(places)
-    return _evaluate(values, slopes, index.astype(jnp.int32), places - index)
+    return _evaluate(values, slopes, ledger, index.astype(jnp.int32), places - index)
 
 
 @jax.custom_jvp
-def _evaluate(values: Array, slopes: Array, index: Array, fraction: Array) -> Array:
+def ledger_of(values: Array) -> Array:
+    """Return zeros with the tangent of ``values``, to pass from one evaluation to the next."""
+    return jnp.zeros_like(values)
+
+
+ledger_of.defjvp(lambda primals, tangents: (ledger_of(*primals), *tangents))
+
+
+@jax.custom_jvp
+def _evaluate(values: Array, slopes: Array, ledger: Array, index: Array, fraction: Array) -> tuple[Array, Array]:
     del slopes
-    return lookup(values, jnp.ones_like(fraction), index, fraction)
+    return lookup(values, jnp.ones_like(fraction), index, fraction), ledger
 
 
-def _evaluate_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (values, slopes, index, fraction), (values_dot, _, _, fraction_dot) = primals, tangents
-    value, parts = _evaluate(values, slopes, index, fraction), []
-    if not isinstance(values_dot, jax.custom_derivatives.SymbolicZero):
-        parts.append(lookup(values_dot, jnp.ones_like(fraction), index, fraction))
+def _evaluate_jvp(primals: Any, tangents: Any) -> Any:
+    values, slopes, ledger, index, fraction = primals
+    *_, ledger_dot, _, fraction_dot = tangents
+    value, ledger = _evaluate(values, slopes, ledger, index, fraction)
+    parts = []
+    if not isinstance(ledger_dot, jax.custom_derivatives.SymbolicZero):
+        part, ledger_dot = read(ledger_dot, jnp.ones_like(fraction), index, fraction)
+        parts.append(part)
     if not isinstance(fraction_dot, jax.custom_derivatives.SymbolicZero):
+        # no ledger for slopes: what an unknown tangent enters is not known in the forward pass of reverse mode
         parts.append(lookup(slopes, fraction_dot, index, fraction))
-    return value, functools.reduce(jnp.add, parts, jnp.zeros_like(value))
+    return (value, ledger), (_total(parts, value), ledger_dot)
+
+
+def _total(parts: Sequence[Array], like: Array) -> Array:
+    return functools.reduce(jnp.add, parts) if parts else jnp.zeros_like(like)
 
 
 _evaluate.defjvp(_evaluate_jvp, symbolic_zeros=True)
 
 
 def lookup(table: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> Array:
+    """Return what ``read`` looks up, without the table."""
+    return read(table, factor, index, fraction, order)[0]
+
+
+def read(table: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> tuple[Array, Array]:
     """Evaluate splines, or their derivatives per interval.
 
     Args:
@@ -75,22 +104,23 @@ def lookup(table: Array, factor: Array, index: Array, fraction: Array, order: in
         order: of the derivative.
 
     Returns:
-        (E, P).
+        (E, P), and ``table``.
     """
-    return _lookup_p.bind(table, factor, index, fraction, order=order)
+    return tuple(_read_p.bind(table, factor, index, fraction, order=order))
 
 
-def spread(rows: Array, factor: Array, index: Array, fraction: Array, size: int, order: int = 0) -> Array:
-    """Transpose of ``lookup`` as a map of its table: (E, P) to (``size``, P)."""
-    return _spread_p.bind(rows, factor, index, fraction, order=order, size=size)
+def deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> Array:
+    """Add rows (E, P) to ``table`` with the shares that ``read`` takes: its transpose."""
+    return _deposit_p.bind(table, rows, factor, index, fraction, order=order)
 
 
-_lookup_p, _spread_p = (jax.extend.core.Primitive(f"spline_{name}") for name in ("lookup", "spread"))
+_read_p, _deposit_p = (jax.extend.core.Primitive(f"spline_{name}") for name in ("read", "deposit"))
+_read_p.multiple_results = True
 
 
-def _lookup(table: Array, factor: Array, index: Array, fraction: Array, *, order: int) -> Array:
+def _read(table: Array, factor: Array, index: Array, fraction: Array, *, order: int) -> list[Array]:
     # in a loop, even if a short one: without it, XLA evaluates splines again for every user of the result
-    chunk = max(size for size in range(1, _PLACES_LOOKED_UP + 1) if len(index) % size == 0)
+    chunk = max(size for size in range(1, _PLACES_READ + 1) if len(index) % size == 0)
 
     def some(places: tuple[Array, Array]) -> Array:
         index, shares = places
@@ -98,19 +128,18 @@ def _lookup(table: Array, factor: Array, index: Array, fraction: Array, *, order
         return functools.reduce(jnp.add, [shares[:, i : i + 1] * row for i, row in enumerate(rows)])
 
     shares = _shares(factor, fraction, order).reshape(-1, chunk, DEGREE + 1)
-    return jax.lax.map(some, (index.reshape(-1, chunk), shares)).reshape(len(index), table.shape[1])
+    rows = jax.lax.map(some, (index.reshape(-1, chunk), shares)).reshape(len(index), table.shape[1])
+    return [rows, table]
 
 
-def _spread(rows: Array, factor: Array, index: Array, fraction: Array, *, order: int, size: int) -> Array:
+def _deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: Array, *, order: int) -> Array:
     def add(table: Array, place: tuple[Array, Array, Array]) -> tuple[Array, None]:
         row, shares, start = place
         window = jax.lax.dynamic_slice_in_dim(table, start, DEGREE + 1, allow_negative_indices=False)
         window = window + shares[:, None] * row
         return jax.lax.dynamic_update_slice_in_dim(table, window, start, 0, allow_negative_indices=False), None
 
-    table = jnp.zeros((size, rows.shape[1]), rows.dtype)
-    places = rows, _shares(factor, fraction, order), index
-    return jax.lax.scan(add, table, places, unroll=_PLACES_SPREAD)[0]
+    return jax.lax.scan(add, table, (rows, _shares(factor, fraction, order), index), unroll=_PLACES_ADDED)[0]
 
 
 def _shares(factor: Array, fraction: Array, order: int) -> Array:
@@ -122,78 +151,91 @@ def _shares(factor: Array, fraction: Array, order: int) -> Array:
     )
 
 
-def _register(primitive: Any, impl: Any, shape: Any, transposed: Any, rows_of: Any) -> None:
-    """Make ``impl`` a primitive; an option ``size`` says how many rows its result has.
-
-    Args:
-        primitive: what to register.
-        impl: function of (first, factor, index, fraction, **options), linear in the first two.
-        shape: shape of the result, from the arguments and options.
-        transposed: transpose of ``impl`` as a map of the first argument, from (rows, factor, index, fraction, rows of
-            the first argument, order).
-        rows_of: rows of the table, from the first argument and options.
-    """
-
-    def by_fraction(tangent: Array, first: Any, factor: Any, *places: Any, order: int, **options: Any) -> Array:
-        return primitive.bind(first, factor * tangent, *places, order=order + 1, **options)
-
-    def transpose(ct: Any, first: Any, factor: Any, index: Any, fraction: Any, *, order: int, **options: Any) -> Any:
-        by_first = ad.is_undefined_primal(first)
-        wanted = first if by_first else factor
-        if type(ct) is ad.Zero:
-            result = ad.Zero(wanted.aval)
-        elif by_first:
-            result = transposed(ct, factor, index, fraction, first.aval.shape[0], order)
-        else:
-            rows, table = (first, ct) if "size" in options else (ct, first)
-            result = jnp.sum(rows * lookup(table, jnp.ones_like(fraction), index, fraction, order), axis=1)
-        return [result, None, None, None] if by_first else [None, result, None, None]
-
-    def batch(args: Any, dims: Any, **options: Any) -> tuple[Array, int]:
-        n = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
-        first, factor, index, fraction = (batching.bdim_at_front(x, d, n) for x, d in zip(args, dims, strict=True))
-        if dims[0] is None and "size" not in options:
-            stacked = args[0]  # one table for all
-        else:
-            # tables one below the other
-            index = index + rows_of(first[0], **options) * jnp.arange(n, dtype=index.dtype)[:, None]
-            stacked = first.reshape(-1, first.shape[-1])
-        if "size" in options:
-            options["size"] *= n
-        out = primitive.bind(stacked, *(x.reshape(-1) for x in (factor, index, fraction)), **options)
-        return out.reshape(n, -1, out.shape[-1]), 0
-
-    def abstract(first: Any, factor: Any, index: Any, fraction: Any, **options: Any) -> Any:
-        return jax.core.ShapedArray(shape(first, index, **options), first.dtype)
-
-    primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
-    primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(impl, multiple_results=False))
-    ad.defjvp(
-        primitive,
-        lambda tangent, _, *rest, **options: primitive.bind(tangent, *rest, **options),
-        lambda tangent, first, _, *rest, **options: primitive.bind(first, tangent, *rest, **options),
-        None,
-        by_fraction,
-    )
-    ad.primitive_transposes[primitive] = transpose
-    batching.primitive_batchers[primitive] = batch
+def _read_rule(primals: Any, tangents: Any, *, order: int) -> Any:
+    table, factor, index, fraction = primals
+    table_dot, factor_dot, _, fraction_dot = tangents
+    parts = []
+    if type(table_dot) is not ad.Zero:
+        part, table_dot = read(table_dot, factor, index, fraction, order)
+        parts.append(part)
+    if type(factor_dot) is not ad.Zero:
+        parts.append(lookup(table, factor_dot, index, fraction, order))
+    if type(fraction_dot) is not ad.Zero:
+        parts.append(lookup(table, factor * fraction_dot, index, fraction, order + 1))
+    value, table = read(*primals, order)
+    return (value, table), (_total(parts, value) if parts else ad.Zero.from_primal_value(value), table_dot)
 
 
-_register(
-    _lookup_p,
-    _lookup,
-    lambda table, index, *, order: (index.shape[0], table.shape[1]),
-    spread,
-    lambda table, *, order: len(table),
+def _read_transpose(cts: Any, table: Any, factor: Any, index: Any, fraction: Any, *, order: int) -> list[Any]:
+    ct_rows, ct_table = cts
+    if not ad.is_undefined_primal(table):
+        return [None, _by_factor(ct_rows, table, factor, index, fraction, order), None, None]
+    if type(ct_rows) is not ad.Zero:
+        ct_table = deposit(ad.instantiate_zeros(ct_table), ct_rows, factor, index, fraction, order)
+    return [ct_table, None, None, None]
+
+
+def _deposit_rule(primals: Any, tangents: Any, *, order: int) -> Any:
+    _, rows, factor, index, fraction = primals
+    table_dot, rows_dot, factor_dot, _, fraction_dot = tangents
+    if type(rows_dot) is not ad.Zero:
+        table_dot = deposit(ad.instantiate_zeros(table_dot), rows_dot, factor, index, fraction, order)
+    if type(factor_dot) is not ad.Zero:
+        table_dot = deposit(ad.instantiate_zeros(table_dot), rows, factor_dot, index, fraction, order)
+    if type(fraction_dot) is not ad.Zero:
+        table_dot = deposit(ad.instantiate_zeros(table_dot), rows, factor * fraction_dot, index, fraction, order + 1)
+    return deposit(*primals, order), table_dot
+
+
+def _deposit_transpose(
+    ct: Any, table: Any, rows: Any, factor: Any, index: Any, fraction: Any, *, order: int
+) -> list[Any]:
+    ct_table = ct_rows = ct_factor = None
+    if ad.is_undefined_primal(factor):
+        ct_factor = _by_factor(rows, ct, factor, index, fraction, order)
+    if ad.is_undefined_primal(rows):
+        ct_rows = ad.Zero(rows.aval)
+        if type(ct) is not ad.Zero:
+            ct_rows, ct = read(ct, factor, index, fraction, order)
+    if ad.is_undefined_primal(table):
+        ct_table = ct
+    return [ct_table, ct_rows, ct_factor, None, None]
+
+
+def _by_factor(rows: Any, table: Any, factor: Any, index: Array, fraction: Array, order: int) -> Any:
+    if ad.Zero in (type(rows), type(table)):
+        return ad.Zero(factor.aval)
+    return jnp.sum(rows * lookup(table, jnp.ones_like(fraction), index, fraction, order), axis=1)
+
+
+def _batch(primitive: Any, args: Any, dims: Any, *, order: int) -> tuple[Any, Any]:
+    """Put the tables one below the other."""
+    n = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    table, *rest, index, fraction = (batching.bdim_at_front(x, d, n) for x, d in zip(args, dims, strict=True))
+    if primitive is _read_p and dims[0] is None:
+        rows = lookup(args[0], *(x.reshape(-1) for x in (*rest, index, fraction)), order)
+        return [rows.reshape(n, -1, rows.shape[-1]), args[0]], [0, None]
+    index = index + table.shape[1] * jnp.arange(n, dtype=index.dtype)[:, None]
+    stacked = (x.reshape(-1, *x.shape[2:]) for x in (table, *rest, index, fraction))
+    out = primitive.bind(*stacked, order=order)
+    if primitive is _deposit_p:
+        return out.reshape(table.shape), 0
+    return [x.reshape(n, -1, x.shape[-1]) for x in out], [0, 0]
+
+
+_read_p.def_abstract_eval(
+    lambda table, factor, *_, order: [table.update(shape=(factor.shape[0], table.shape[1])), table]
 )
-_register(
-    _spread_p,
-    _spread,
-    lambda rows, index, *, order, size: (size, rows.shape[1]),
-    lambda ct, factor, index, fraction, _, order: lookup(ct, factor, index, fraction, order),
-    lambda rows, *, order, size: size,
-)
+_deposit_p.def_abstract_eval(lambda table, *_, order: table)
+for _primitive, _impl, _rule, _transpose in (
+    (_read_p, _read, _read_rule, _read_transpose),
+    (_deposit_p, _deposit, _deposit_rule, _deposit_transpose),
+):
+    _primitive.def_impl(functools.partial(xla.apply_primitive, _primitive))
+    mlir.register_lowering(_primitive, mlir.lower_fun(_impl, multiple_results=_primitive.multiple_results))
+    ad.primitive_jvps[_primitive] = _rule
+    ad.primitive_transposes[_primitive] = _transpose
+    batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)
 
 
 @functools.lru_cache(maxsize=16)

@@ -27,7 +27,8 @@ def network(distance, kernels=KERNELS):
 
 def table(distance, used, kernels=KERNELS):
     edges = tabulated(basis, distance, used, CUTOFF)
-    return edges.weights(kernels)(edges.rows)
+    weights, state = edges.weights(kernels)
+    return weights(state, edges.rows)[1]
 
 
 def cast(tree, dtype):
