@@ -5,7 +5,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.interpolate import BSpline, make_interp_spline
 
-from mlipjax.nn.spline import DEGREE, collocation_inverse, evaluate, lookup, points, spread
+from mlipjax.nn.spline import DEGREE, collocation_inverse, deposit, evaluate, ledger_of, lookup, points, read
 
 INTERVALS, COLUMNS = 9, 3
 RNG = np.random.default_rng(0)
@@ -13,13 +13,11 @@ TABLE = RNG.normal(size=(INTERVALS + DEGREE, COLUMNS))
 PLACES = np.array([0.0, 0.3, 1.0, 4.75, 4.8, 8.999])
 INDEX, FRACTION = np.floor(PLACES).astype(np.int32), PLACES % 1.0
 ROWS = RNG.normal(size=(len(PLACES), COLUMNS))
-
-
 FACTOR = RNG.normal(size=len(PLACES))
 
 
 def of_places(places, values=TABLE, slopes=TABLE):
-    return evaluate(values, slopes, places)
+    return evaluate(values, slopes, ledger_of(values), places)[0]
 
 
 def test_evaluation_equals_scipy():
@@ -52,8 +50,8 @@ def test_coefficients_of_values_reproduce_a_polynomial_and_interpolate_anything(
 
 
 FUNCTIONS = {
-    "lookup": (lookup, TABLE),
-    "spread": (lambda *args: spread(*args, len(TABLE)), ROWS),
+    "read": (read, (TABLE, FACTOR)),
+    "deposit": (deposit, (TABLE, ROWS, FACTOR)),
 }
 
 
@@ -66,17 +64,46 @@ def test_lookup_equals_derivatives_of_scipy(order):
 
 
 @pytest.mark.parametrize("order", [0, 2])
-def test_spread_is_the_transpose_of_lookup(order):
+def test_deposit_adds_the_transpose_of_lookup(order):
     there = jnp.vdot(ROWS, lookup(TABLE, FACTOR, INDEX, FRACTION, order))
-    back = jnp.vdot(spread(ROWS, FACTOR, INDEX, FRACTION, len(TABLE), order), TABLE)
-    assert there == pytest.approx(float(back), rel=1e-12)
+    added = deposit(2.0 * TABLE, ROWS, FACTOR, INDEX, FRACTION, order) - 2.0 * TABLE
+    assert there == pytest.approx(float(jnp.vdot(added, TABLE)), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_derivatives_agree_with_finite_differences_in_both_modes(name):
     function, first = FUNCTIONS[name]
     inside = np.clip(FRACTION, 0.1, 0.9)
-    check_grads(lambda x, c, f: jnp.sin(function(x, c, INDEX, f)), (first, FACTOR, inside), order=3, rtol=1e-5)
+
+    def total(*args):
+        *first, fraction = args
+        return jax.tree.map(jnp.sin, function(*first, INDEX, fraction))
+
+    check_grads(total, (*first, inside), order=3, rtol=1e-5)
+
+
+def test_gradients_of_evaluations_in_turn_reach_the_table_through_the_ledger():
+    slopes, weights = RNG.normal(size=TABLE.shape), RNG.normal(size=(2, len(PLACES), COLUMNS))
+    shifted = PLACES[::-1] * 0.9
+
+    def threaded(values, slopes):
+        ledger = ledger_of(values)
+        fixed = jax.lax.stop_gradient(values)
+        total = 0.0
+        for places, weight in zip((PLACES, shifted), weights, strict=True):
+            found, ledger = evaluate(fixed, slopes, ledger, places)
+            total += jnp.vdot(weight, jnp.sin(found))
+        return total
+
+    def plain(values, slopes):
+        del slopes
+        found = [lookup(values, jnp.ones_like(x), np.floor(x).astype(np.int32), x % 1.0) for x in (PLACES, shifted)]
+        return jnp.vdot(weights, jnp.sin(jnp.stack(found)))
+
+    for derive in (jax.grad, jax.hessian):
+        found, expected = (jax.jit(derive(f))(TABLE, slopes) for f in (threaded, plain))
+        assert np.abs(expected).max() > 0.1
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("axes", [(0, None, None, None), (1, 0, 0, 0), (None, None, 0, None), (None, 1, None, 1)])
@@ -85,13 +112,14 @@ def test_a_batch_equals_single_calls(name, axes):
     function, first = FUNCTIONS[name]
     n, e = 4, len(PLACES)
     every = [
-        RNG.normal(size=(n, *first.shape)),
-        RNG.normal(size=(n, e)),
+        *(RNG.normal(size=(n, *x.shape)) for x in first),
         RNG.integers(0, INTERVALS, size=(n, e)).astype(np.int32),
         RNG.uniform(size=(n, e)),
     ]
+    axes = (*axes[:1], *axes[:1], *axes[1:])[-len(every) :]
     given = [x[0] if a is None else np.moveaxis(x, 0, a) for x, a in zip(every, axes, strict=True)]
-    found = jax.jit(jax.vmap(function, axes))(*given)
+    found = jax.tree.leaves(jax.jit(jax.vmap(function, axes))(*given))
     for i in range(n):
         one = function(*(x[0] if a is None else x[i] for x, a in zip(every, axes, strict=True)))
-        np.testing.assert_allclose(found[i], one, atol=1e-12)
+        for x, y in zip(found, jax.tree.leaves(one), strict=True):
+            np.testing.assert_allclose(x[i], y, atol=1e-12)
