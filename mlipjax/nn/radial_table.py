@@ -35,7 +35,7 @@ Backends that are not named have no tables: none has been measured."""
 _UNITS = 64
 
 RadialWeights = Callable[[Any, Array], tuple[Any, Array]]
-"""From a state and rows of n atoms to the state for the next atoms and radial weights (n K, columns)."""
+"""From a state and the rows of n atoms to the state for the next atoms and radial weights (n K, columns)."""
 
 
 @flax.struct.dataclass
@@ -78,6 +78,7 @@ class RadialTable:
         hidden = jax.jvp(functools.partial(hidden_layers, kernels), (self.basis,), (self.slopes,))
         # splines of the hidden units, which are few, become those of the weights; zero rows serve unused slots
         values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, spline.DEGREE + 1), (0, 0))) for x in hidden)
+        # the state: blocks of atoms add their gradients of the values up in it, in turn
         ledger = spline.ledger_of(values)
         values = jax.lax.stop_gradient(values)
 
