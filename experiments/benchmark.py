@@ -108,10 +108,12 @@ def _potential(config: Config, name: str, file: Path) -> list[dict[str, Any]]:
 
 def _training(config: Config, name: str, one: Path, many: Path) -> list[dict[str, Any]]:
     """A gradient relative to the force call it contains, and a step of a batch relative to the peer's."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    for _ in range(config.turns):
+        for task, what in (("force", "force call"), ("gradient", "training gradient")):
+            results.setdefault(what, []).append(_child(config, task, config.model, one, config.rounds, _MALLOC))
+    rows = _rows(f"{name}: ", results, "force call")
     rounds = max(1, config.rounds // 3)
-    force = _child(config, "force", config.model, one, config.rounds, _MALLOC)
-    gradient = _child(config, "gradient", config.model, one, rounds, _MALLOC)
-    rows = _rows(f"{name}: ", {"force call": [force], "training gradient": [gradient]}, "force call")
     label = f"{name} training step of {config.batch}: "
     steps = {"mlipjax": [_child(config, "step", config.model, many, rounds, _MALLOC)]}
     if config.peer_python is not None:

@@ -162,8 +162,8 @@ def _read_rule(primals: Any, tangents: Any, *, order: int) -> Any:
         parts.append(lookup(table, factor_dot, index, fraction, order))
     if type(fraction_dot) is not ad.Zero:
         parts.append(lookup(table, factor * fraction_dot, index, fraction, order + 1))
-    value, table = read(*primals, order)
-    return (value, table), (_total(parts, value) if parts else ad.Zero.from_primal_value(value), table_dot)
+    value, table = read(table, factor, index, fraction, order)
+    return (value, table), (_total(parts, value), table_dot)
 
 
 def _read_transpose(cts: Any, table: Any, factor: Any, index: Any, fraction: Any, *, order: int) -> list[Any]:
@@ -176,7 +176,7 @@ def _read_transpose(cts: Any, table: Any, factor: Any, index: Any, fraction: Any
 
 
 def _deposit_rule(primals: Any, tangents: Any, *, order: int) -> Any:
-    _, rows, factor, index, fraction = primals
+    table, rows, factor, index, fraction = primals
     table_dot, rows_dot, factor_dot, _, fraction_dot = tangents
     if type(rows_dot) is not ad.Zero:
         table_dot = deposit(ad.instantiate_zeros(table_dot), rows_dot, factor, index, fraction, order)
@@ -184,7 +184,7 @@ def _deposit_rule(primals: Any, tangents: Any, *, order: int) -> Any:
         table_dot = deposit(ad.instantiate_zeros(table_dot), rows, factor_dot, index, fraction, order)
     if type(fraction_dot) is not ad.Zero:
         table_dot = deposit(ad.instantiate_zeros(table_dot), rows, factor * fraction_dot, index, fraction, order + 1)
-    return deposit(*primals, order), table_dot
+    return deposit(table, rows, factor, index, fraction, order), table_dot
 
 
 def _deposit_transpose(
@@ -213,7 +213,7 @@ def _batch(primitive: Any, args: Any, dims: Any, *, order: int) -> tuple[Any, An
     n = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     table, *rest, index, fraction = (batching.bdim_at_front(x, d, n) for x, d in zip(args, dims, strict=True))
     if primitive is _read_p and dims[0] is None:
-        rows = lookup(args[0], *(x.reshape(-1) for x in (*rest, index, fraction)), order)
+        rows = lookup(args[0], rest[0].reshape(-1), index.reshape(-1), fraction.reshape(-1), order)
         return [rows.reshape(n, -1, rows.shape[-1]), args[0]], [0, None]
     index = index + table.shape[1] * jnp.arange(n, dtype=index.dtype)[:, None]
     stacked = (x.reshape(-1, *x.shape[2:]) for x in (table, *rest, index, fraction))
