@@ -78,15 +78,15 @@ class RadialTable:
         hidden = jax.jvp(functools.partial(hidden_layers, kernels), (self.basis,), (self.slopes,))
         # splines of the hidden units, which are few, become those of the weights; zero rows serve unused slots
         values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, spline.DEGREE + 1), (0, 0))) for x in hidden)
-        # the state: blocks of atoms add their gradients of the values up in it, in turn
-        ledger = spline.ledger_of(values)
-        values = jax.lax.stop_gradient(values)
+        # the state: blocks of atoms add their gradients up in it, in turn
+        ledgers = spline.ledger_of(values), spline.ledger_of(slopes)
+        values, slopes = jax.lax.stop_gradient((values, slopes))
 
-        def weights(ledger: Any, rows: Array) -> tuple[Any, Array]:
-            found, ledger = spline.evaluate(values, slopes, ledger, rows.reshape(-1))
-            return ledger, found
+        def weights(ledgers: Any, rows: Array) -> tuple[Any, Array]:
+            found, ledgers = spline.evaluate(values, slopes, ledgers, rows.reshape(-1))
+            return ledgers, found
 
-        return weights, ledger
+        return weights, ledgers
 
 
 RadialEdges = RadialBasis | RadialTable

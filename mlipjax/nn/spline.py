@@ -5,7 +5,9 @@ evaluates again for every user of the result, and transpose them to scatters, wh
 that adds rows in place. The sum and its transpose are therefore primitives:
 
 - ``read`` returns the table next to what was looked up;
-- ``deposit`` adds rows to a table in place.
+- ``deposit`` adds rows to a table in place;
+- ``_rate`` looks the derivative up. It has rules of its own for partial evaluation: reverse mode doesn't know the
+  derivative's factor in the forward pass, but must know the table that is passed on (``_pass_p`` there).
 
 Whoever passes the returned table on, from one lookup to the next, gets a transpose that adds everything to one table,
 instead of a table of zeros for each lookup that is then added to the others. Derivatives by the place are the same
@@ -25,31 +27,34 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad, batching, mlir, xla
+from jax.interpreters import partial_eval as pe
 
 from mlipjax.typing import Array
 
 DEGREE = 5
 """Of the splines: an interval sees one more row than this."""
 
+Ledgers = tuple[Array, Array]
+
 _PLACES_READ, _PLACES_ADDED = 32, 8
 """Places per turn of a loop, which costs as much as a place with a thousand columns."""
 
 
-def evaluate(values: Array, slopes: Array, ledger: Array, places: Array) -> tuple[Array, Array]:
+def evaluate(values: Array, slopes: Array, ledgers: Ledgers, places: Array) -> tuple[Array, Ledgers]:
     """Evaluate splines whose derivative is given by splines of its own.
 
     Args:
         values: (M, P) coefficients; interval ``i`` has rows ``i`` to ``i + 5``. Not differentiated.
         slopes: (M, P) coefficients of the derivative per interval. That of ``values`` is the same function, but with
-            the rounding of differences.
-        ledger: (M, P); only its tangent, that of ``values``, is used. See ``ledger_of``.
+            the rounding of differences. Not differentiated.
+        ledgers: (M, P) of ``values`` and of ``slopes``, of which only the tangents are used. See ``ledger_of``.
         places: (E,) in intervals, from 0 to M - 5.
 
     Returns:
-        (E, P), and the ledger for the next evaluation. Derivatives by ``places`` are those of ``slopes``.
+        (E, P), and the ledgers for the next evaluation. Derivatives by ``places`` are those of ``slopes``.
     """
     index = jnp.floor(places)
-    return _evaluate(values, slopes, ledger, index.astype(jnp.int32), places - index)
+    return _evaluate(values, slopes, ledgers, index.astype(jnp.int32), places - index)
 
 
 @jax.custom_jvp
@@ -62,23 +67,24 @@ ledger_of.defjvp(lambda primals, tangents: (ledger_of(*primals), *tangents))
 
 
 @jax.custom_jvp
-def _evaluate(values: Array, slopes: Array, ledger: Array, index: Array, fraction: Array) -> tuple[Array, Array]:
+def _evaluate(values: Array, slopes: Array, ledgers: Ledgers, index: Array, fraction: Array) -> tuple[Array, Ledgers]:
     del slopes
-    return lookup(values, jnp.ones_like(fraction), index, fraction), ledger
+    return lookup(values, jnp.ones_like(fraction), index, fraction), ledgers
 
 
 def _evaluate_jvp(primals: Any, tangents: Any) -> Any:
-    values, slopes, ledger, index, fraction = primals
-    *_, ledger_dot, _, fraction_dot = tangents
-    value, ledger = _evaluate(values, slopes, ledger, index, fraction)
+    values, slopes, ledgers, index, fraction = primals
+    *_, (of_values_dot, of_slopes_dot), _, fraction_dot = tangents
+    value, ledgers = _evaluate(values, slopes, ledgers, index, fraction)
     parts = []
-    if not isinstance(ledger_dot, jax.custom_derivatives.SymbolicZero):
-        part, ledger_dot = read(ledger_dot, jnp.ones_like(fraction), index, fraction)
+    if not isinstance(of_values_dot, jax.custom_derivatives.SymbolicZero):
+        part, of_values_dot = read(of_values_dot, jnp.ones_like(fraction), index, fraction)
         parts.append(part)
     if not isinstance(fraction_dot, jax.custom_derivatives.SymbolicZero):
-        # no ledger for slopes: what an unknown tangent enters is not known in the forward pass of reverse mode
-        parts.append(lookup(slopes, fraction_dot, index, fraction))
-    return (value, ledger), (_total(parts, value), ledger_dot)
+        part, of_slopes = _rate(slopes, ledgers[1], fraction_dot, index, fraction, 0)
+        parts.append(part)
+        ledgers = ledgers[0], of_slopes
+    return (value, ledgers), (_total(parts, value), (of_values_dot, of_slopes_dot))
 
 
 def _total(parts: Sequence[Array], like: Array) -> Array:
@@ -114,8 +120,10 @@ def deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: Ar
     return _deposit_p.bind(table, rows, factor, index, fraction, order=order)
 
 
-_read_p, _deposit_p = (jax.extend.core.Primitive(f"spline_{name}") for name in ("read", "deposit"))
-_read_p.multiple_results = True
+_read_p, _deposit_p, _rate_p, _pass_p = (
+    jax.extend.core.Primitive(f"spline_{name}") for name in ("read", "deposit", "rate", "pass")
+)
+_read_p.multiple_results = _rate_p.multiple_results = True
 
 
 def _read(table: Array, factor: Array, index: Array, fraction: Array, *, order: int) -> list[Array]:
@@ -208,6 +216,61 @@ def _by_factor(rows: Any, table: Any, factor: Any, index: Array, fraction: Array
     return jnp.sum(rows * lookup(table, jnp.ones_like(fraction), index, fraction, order), axis=1)
 
 
+def _rate(
+    slopes: Array, ledger: Array, factor: Array, index: Array, fraction: Array, order: int
+) -> tuple[Array, Array]:
+    """Look ``slopes`` up, which aren't differentiated: ``ledger`` has their tangent, and is returned."""
+    return tuple(_rate_p.bind(slopes, ledger, factor, index, fraction, order=order))
+
+
+def _rate_rule(primals: Any, tangents: Any, *, order: int) -> Any:
+    slopes, ledger, factor, index, fraction = primals
+    _, ledger_dot, factor_dot, _, fraction_dot = tangents
+    value, ledger = _rate(slopes, ledger, factor, index, fraction, order)
+    parts = []
+    if type(ledger_dot) is not ad.Zero:
+        part, ledger_dot = read(ledger_dot, factor, index, fraction, order)
+        parts.append(part)
+    if type(factor_dot) is not ad.Zero:
+        part, ledger = _rate(slopes, ledger, factor_dot, index, fraction, order)
+        parts.append(part)
+    if type(fraction_dot) is not ad.Zero:
+        part, ledger = _rate(slopes, ledger, factor * fraction_dot, index, fraction, order + 1)
+        parts.append(part)
+    return (value, ledger), (_total(parts, value), ledger_dot)
+
+
+def _rate_transpose(
+    cts: Any, slopes: Any, ledger: Any, factor: Any, index: Any, fraction: Any, *, order: int
+) -> list[Any]:
+    ct = ad.Zero(factor.aval)
+    if type(cts[0]) is not ad.Zero:
+        rows, _ = _rate(slopes, ledger, jnp.ones_like(fraction), index, fraction, order)
+        ct = jnp.sum(cts[0] * rows, axis=1)
+    return [None, None, ct, None, None]
+
+
+def _rate_known(trace: Any, *tracers: Any, order: int) -> list[Any]:
+    """Partial evaluation: a known ledger stays known, whatever the factor is."""
+    rows, ledger = trace.default_process_primitive(_rate_p, tracers, {"order": order})
+    return [rows, tracers[1] if tracers[1].is_known() else ledger]
+
+
+def _rate_known_in_checkpoint(_: Any, unknown: Any, staged: Any, eqn: Any) -> Any:
+    """The same inside ``jax.checkpoint``: what is known, what is computed later, and how their results are classed."""
+    missing = [
+        x for x, there in zip(eqn.invars, staged, strict=True) if isinstance(x, jax.extend.core.Var) and not there
+    ]
+    if not any(unknown):
+        known, unknown_out = eqn, [False, False]
+    elif unknown[1]:
+        known, unknown_out = None, [True, True]
+    else:
+        known = eqn.replace(invars=eqn.invars[1:2], outvars=eqn.outvars[1:2], primitive=_pass_p, params={})
+        unknown_out = [True, False]
+    return known, eqn, unknown_out, [True, True], missing
+
+
 def _batch(primitive: Any, args: Any, dims: Any, *, order: int) -> tuple[Any, Any]:
     """Put the tables one below the other."""
     n = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
@@ -223,19 +286,36 @@ def _batch(primitive: Any, args: Any, dims: Any, *, order: int) -> tuple[Any, An
     return [x.reshape(n, -1, x.shape[-1]) for x in out], [0, 0]
 
 
-_read_p.def_abstract_eval(
-    lambda table, factor, *_, order: [table.update(shape=(factor.shape[0], table.shape[1])), table]
-)
+def _read_shape(table: Any, factor: Any, *_: Any, order: int) -> list[Any]:
+    del order
+    return [table.update(shape=(factor.shape[0], table.shape[1])), table]
+
+
+def _lower_rate(slopes: Array, ledger: Array, *places: Array, order: int) -> list[Array]:
+    return [_read(slopes, *places, order=order)[0], ledger]
+
+
+_read_p.def_abstract_eval(_read_shape)
 _deposit_p.def_abstract_eval(lambda table, *_, order: table)
+_rate_p.def_abstract_eval(lambda slopes, ledger, *places, order: [_read_shape(slopes, *places, order=order)[0], ledger])
 for _primitive, _impl, _rule, _transpose in (
     (_read_p, _read, _read_rule, _read_transpose),
     (_deposit_p, _deposit, _deposit_rule, _deposit_transpose),
+    (_rate_p, _lower_rate, _rate_rule, _rate_transpose),
 ):
     _primitive.def_impl(functools.partial(xla.apply_primitive, _primitive))
     mlir.register_lowering(_primitive, mlir.lower_fun(_impl, multiple_results=_primitive.multiple_results))
     ad.primitive_jvps[_primitive] = _rule
     ad.primitive_transposes[_primitive] = _transpose
     batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)
+pe.custom_partial_eval_rules[_rate_p] = _rate_known
+pe.partial_eval_jaxpr_custom_rules[_rate_p] = _rate_known_in_checkpoint
+
+_pass_p.def_impl(lambda ledger: ledger)
+_pass_p.def_abstract_eval(lambda ledger: ledger)
+mlir.register_lowering(_pass_p, mlir.lower_fun(lambda ledger: ledger, multiple_results=False))
+ad.deflinear2(_pass_p, lambda ct, _: [ct])
+batching.defvectorized(_pass_p)
 
 
 @functools.lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ FACTOR = RNG.normal(size=len(PLACES))
 
 
 def of_places(places, values=TABLE, slopes=TABLE):
-    return evaluate(values, slopes, ledger_of(values), places)[0]
+    return evaluate(values, slopes, (ledger_of(values), ledger_of(slopes)), places)[0]
 
 
 def test_evaluation_equals_scipy():
@@ -82,28 +82,53 @@ def test_derivatives_agree_with_finite_differences_in_both_modes(name):
     check_grads(total, (*first, inside), order=3, rtol=1e-5)
 
 
-def test_gradients_of_evaluations_in_turn_reach_the_table_through_the_ledger():
+def test_gradients_of_evaluations_in_turn_reach_the_tables_through_the_ledgers():
     slopes, weights = RNG.normal(size=TABLE.shape), RNG.normal(size=(2, len(PLACES), COLUMNS))
     shifted = PLACES[::-1] * 0.9
 
-    def threaded(values, slopes):
-        ledger = ledger_of(values)
-        fixed = jax.lax.stop_gradient(values)
-        total = 0.0
-        for places, weight in zip((PLACES, shifted), weights, strict=True):
-            found, ledger = evaluate(fixed, slopes, ledger, places)
-            total += jnp.vdot(weight, jnp.sin(found))
-        return total
+    def threaded(values, slopes, places):
+        ledgers = ledger_of(values), ledger_of(slopes)
+        fixed = jax.lax.stop_gradient((values, slopes))
 
-    def plain(values, slopes):
-        del slopes
-        found = [lookup(values, jnp.ones_like(x), np.floor(x).astype(np.int32), x % 1.0) for x in (PLACES, shifted)]
-        return jnp.vdot(weights, jnp.sin(jnp.stack(found)))
+        @jax.checkpoint
+        def step(ledgers, x):
+            found, ledgers = evaluate(*fixed, ledgers, x[0])
+            return ledgers, jnp.vdot(x[1], jnp.sin(found))
 
-    for derive in (jax.grad, jax.hessian):
-        found, expected = (jax.jit(derive(f))(TABLE, slopes) for f in (threaded, plain))
-        assert np.abs(expected).max() > 0.1
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+        return jnp.sum(jax.lax.scan(step, ledgers, (places, weights))[1])
+
+    def plain(values, slopes, places):
+        def one(x):
+            index = jax.lax.stop_gradient(jnp.floor(x)).astype(np.int32)
+            fixed = jax.lax.stop_gradient(x)
+            value = lookup(values, jnp.ones_like(x), index, fixed - index)
+            # a function with the values and derivatives of evaluate, up to the second
+            first, second = (lookup(slopes, jnp.ones_like(x), index, fixed - index, order) for order in (0, 1))
+            step = (x - fixed)[:, None]
+            return value + first * step + second * step**2 / 2
+
+        return jnp.vdot(weights, jnp.sin(jnp.stack([one(x) for x in places])))
+
+    def pushed(function):
+        # the directional derivative whose gradient training takes
+        return lambda *args: jax.jvp(lambda x: function(*args[:2], x), args[2:], (jnp.cos(args[2]),))[1]
+
+    both = np.stack([PLACES, shifted])
+    for derive in (lambda f: f, pushed):
+        found, expected = (jax.jit(jax.grad(derive(f), argnums=(0, 1)))(TABLE, slopes, both) for f in (threaded, plain))
+        for x, y in zip(found, expected, strict=True):
+            assert derive is not pushed or np.abs(y).max() > 0.1
+            np.testing.assert_allclose(x, y, atol=1e-12)
+    found, expected = (jax.jit(jax.jacfwd(jax.grad(pushed(f))))(TABLE, slopes, both) for f in (threaded, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    twice = [
+        jax.jit(jax.grad(lambda *args, f=f: jnp.sum(jax.grad(f, argnums=2)(*args) ** 2), argnums=(0, 1)))(
+            TABLE, slopes, both
+        )
+        for f in (threaded, plain)
+    ]
+    for x, y in zip(*twice, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-12)
 
 
 @pytest.mark.parametrize("axes", [(0, None, None, None), (1, 0, 0, 0), (None, None, 0, None), (None, 1, None, 1)])
