@@ -62,7 +62,7 @@ def _expand_by_sum(matrices: Array, sums: Array) -> Array:
     return jax.lax.cond(first == first, total, undefined, matrices, sums)
 
 
-def _register(primitive: Any, impl: Any, on_cpu: Any, shape: Any, by_first: Any, by_second: Any) -> None:
+def _register(primitive: Any, impl: Any, shape: Any, by_first: Any, by_second: Any) -> None:
     """Make a bilinear ``impl`` a primitive, with the transposes (cotangent, first, second) by either argument."""
 
     def batch(args: Any, dims: Any) -> tuple[Array, int]:
@@ -77,14 +77,12 @@ def _register(primitive: Any, impl: Any, on_cpu: Any, shape: Any, by_first: Any,
     primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(impl, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     ad.defbilinear(primitive, by_first, by_second)
     batching.primitive_batchers[primitive] = batch
 
 
 _register(
     _product_p,
-    jnp.matmul,
     jnp.matmul,
     lambda c, w: (c[1], w[2]),
     lambda ct, _, messages: outer(ct, messages),
@@ -93,22 +91,15 @@ _register(
 _register(
     _expand_p,
     _expand_by_product,
-    _expand_by_sum,
     lambda c, a: (c[2], a[2]),
     lambda ct, _, sums: outer(sums, ct),
     lambda ct, matrices, _: product(matrices, ct),
 )
-
-
-def _outer(sums: Array, messages: Array) -> Array:
-    return jnp.einsum("nac,nbc->nab", sums, messages)
-
-
 _register(
     _outer_p,
-    _outer,
-    _outer,
+    lambda sums, messages: jnp.einsum("nac,nbc->nab", sums, messages),
     lambda a, w: (a[1], w[1]),
     lambda ct, _, messages: product(ct, messages),
     lambda ct, sums, _: expand(ct, sums),
 )
+mlir.register_lowering(_expand_p, mlir.lower_fun(_expand_by_sum, multiple_results=False), platform="cpu")
