@@ -4,8 +4,8 @@ A command is a module of this package with a function ``run(command)``, whose ar
 of its options. The module is imported when the command is chosen, so that ``mlipjax --help`` does not load JAX.
 
 Exit codes: 0 success; 1 the command could not be carried out (one line on stderr says why); 2 the command line is
-wrong; 130 interrupted. Errors that are no one's input are bugs and keep their traceback; ``MLIPJAX_TRACEBACK=1`` shows
-the others' as well.
+wrong; 130 interrupted. Errors that are no one's input are bugs: their line says so. ``MLIPJAX_TRACEBACK=1`` shows where
+any error comes from. Warnings are one line each on stderr, said once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 import typing
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+
+from mlipjax.notices import Notice
 
 _COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
@@ -119,7 +123,9 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
         also: errors to explain besides those of bad input and of this package.
     """
     try:
-        action()
+        with warnings.catch_warnings():
+            warnings.showwarning = _printer()
+            action()
     except BrokenPipeError:
         # the reader of a pipe (head, less) has seen enough; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,11 +133,39 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
         print("mlipjax: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if os.environ.get("MLIPJAX_TRACEBACK") or not (_is_explained(error) or isinstance(error, also)):
+        if os.environ.get("MLIPJAX_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        explained = _is_explained(error) or isinstance(error, also)
+        print(f"error: {one_line(error) if explained else _unexpected(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def one_line(text: object) -> str:
+    """Return a message without line breaks."""
+    return " ".join(str(text).split())
+
+
+def _unexpected(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"
+    return (
+        f"{type(error).__name__}: {one_line(error)} ({where}). This is a fault of the program, not of your input; "
+        "please report it with what MLIPJAX_TRACEBACK=1 shows."
+    )
+
+
+def _printer() -> typing.Callable[..., None]:
+    """What prints warnings: one line on stderr, each text once."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: object, **options: object) -> None:
+        line = f"{'note' if issubclass(category, Notice) else 'warning'}: {one_line(message)}"
+        if line not in said:
+            said.add(line)
+            print(line, file=sys.stderr)
+
+    return show
 
 
 def _is_explained(error: Exception) -> bool:

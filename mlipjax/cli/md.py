@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlipjax import runtime
 from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
 from mlipjax.cli.output import write_json
+from mlipjax.data import read_last_atoms
 from mlipjax.md import ChunkInfo, RunResult, SimState, TableSpec, default_limits, default_timestep, make_ensemble
 from mlipjax.md import run as run_md
 from mlipjax.md.make import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
@@ -160,17 +161,7 @@ def read_structure(path: Path, repeat: tuple[int, int, int] = (1, 1, 1)) -> Syst
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no structure, or a molecule without a cell is to be repeated.
     """
-    from ase import Atoms
-    from ase.io import read
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such structure file.")
-    try:
-        atoms = read(path)
-    except Exception as error:  # ASE's readers raise whatever they stumble on
-        raise ValueError(f"{path}: ASE cannot read a structure from it ({error}).") from error
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
-        raise ValueError(f"{path} holds no atoms.")
+    atoms = read_last_atoms(path)
     if repeat != (1, 1, 1):
         if min(repeat) < 1 or atoms.cell.rank < 3:
             raise ValueError(f"cannot repeat this structure {repeat} times: that needs a cell and positive numbers.")

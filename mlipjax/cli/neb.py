@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
+from mlipjax.data import read_atoms
 from mlipjax.models import load
 from mlipjax.potential import Potential
 from mlipjax.probes import NEBResult, neb
@@ -125,17 +126,7 @@ def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]
         FileNotFoundError: if a file is missing.
         ValueError: if ASE cannot read one, or the constraints are other than fixed atoms.
     """
-    from ase.io import read
-
-    frames: list[Any] = []
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file of images.")
-        try:
-            found: Any = read(path, ":")
-        except Exception as error:  # ASE's readers raise whatever they stumble on
-            raise ValueError(f"{path}: ASE cannot read structures from it ({error}).") from error
-        frames += found
+    frames = [atoms for path in paths for atoms in read_atoms(path)]
     if not frames:
         raise ValueError("found no structure in the files given.")
     return [System.from_ase(atoms) for atoms in frames], free_atoms(frames[0])

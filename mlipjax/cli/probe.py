@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
-from mlipjax.data import read_dataset
+from mlipjax.data import read_dataset, read_last_atoms
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.diffusion import diffusion
@@ -96,7 +96,7 @@ def _evaluator(command: Probe) -> Evaluator:
 
 
 def _structure(command: Probe) -> System:
-    return read_dataset(_needed(command, "structure"), required=()).systems[-1]
+    return System.from_ase(read_last_atoms(_needed(command, "structure")))
 
 
 def _frames(command: Probe) -> Trajectory:

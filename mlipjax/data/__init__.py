@@ -1,5 +1,6 @@
 """Reading labelled structures, splitting them by trajectory, finding duplicates, writing trajectories."""
 
+from mlipjax.data.atoms import iread_atoms, read_atoms, read_last_atoms
 from mlipjax.data.dataset import Dataset, Example, View, take
 from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
@@ -19,8 +20,11 @@ __all__ = [
     "find_duplicates",
     "find_group_key",
     "hash_input",
+    "iread_atoms",
+    "read_atoms",
     "read_dataset",
     "read_examples",
+    "read_last_atoms",
     "split_dataset",
     "structure_hash",
     "take",

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.data.atoms import iread_atoms
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, scratch, write_atomic
 from mlipjax.system import System
@@ -225,10 +226,8 @@ def _unpack(path: Path, folder: Path) -> Path:
 
 def _read_structures(path: Path, key: str) -> tuple[dict[str, np.ndarray], tuple[dict[str, Any], ...]]:
     """Read a file with ASE, structure by structure."""
-    from ase.io import iread
-
     numbers, positions, cells, pbc, values, infos = [], [], [], [], [], []
-    for number, atoms in enumerate(iread(str(path), ":")):
+    for number, atoms in enumerate(iread_atoms(path)):
         results = {} if atoms.calc is None else atoms.calc.results
         value = _number({**results, **atoms.info}, key, f"{path}: structure {number}")
         numbers.append(atoms.numbers.astype(np.uint8))

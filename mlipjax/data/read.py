@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipjax.data.atoms import iread_atoms
 from mlipjax.data.dataset import Dataset, Example
 from mlipjax.data.store import open_store
 from mlipjax.system import Labels, System
@@ -82,48 +83,14 @@ def read_dataset(
 
 def read_examples(path: str | os.PathLike[str], keys: LabelKeys = _DEFAULT_KEYS) -> Iterator[Example]:
     """Read a file structure by structure; arguments and errors as ``read_dataset``."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    for index, atoms in enumerate(_frames(path)):
+    for index, atoms in enumerate(iread_atoms(path)):
         where = f"{path}, structure {index}"
-        _check_structure(atoms, where)
         info = {name: _plain(value) for name, value in atoms.info.items()}
         yield Example(System.from_ase(atoms), _labels(atoms, keys, where), info)
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _frames(path: Path) -> Iterator[Atoms]:
-    from ase.io import iread
-
-    try:
-        yield from _database(path) if path.suffix == ".db" else iread(path, index=":")
-    except Exception as error:  # ASE's readers raise almost anything on malformed files
-        raise ValueError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
-
-
-def _database(path: Path) -> Iterator[Atoms]:
-    from ase.db import connect
-
-    for row in connect(path).select():
-        atoms = row.toatoms()
-        atoms.info.update(row.data, **row.key_value_pairs)
-        yield atoms
-
-
-def _check_structure(atoms: Atoms, where: str) -> None:
-    if len(atoms) == 0:
-        raise ValueError(f"{where}: no atoms.")
-    if (atoms.numbers < 1).any():
-        raise ValueError(f"{where}: atom {int(np.argmin(atoms.numbers))} has no element (X); remove it.")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise ValueError(f"{where}: positions or cell are not finite.")
-    for axis in range(3):
-        if atoms.pbc[axis] and not np.any(atoms.cell.array[axis]):
-            raise ValueError(f"{where}: periodic along lattice vector {axis}, which is zero; correct pbc or cell.")
 
 
 def _labels(atoms: Atoms, keys: LabelKeys, where: str) -> Labels:

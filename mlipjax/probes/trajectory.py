@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlipjax.data import iread_atoms
 from mlipjax.md.observables import atomic_masses
 from mlipjax.system import System
 from mlipjax.units import FEMTOSECOND
@@ -95,10 +96,7 @@ def read_trajectory(path: str | Path, *, run: int = 0, spacing_ps: float | None 
     Raises:
         ValueError: if the file has no such replica, or the time between frames is neither given nor constant.
     """
-    from ase.io import read
-
-    frames: list = list(read(path, index=":"))  # pyright: ignore[reportArgumentType]
-    frames = [atoms for atoms in frames if int(atoms.info.get("run", 0)) == run]
+    frames = [atoms for atoms in iread_atoms(path) if int(atoms.info.get("run", 0)) == run]
     if len(frames) < 2:
         raise ValueError(f"{path}: found {len(frames)} frames of run {run}; expected two or more.")
     if spacing_ps is None:

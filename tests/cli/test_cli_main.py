@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import jax
@@ -21,6 +22,7 @@ from mlipjax.cli import main
 from mlipjax.cli.models import element_ranges
 from mlipjax.cli.output import write_json
 from mlipjax.models import nequip
+from mlipjax.notices import notice
 
 cli_main = importlib.import_module("mlipjax.cli.main")  # the package's attribute of that name is the function
 
@@ -128,14 +130,30 @@ def test_errors_users_can_do_something_about_are_one_line(fake, capsys, error):
     assert output.out == ""
 
 
-def test_bugs_keep_their_traceback(fake, monkeypatch):
+def test_bugs_are_one_line_that_says_so(fake, monkeypatch, capsys):
     fake.action = fail_with(KeyError("a bug"))
+    assert main(["fake"]) == 1
+    output = capsys.readouterr()
+    assert output.err.startswith("error: KeyError: 'a bug' (")
+    assert "please report" in output.err
+    assert output.err.count("\n") == 1
+    monkeypatch.setenv("MLIPJAX_TRACEBACK", "1")
     with pytest.raises(KeyError):
         main(["fake"])
-    monkeypatch.setenv("MLIPJAX_TRACEBACK", "1")
     fake.action = fail_with(ValueError("explained"))
     with pytest.raises(ValueError, match="explained"):
         main(["fake"])
+
+
+def test_warnings_and_notices_are_one_line_each(fake, capsys):
+    def action(command):
+        for _ in range(2):
+            notice("masses of the file\n are not used")
+            warnings.warn("something else", stacklevel=1)
+
+    fake.action = action
+    assert main(["fake"]) == 0
+    assert capsys.readouterr().err == "note: masses of the file are not used\nwarning: something else\n"
 
 
 def test_interruptions_have_the_code_of_shells(fake, capsys):

@@ -1,0 +1,26 @@
+"""What a user should know although nothing is wrong: one line, said once.
+
+A notice is a Python warning of its own category: a library's caller may filter it, record it in a test, or turn it into
+an error; the command line prints it as one line on stderr.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+
+class Notice(UserWarning):
+    """Something in the input that is honoured in part, ignored, or chosen among several."""
+
+
+def notice(text: str, *, depth: int = 1) -> None:
+    """Say ``text`` once per place and text.
+
+    Args:
+        text: one sentence that names what was found, what is done about it, and the option that changes that.
+        depth: frames above the caller that the notice is about.
+    """
+    warnings.warn(text, Notice, stacklevel=depth + 2)
+
+
+__all__ = ["Notice", "notice"]
