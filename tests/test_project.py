@@ -82,7 +82,7 @@ def test_imports_point_downwards(path):
         ("train", "def f():\n    import mlipjax.md.chunk"),
         ("graph", "from mlipjax import potential"),
         ("nn", "from mlipjax import Potential"),
-        ("finetune", "import experiments.periodic"),
+        ("finetune", "import experiments.periodic.__main__"),
     ],
 )
 def test_the_law_sees_a_breach(module, code):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tiny_potential import init_params, labelled_dataset, tiny_batch, tiny_potential
 
-from experiments._sweep_program import batch_orders, grid, hyper_of, layer_rules, one_run, over_settings, stack
+from experiments.sweep.program import batch_orders, grid, hyper_of, layer_rules, one_run, over_settings, stack
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.optim import OptimizerConfig, make_optimizer
 from mlipjax.train import TrainState

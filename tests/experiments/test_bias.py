@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from experiments import bias
-from experiments._bias_data import bond_events, extrapolates, load_arms, shortest_contacts
+from experiments.bias import __main__ as bias
+from experiments.lab.s0 import bond_events, extrapolates, load_arms, shortest_contacts
 from mlipjax.data import Dataset
 from mlipjax.models import registry
 from mlipjax.system import Labels, System

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments import _bias_claims as claims
-from experiments import bias
-from experiments._bias_models import validation_frames
-from experiments._bias_report import verdict
+from experiments.bias import __main__ as bias
+from experiments.bias import claims
+from experiments.bias.models import validation_frames
+from experiments.bias.report import verdict
 
 
 def frames(rng, n, force, offset, spread=0.5):
@@ -104,8 +104,8 @@ def test_validation_frames_are_a_tenth_spread_evenly(n, expected):
 
 
 def test_what_is_given_replaces_the_preset_also_if_it_is_nothing():
-    config = bias.Config(md_steps=0, retained=0, learning_rate=1e-3, strategies=("lora", "l2sp")).resolved()
+    config = bias.Config(md_steps=0, retained=0, learning_rate=1e-3, strategies=("lora", "l2sp"))
     assert (config.md_steps, config.retained, config.learning_rate) == (0, 0, 1e-3)
     assert config.strategies == ("lora", "l2sp")
-    assert config.labels == bias.PRESETS["quick"]["labels"]
-    assert bias.Config(preset="full").resolved().seeds == 3
+    assert config.labels == bias.PRESETS["quick"].labels
+    assert bias.PRESETS["full"].seeds == 3

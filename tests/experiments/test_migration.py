@@ -11,10 +11,10 @@ from ase.io import write
 from ase.spacegroup import crystal
 
 import mlipjax
-from experiments import _migration_data as data
-from experiments import _migration_parts as parts
-from experiments import _migration_report as report
-from experiments import migration
+from experiments.migration import __main__ as migration
+from experiments.migration import data, report
+from experiments.migration import units as parts
+from experiments.migration.config import ID_PATH
 from mlipjax.data import Dataset
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.system import Labels, System
@@ -64,7 +64,7 @@ def config_of(folder: Path, **changes):
             **sizes,
             **changes,
         }
-    ).resolved()
+    )
 
 
 @pytest.mark.slow
@@ -211,4 +211,4 @@ def test_tables_give_the_spread_over_seeds():
 def test_missing_reference_data_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("MLIPJAX_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="set MLIPJAX_DATA"):
-        data.load_path(data.ID_PATH)
+        data.load_path(ID_PATH)

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import _monitors_runs as runs
-from experiments import _monitors_scores as scores
-from experiments import monitors
+from experiments.monitors import __main__ as monitors
+from experiments.monitors import runs, scores
 
 
 def flags(text):
@@ -37,7 +36,7 @@ def test_features_of_frames_are_summed_over_their_atoms():
 def test_bad_input_is_one_line_and_no_success(tmp_path, capsys):
     assert monitors.run(["--structure", str(tmp_path / "absent.xyz"), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert "absent.xyz: no such structure file" in error
+    assert "absent.xyz: no such file" in error
     assert error.count("\n") == 1
 
 

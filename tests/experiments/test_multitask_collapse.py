@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_nequip import SMALLEST, molecule, random_params
 
-from experiments import _multitask_collapse as collapse
-from experiments._multitask_figures import collapse_panels
-from experiments._multitask_runs import Run
+from experiments.multitask import collapse
+from experiments.multitask.figures import collapse_panels
+from experiments.multitask.runs import Run
 from mlipjax.data.properties import PropertyData
 from mlipjax.models import nequip, save
 from mlipjax.representation import Members, compare

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments import _multitask_report as report
-from experiments import multitask
-from experiments._multitask_data import beyond_composition
-from experiments._multitask_figures import data_efficiency
-from experiments._multitask_runs import Run
+from experiments.multitask import __main__ as multitask
+from experiments.multitask import report
+from experiments.multitask.data import beyond_composition
+from experiments.multitask.figures import data_efficiency
+from experiments.multitask.runs import Run
 from mlipjax.data import Dataset
 from mlipjax.models import registry
 from mlipjax.system import Labels, System

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import mlipjax
-from experiments import pretrain
-from experiments.pretrain_data import load_dataset, pack
+from experiments.lab.embedded import load_dataset, pack
+from experiments.pretrain import __main__ as pretrain
 
 TINY = ["--hidden-irreps", "8x0e + 4x1o", "--n-layers", "2", "--lmax", "1", "--cutoff", "3.5", "--batch-size", "8"]
 

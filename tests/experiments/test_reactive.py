@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from experiments import _reactive_dynamics as dynamics
-from experiments import _reactive_parts as parts
-from experiments import reactive
-from experiments._reactive_models import Model, barrier, energy_shift, errors
-from experiments._reactive_report import table_rows, verdict
-from experiments._reactive_structures import EVENTS, half_molten, sodium
-from experiments._reactive_tuning import Recipe, load_formate, most_changed, tune
+from experiments.reactive import __main__ as reactive
+from experiments.reactive import dynamics
+from experiments.reactive import units as parts
+from experiments.reactive.models import Model, barrier, energy_shift, errors
+from experiments.reactive.report import table_rows, verdict
+from experiments.reactive.structures import EVENTS, half_molten, sodium
+from experiments.reactive.tuning import Recipe, load_formate, most_changed, tune
 from mlipjax import save
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
@@ -154,20 +154,20 @@ def test_dynamics_return_velocities_in_angstrom_per_picosecond():
 
 def test_options_are_checked():
     with pytest.raises(ValueError, match="foreign calculator"):
-        reactive.Config(natives=("ase:a:b", "nequix-mp-1")).resolved()
+        reactive.Config(natives=("ase:a:b", "nequix-mp-1"))
     with pytest.raises(ValueError, match="no event is called o-gold"):
-        reactive.Config(events=("o-gold",)).resolved()
+        reactive.Config(events=("o-gold",))
     with pytest.raises(ValueError, match="at least two"):
-        reactive.Config(natives=("nequix-mp-1",)).resolved()
+        reactive.Config(natives=("nequix-mp-1",))
     with pytest.raises(ValueError, match="no model is called 'no-such-model'"):
-        parts.check(reactive.Config(model=("no-such-model",)).resolved())
-    config = reactive.Config(growth_steps=0).resolved()
+        parts.check(reactive.Config(model=("no-such-model",)))
+    config = reactive.Config(growth_steps=0)
     assert config.growth_steps == 0
-    assert config.events == reactive.PRESETS["quick"]["events"]
+    assert config.events == reactive.PRESETS["quick"].events
 
 
 def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
-    config = reactive.Config(model=("ase:ase.calculators.emt:EMT",), surface_steps=10).resolved()
+    config = reactive.Config(model=("ase:ase.calculators.emt:EMT",), surface_steps=10)
     units = {unit.name: unit for unit in parts.units_of(config)}
     oracle = config.natives[-1]
     for event in config.events:
@@ -182,7 +182,7 @@ def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
     assert sum(name.startswith("formate-") for name in units) == 4 + 3
     assert sum(name.startswith("growth-") for name in units) == 1 + 3  # a foreign calculator is not simulated
     assert sum(name.startswith("surface-") for name in units) == 3
-    alone = reactive.Config(events=("o-mos2",), formate=False, growth_steps=0).resolved()
+    alone = reactive.Config(events=("o-mos2",), formate=False, growth_steps=0)
     names = [unit.name for unit in parts.units_of(alone)]
     assert f"barrier-v-mos2-{oracle}" in names  # the workflow needs it, though the table does not
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sweep_case
 
-from experiments._sweep_program import Setting, batch_orders, collect_errors, error_sums, grid, hyper_of, over_settings
+from experiments.sweep.program import Setting, batch_orders, collect_errors, error_sums, grid, hyper_of, over_settings
 from mlipjax.losses import LossWeights
 from mlipjax.train import evaluate
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments._units import Unit, default_workers, run_units
+from experiments.lab.units import Unit, default_workers, run_units
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = Console(file=io.StringIO())

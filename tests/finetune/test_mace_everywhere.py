@@ -9,7 +9,7 @@ import pytest
 from labelled_files import other_material, rock_salts
 from tiny_potential import tiny_batch
 
-import experiments._sweep_program as sweep
+import experiments.sweep.program as sweep
 import mlipjax
 from mlipjax import md, monitor, tree
 from mlipjax.calculator import Calculator

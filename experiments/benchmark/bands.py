@@ -1,0 +1,149 @@
+"""Wall time of a band of 7 images of 61 atoms: mlipjax against ASE's NEB, same path, optimiser class, spring and fmax.
+
+    python -m experiments.benchmark.bands --out runs/neb_speed.json
+    python -m experiments.benchmark.bands --peer .venv-nequix/bin/python   # ASE with upstream Nequix's calculator, too
+
+ASE runs three ways: one calculator for each image (its default), one calculator shared by all
+(``allow_shared_calculator``), and with the calculator of upstream Nequix, shared, in its own environment. All
+start from the same path with relaxed ends, in the same process (the peer: one after the other), and use FIRE with the
+improved tangent and a climbing image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import ase.io
+import numpy as np
+import tyro
+from ase.mep import NEB
+from ase.optimize import FIRE
+
+import mlipjax
+from mlipjax import runtime
+from mlipjax.files import write_atomic
+from mlipjax.models import registry
+from mlipjax.probes import neb, relax
+from mlipjax.probes.neb import SPRING, initial_path
+from mlipjax.system import System
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Measure.
+
+    Attributes:
+        model: universal model.
+        images: of the band, ends included.
+        fmax: eV/Å.
+        max_steps: of every optimiser.
+        dtype: of mlipjax's band and of its ASE calculator.
+        ase: how ASE gets mlipjax's energies: one calculator shared by all images, one for each; none skips it.
+        peer: python of an environment with upstream nequix.
+        out: JSON file.
+    """
+
+    model: str = "nequix-mp-1"
+    images: int = 7
+    fmax: float = 0.05
+    max_steps: int = 300
+    dtype: str = "float32"
+    ase: tuple[Literal["shared", "each"], ...] = ("shared", "each")
+    peer: Path | None = None
+    out: Path = Path("runs/neb_speed.json")
+
+
+def main(config: Config) -> None:
+    """Measure, print and write."""
+    runtime.setup_allocator()
+    potential, params = mlipjax.load(config.model)
+    given = [System.from_ase(a) for a in read_images(registry.data_folder() / "cr_sb2te3" / "neb_61_1-4.extxyz")]
+    ends = relax(potential, params, [given[0], given[-1]], fmax=config.fmax, dtype=config.dtype, max_steps=400)
+    path = [dataclasses.replace(given[0], positions=p) for p in initial_path(given, config.images)]
+    path = [ends.systems[0], *path[1:-1], ends.systems[1]]
+    rows: dict[str, Any] = _Rows()
+
+    def ours() -> dict[str, Any]:
+        result = neb(
+            potential, params, path, fmax=config.fmax, dtype=config.dtype, relax_ends=False, max_steps=config.max_steps
+        )
+        return {"steps": result.steps, "converged": result.converged, "barrier_eV": result.forward_barrier_eV}
+
+    def calculator() -> Any:
+        return mlipjax.Calculator(potential, params, dtype=config.dtype)
+
+    rows["mlipjax, with compilation"] = timed(ours)
+    rows["mlipjax, compiled"] = timed(ours)
+    labels = {"shared": "shared calculator", "each": "a calculator per image"}
+    for kind in config.ase:
+        calculators = [calculator()] * len(path) if kind == "shared" else [calculator() for _ in path]
+        for state in ("with compilation", "compiled"):
+            each = iter(calculators)
+            rows[f"ASE, {labels[kind]}, {state}"] = timed(lambda each=each: run_ase(path, lambda: next(each), config))
+    if config.peer is not None:
+        for name, row in run_peer(config, path).items():
+            rows[name] = row
+    report = {"rows": rows, "config": {k: str(v) for k, v in dataclasses.asdict(config).items()}}
+    report |= {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "versions": runtime.versions()}
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(config.out, json.dumps(report, indent=1))
+
+
+def run_ase(path: list[System], calculator: Any, config: Config) -> dict[str, Any]:
+    """ASE's band on the same path."""
+    images = [system.to_ase() for system in path]
+    for image in images:
+        image.calc = calculator()
+    shared = images[0].calc is images[1].calc
+    band = NEB(images, k=SPRING, climb=True, method="improvedtangent", allow_shared_calculator=shared)
+    optimizer: Any = FIRE(band, logfile=None)  # pyright: ignore[reportArgumentType]
+    converged = optimizer.run(fmax=config.fmax, steps=config.max_steps)
+    energies = np.array([image.get_potential_energy() for image in images])
+    return {"steps": optimizer.nsteps, "converged": bool(converged), "barrier_eV": float(energies.max() - energies[0])}
+
+
+def run_peer(config: Config, path: list[System]) -> dict[str, Any]:
+    """ASE with upstream Nequix's calculator, in a process of its own."""
+    weights = registry.fetch(registry.find_entry(config.model))
+    script = Path(__file__).parent / "peers" / "neb_peer.py"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "path.extxyz"
+        ase.io.write(file, [system.to_ase() for system in path])
+        settings = [str(config.peer), str(script), str(weights), str(file), str(config.fmax), str(config.max_steps)]
+        done = subprocess.run([*settings, str(SPRING)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class _Rows(dict):
+    """Prints every row as it comes."""
+
+    def __setitem__(self, name: str, row: Any) -> None:
+        print(f"{name:45s} {row}", flush=True)
+        super().__setitem__(name, row)
+
+
+def timed(action: Any) -> dict[str, Any]:
+    """Outcome of an action with its wall time, and the time of all its cores (which other load does not change)."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    outcome = action()
+    spent = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu}
+    return {**{name: round(value, 2) for name, value in spent.items()}, **outcome}
+
+
+def read_images(path: Path) -> list[Any]:
+    """Images of a file as ASE reads them."""
+    if not path.exists():
+        raise ValueError(f"{path} is missing: set MLIPJAX_DATA to the folder with the reference data.")
+    found: Any = ase.io.read(path, ":")
+    return found
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

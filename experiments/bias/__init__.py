@@ -1,0 +1,1 @@
+"""Naive and periodic fine-tuning on the published labels (S0)."""

@@ -1,0 +1,115 @@
+"""Entry point: see ``experiments/bias/config.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from experiments.bias import charts, report
+from experiments.bias.claims import find_claims, growth_by_strategy
+from experiments.bias.config import PRESETS, Config
+from experiments.bias.config import __doc__ as CLAIM
+from experiments.bias.models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model, outlying_labels
+from experiments.bias.runs import own_run
+from experiments.lab.entry import claim_folder, run_experiment, settings_of
+from experiments.lab.s0 import bond_events
+from mlipjax import runtime
+from mlipjax.files import write_atomic
+
+StrategyName = Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "pseudo-replay", "scratch"]
+
+
+def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
+    """Fine-tune, evaluate and simulate everything that is not on disk yet."""
+    jobs = experiment.jobs()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rows = []
+    final: dict[str, Model] = {}
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("zero-shot", total=len(jobs) + 1 + 2 * (len(experiment.arms) + 1))
+        for job in [ZERO_SHOT, *jobs]:
+            progress.update(bar, description=job.name)
+            model = get_model(experiment, job)
+            rows.append(evaluate(experiment, model))
+            if job.arm is None or job == Job(job.arm, experiment.common, 0, experiment.config.strategies[0]):
+                final[job.arm or "zero-shot"] = model
+            progress.advance(bar)
+        watched = {}
+        for name, model in final.items():
+            progress.update(bar, description=f"charts of {name}")
+            arm = experiment.arms["naive" if model.job.arm is None else name]
+            watched[name] = charts.Chart.fit(experiment, model, model.train or arm.train, arm.test)
+            progress.advance(bar)
+        own = {}
+        for name, chart in watched.items():
+            progress.update(bar, description=f"trajectory of {name}")
+            if experiment.config.md_steps:
+                own[name] = own_run(experiment, final[name], chart)
+            progress.advance(bar)
+        progress.update(bar, description="charts")
+        tuned = {name: chart for name, chart in watched.items() if name != "zero-shot"}
+        results = _collect(experiment, rows, own, final["zero-shot"], tuned)
+        progress.update(bar, description="done")
+    return results
+
+
+def _collect(
+    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Chart]
+) -> dict[str, Any]:
+    features = charts.start_features(experiment, start)
+    results: dict[str, Any] = {
+        "system": experiment.config.system,
+        "strategies": list(experiment.config.strategies),
+        "common": experiment.common,
+        "n_seeds": experiment.config.seeds,
+        "held_out": {name: arm.held_out for name, arm in experiment.arms.items()},
+        "n_tests": {name: len(data) for name, data in experiment.tests.items()},
+        "rows": rows,
+        "events": {name: bond_events((arm.train + arm.test).systems) for name, arm in experiment.arms.items()},
+        "maps": charts.feature_maps(experiment, features),
+        "sets_q": charts.sets_q(experiment, features),
+        "cross_q": charts.cross_q(experiment, tuned),
+        "test_q": {name: charts.test_q(experiment, chart) for name, chart in tuned.items()},
+        "soap": charts.soap_q(experiment),
+        "own": own,
+        "outliers": outlying_labels(experiment, start),
+    }
+    results["forgetting"] = growth_by_strategy(results)
+    return results
+
+
+def main(config: Config) -> None:
+    """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
+    console = Console()
+    settings = settings_of(config)
+    experiment = Experiment.open(config)
+    claim_folder(config.out, settings)
+    results = {"settings": settings, **compare_arms(experiment, console), "versions": runtime.versions()}
+    claims = find_claims(results)
+    results["claims"] = [dataclasses.asdict(claim) for claim in claims]
+    report.write(experiment, results, claims, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
+    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
+    table = Table("model", "test", "n", "E std (meV/atom)", "F RMSE (meV/Å)")
+    for row in results["rows"]:
+        for test, errors in row["tests"].items():
+            numbers = (errors["energy_std_meV_per_atom"], errors["force_rmse_meV_per_A"])
+            name = f"{row['arm']} {row['labels']} {row['strategy']}"
+            table.add_row(name, test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers))
+    console.print(table)
+    console.print(report.verdict(results, claims)[0], soft_wrap=True)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_experiment(main, PRESETS, CLAIM, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

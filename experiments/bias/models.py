@@ -1,0 +1,247 @@
+"""Models of ``experiments.bias``: which are fine-tuned, how, and what they are tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.bias.config import Config
+from experiments.lab.s0 import Arm, extrapolates, load_arms
+from mlipjax import tree
+from mlipjax.data import Dataset, read_dataset
+from mlipjax.files import replace_on_success, write_atomic
+from mlipjax.finetune import FinetuneSettings
+from mlipjax.finetune.doctor_labels import Compared, check_energy_outliers
+from mlipjax.finetune.single import finetune
+from mlipjax.models import load, registry
+from mlipjax.potential import Potential
+from mlipjax.train import LabelledBatches, error_report, estimate_e0s, predict, shift_e0s
+from mlipjax.train.predict import Apply, StructurePrediction
+from mlipjax.typing import Params
+
+_LARGEST_RETAINED = 40
+_TO_MEV = 1e3
+_FIRST_LABELS = 11
+
+
+class Job(NamedTuple):
+    """One fine-tune; ``arm`` is ``None`` for the start model."""
+
+    arm: str | None
+    labels: int
+    seed: int
+    strategy: str
+
+    @property
+    def name(self) -> str:
+        """Folder of the job."""
+        return "zero-shot" if self.arm is None else f"{self.arm}-{self.labels}-{self.seed}-{self.strategy}"
+
+
+ZERO_SHOT = Job(None, 0, 0, "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model under test.
+
+    Attributes:
+        job: what made it.
+        potential, params: the model.
+        train: frames it was fine-tuned on, ``None`` for the start model.
+        apply: its compiled network.
+    """
+
+    job: Job
+    potential: Potential
+    params: Params
+    train: Dataset | None
+    apply: Apply
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What all models are compared on.
+
+    Attributes:
+        config: resolved.
+        arms: of the published system, by name.
+        tests: held-out frames by name.
+        retained: MPtrj structures, or ``None``.
+        potential, params: the start model.
+        apply: its network, compiled once for all models, which differ in parameters and E0s only.
+    """
+
+    config: Config
+    arms: dict[str, Arm]
+    tests: dict[str, Dataset]
+    retained: Dataset | None
+    potential: Potential
+    params: Params
+    apply: Apply
+
+    @classmethod
+    def open(cls, config: Config) -> Experiment:
+        """Read frames and model."""
+        arms = load_arms(config.system)
+        tests = {f"{arm.name}: {arm.held_out}": arm.test for arm in arms}
+        tests |= {path.stem: read_dataset(path) for path in config.test}
+        potential, params = load(config.model)
+        retained = None
+        if config.retained:
+            everything = read_dataset(registry.data_folder() / "materials" / "mptrj_1k.extxyz")
+            small = [i for i, system in enumerate(everything.systems) if system.n_atoms <= _LARGEST_RETAINED]
+            retained = everything.subset(small[: config.retained])
+        named = {arm.name: arm for arm in arms}
+        return cls(config, named, tests, retained, potential, tree.cast(params, "float32"), jax.jit(potential.apply))
+
+    def jobs(self) -> list[Job]:
+        """All fine-tunes: the first strategy at all numbers of labels, the others at the largest one of each arm."""
+        c = self.config
+        jobs = []
+        for arm in self.arms.values():
+            counts = [n for n in c.labels if n <= len(arm.train)]
+            for strategy in c.strategies:
+                chosen = counts if strategy == c.strategies[0] else [n for n in counts if n == self.common]
+                jobs += [Job(arm.name, n, seed, strategy) for n in chosen for seed in range(c.seeds)]
+        if not jobs:
+            raise ValueError(f"no arm has as many frames as the smallest of labels={c.labels}; ask for fewer.")
+        return sorted(jobs, key=lambda job: (job.labels, job.arm, job.strategy, job.seed))
+
+    @property
+    def common(self) -> int:
+        """Largest number of labels that every arm has: where arms are compared."""
+        fewest = min(len(arm.train) for arm in self.arms.values())
+        common = [n for n in self.config.labels if n <= fewest]
+        if not common:
+            raise ValueError(f"the smallest arm has {fewest} training frames, fewer than any of {self.config.labels}.")
+        return max(common)
+
+    def predict(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
+        """Predictions of a model."""
+        return predict(model.apply, model.params, LabelledBatches.create(model.potential, data, 4))
+
+    def predict_retained(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
+        """Predictions on structures of the start model's own level, with its isolated-atom energies.
+
+        Those of the new labels belong to another code. A model with a head for what it replayed is asked there.
+        """
+        shared = model.potential.replace(e0s=np.repeat(self.potential.e0s[:1], len(model.potential.heads), axis=0))
+        batches = LabelledBatches.create(shared, data, 4, task=len(shared.heads) - 1)
+        return predict(model.apply, model.params, batches)
+
+
+def get_model(experiment: Experiment, job: Job) -> Model:
+    """Fine-tune, or read what was fine-tuned before.
+
+    The start model gets E0s fitted to the first labels of the first arm: otherwise every error would be the offset
+    between two codes. Of all labels a tenth, spread evenly, decides which epoch is kept: the same number in each arm.
+    """
+    if job.arm is None:
+        first = next(iter(experiment.arms.values())).train
+        first = first.subset(range(min(_FIRST_LABELS, len(first))))
+        batches = LabelledBatches.create(experiment.potential, first, 4)
+        estimate = estimate_e0s(first, predict(experiment.apply, experiment.params, batches))
+        shifted = shift_e0s(experiment.potential, estimate.shifts)
+        return Model(job, shifted, experiment.params, None, experiment.apply)
+    train = experiment.arms[job.arm].train.subset(range(job.labels))
+    valid = validation_frames(job.labels)
+    c = experiment.config
+    settings = FinetuneSettings(
+        strategy=job.strategy,  # pyright: ignore[reportArgumentType]
+        e0s="estimate",
+        epochs=c.epochs,
+        batch_size=c.batch_size,
+        learning_rate=c.learning_rate,
+        seed=job.seed,
+        anchor="none" if job.strategy != "pseudo-replay" else "generated",
+    )
+    rest = train.subset([i for i in range(job.labels) if i not in valid])
+    tuned = finetune(
+        experiment.potential,
+        experiment.params,
+        rest,
+        train.subset(valid),
+        settings=settings,
+        out=c.out / "models" / job.name,
+    )
+    same = len(tuned.potential.heads) == len(experiment.potential.heads)
+    apply = experiment.apply if same else jax.jit(tuned.potential.apply)
+    return Model(job, tuned.potential, tree.cast(tuned.params, "float32"), train, apply)
+
+
+def validation_frames(n: int) -> list[int]:
+    """A tenth of n frames, at least one, spread evenly."""
+    count = max(1, n // 10)
+    return [round((k + 0.5) * n / count - 0.5) for k in range(count)]
+
+
+def evaluate(experiment: Experiment, model: Model) -> dict[str, Any]:
+    """Errors on all test sets, on the frames that extrapolate from the training set, and on retained structures."""
+    folder = experiment.config.out / "models" / model.job.name
+    file = folder / "evaluation.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    result: dict[str, Any] = {"tests": {}, "extrapolating": {}, "retained": None}
+    arrays = {}
+    for number, (name, data) in enumerate(experiment.tests.items()):
+        predictions = experiment.predict(model, data)
+        outside = extrapolates(model.train, data) if model.train is not None else np.zeros(len(data), bool)
+        result["tests"][name] = {**error_report(data, predictions), "frames": frame_errors(data, predictions)}
+        result["tests"][name]["frames"]["extrapolates"] = outside.tolist()
+        if outside.any():
+            few = [predictions[i] for i in np.flatnonzero(outside).tolist()]
+            result["extrapolating"][name] = error_report(data.subset(np.flatnonzero(outside)), few)
+        arrays[f"forces_{number}"] = np.concatenate([p.forces for p in predictions]).astype(np.float32)
+    if experiment.retained is not None:
+        predictions = experiment.predict_retained(model, experiment.retained)
+        result["retained"] = {
+            **error_report(experiment.retained, predictions),
+            "frames": frame_errors(experiment.retained, predictions),
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_on_success(folder / "forces.npz") as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
+    row = {**model.job._asdict(), "arm": model.job.arm or "zero-shot", **result}
+    write_atomic(file, json.dumps(row))
+    return row
+
+
+def outlying_labels(experiment: Experiment, start: Model) -> dict[str, dict[str, Any]]:
+    """Frames of each arm whose energy label stands out (see the doctor): what the doctor says, and their numbers."""
+    result = {}
+    for name, arm in experiment.arms.items():
+        data = arm.train + arm.test
+        # E0s move all frames of one composition alike, so those of the start model serve
+        compared = Compared(name, tuple(range(len(data))), data, experiment.predict(start, data))
+        for finding in check_energy_outliers([compared]):
+            held_out = [i - len(arm.train) for _, i in finding.frames if i >= len(arm.train)]
+            result[name] = {
+                "message": finding.message,
+                "in_training": [i for _, i in finding.frames if i < len(arm.train)],
+                "held_out": held_out,
+            }
+    return result
+
+
+def forces_of(out: Path, job: Job, number: int) -> np.ndarray:
+    """Predicted forces (atoms of all frames, 3) in eV/Å of a model on the test set of that number."""
+    with np.load(out / "models" / job.name / "forces.npz", allow_pickle=False) as file:
+        return file[f"forces_{number}"]
+
+
+def frame_errors(data: Dataset, predictions: Sequence[StructurePrediction]) -> dict[str, list[float]]:
+    """Energy error (meV/atom), mean squared force error ((meV/Å)²) and mean absolute stress error of every frame."""
+    energy, squared, stress = [], [], []
+    for prediction, (system, labels, _) in zip(predictions, data, strict=True):
+        energy.append(_TO_MEV * (prediction.energy - float(labels.energy)) / system.n_atoms)
+        error = _TO_MEV * (prediction.forces - np.asarray(labels.forces, np.float64))
+        squared.append(float(np.mean(error**2)))
+        stress.append(float(_TO_MEV * np.mean(np.abs(prediction.stress - np.asarray(labels.stress)))))
+    return {"energy": energy, "force_squared": squared, "stress": stress}

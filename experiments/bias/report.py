@@ -1,0 +1,105 @@
+"""Table, verdict and report of ``experiments.bias``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from experiments.bias.claims import Claim, find_runs
+from experiments.bias.draw import ERRORS, draw
+from experiments.bias.models import Experiment
+from mlipjax.report import Illustration, Table, save_figure, write_report
+
+COLUMNS = (
+    "arm", "labels", "seed", "strategy", "test", "n", "E mean", "E std", "E RMSE (meV/atom)", "F MAE",
+    "F RMSE (meV/Å)", "F MAE / mean |F|", "stress MAE (meV/Å³)", "extrapolating n", "their F RMSE", "retained F MAE",
+)  # fmt: skip
+_CLAIM_COLUMNS = ("claim", "answer", "measure", "value", "95 % interval", "decides at", "n frames")
+
+
+def table_rows(results: dict[str, Any]) -> list[list[Any]]:
+    """One row for each model and test set."""
+    energies = list(ERRORS.values())[:3]
+    rows = []
+    for row in results["rows"]:
+        for test, errors in row["tests"].items():
+            outside = row["extrapolating"].get(test)
+            norm = errors["force_reference_mean_norm_meV_per_A"]
+            rows.append([
+                row["arm"], row["labels"], row["seed"], row["strategy"], test, errors["n_frames"],
+                *(errors[k] for k in energies),
+                errors["force_mae_meV_per_A"], errors["force_rmse_meV_per_A"], errors["force_mae_meV_per_A"] / norm,
+                errors["stress_mae_meV_per_A3"],
+                outside["n_frames"] if outside else 0, outside["force_rmse_meV_per_A"] if outside else None,
+                row["retained"]["force_mae_meV_per_A"] if row["retained"] else None,
+            ])  # fmt: skip
+    return rows
+
+
+def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
+    """What these data support and what not; alarming if fine-tuning made force errors worse."""
+    n = sum(results["n_tests"].values())
+    head = (
+        f"{results['system']}: models fine-tuned on {results['common']} labels of each arm, {results['n_seeds']} "
+        f"seed(s), tested on {n} held-out frames of {len(results['n_tests'])} groups."
+    )
+    parts = [head]
+    for answer, opening in (
+        ("supported", "Supported"),
+        ("contradicted", "Contradicted"),
+        ("not decided", "Not decided (the interval holds both answers)"),
+    ):
+        found = [
+            f"{c.statement} ({c.value:.2f}, {c.low:.2f} to {c.high:.2f}, n = {c.n})"
+            for c in claims
+            if c.answer == answer
+        ]
+        if found:
+            parts.append(f"{opening}: {'; '.join(found)}.")
+    parts += [
+        f"Doctor: {found['message']} ({len(found['in_training'])} in training, {len(found['held_out'])} held out): "
+        "energy statistics of their groups hang on them."
+        for found in results["outliers"].values()
+    ]
+    parts.append("Own trajectories: " + " ".join(find_runs(results)))
+    parts.append("Numbers are ratios unless the table says otherwise; intervals are over frames of few trajectories "
+                 "and seeds, and therefore too narrow.")  # fmt: skip
+    worse = any(c.answer == "contradicted" and "lowers force errors" in c.statement for c in claims)
+    return " ".join(parts), worse
+
+
+def write(experiment: Experiment, results: dict[str, Any], claims: list[Claim], command: str) -> None:
+    """Write figures and ``report.html``."""
+    folder = experiment.config.out
+    drawn = draw(experiment, results, claims)
+    for name, (figure, _, _) in drawn.items():
+        save_figure(figure, folder / f"{name}.png")
+    text, alarm = verdict(results, claims)
+    claim_rows = [
+        [c.statement, c.answer, c.measure, c.value, f"{c.low:.3g} to {c.high:.3g}", c.threshold, c.n] for c in claims
+    ]
+    events = [
+        [arm, kind, len(values), float(np.min(values)), float(np.mean(values)), float(np.max(values))]
+        for arm, kinds in results["events"].items()
+        for kind, values in kinds.items()
+    ]
+    caption = "Every model on every held-out group; errors are model minus DFT. Extrapolating: frames with a contact "
+    caption += "shorter than any of its pair of elements in the model's training set. Retained: MPtrj, with the start "
+    caption += "model's isolated-atom energies."
+    write_report(
+        folder / "report.html",
+        title=f"Bias of the training data: {results['system']}",
+        verdict=text,
+        content=[
+            Table(
+                _CLAIM_COLUMNS, claim_rows, "What these data say about the claims of arXiv 2603.10159 and its recipe."
+            ),
+            *(Illustration(figure, caption, title) for figure, caption, title in drawn.values()),
+            Table(COLUMNS, table_rows(results), caption),
+            Table(["arm", "count per frame", "frames", "min", "mean", "max"], events, "Bonds in the published frames."),
+        ],
+        versions=results["versions"],
+        command=command,
+        alarm=alarm,
+    )

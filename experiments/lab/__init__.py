@@ -1,0 +1,1 @@
+"""What all experiments share: entry points, units of work, records."""

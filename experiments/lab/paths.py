@@ -1,0 +1,7 @@
+"""Where the data that this project made lie in a checkout."""
+
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+ELECTROLYTE = DATA / "electrolyte.extxyz"
+PRETRAINING = DATA / "universal_xtb.npz"

@@ -1,0 +1,1 @@
+"""Barriers, sliding and lattice before and after (S2)."""

@@ -1,0 +1,45 @@
+"""Entry point: see ``experiments/migration/config.py``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.lab.entry import claim_folder, run_experiment, settings_of
+from experiments.lab.units import run_units
+from experiments.migration import report
+from experiments.migration import units as parts
+from experiments.migration.config import PRESETS, Config
+from experiments.migration.config import __doc__ as CLAIM
+from mlipjax import runtime
+from mlipjax.files import write_atomic
+from mlipjax.probes.result import plain
+
+
+def main(config: Config) -> None:
+    """Run what is missing, print and report."""
+    parts.check(config)
+    console = Console()
+    settings = settings_of(config, apart=("out", "workers"))
+    claim_folder(config.out, settings)
+    done = run_units(parts.units_of(config), config.out / "units", console, config.workers)
+    results = plain(parts.collect(config, done))
+    summary = report.summarise(results)
+    everything = {"summary": summary, **results, "config": settings, "versions": runtime.versions()}
+    write_atomic(config.out / "results.json", json.dumps(plain(everything), indent=1, allow_nan=False))
+    command = " ".join(["python", "-m", "experiments.migration", *sys.argv[1:]])
+    report.write(config.out, results, summary, command, runtime.versions())
+    for path, entries in summary["paths"].items():
+        table = Table(*report.BRIEF_COLUMNS, title=f"{path}: barriers, and distance from the oracle")
+        for row in report.brief_rows(entries):
+            table.add_row(*row)
+        console.print(table)
+    console.print(report.verdict(results, summary), highlight=False)
+    console.print(f"report: {config.out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_experiment(main, PRESETS, CLAIM))

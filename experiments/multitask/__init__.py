@@ -1,0 +1,1 @@
+"""Four ways to a property (S3)."""

@@ -1,0 +1,244 @@
+"""Summary, table, figures and verdict of ``experiments.multitask``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.multitask import collapse
+from experiments.multitask.figures import collapse_panels, data_efficiency, improvement_bars, residuals_by_label
+from experiments.multitask.runs import Run
+from mlipjax.report import Illustration, Table, save_figure, write_report
+
+PAPER = {
+    # HOMO-LUMO gap, Hartree (ID, OOD); and mean improvement over scratch on eight QM9 properties, %
+    "scratch": {"gap": (0.00455, 0.02435), "improvement": (0.0, 0.0)},
+    "ft": {"gap": (0.00338, 0.02010), "improvement": (17.8, 5.6)},
+    "lp": {"gap": (0.00773, 0.01929), "improvement": (-37.0, 7.8)},
+    "mft": {"gap": (0.00337, 0.01713), "improvement": (17.3, 17.1)},
+}
+"""arXiv 2601.08486, recomputed from its data."""
+
+COLUMNS = (
+    "mode", "n", "seeds", "ID MAE", "ID RMSE", "OOD MAE", "OOD RMSE", "ID better by %", "OOD better by %", "OOD/ID",
+    "paper ID %", "paper OOD %", "paper OOD/ID", "force MAE left",
+)  # fmt: skip
+_RESAMPLES = 1000
+
+Predictions = Mapping[Run, Mapping[str, np.ndarray]]
+
+
+def summarise(
+    results: Mapping[str, Any], predictions: Predictions, targets: Mapping[str, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """Errors of every mode and size over its seeds, and improvement over scratch, with 95 % intervals.
+
+    Intervals are from drawing seeds and structures with replacement at once, the same structures for all modes: they
+    hold what another test set and other initialisations would change (three seeds bound the latter loosely).
+    """
+    rows = []
+    for mode, n in dict.fromkeys((run.mode, run.n) for run in predictions):
+        mine = _errors(predictions, targets, mode, n)
+        scratch = _errors(predictions, targets, "scratch", n)
+        row: dict[str, Any] = {"mode": mode, "n": n, "seeds": len(mine["id"])}
+        for test, errors in mine.items():
+            better = _improvement(errors, scratch.get(test))
+            row[test] = {
+                "n": errors.shape[1],
+                "mae": float(np.abs(errors).mean()),
+                "mae_of_seeds": np.abs(errors).mean(axis=1).tolist(),
+                "rmse": float(np.sqrt((errors**2).mean(axis=1)).mean()),
+                "mae_95": _interval(_resampled(errors, np.random.default_rng(0))),
+                "better_percent": None if better is None else better[0],
+                "better_percent_95": None if better is None else better[1],
+            }
+        row["ratio"] = row["ood"]["mae"] / row["id"]["mae"]
+        left = [r["force_field"] for r in results["rows"] if (r["mode"], r["n"]) == (mode, n) and r["force_field"]]
+        row["force_mae_meV_per_A"] = float(np.mean([x["force_mae_meV_per_A"] for x in left])) if left else None
+        row["seconds"] = float(np.mean([r["seconds"] for r in results["rows"] if (r["mode"], r["n"]) == (mode, n)]))
+        rows.append(row)
+    return rows
+
+
+def _errors(
+    predictions: Predictions, targets: Mapping[str, Sequence[float]], mode: str, n: int
+) -> dict[str, np.ndarray]:
+    """(seeds, structures) prediction minus value, by test set; empty if there is no such run."""
+    runs = [run for run in predictions if (run.mode, run.n) == (mode, n)]
+    return {t: np.array([predictions[run][t] for run in runs]) - np.array(targets[t]) for t in targets if runs}
+
+
+def _resampled(errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """MAE of (seeds, structures) errors under resampling of both: (resamples,)."""
+    absolute = np.abs(errors)
+    n_seeds, n = absolute.shape
+    values = []
+    for _ in range(_RESAMPLES):
+        chosen = absolute[:, rng.integers(0, n, n)].mean(axis=1)
+        values.append(chosen[rng.integers(0, n_seeds, n_seeds)].mean())
+    return np.array(values)
+
+
+def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, list[float]] | None:
+    if scratch is None or len(scratch) == 0:
+        return None
+    # equal streams: the same structures are drawn for both
+    drawn = [_resampled(part, np.random.default_rng(1)) for part in (errors, scratch)]
+    value = 1.0 - np.abs(errors).mean() / np.abs(scratch).mean()
+    return 100.0 * float(value), _interval(100.0 * (1.0 - drawn[0] / drawn[1]))
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    return np.percentile(values, [2.5, 97.5]).tolist()
+
+
+def table_rows(results: Mapping[str, Any]) -> list[list[Any]]:
+    """One row for each mode and size, beside the paper's numbers."""
+    rows = []
+    for row in results["summary"]:
+        paper = PAPER[row["mode"]]
+        gap = paper["gap"]
+        rows.append([
+            row["mode"], row["n"], row["seeds"], row["id"]["mae"], row["id"]["rmse"], row["ood"]["mae"],
+            row["ood"]["rmse"], row["id"]["better_percent"], row["ood"]["better_percent"], row["ratio"],
+            *paper["improvement"], gap[1] / gap[0], row["force_mae_meV_per_A"],
+        ])  # fmt: skip
+    return rows
+
+
+def verdict(results: Mapping[str, Any]) -> tuple[str, bool]:
+    """What these runs support, with n, seeds and intervals; alarming if mft does not do what S3 says."""
+    config = results["settings"]
+    n = int(config["n_train"])
+    main = {row["mode"]: row for row in results["summary"] if row["n"] == n}
+    unit, any_row = results["unit"], next(iter(main.values()))
+    sentences = [
+        f"{results['property']}, {config['model']}, {n} training structures, {config['steps']} optimiser steps, "
+        f"{any_row['seeds']} seeds; ID n = {any_row['id']['n']}, OOD n = {any_row['ood']['n']}: {results['domain']}."
+    ]
+    for mode, row in main.items():
+        sentences.append(f"{mode}: MAE {row['id']['mae']:.4g} ID, {row['ood']['mae']:.4g} {unit} OOD" + _against(row))
+    if results["unit"] == "Hartree" and "scratch" in main:
+        far = main["scratch"]["id"]["mae"] / PAPER["scratch"]["gap"][0]
+        sentences.append(
+            f"From scratch the ID error is {far:.1f} times the paper's after 100 000 steps: compare the order of modes "
+            "at this length, not at convergence."
+        )
+    holds = _claims(main, config["equal"], sentences)
+    left = {mode: row["force_mae_meV_per_A"] for mode, row in main.items() if row["force_mae_meV_per_A"] is not None}
+    if left:
+        values = ", ".join(f"{mode} {value:.0f}" for mode, value in left.items())
+        sentences.append(
+            f"The force field itself (n = {results['n_retained']} held-out structures, {results['force_field']}): "
+            f"force MAE {results['before']['force_mae_meV_per_A']:.0f} before, after {values} meV/Å."
+        )
+    collapsed = False
+    if "representation" in results:
+        said, collapsed = collapse.answer(results["representation"])
+        sentences.append(said)
+    return " ".join(sentences), collapsed or not holds
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    if row["mode"] == "scratch" or row["id"]["better_percent"] is None:
+        return "."
+    parts = []
+    for test, paper in zip(("id", "ood"), PAPER[row["mode"]]["improvement"], strict=True):
+        low, high = row[test]["better_percent_95"]
+        value = row[test]["better_percent"]
+        parts.append(f"{value:+.1f} % [{low:+.1f}, {high:+.1f}] {test.upper()} (paper {paper:+.1f})")
+    return f"; over scratch {' and '.join(parts)}."
+
+
+def _claims(main: Mapping[str, Mapping[str, Any]], equal: str, sentences: list[str]) -> bool:
+    """Whether mft is at least as good as ft out of domain, said with both intervals."""
+    if "mft" not in main or "ft" not in main:
+        return True
+    ft, mft = main["ft"]["ood"], main["mft"]["ood"]
+    change = 100.0 * (1.0 - mft["mae"] / ft["mae"])
+    apart = mft["mae_95"][1] < ft["mae_95"][0] or ft["mae_95"][1] < mft["mae_95"][0]
+    sentences.append(
+        f"Out of domain mft is {abs(change):.1f} % {'better' if change > 0 else 'worse'} than ft (paper: 12.2 % "
+        "better), " + ("their intervals apart." if apart else "but their intervals overlap.")
+    )
+    if equal == "optimiser":
+        sentences.append("In mft half of the steps are the force field's: its property was trained half as long.")
+    return not (change < 0 and apart)
+
+
+def write(
+    folder: Path,
+    results: Mapping[str, Any],
+    predictions: Predictions,
+    targets: Mapping[str, Sequence[float]],
+    command: str,
+) -> None:
+    """Write figures and ``report.html``."""
+    figures = _figures(results, predictions, targets)
+    for name, (figure, _, _) in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    text, alarm = verdict(results)
+    microscope = results.get("representation") or {}
+    caption = (
+        f"Errors in {results['unit']}; improvement over scratch at the same size; the paper's improvements are means "
+        "over eight properties, its OOD/ID ratio is that of the gap. Force MAE left in meV/Å (before: "
+        f"{results['before']['force_mae_meV_per_A']:.1f})."
+    )
+    write_report(
+        folder / "report.html",
+        title=f"A property four ways: {results['property']} from {results['settings']['model']}",
+        verdict=text,
+        content=[
+            *(Illustration(figure, caption, title) for figure, caption, title in figures.values()),
+            Table(COLUMNS, table_rows(results), caption),
+            *([Table(collapse.COLUMNS, collapse.rows(microscope), collapse.CAPTION)] if "nodes" in microscope else []),
+        ],
+        versions=results["versions"],
+        command=command,
+        alarm=alarm,
+    )
+
+
+def _figures(
+    results: Mapping[str, Any], predictions: Predictions, targets: Mapping[str, Sequence[float]]
+) -> dict[str, tuple[Figure, str, str]]:
+    """Figure, caption and title by file name."""
+    n = int(results["settings"]["n_train"])
+    main = [row for row in results["summary"] if row["n"] == n]
+    errors = {row["mode"]: _errors(predictions, targets, row["mode"], n) for row in main}
+    values = {test: np.array(part) for test, part in targets.items()}
+    figures = {
+        "improvement": (
+            improvement_bars(main, PAPER),
+            f"Improvement of the MAE over training from scratch, {main[0]['seeds']} seeds, with 95 % intervals over "
+            "seeds and structures; diamonds: the paper's mean over eight QM9 properties.",
+            "Improvement over scratch",
+        ),
+        "residuals": (
+            residuals_by_label(values, errors, results["unit"]),
+            "Mean error (prediction minus value) in bins of the value, both test sets together; grey: values seen in "
+            "training lie inside. A model that only knows its training range pulls the tails towards the middle.",
+            "Errors across the domain's edge",
+        ),
+    }
+    if len({row["n"] for row in results["summary"]}) > 1:
+        figures["data_efficiency"] = (
+            data_efficiency(results["summary"], results["unit"]),
+            "MAE against the number of training structures, with 95 % intervals over seeds and structures.",
+            "Data efficiency",
+        )
+    microscope: Mapping[str, Any] = results.get("representation") or {}
+    for kind, what in (("nodes", "atoms"), ("edges", "pairs of atoms (messages)")):
+        if part := microscope.get(kind):
+            figures[f"representation_{kind}"] = (
+                collapse_panels(part),
+                f"Features of {part['n_members']} {what} of {part['n_structures']} test structures, half of them out "
+                "of domain, against the pretrained model (dashed: as there). Each seed with its 95 % interval over "
+                "structures; lines: means. Above 1, Davies-Bouldin ratios say that classes lie closer together.",
+                f"Representation: {kind}",
+            )
+    return figures

@@ -1,0 +1,170 @@
+"""The runs of ``experiments.multitask``: every mode, size and seed; predictions and what is left of the force field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress, TaskID
+
+from experiments.multitask.data import Bench, force_field_parts, load_materials, load_qm9_gap
+from mlipjax import tree
+from mlipjax.data import Dataset
+from mlipjax.files import replace_on_success, write_atomic
+from mlipjax.finetune.properties import PropertyListener, finetune_property
+from mlipjax.finetune.properties_settings import PropertySettings
+from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.models import load
+from mlipjax.nn.readouts import GROUP
+from mlipjax.potential import Potential
+from mlipjax.train import LabelledBatches, error_summary, predict
+from mlipjax.train.multitask_batches import PropertyStream
+from mlipjax.train.multitask_tasks import compiled_apply, compiled_properties, predict_property, property_report
+from mlipjax.train.predict import Apply
+from mlipjax.typing import Params
+
+_RETAINED = ("energy_mae_meV_per_atom", "energy_std_meV_per_atom", "force_mae_meV_per_A", "force_slope")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training: which mode, how many structures, which seed."""
+
+    mode: str
+    n: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Folder of the run."""
+        return f"{self.mode}-{self.n}-{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What all runs share.
+
+    Attributes:
+        config: resolved (``experiments.multitask.Config``).
+        bench: the property.
+        replay: structures the force-field task of mft replays.
+        retained: structures on which every model's force field is measured.
+        notes: in words, what the last two are.
+        potential, params: the pretrained model.
+        apply: its force field, compiled once for all runs.
+    """
+
+    config: Any
+    bench: Bench
+    replay: Dataset
+    retained: LabelledBatches
+    notes: str
+    potential: Potential
+    params: Params
+    apply: Apply
+
+    @classmethod
+    def open(cls, config: Any) -> Experiment:
+        """Load the model and all data."""
+        potential, params = load(config.model)
+        params = tree.cast(params, "float32")
+        if config.data == "qm9_gap":
+            bench = load_qm9_gap(config.out / "cache")
+        else:
+            bench = load_materials(potential, config.ood, config.largest)
+        if config.data == "materials":
+            config = dataclasses.replace(config, n_train=min(config.n_train, len(bench.train)))
+        replay, retained, notes = force_field_parts(config.model, potential, config.largest)
+        return cls(
+            config=config,
+            bench=bench.shortened(config.n_test, config.n_valid),
+            replay=replay,
+            retained=LabelledBatches.create(potential, retained.subset(range(min(200, len(retained)))), 8),
+            notes=notes,
+            potential=potential,
+            params=params,
+            apply=compiled_apply(potential),
+        )
+
+    def force_field(self, params: Params) -> dict[str, float | None]:
+        """Errors of a model's force field on the retained structures."""
+        backbone = {name: group for name, group in params.items() if not name.startswith(GROUP)}
+        errors = error_summary(self.retained.dataset, predict(self.apply, backbone, self.retained))
+        return {name: errors[name] for name in _RETAINED}
+
+    def runs(self) -> list[Run]:
+        """All runs, one seed of all modes after the other, so that an unfinished experiment compares modes."""
+        sizes = [self.config.n_train, *(n for n in self.config.curve if n != self.config.n_train)]
+        seeds = range(self.config.seeds)
+        return [Run(mode, n, seed) for n in sizes for seed in seeds for mode in self.config.modes]
+
+
+class _Bar(PropertyListener):
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self.progress, self.task = progress, task
+
+    def steps(self, done: int, total: int) -> None:
+        self.progress.update(self.task, completed=done, total=total)
+
+
+def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) -> dict[str, Any]:
+    """Train and evaluate one run, or read what it left; its folder then holds the model and its predictions."""
+    folder = experiment.config.out / "runs" / run.name
+    file = folder / "evaluation.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    config, bench = experiment.config, experiment.bench
+    potential, params, report = finetune_property(
+        experiment.potential,
+        experiment.params,
+        bench.training(run.n),
+        bench.valid,
+        settings=FinetuneSettings(strategy=run.mode, seed=run.seed, batch_size=config.force_field_batch_size,  # pyright: ignore[reportArgumentType]
+                                  learning_rate=config.learning_rate, loss=config.loss),
+        options=_options(config, run, bench.unit),
+        replay_data=experiment.replay if run.mode == "mft" else None,
+        out=folder,
+        listener=_Bar(progress, task),
+    )  # fmt: skip
+    apply = compiled_properties(potential)
+    predictions, errors = {}, {}
+    for name, data in (("id", bench.id_test), ("ood", bench.ood_test)):
+        stream = PropertyStream.create(potential, data, config.batch_size)
+        predictions[name] = predict_property(apply, params, stream, data.key)
+        errors[name] = property_report(data.targets, predictions[name])
+    row = {
+        **dataclasses.asdict(run),
+        "tests": errors,
+        "valid_mae": report["valid"]["mae"],
+        "best_step": report["best_step"],
+        "steps": report["steps"],
+        "seconds": report["seconds"],
+        "n_trained_parameters": report["n_trained_parameters"],
+        "tasks": report["tasks"],
+        "force_field": None if run.mode == "scratch" else experiment.force_field(params),
+    }
+    with replace_on_success(folder / "predictions.npz") as path, open(path, "wb") as target:
+        np.savez(target, **predictions)
+    write_atomic(file, json.dumps(row))
+    return row
+
+
+def _options(config: Any, run: Run, unit: str) -> PropertySettings:
+    twice = run.mode == "mft" and config.equal == "property"
+    return PropertySettings(
+        property_unit=unit,
+        property_hidden=config.hidden,
+        property_batch_size=config.batch_size,
+        steps=config.steps * (2 if twice else 1),
+        published_decay=config.published_decay and run.mode != "lp",
+        prefactors=config.prefactors,
+    )
+
+
+def read_predictions(out: Path, run: Run) -> dict[str, np.ndarray]:
+    """Predictions of a finished run, by test set."""
+    with np.load(out / "runs" / run.name / "predictions.npz") as file:
+        return dict(file)

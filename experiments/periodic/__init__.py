@@ -1,0 +1,1 @@
+"""Naive, periodic and single-trajectory labels, with a live oracle (S0)."""

@@ -1,0 +1,154 @@
+"""Entry point: see ``experiments/pretrain/config.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from experiments.lab.embedded import read
+from experiments.lab.entry import run_experiment
+from experiments.pretrain.config import PRESETS, Config
+from experiments.pretrain.config import __doc__ as CLAIM
+from mlipjax import runtime
+from mlipjax.cli.display import FinetuneDisplay, element_table, error_table
+from mlipjax.data import Dataset, Example, split_dataset
+from mlipjax.finetune import FinetuneSettings, finetune
+from mlipjax.graph import neighbor_table
+from mlipjax.models import NequIPConfig, nequip, save
+from mlipjax.potential import Potential
+from mlipjax.system import Labels
+from mlipjax.train import evaluate
+from mlipjax.typing import Params
+
+
+def main(config: Config) -> None:
+    """Train, evaluate on held-out groups, save."""
+    console = Console()
+    dataset = read(config.data)
+    split = split_dataset(dataset, valid=0.05, test=0.05, group_key="group", seed=config.seed)
+    console.print(f"{len(dataset)} structures; {split.describe()}")
+    potential = build(split.train, config)
+    params = None
+    if config.denoise_epochs:
+        params = denoise(potential, split.train, split.valid, config, console)
+    settings = FinetuneSettings(
+        # a denoised model is trained on as a fine-tune: same optimiser, but it keeps its parameters
+        strategy="scratch" if params is None else "naive",
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        allow_e0_mismatch=True,
+        anchor="none",  # what a denoised model knows is not worth retaining
+        ignore=("units", "sign"),  # nor are its forces a measure of units
+    )
+    result = _train(potential, params, split.train, split.valid, settings, config.out, console)
+    report = evaluate(result.potential, result.params, split.test)
+    save(config.out, result.potential, result.params)
+    families = {name: evaluate(result.potential, result.params, part) for name, part in by_family(split.test).items()}
+    console.print(error_table({"held-out groups": report, **families}), element_table(report))
+    results = {
+        "config": {key: str(value) for key, value in dataclasses.asdict(config).items()},
+        "n_train": len(split.train),
+        "test": report,
+        "test_by_family": families,
+        "versions": runtime.versions(),
+    }
+    (config.out / "results.json").write_text(json.dumps(results, indent=1))
+
+
+def build(train: Dataset, config: Config) -> Potential:
+    """A potential whose constants (isolated atoms, scale, neighbours) fit the training data."""
+    species = train.elements
+    counts = np.array([[np.sum(s.atomic_numbers == z) for z in species] for s in train.systems], float)
+    energies = np.array([labels.energy for labels in train.labels])
+    # per atom, so that large structures do not decide; minimum norm where compositions are rank-deficient
+    sizes = counts.sum(axis=1)
+    e0s = np.linalg.lstsq(counts / sizes[:, None], energies / sizes, rcond=None)[0]
+    forces = np.concatenate([labels.forces for labels in train.labels])
+    neighbors = [neighbor_table(system, config.cutoff).mask.sum(axis=1).mean() for system in train.systems]
+    return nequip(
+        NequIPConfig(
+            species=species,
+            cutoff=config.cutoff,
+            hidden_irreps=config.hidden_irreps,
+            lmax=config.lmax,
+            n_layers=config.n_layers,
+            radial_hidden=(32, 32),
+            avg_n_neighbors=float(np.mean(neighbors)),
+            # the RMS force is the natural unit of energy differences (NequIP, Batzner et al. 2022)
+            scale=float(np.sqrt(np.mean(forces**2))),
+        ),
+        e0s,
+    )
+
+
+def denoise(potential: Potential, train: Dataset, valid: Dataset, config: Config, console: Console) -> Params:
+    """First stage: learn to undo Gaussian displacements; returns the parameters."""
+    rng = np.random.default_rng(config.seed)
+    train, valid = (noised(part, config.denoise_sigma, potential.config.scale, rng) for part in (train, valid))
+    settings = FinetuneSettings(
+        strategy="scratch",
+        epochs=config.denoise_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        energy_weight=0.0,
+        stress_weight=0.0,
+        seed=config.seed,
+    )
+    # beside the run and not in it: a fine-tune wants a folder of its own
+    folder = config.out.with_name(f"{config.out.name}-denoise")
+    return _train(potential, None, train, valid, settings, folder, console).params
+
+
+def noised(dataset: Dataset, sigma: float, force_scale: float, rng: np.random.Generator) -> Dataset:
+    """Displace atoms and label them with forces that point back, of RMS ``force_scale`` eV/Å per component."""
+    examples = []
+    for system, labels, info in dataset:
+        noise = rng.normal(size=system.positions.shape)
+        noise -= noise.mean(axis=0)
+        moved = dataclasses.replace(system, positions=system.positions + sigma * noise)
+        forces = -force_scale * noise
+        examples.append(Example(moved, Labels.create(len(noise), energy=labels.energy, forces=forces), info))
+    return Dataset.from_examples(examples)
+
+
+def by_family(dataset: Dataset) -> dict[str, Dataset]:
+    """The parts of a data set by kind of structure."""
+    families = sorted({info["family"] for info in dataset.infos})
+    return {
+        name: dataset.subset(i for i, info in enumerate(dataset.infos) if info["family"] == name) for name in families
+    }
+
+
+def _train(
+    potential: Potential,
+    params: Params | None,
+    train: Dataset,
+    valid: Dataset,
+    settings: FinetuneSettings,
+    out: Path,
+    console: Console,
+) -> Any:
+    import jax
+
+    if params is None:
+        params = potential.init(jax.random.key(settings.seed))
+    with FinetuneDisplay(console) as display:
+        return finetune(potential, params, train, valid, settings=settings, out=out, listener=display)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_experiment(main, PRESETS, CLAIM, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

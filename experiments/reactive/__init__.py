@@ -1,0 +1,1 @@
+"""Reactive events with several universal models (S1)."""

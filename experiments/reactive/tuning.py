@@ -1,0 +1,92 @@
+"""Fine-tunes of ``experiments.reactive``: on published frames, and by the workflow of S1 with an oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.reactive.models import Model, energy_shift, errors
+from mlipjax.data import Dataset, read_dataset, split_dataset
+from mlipjax.finetune import FinetuneSettings
+from mlipjax.finetune.single import finetune
+from mlipjax.models import registry
+from mlipjax.probes.softening import softening
+
+BLOCK = 400
+"""Consecutive frame numbers of the published trajectory that form one group."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Labelled frames of a reaction: a pool to learn from and whole groups to test on."""
+
+    pool: Dataset
+    test: Dataset
+
+
+def load_formate(n_test: int, seed: int = 0) -> Published:
+    """Formate on Cu(110), 222 frames of DFT; frames near each other in time stay on one side.
+
+    Raises:
+        ValueError: if the frames are not at hand.
+    """
+    path = registry.data_folder() / "surfaces" / "formate_cu110.extxyz"
+    if not path.exists():
+        raise ValueError(f"{path} is not there: set MLIPJAX_DATA to the folder of public data, or leave formate out.")
+    data = read_dataset(path)
+    grouped = Dataset(
+        data.systems,
+        data.labels,
+        tuple({**info, "group": f"block-{int(info['frame']) // BLOCK}"} for info in data.infos),
+    )
+    parts = split_dataset(grouped, valid=0, test=n_test, group_key="group", seed=seed)
+    order = np.random.default_rng(seed).permutation(len(parts.train))
+    return Published(parts.train.subset(order), parts.test)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How all fine-tunes of an experiment are run."""
+
+    epochs: int
+    scratch_epochs: int
+    batch_size: int
+    seed: int
+
+
+def tune(start: Model, data: Dataset, strategy: Any, recipe: Recipe, folder: Path) -> Model:
+    """Fine-tune a native model (or train one of its architecture from scratch) on all the data given.
+
+    A tenth of the data, at least one frame, decides which epoch is kept; it counts as labels.
+    """
+    potential, params = start.parts()
+    scratch = strategy == "scratch"
+    settings = FinetuneSettings(
+        strategy=strategy,
+        e0s="estimate",
+        epochs=recipe.scratch_epochs if scratch else recipe.epochs,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        anchor="none",
+    )
+    # one group for each frame: a handful of labels is divided by frame, on purpose
+    own = Dataset(data.systems, data.labels, tuple({"group": str(i)} for i in range(len(data))))
+    tuned = finetune(potential, params, own, settings=settings, out=folder)
+    return Model.native(start.name, potential, tuned.params)
+
+
+def report_on(model: Model, published: Published, train: Dataset) -> dict[str, Any]:
+    """Errors on the test frames with energies shifted by the training frames, and softening there."""
+    slope = softening(model.evaluate, published.test)
+    result = errors(model, published.test, energy_shift(model, train))
+    return {"errors": result, "softening": slope.slope, "softening_95": list(slope.interval), "verdict": slope.verdict}
+
+
+def most_changed(before: Model, after: Model, pool: Dataset, n: int) -> list[int]:
+    """Frames whose forces changed most by the last fine-tune: no label is needed to know."""
+    old, new = before.evaluate(pool.systems), after.evaluate(pool.systems)
+    change = [float(np.linalg.norm(b.forces - a.forces, axis=1).max()) for a, b in zip(old, new, strict=True)]
+    return np.argsort(change)[::-1][:n].tolist()

@@ -1,0 +1,1 @@
+"""Seeds, rates, decays and frozen layers as one program."""
