@@ -1,1 +1,1 @@
-"""One module per claim: `python -m experiments.NAME`."""
+"""One folder per claim: `python -m experiments.NAME`; what they share is in `experiments.lab`."""

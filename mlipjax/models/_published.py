@@ -18,7 +18,7 @@ _NEQUIX_ENTRIES: tuple[Entry, ...] = (
         elements=(),
         level="GFN1-xTB",
         licence="MIT",
-        citation="made by this project: experiments/pretrain.py",
+        citation="made by this project: experiments/pretrain",
     ),
     Entry(
         name="nequix-mp-1",
