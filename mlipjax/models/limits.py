@@ -149,7 +149,9 @@ def check_energies(e0s: np.ndarray) -> None:
         ValueError: saying which.
     """
     if not np.isfinite(e0s).all() or np.abs(e0s).max(initial=0.0) > MAX_ENERGY:
-        raise ValueError(f"e0s must be finite energies of at most {MAX_ENERGY:g} eV, found {shown(e0s.ravel().tolist())}")
+        raise ValueError(
+            f"e0s must be finite energies of at most {MAX_ENERGY:g} eV, found {shown(e0s.ravel().tolist())}"
+        )
 
 
 def check_property(head: PropertyHead) -> None:

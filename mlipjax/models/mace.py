@@ -94,15 +94,19 @@ class MACEConfig:
             raise ValueError(
                 f"hidden_irreps must be 'Cx0e + Cx1o + ...' up to l = {self.lmax}, found {self.hidden_irreps!r}"
             )
-        if not isinstance(self.interactions, tuple) or len(self.correlation) != len(self.interactions) or not (
-            self.interactions
+        if (
+            not isinstance(self.interactions, tuple)
+            or len(self.correlation) != len(self.interactions)
+            or not (self.interactions)
         ):
             raise ValueError(
                 f"each layer needs an interaction and a correlation, found {shown(self.interactions)}, "
                 f"{shown(self.correlation)}"
             )
         if len(self.bessel_frequencies) not in (0, self.radial_basis_size):
-            raise ValueError(f"{self.radial_basis_size} Bessel frequencies are needed, found {len(self.bessel_frequencies)}")
+            raise ValueError(
+                f"{self.radial_basis_size} Bessel frequencies are needed, found {len(self.bessel_frequencies)}"
+            )
         if unknown := [kind for kind in self.interactions if kind not in INTERACTIONS]:
             raise ValueError(f"unknown interactions {shown(unknown)}; known: {', '.join(INTERACTIONS)}")
         if (couplings := (self.lmax + 1) ** (2 * max(self.correlation))) > limits.MAX_COUPLINGS:

@@ -184,7 +184,7 @@ def test_a_flipped_bit_anywhere_and_a_wrong_length_are_refused(tmp_path):
         damaged = [with_one_bit_flipped(content, place) for place in range(len(content))]
         for wrong in (*damaged, content[:-1], content + b"\0", b""):
             (tmp_path / name).write_bytes(wrong)
-            with pytest.raises(ValueError, match="damaged|edited|not a saved model|is empty") as error:
+            with pytest.raises(ValueError, match=r"damaged|edited|not a saved model|is empty") as error:
                 load(tmp_path, parameters())
             assert "\n" not in str(error.value)
             assert str(error.value).startswith(str(tmp_path))

@@ -102,7 +102,9 @@ def _read_arrays(file: BinaryIO, size: int, path: Path) -> list[np.ndarray]:
 
 def _config(header: dict[str, Any], path: Path) -> NequIPConfig:
     if header["layer_norm"] not in (True, False) or header["index_weights"] not in (True, False):
-        raise ValueError(f"{path} has a header that describes no potential: layer_norm, index_weights are true or false")
+        raise ValueError(
+            f"{path} has a header that describes no potential: layer_norm, index_weights are true or false"
+        )
     try:
         return NequIPConfig(
             species=tuple(map(_whole, header["atomic_numbers"])),
