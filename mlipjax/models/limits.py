@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -190,8 +190,8 @@ def _check_numbers(name: str, value: Any, bound: Bound) -> None:
         raise ValueError(f"{name} must be {bound}, found {shown(value)}")
     for number in value if several else (value,):
         right = isinstance(number, Integral if bound.integer else Real) and not isinstance(number, bool)
-        # NaN is in no interval
-        if not right or not bound.low <= number <= bound.high:
+        # NaN is in no interval; a whole number of hundreds of digits is no float
+        if not right or not bound.low <= cast(float, number) <= bound.high:
             raise ValueError(f"{name} must be {bound}, found {shown(number)}")
 
 

@@ -95,10 +95,10 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     if not isinstance(description, dict):
         raise ValueError(f"{config}: found a {type(description).__name__}, where a configuration is expected.")
     leaves = _read_leaves(folder / PARAMS)
-    if (digest := description.pop(_PARAMS_DIGEST, None)) not in (None, _digest_leaves(leaves)):
+    if description.pop(_PARAMS_DIGEST, None) not in (None, _digest_leaves(leaves)):
         raise ValueError(
-            f"{folder / PARAMS}: damaged: the parameters are not those that were saved (SHA-256 {str(digest)[:12]}...); "
-            "take another copy of the model."
+            f"{folder / PARAMS}: damaged: its parameters are not those that were saved (another SHA-256 than {CONFIG} "
+            "says); take another copy of the model."
         )
     return description, leaves
 
@@ -165,7 +165,8 @@ def _read_leaves(path: Path) -> dict[str, np.ndarray]:
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
                     raise ValueError(
-                        f"{path}: parameter {name!r} is {dtype}; expected floating-point numbers ({', '.join(_DTYPES)})."
+                        f"{path}: parameter {name!r} is {dtype}; expected floating-point numbers "
+                        f"({', '.join(_DTYPES)})."
                     )
         return load_file(path)
     except safetensors.SafetensorError as error:

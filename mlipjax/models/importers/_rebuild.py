@@ -76,9 +76,10 @@ def _parameter(_: Spend, data: Any = None, *__: Any) -> Any:
 
 def _subclass(spend: Spend, rebuild: Any, _: Any, arguments: Any, *__: Any) -> Any:
     """A tensor of a derived class, as a plain array."""
-    if not isinstance(rebuild, Name) or rebuild.make not in (_tensor, _parameter) or not isinstance(arguments, tuple):
+    make = rebuild.make if isinstance(rebuild, Name) else None
+    if make is None or make not in (_tensor, _parameter) or not isinstance(arguments, tuple):
         raise ValueError("a tensor of an unknown kind")
-    return rebuild.make(spend, *arguments)
+    return make(spend, *arguments)
 
 
 def _encode(spend: Spend, text: str, *_: Any) -> bytes:

@@ -62,6 +62,7 @@ class _Machine:
 
     def run(self, program: bytes) -> Any:
         """Carry out a pickle and return what it makes."""
+        argument: Any
         for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
             if count >= _MAX_INSTRUCTIONS:
                 raise ValueError(f"more than {_MAX_INSTRUCTIONS} instructions")
