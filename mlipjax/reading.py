@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import reprlib
 import struct
 import zipfile
@@ -28,6 +29,14 @@ MAX_JSON_BYTES = 1 << 24
 """Largest JSON file."""
 MAX_MEMBERS = 20_000
 """Most members of an archive."""
+
+_NPY = b"\x93NUMPY\x01\x00"
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,9})', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\),? ?\}\s*"
+)
+_MAX_NPY_HEADER = 4096
+_MAX_DIMENSIONS = 16
 
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, IndexError, NotImplementedError, OSError, OverflowError,
@@ -107,17 +116,13 @@ def read_array(file: BinaryIO, n_bytes: int, source: str) -> np.ndarray:
         ValueError: if it is no such array, claims more bytes than are left, or holds Python objects (a pickle).
     """
     start = file.tell()
-    try:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("a version of numpy's format that no array of numbers needs")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, EOFError) as error:
-        raise ValueError(f"{source} is truncated or damaged: no array in numpy's format ({_first(error)}).") from None
+    shape, fortran_order, dtype = _read_npy_header(file, source)
     if dtype.kind not in "fiubU" or dtype.itemsize == 0:
         raise ValueError(f"{source} holds {_first(dtype)}, where numbers are expected; nothing in it was run.")
-    count = math.prod(shape)
-    left = n_bytes - (file.tell() - start)
-    if min(shape, default=0) < 0 or count * dtype.itemsize > left:
+    count, left = math.prod(shape), n_bytes - (file.tell() - start)
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"{source} is damaged: an array of {len(shape)} dimensions.")
+    if count * dtype.itemsize > left:
         raise ValueError(
             f"{source} is truncated or damaged: an array of shape {shown(shape)} and type {dtype} needs "
             f"{count * dtype.itemsize} bytes, and {left} are left."
@@ -127,6 +132,22 @@ def read_array(file: BinaryIO, n_bytes: int, source: str) -> np.ndarray:
         raise ValueError(f"{source} is truncated: it ends within an array.")
     # of a bytearray: the array can be written to
     return np.ndarray(shape, dtype, bytearray(content), order="F" if fortran_order else "C")
+
+
+def _read_npy_header(file: BinaryIO, source: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type that an array claims, as ``numpy.save`` writes them (its own reader evaluates Python)."""
+    prefix = file.read(len(_NPY) + 2)
+    size = int.from_bytes(prefix[len(_NPY) :], "little")
+    found = None
+    if prefix.startswith(_NPY) and len(prefix) == len(_NPY) + 2 and size <= _MAX_NPY_HEADER:
+        found = _NPY_HEADER.fullmatch(file.read(size))
+    if found is None:
+        raise ValueError(f"{source} is truncated or damaged: no array in numpy's format, version 1.0.")
+    descr, order, shape = (group.decode("ascii") for group in found.groups())
+    try:
+        return tuple(int(number) for number in shape.split(",") if number.strip()), order == "True", np.dtype(descr)
+    except (TypeError, ValueError):
+        raise ValueError(f"{source} is damaged: no type of numbers is called {descr!r}.") from None
 
 
 @contextmanager

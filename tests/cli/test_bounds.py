@@ -41,23 +41,8 @@ def test_every_option_that_takes_numbers_has_a_range():
 
 
 def test_the_ends_of_closed_ranges_and_words_are_right():
-    bounds.check_arguments(
-        [
-            "--steps",
-            "1",
-            "--temperature",
-            "0",
-            "--repeat",
-            "1",
-            "1",
-            "10000",
-            "--model",
-            "-5",
-            "--e0s",
-            "nan",
-            "out.extxyz",
-        ]
-    )
+    typed = "--steps 1 --temperature 0 --repeat 1 1 10000 --model -5 --e0s nan out.extxyz"
+    bounds.check_arguments(typed.split())
     bounds.check_arguments(["--steps", "many", "--level=0.5", "--batch-size", "16"])
 
 
