@@ -151,18 +151,19 @@ def _read_npy_header(file: BinaryIO, source: str) -> tuple[tuple[int, ...], bool
 
 
 @contextmanager
-def open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: str | os.PathLike[str], kind: str, limit: int = MAX_BYTES) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive whose members, unpacked, have a bounded size in all; errors while it is open are explained.
 
     Args:
         path: file.
         kind: what it should be, for messages, such as "a file that torch.save wrote".
+        limit: most bytes of the file, and of its unpacked members in all.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no archive, is damaged or encrypted, names a member twice, or is a bomb.
     """
-    check_file(path)
+    check_file(path, limit)
     try:
         archive = zipfile.ZipFile(path)
     except PermissionError:
@@ -172,10 +173,10 @@ def open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[zipfile.Zi
     with archive:
         members = archive.infolist()
         size = sum(member.file_size for member in members)
-        if len(members) > MAX_MEMBERS or size > MAX_BYTES:
+        if len(members) > MAX_MEMBERS or size > limit:
             raise ValueError(
                 f"{path} claims {len(members)} members of {size} bytes in all; {kind} has at most {MAX_MEMBERS} of "
-                f"{MAX_BYTES}."
+                f"{limit}."
             )
         if len({member.filename for member in members}) < len(members):
             raise ValueError(f"{path} is not {kind}, or damaged: it holds two members of one name.")
@@ -206,7 +207,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int = MAX_BYTES) -> 
     return content
 
 
-def read_npz(path: str | os.PathLike[str], kind: str) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str], kind: str, limit: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """Return the arrays of an ``.npz`` file by name.
 
     Raises:
@@ -214,10 +215,10 @@ def read_npz(path: str | os.PathLike[str], kind: str) -> dict[str, np.ndarray]:
         ValueError: as ``open_archive`` and ``read_array``; or if anything else is in the file.
     """
     arrays = {}
-    with open_archive(path, kind) as archive:
+    with open_archive(path, kind, limit) as archive:
         for name in archive.namelist():
             source = f"{path}: {shown(name)}"
-            content = read_member(archive, name)
+            content = read_member(archive, name, limit)
             with io.BytesIO(content) as file:
                 arrays[name.removesuffix(".npy")] = read_array(file, len(content), source)
                 if file.tell() != len(content):
