@@ -100,6 +100,17 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
 
 def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], template: SimState) -> Checkpoint:
     spec = _spec(header["spec"])
+    counts = {name: header[name] for name in ("chunk_steps", "steps_since_search", "n_frames")}
+    if not all(type(count) is int and count >= 0 for count in counts.values()):
+        raise ValueError(f"the checkpoint counts {shown(counts)}; start anew.")
+    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and np.isnan(array).any()]
+    # averages over no step yet are no numbers
+    if broken := [name for name in broken if not name.startswith("statistics.")]:
+        raise ValueError(f"the checkpoint holds NaN for {broken[0]}; start anew.")
+    positions = template.dynamics.position.shape
+    for name, shape in (("table.positions", positions), ("table.cells", (positions[0], 3, 3))):
+        if arrays[name].shape != shape:
+            raise ValueError(f"the checkpoint holds {arrays[name].shape} for {name}, expected {shape}; start anew.")
     state = _fill(dataclasses.replace(template, table=None), arrays)
     state = rebuild_at(spec, state, jnp.asarray(arrays["table.positions"]), jnp.asarray(arrays["table.cells"]))
     statistics = {name.removeprefix("statistics."): a for name, a in arrays.items() if name.startswith("statistics.")}
