@@ -80,7 +80,8 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     try:
         header = parse_json(file.readline(_MAX_HEADER), "its first line")
     except ValueError as error:
-        raise ValueError(f"{path} is not a Nequix file: its first line is not JSON ({error})") from None
+        reason = str(error).removeprefix("its first line: not JSON: ").rstrip(".")
+        raise ValueError(f"{path} is not a Nequix file: its first line is not JSON ({reason})") from None
     if not isinstance(header, dict):
         raise ValueError(f"{path} is not a Nequix file: its first line is JSON of a {type(header).__name__}")
     if missing := [key for key in _REQUIRED if key not in header]:
