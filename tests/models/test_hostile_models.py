@@ -143,7 +143,7 @@ def test_damaged_files_raise_nothing_else(tmp_path, suffix, count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", list(SOURCES))
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**63))
 def test_damaged_files_raise_nothing_else_however_they_are_damaged(tmp_path, suffix, seed):
     check_mutations(tmp_path, suffix, [seed])
