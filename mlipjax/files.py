@@ -96,5 +96,19 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 
 def map_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Map all ``.npy`` files of a folder into memory, by their names."""
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
+    """Map all ``.npy`` files of a folder into memory, by their names.
+
+    Raises:
+        ValueError: if one is no array of numbers, or claims more bytes than it has.
+    """
+    return {file.stem: _map_array(file) for file in sorted(folder.glob("*.npy"))}
+
+
+def _map_array(file: Path) -> np.ndarray:
+    try:
+        if not file.is_file():
+            raise ValueError("no regular file")
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # the reader of a damaged header raises whatever Python's parser does
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ValueError(f"{file}: not an array in numpy's format, or damaged ({reason}).") from None

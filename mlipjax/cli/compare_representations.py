@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from mlipjax import runtime
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import load
@@ -124,9 +123,9 @@ def run(command: CompareCommand) -> None:
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
     results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
     results |= {"run": list(command.run), "runs": runs}
-    console = Console()
+    console = make_console()
     if not console.is_terminal:
-        console = Console(width=_FILE_WIDTH)
+        console = make_console(width=_FILE_WIDTH)
     for kind, comparison in comparisons.items():
         for table in _tables(kind, comparison, console.width):
             console.print(table)

@@ -6,9 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import read_dataset, read_examples, write_store
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
@@ -48,7 +46,7 @@ def run(command: Convert) -> None:
         description, report = _convert_data(command.data, command.out)
     else:
         raise ValueError("give either --model M or --data FILE.")
-    Console().print(f"{command.out}: {description}", highlight=False, soft_wrap=True)
+    make_console().print(f"{command.out}: {description}", highlight=False, soft_wrap=True)
     write_json(command.json, {"model": command.model, "data": command.data, "out": command.out, **report})
 
 

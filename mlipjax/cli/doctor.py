@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import error_table
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
@@ -65,7 +65,7 @@ def run(command: Doctor) -> None:
             batch_size=command.batch_size,
             max_slots=command.max_slots,
         )
-    _print(Console(), examination)
+    _print(make_console(), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": command.train})
     if fatal := examination.fatal:
         raise ValueError(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}")

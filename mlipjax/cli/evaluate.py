@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import element_table, error_table
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import evaluate_property
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.models import load
@@ -57,7 +56,7 @@ def run(command: Evaluate) -> None:
     runtime.select_dtype(command.dtype)
     if command.property is not None:
         sizes = command.batch_size, command.max_slots
-        report = evaluate_property(command.model, command.property, command.dtype, *sizes, Console())
+        report = evaluate_property(command.model, command.property, command.dtype, *sizes, make_console())
         write_json(command.json, {**report, "model": command.model, "data": command.property})
         return
     _evaluate(command, command.data)  # pyright: ignore[reportArgumentType]
@@ -77,7 +76,7 @@ def _evaluate(command: Evaluate, data: Path) -> None:
             batch_size=command.batch_size,
             max_slots=command.max_slots,
         )
-    console = Console()
+    console = make_console()
     console.print(error_table({data.name: report}), element_table(report))
     write_json(command.json, {**report, "model": command.model, "data": data})
 

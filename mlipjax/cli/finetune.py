@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay, error_table
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
 from mlipjax.data import read_dataset
 from mlipjax.finetune.properties_settings import PropertySettings
@@ -64,7 +63,7 @@ def run(command: Finetune) -> None:
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
         report = learn_property(
-            command.model, command.property, command.valid, command.out, command.settings, command.task, Console()
+            command.model, command.property, command.valid, command.out, command.settings, command.task, make_console()
         )
         write_json(command.json, report)
         return
@@ -80,7 +79,7 @@ def _fine_tune(command: Finetune) -> None:
     train_data = read_dataset(command.train)  # pyright: ignore[reportArgumentType]
     valid_data = None if command.valid is None else read_dataset(command.valid)
     potential, params = load(command.model)
-    console = Console()
+    console = make_console()
     with FinetuneDisplay(console) as display:
         result = finetune(
             potential,

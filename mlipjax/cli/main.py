@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from mlipjax.cli.bounds import check_arguments, in_options
 from mlipjax.notices import Notice
 
 _COMMANDS = {
@@ -41,6 +43,7 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mlipjax`` with the arguments of the process, or the given ones; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _tolerate_encodings()
     first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if first in ("-h", "--help"):
         print(_usage())
@@ -51,6 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_complaint(first), file=sys.stderr)
         return 2
     return guarded(lambda: _run(first, rest))
+
+
+def _tolerate_encodings() -> None:
+    """Let characters that the terminal lacks (Å in ASCII, bytes of a file name that are no text) become ``?``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _usage() -> str:
@@ -86,9 +96,15 @@ def _run(name: str, arguments: list[str]) -> None:
 
     module = importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}")
     options = options_of(module)
-    command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
-    _set_up()
-    module.run(command)
+    try:
+        check_arguments(arguments)
+        command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+        _set_up()
+        module.run(command)
+    except ValueError as error:
+        if (spelt := in_options(str(error), options)) == str(error):
+            raise
+        raise ValueError(spelt) from error
 
 
 def options_of(module: ModuleType) -> Any:
@@ -126,9 +142,12 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
         with warnings.catch_warnings():
             warnings.showwarning = _printer()
             action()
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the exit code is decided
     except BrokenPipeError:
         # the reader of a pipe (head, less) has seen enough; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("mlipjax: interrupted", file=sys.stderr)
         return 130

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import runtime
+from mlipjax.cli.bounds import check_atoms
 from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import read_last_atoms
 from mlipjax.md import ChunkInfo, RunResult, SimState, TableSpec, default_limits, default_timestep, make_ensemble
 from mlipjax.md import run as run_md
@@ -115,7 +116,7 @@ def run(command: MD) -> None:
     )
     spec = TableSpec.for_systems([system], potential.cutoff)
     chunk = default_chunk_steps(system.atomic_numbers, command.temperature, timestep, spec.candidates.skin)
-    console = Console()
+    console = make_console()
     with MDDisplay(console, command.steps, system.n_atoms) as display:
         result = run_md(
             potential,
@@ -165,6 +166,7 @@ def read_structure(path: Path, repeat: tuple[int, int, int] = (1, 1, 1)) -> Syst
     if repeat != (1, 1, 1):
         if min(repeat) < 1 or atoms.cell.rank < 3:
             raise ValueError(f"cannot repeat this structure {repeat} times: that needs a cell and positive numbers.")
+        check_atoms(len(atoms), repeat)
         atoms = atoms.repeat(repeat)
     return System.from_ase(atoms)
 

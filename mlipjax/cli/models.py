@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
-from rich.console import Console
 from rich.table import Table
 
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
 
@@ -32,7 +31,7 @@ class Models:
 def run(command: Models) -> None:
     """Print the table."""
     rows = [_describe(entry) for entry in registry.known_entries()]
-    console = Console()
+    console = make_console()
     table = Table()
     for heading in ("name", "elements", "size", "labels", "licence"):
         table.add_column(heading, no_wrap=heading in ("name", "size"), overflow="fold")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlipjax import runtime
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, find_group_key, read_dataset
 from mlipjax.models import load
 from mlipjax.monitor import (
@@ -114,7 +114,7 @@ def run(command: MonitorCommand) -> None:
         monitor, frame_features(potential, params, dataset.systems, layers=monitor.layers, **options)
     )
     report = summary(monitor, readings, dataset)
-    _print(Console(), command, report, dataset)
+    _print(make_console(), command, report, dataset)
     write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})
     if command.out is not None:
         _save(command.out, monitor, readings, dataset)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
 from mlipjax import runtime
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import read_atoms
 from mlipjax.models import load
 from mlipjax.potential import Potential
@@ -74,7 +73,7 @@ def run(command: Neb) -> None:
     runtime.select_dtype(command.dtype)
     systems, free = read_images(command.images)
     potential, params = load(command.model)
-    console = Console()
+    console = make_console()
     with console.status("compiling and relaxing") as status:
         result = neb(
             potential,

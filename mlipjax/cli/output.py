@@ -1,4 +1,4 @@
-"""Machine-readable results of commands."""
+"""What commands print, and their machine-readable results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from mlipjax.files import write_atomic
+
+
+def make_console(width: int | None = None) -> Console:
+    """Return what a command prints with: text stays as it is, also a file called ``odd[/b].extxyz`` or ``:x:``."""
+    return Console(markup=False, emoji=False, width=width)
 
 
 def write_json(path: Path | None, results: Mapping[str, Any]) -> None:

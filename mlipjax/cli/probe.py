@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.output import write_json
+from mlipjax.cli.bounds import check_atoms
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import read_dataset, read_last_atoms
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign
@@ -85,7 +85,7 @@ def run(command: Probe) -> None:
     """
     runtime.select_dtype("float64")
     result = _PROBES[command.name](command)
-    Console().print(f"{command.name}: {result.verdict}", soft_wrap=True)
+    make_console().print(f"{command.name}: {result.verdict}", soft_wrap=True)
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(command.json, {"probe": command.name, "model": command.model, **result.as_dict()})
@@ -97,6 +97,13 @@ def _evaluator(command: Probe) -> Evaluator:
 
 def _structure(command: Probe) -> System:
     return System.from_ase(read_last_atoms(_needed(command, "structure")))
+
+
+def _repeatable(command: Probe) -> System:
+    """The structure, if its supercell is not too large."""
+    system = _structure(command)
+    check_atoms(system.n_atoms, command.repeat)
+    return system
 
 
 def _frames(command: Probe) -> Trajectory:
@@ -142,7 +149,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "eos": lambda c: equation_of_state(_evaluator(c), _structure(c)),
     "elastic": lambda c: elastic_constants(_evaluator(c), _structure(c)),
     "gamma": _gamma,
-    "phonons": lambda c: phonons(_evaluator(c), _structure(c), repeat=c.repeat),
+    "phonons": lambda c: phonons(_evaluator(c), _repeatable(c), repeat=c.repeat),
     "vacancy": _vacancy,
     "dimer": _dimer,
     "softening": lambda c: softening(_evaluator(c), read_dataset(_needed(c, "data"), required=())),

@@ -6,13 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.md import read_structure
 from mlipjax.cli.neb import check_positive, head_index
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.probes.sliding_layers import BOND_FACTOR
@@ -81,7 +80,7 @@ def run(command: Slide) -> None:
         head=head_index(potential, command.head),
         dtype=command.dtype,
     )
-    console = Console()
+    console = make_console()
     with console.status("compiling and sliding") as status:
 
         def show(done: int, total: int) -> None:

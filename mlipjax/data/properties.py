@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,18 @@ import numpy as np
 from mlipjax.data.atoms import iread_atoms
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, scratch, write_atomic
+from mlipjax.reading import MAX_BYTES, open_archive, read_npz
 from mlipjax.system import System
 
 _REQUIRED = ("atomic_numbers", "positions", "n_atoms")
 _OPTIONAL = ("cells", "pbc")
+_KINDS = (
+    ("atomic_numbers", "iu", "whole numbers"), ("n_atoms", "iu", "whole numbers"), ("positions", "f", "numbers"),
+    ("cells", "f", "numbers"), ("pbc", "bui", "yes or no"),
+)  # fmt: skip
 _COMPLETE = "complete"
 _CHUNK = 1 << 22
+_MOST_PACKED = 50
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,8 +73,13 @@ class PropertyData:
         missing = [name for name in (*_REQUIRED, key) if name not in arrays]
         if missing:
             raise ValueError(f"{source}: no array {missing[0]!r}; found {', '.join(sorted(arrays)) or 'nothing'}.")
+        for name, kinds, what in (*_KINDS, (key, "fiub", "numbers")):
+            if name in arrays and arrays[name].dtype.kind not in kinds:
+                raise ValueError(f"{source}: {name!r} is {arrays[name].dtype}, expected {what}.")
         counts = np.asarray(arrays["n_atoms"], np.int64)
         values = np.asarray(arrays[key], np.float64)
+        if counts.ndim != 1:
+            raise ValueError(f"{source}: 'n_atoms' has shape {counts.shape}, expected one number per structure.")
         n, total = len(counts), int(counts.sum())
         shapes = {"atomic_numbers": (total,), "positions": (total, 3), key: (n,)}
         shapes |= {name: shape for name, shape in (("cells", (n, 3, 3)), ("pbc", (n, 3))) if name in arrays}
@@ -78,6 +88,14 @@ class PropertyData:
                 raise ValueError(f"{source}: {name!r} has shape {arrays[name].shape}, n_atoms asks for {shape}.")
         if n == 0 or counts.min() < 1:
             raise ValueError(f"{source}: found {n} structures, or one without atoms.")
+        numbers = arrays["atomic_numbers"]
+        if numbers.min() < 1 or numbers.max() > 118:
+            raise ValueError(f"{source}: atomic numbers from {numbers.min()} to {numbers.max()}, expected 1 to 118.")
+        for name in ("positions", "cells"):
+            for start in range(0, len(arrays.get(name, ())), _CHUNK):
+                # a piece at a time: the array may be on disk
+                if not np.isfinite(arrays[name][start : start + _CHUNK]).all():
+                    raise ValueError(f"{source}: {name!r} is not finite from row {start} on.")
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values))
             raise ValueError(f"{source}: {key!r} is not finite for {len(bad)} structures (first: {bad[0]}).")
@@ -201,9 +219,13 @@ def open_properties(path: str | Path, key: str, *, cache: str | Path | None = No
         arrays, infos = _read_structures(path, key)
         return PropertyData.from_arrays(arrays, key, str(path), infos)
     if cache is None:
-        with np.load(path, allow_pickle=False) as file:
-            return PropertyData.from_arrays(dict(file), key, str(path))
+        return PropertyData.from_arrays(read_npz(path, "a property set", _limit(path)), key, str(path))
     return PropertyData.from_arrays(map_arrays(_unpack(path, Path(cache))), key, str(path))
+
+
+def _limit(path: Path) -> int:
+    """Most bytes that a property set unpacks to: numbers never shrink as a bomb does."""
+    return max(MAX_BYTES, _MOST_PACKED * path.stat().st_size)
 
 
 def _unpack(path: Path, folder: Path) -> Path:
@@ -214,7 +236,7 @@ def _unpack(path: Path, folder: Path) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path, "a property set", _limit(path)) as archive:
         for name in archive.namelist():
             # members are bare names: nothing is written outside the folder
             if name.endswith(".npy") and Path(name).name == name:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlipjax.files import sync
 from mlipjax.finetune.folder import REPORT, RUN
 from mlipjax.models import save
 from mlipjax.potential import Potential
+from mlipjax.reading import read_json
 from mlipjax.train import Snapshots
 from mlipjax.typing import Params
 
@@ -83,10 +83,16 @@ def run_models(folder: str | os.PathLike[str]) -> list[RunModel]:
         raise ValueError(f"{folder} has no snapshots; fine-tune into a new folder with --snapshots 10 to get them.")
     if not (folder / REPORT).is_file():
         raise ValueError(f"the run in {folder} is not finished; the same mlipjax finetune command goes on with it.")
-    found = ((int(path.name.removeprefix("step-")), path) for path in (folder / FOLDER).glob("step-*[0-9]"))
-    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    # force-field runs count epochs, property runs steps
-    best = report.get("best_step")
-    if best is None:
-        best = report["best_epoch"] * report["steps"] // report["epochs_run"]
+    steps = {path.name.removeprefix("step-"): path for path in (folder / FOLDER).glob("step-*[0-9]")}
+    found = ((int(step), path) for step, path in steps.items() if step.isdecimal())
+    report = read_json(folder / REPORT)
+    try:
+        # force-field runs count epochs, property runs steps
+        best = report.get("best_step")
+        if best is None:
+            best = report["best_epoch"] * report["steps"] // report["epochs_run"]
+    except (AttributeError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{folder / REPORT}: not the report of a fine-tune ({type(error).__name__}: {error})."
+        ) from None
     return [*(RunModel(step, path, False) for step, path in sorted(found)), RunModel(best, folder, True)]

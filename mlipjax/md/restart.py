@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,11 @@ from mlipjax.graph import DeviceTableSpec
 from mlipjax.md.state import SimState, rebuild_at
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.table import TableSpec
+from mlipjax.reading import parse_json, read_npz, shown
 from mlipjax.typing import Params
 
 FORMAT = 1
+_MOST_EDGES = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +83,34 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
         ValueError: if the file is no checkpoint of this version, or belongs to a run with other settings.
     """
     arrays = _read(Path(path))
-    header = json.loads(str(arrays["header"]))
+    header = parse_json(str(arrays["header"]), f"{path}: header") if "header" in arrays else None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: not a checkpoint of a simulation (it has no header); remove it to start anew.")
     if header.get("format") != FORMAT:
-        raise ValueError(f"{path}: checkpoint of format {header.get('format')}, expected {FORMAT}; start anew.")
-    _compare(path, header["settings"], json.loads(json.dumps(dict(settings))))
+        raise ValueError(f"{path}: checkpoint of format {shown(header.get('format'))}, expected {FORMAT}; start anew.")
+    try:
+        _compare(path, header["settings"], json.loads(json.dumps(dict(settings))))
+        return _checkpoint(arrays, header, template)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{path}: not a checkpoint of a simulation, or damaged ({type(error).__name__}: {error}); remove it to "
+            "start anew."
+        ) from error
+
+
+def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], template: SimState) -> Checkpoint:
     spec = _spec(header["spec"])
+    counts = {name: header[name] for name in ("chunk_steps", "steps_since_search", "n_frames")}
+    if not all(type(count) is int and count >= 0 for count in counts.values()):
+        raise ValueError(f"the checkpoint counts {shown(counts)}; start anew.")
+    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and np.isnan(array).any()]
+    # averages over no step yet are no numbers
+    if broken := [name for name in broken if not name.startswith("statistics.")]:
+        raise ValueError(f"the checkpoint holds NaN for {broken[0]}; start anew.")
+    positions = template.dynamics.position.shape
+    for name, shape in (("table.positions", positions), ("table.cells", (positions[0], 3, 3))):
+        if arrays[name].shape != shape:
+            raise ValueError(f"the checkpoint holds {arrays[name].shape} for {name}, expected {shape}; start anew.")
     state = _fill(dataclasses.replace(template, table=None), arrays)
     state = rebuild_at(spec, state, jnp.asarray(arrays["table.positions"]), jnp.asarray(arrays["table.cells"]))
     statistics = {name.removeprefix("statistics."): a for name, a in arrays.items() if name.startswith("statistics.")}
@@ -144,14 +168,17 @@ def _fill(template: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path}: not a checkpoint of a simulation ({error}); remove it to start anew.") from error
+        return read_npz(path, "a checkpoint")
+    except (OSError, ValueError) as error:
+        reason = str(error).removeprefix(str(path)).strip(" :.")
+        raise ValueError(f"{path}: not a checkpoint of a simulation ({reason}); remove it to start anew.") from error
 
 
 def _spec(fields: dict[str, Any]) -> TableSpec:
     sizes = fields["candidates"]
+    counts = (fields["n_neighbors"], sizes["n_neighbors"], sizes["n_edges"], *sizes["images"])
+    if not all(type(count) is int and 0 <= count <= _MOST_EDGES for count in counts):
+        raise ValueError(f"the checkpoint has tables of sizes {shown(counts)}; start anew.")
     candidates = DeviceTableSpec(**{**sizes, "images": tuple(sizes["images"]), "pbc": tuple(sizes["pbc"])})
     return TableSpec(**{**fields, "candidates": candidates})
 
@@ -160,4 +187,4 @@ def _compare(path: str | os.PathLike[str], found: Mapping[str, Any], wanted: Map
     names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
     if names:
         differences = "; ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
-        raise ValueError(f"{path} belongs to another run: {differences}. Choose another output, or remove it.")
+        raise ValueError(f"{path} belongs to another run: {differences[:500]}. Choose another output, or remove it.")

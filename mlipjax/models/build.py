@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.models import limits
 from mlipjax.models.mace import MACEConfig, mace
 from mlipjax.models.nequip import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Potential
+from mlipjax.reading import shown
+
+_PROPERTIES = 64
+"""Most property heads of a model."""
 
 _ARCHITECTURES: dict[str, tuple[type[Any], Callable[..., Potential]]] = {
     "nequip": (NequIPConfig, nequip),
@@ -42,30 +47,54 @@ def potential_from_config(description: dict[str, Any]) -> Potential:
         ValueError: if the architecture or a configuration field is unknown or missing.
     """
     name = description.get("architecture")
-    if description.get("format") != 1 or name not in _ARCHITECTURES:
+    if description.get("format") != 1 or not isinstance(name, str) or name not in _ARCHITECTURES:
         raise ValueError(
             f"expected format 1 and an architecture among {', '.join(_ARCHITECTURES)}; found format "
-            f"{description.get('format')!r}, architecture {name!r}: written by another version?"
+            f"{shown(description.get('format'))}, architecture {shown(name)}: written by another version?"
         )
     config_type, build = _ARCHITECTURES[name]
-    fields = {field.name for field in dataclasses.fields(config_type)}
     values = description.get("config", {})
-    unknown = sorted(set(values) - fields)
-    if unknown:
-        raise ValueError(f"unknown configuration fields {', '.join(unknown)} for architecture {name}")
-    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    config = config_type(**arguments)
+    config = _make(config_type, values, f"unknown configuration fields {{}} for architecture {name}")
     e0s = description.get("e0s", {})
-    missing = [head for head in config.heads if head not in e0s]
+    missing = [head for head in config.heads if not isinstance(e0s, dict) or head not in e0s]
     if missing:
         raise ValueError(f"e0s are missing for head {missing[0]!r}")
-    potential = build(config, np.array([e0s[head] for head in config.heads], np.float64))
-    return potential.replace(properties=tuple(map(_property_head, description.get("properties", []))))
+    potential = build(config, _energies([e0s[head] for head in config.heads], len(config.species)))
+    properties = description.get("properties", [])
+    if not isinstance(properties, list) or len(properties) > _PROPERTIES:
+        raise ValueError(f"expected a list of at most {_PROPERTIES} property heads, found {shown(properties)}")
+    unknown = "unknown fields {} of a property head: written by another version?"
+    heads = tuple(_make(PropertyHead, head, unknown) for head in properties)
+    for head in heads:
+        limits.check_property(head)
+    return potential.replace(properties=heads)
 
 
-def _property_head(values: dict[str, Any]) -> PropertyHead:
-    fields = {field.name for field in dataclasses.fields(PropertyHead)}
-    if unknown := sorted(set(values) - fields):
-        raise ValueError(f"unknown fields {', '.join(unknown)} of a property head: written by another version?")
-    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return PropertyHead(**arguments)
+def _make(kind: type[Any], values: Any, unknown: str) -> Any:
+    """Build a configuration from JSON; lists become tuples.
+
+    Raises:
+        ValueError: if there is an unknown field (``unknown`` has a place for it), one is missing, or a value is none.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"expected fields of {kind.__name__} by name, found {shown(values)}")
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if others := sorted(set(values) - fields):
+        raise ValueError(unknown.format(", ".join(others[:5])[:200]))
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (TypeError, AttributeError) as error:  # a word where a number belongs, or a field that is missing
+        raise ValueError(f"{kind.__name__} cannot be made of these values: {error}") from None
+
+
+def _energies(rows: list[Any], n_species: int) -> np.ndarray:
+    """Isolated-atom energies (H, n_species) of a description."""
+    for row in rows:
+        if not isinstance(row, list) or len(row) != n_species or not all(type(value) in (int, float) for value in row):
+            raise ValueError(f"e0s must be {n_species} energies for each head, found {shown(row)}")
+    try:
+        energies = np.array(rows, np.float64)
+    except OverflowError:
+        raise ValueError("e0s must be finite energies, found one of hundreds of digits") from None
+    limits.check_energies(energies)
+    return energies

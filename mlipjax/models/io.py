@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import jax
@@ -32,7 +33,12 @@ def load(name_or_path: str | Path) -> tuple[Potential, Params]:
     """
     if isinstance(name_or_path, str) and foreign.is_foreign(name_or_path):
         raise foreign.refusal(name_or_path)
-    path = Path(name_or_path).expanduser()
+    if not str(name_or_path).strip():
+        raise ValueError("the name of a model is empty; give a model's name, a .nqx or .model file or a saved folder.")
+    path = Path(name_or_path)
+    # a user without a home folder has a folder called ~
+    with contextlib.suppress(RuntimeError):
+        path = path.expanduser()
     if not path.exists():
         if path.suffix or len(path.parts) > 1:
             raise FileNotFoundError(
@@ -46,9 +52,11 @@ def load(name_or_path: str | Path) -> tuple[Potential, Params]:
 def _read(path: Path) -> tuple[Potential, Params]:
     if path.is_dir():
         config, leaves = storage.read_model(path)
-        potential = potential_from_config(config)
-        template = jax.eval_shape(potential.init, jax.random.key(0))
-        return potential, storage.fill_params(template, leaves, str(path))
+        try:
+            potential = potential_from_config(config)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return potential, storage.fill_params(storage.shapes_of(potential, str(path)), leaves, str(path))
     if path.suffix == ".nqx":
         return load_nqx(path)
     if path.suffix == ".model":

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import GraphBatch
+from mlipjax.models import limits
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.distance import agnesi_transform, covalent_radii, soft_transform, zbl_energy
 from mlipjax.nn.linear import SpeciesLinear
@@ -23,8 +24,8 @@ from mlipjax.nn.radial import polynomial_envelope
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges, radial_edges
 from mlipjax.nn.readouts import VECTORS
 from mlipjax.nn.spherical import spherical_harmonics
-from mlipjax.nn.symmetric_contraction import MAX_CORRELATION
 from mlipjax.potential import Potential
+from mlipjax.reading import shown
 from mlipjax.typing import Array
 
 INTERACTIONS = ("agnostic", "residual", "density", "density_residual")
@@ -86,32 +87,41 @@ class MACEConfig:
     constants: str = "float64"
 
     def __post_init__(self) -> None:
-        if list(self.species) != sorted(set(self.species)) or not self.species:
-            raise ValueError(f"species must be ascending atomic numbers without repeats, found {self.species}")
+        limits.check_config({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
         hidden = ir.parse(self.hidden_irreps)
         natural = [(l, (-1) ** l) for l in range(len(hidden))]
         if [i.kind for i in hidden] != natural or len({i.mul for i in hidden}) != 1 or len(hidden) > self.lmax + 1:
             raise ValueError(
                 f"hidden_irreps must be 'Cx0e + Cx1o + ...' up to l = {self.lmax}, found {self.hidden_irreps!r}"
             )
-        if len(self.correlation) != len(self.interactions) or not self.interactions:
+        if (
+            not isinstance(self.interactions, tuple)
+            or len(self.correlation) != len(self.interactions)
+            or not (self.interactions)
+        ):
             raise ValueError(
-                f"each layer needs an interaction and a correlation, found {self.interactions}, {self.correlation}"
+                f"each layer needs an interaction and a correlation, found {shown(self.interactions)}, "
+                f"{shown(self.correlation)}"
             )
         if len(self.bessel_frequencies) not in (0, self.radial_basis_size):
-            raise ValueError(f"{self.radial_basis_size} Bessel frequencies are needed, found {self.bessel_frequencies}")
-        if unknown := set(self.interactions) - set(INTERACTIONS):
-            raise ValueError(f"unknown interactions {sorted(unknown)}; known: {', '.join(INTERACTIONS)}")
-        if not all(1 <= power <= MAX_CORRELATION for power in self.correlation):
-            raise ValueError(f"correlation must lie between 1 and {MAX_CORRELATION}, found {self.correlation}")
+            raise ValueError(
+                f"{self.radial_basis_size} Bessel frequencies are needed, found {len(self.bessel_frequencies)}"
+            )
+        if unknown := [kind for kind in self.interactions if kind not in INTERACTIONS]:
+            raise ValueError(f"unknown interactions {shown(unknown)}; known: {', '.join(INTERACTIONS)}")
+        if (couplings := (self.lmax + 1) ** (2 * max(self.correlation))) > limits.MAX_COUPLINGS:
+            raise ValueError(
+                f"correlation {max(self.correlation)} of messages up to lmax = {self.lmax} makes {couplings} products; "
+                f"at most {limits.MAX_COUPLINGS} are possible"
+            )
         needed = {"none": 0, "agnesi": 3, "soft": 1}.get(self.distance_transform)
         if needed != len(self.transform_constants):
             raise ValueError(
                 "distance_transform is 'none', 'agnesi' with 3 constants or 'soft' with 1, "
-                f"found {self.distance_transform!r} with {len(self.transform_constants)}"
+                f"found {shown(self.distance_transform)} with {len(self.transform_constants)}"
             )
         if self.product_basis not in ("ordered", "independent") or self.constants not in ("float32", "float64"):
-            raise ValueError(f"unknown product_basis {self.product_basis!r} or constants {self.constants!r}")
+            raise ValueError(f"unknown product_basis {shown(self.product_basis)} or constants {shown(self.constants)}")
 
     @property
     def n_layers(self) -> int:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import GraphBatch
+from mlipjax.models import limits
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.convolution import InteractionLayer
 from mlipjax.nn.radial import bessel_basis, polynomial_envelope
@@ -63,9 +64,10 @@ class NequIPConfig:
     heads: tuple[str, ...] = ("energy",)
 
     def __post_init__(self) -> None:
-        if list(self.species) != sorted(set(self.species)) or not self.species:
-            raise ValueError(f"species must be ascending atomic numbers without repeats, found {self.species}")
-        if ir.parse(self.hidden_irreps)[0].kind != (0, 1):
+        limits.check_config({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        hidden = ir.parse(self.hidden_irreps)
+        limits.check_work(self.n_layers, hidden, self.lmax)
+        if hidden[:1] == () or hidden[0].kind != (0, 1):
             raise ValueError(f"hidden_irreps needs even scalars ('MULx0e'), found {self.hidden_irreps!r}")
         for name in ("scale", "shift"):
             value = getattr(self, name)

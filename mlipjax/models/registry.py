@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mlipjax.files import replace_on_success
+from mlipjax.reading import read_json
 
 _TIMEOUT = 30.0  # seconds without an answer
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -132,7 +133,10 @@ def _folders() -> tuple[Path, Path]:
 def _recorded() -> dict[str, str]:
     """SHA-256 of unverified files at their first use, by file name."""
     path = cache_folder() / _HASHES
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    recorded = read_json(path) if path.is_file() else {}
+    if not isinstance(recorded, dict):
+        raise ValueError(f"{path}: found a {type(recorded).__name__}, expected hashes by file name; delete it.")
+    return recorded
 
 
 def _trust(entry: Entry, path: Path) -> Path:

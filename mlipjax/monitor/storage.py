@@ -9,15 +9,15 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from mlipjax import tree
 from mlipjax.files import write_atomic
-from mlipjax.monitor.charts import MonitorState
+from mlipjax.monitor.charts import FRAME_INDICES, MonitorState
 from mlipjax.monitor.fit import Monitor
 from mlipjax.monitor.limits import Conformal
+from mlipjax.reading import parse_json, read_npz, shown
 from mlipjax.typing import Params
 
 FORMAT = "mlipjax monitor 1"
@@ -68,25 +68,62 @@ def load_monitor(path: str | os.PathLike[str], params: Params | None = None) -> 
         ValueError: if it is no monitor, is damaged, or belongs to another model.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop(_HEADER)))
+        arrays = read_npz(path, "a monitor")
+        header = parse_json(str(arrays.pop(_HEADER)), _HEADER)
         if header.pop("format") != FORMAT:
             raise ValueError(f"expected {FORMAT!r}")
         charts = MonitorState(**arrays)  # pyright: ignore[reportArgumentType]
         calibration = {name: Conformal(**found) for name, found in header.pop("frame_calibration").items()}
         monitor = Monitor(charts, tuple(header.pop("species")), frame_calibration=calibration, **header)
-    except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
-        raise ValueError(f"{path}: not a monitor saved by mlipjax, or damaged ({error}).") from error
+        _check(monitor)
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        text = " ".join(str(error).removeprefix(f"{path}").strip(" :.").split())
+        raise ValueError(f"{path}: not a monitor saved by mlipjax, or damaged ({text}).") from error
     if params is not None and (found := params_fingerprint(params)) != monitor.model:
         raise ValueError(
             f"{path} was fitted to the features of another model ({monitor.model}, this one is {found}); "
             "fit it anew with --reference on frames."
         )
     return monitor
+
+
+def _check(monitor: Monitor) -> None:
+    """Refuse charts whose arrays do not fit together, or hold what no fit gives.
+
+    Raises:
+        ValueError: naming the first thing that is wrong.
+    """
+    charts, species = monitor.charts, monitor.species
+    n, n_components, n_features = charts.components.shape if charts.components.ndim == 3 else (len(species), -1, -1)
+    shapes = {
+        "mean": (n, n_features),
+        "components": (n, n_components, n_features),
+        "eigenvalues": (n, n_components),
+        "residual": (n, 3),
+        "frame_limits": (len(FRAME_INDICES),),
+        **{name: (n,) for name in ("count", "q_limit", "t2_limit")},
+    }
+    for name, shape in shapes.items():
+        array = getattr(charts, name)
+        if array.shape != shape or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, expected numbers {list(shape)}")
+        # a limit that was never set is infinite
+        if np.isnan(array).any() or (not name.endswith(("limit", "limits")) and not np.isfinite(array).all()):
+            raise ValueError(f"{name} is not finite")
+    whole = all(type(z) is int and 1 <= z <= 118 for z in species)
+    if len(species) != n or not whole or list(species) != sorted(set(species)):
+        raise ValueError(f"elements {shown(species)} for {n} charts")
+    if monitor.layers not in ("last", "all") or set(monitor.frame_calibration) != set(FRAME_INDICES):
+        raise ValueError(f"layers {shown(monitor.layers)}, calibration of {shown(sorted(monitor.frame_calibration))}")
+    numbers = [monitor.level, monitor.n_fit, monitor.n_calibration]
+    numbers += [value for found in monitor.frame_calibration.values() for value in found]
+    if not isinstance(monitor.model, str) or not all(type(value) in (int, float) for value in numbers):
+        raise ValueError("a word where a number is expected")
+    if not 0.0 < monitor.level < 1.0 or np.isnan(numbers).any():
+        raise ValueError(f"a level of {monitor.level}, or a limit that is not a number")
 
 
 def _fields(charts: MonitorState) -> dict[str, Any]:

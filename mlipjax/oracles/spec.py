@@ -14,6 +14,9 @@ from mlipjax.oracles.xtb import Xtb
 SPEC_HELP = "xtb | teacher:MODEL | ase:MODULE:FACTORY | lj[:sigma=..,epsilon=..,cutoff=..,onset=..] | sw"
 """Accepted forms, for help texts."""
 
+_LARGEST, _LARGEST_OTHER = {"cutoff": 100.0, "onset": 100.0, "sigma": 100.0}, 1e5
+"""Largest values of settings: lengths in Å, and everything else."""
+
 _Kind = TypeVar("_Kind", Xtb, LennardJones, StillingerWeber)
 
 
@@ -59,4 +62,7 @@ def _with_settings(kind: type[_Kind], text: str, spec: str) -> _Kind:
             settings[name] = convert(value)
         except ValueError:
             raise ValueError(f"{name} in {spec!r} must be {convert.__name__}, found {value!r}") from None
+        largest = _LARGEST.get(name, _LARGEST_OTHER)
+        if convert in (int, float) and not 0 < settings[name] <= largest:
+            raise ValueError(f"{name} in {spec!r} must be more than 0 and at most {largest:g}, found {value}")
     return kind(**settings)

@@ -10,7 +10,6 @@ several eV per atom, and the estimate is the right choice.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +19,14 @@ import numpy as np
 
 from mlipjax.data import Dataset
 from mlipjax.potential import Potential
+from mlipjax.reading import read_json, shown
 from mlipjax.train.predict import StructurePrediction
 
 # Directions in composition space that vary less than this (relative to the largest) are not resolved by the data:
 # dividing an energy error of some meV/atom by them would give shifts of several eV.
 _RESOLUTION = 1e-3
+_MAX_ENERGY = 1e8
+"""Largest absolute energy of an atom, eV: all electrons of the heaviest element have 1.5e6."""
 
 
 class E0Estimate(NamedTuple):
@@ -63,12 +65,9 @@ def read_e0s(path: str | os.PathLike[str]) -> dict[int, float]:
     from ase.data import atomic_numbers
 
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path}: no such file; --e0s takes a JSON file, 'estimate' or 'model'.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file: {error}.") from None
+    content = read_json(path)
     example = 'expected element symbols with energies in eV, such as {"H": -1.117}'
     if not isinstance(content, dict):
         raise ValueError(f"{path}: found a {type(content).__name__}, {example}.")
@@ -76,10 +75,12 @@ def read_e0s(path: str | os.PathLike[str]) -> dict[int, float]:
     for symbol, value in content.items():
         if symbol == "comment":
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_ENERGY
         if not number or atomic_numbers.get(symbol, 0) == 0:
-            raise ValueError(f"{path}: found {symbol!r}: {value!r}, {example}.")
+            raise ValueError(f"{path}: found {shown(symbol)}: {shown(value)}, {example}.")
         e0s[atomic_numbers[symbol]] = float(value)
+    if not e0s:
+        raise ValueError(f"{path}: found no element, {example}.")
     return e0s
 
 

@@ -75,6 +75,13 @@ def test_structures_that_ase_reads_carry_the_property_in_their_information(tmp_p
         ({"size": None}, "no array 'size'; found atomic_numbers"),
         ({"positions": np.zeros((14, 3))}, r"'positions' has shape \(14, 3\), n_atoms asks for \(15, 3\)"),
         ({"size": np.array([1.0, np.nan, 1.0, 1.0, 1.0])}, "'size' is not finite for 1 structures"),
+        ({"positions": np.full((15, 3), np.nan)}, "'positions' is not finite from row 0 on"),
+        ({"positions": np.zeros((15, 3), int)}, "'positions' is int64, expected numbers"),
+        ({"n_atoms": np.array([[1, 2]])}, r"'n_atoms' has shape \(1, 2\)"),
+        ({"n_atoms": np.ones(5)}, "'n_atoms' is float64, expected whole numbers"),
+        ({"atomic_numbers": np.full(15, 200)}, "atomic numbers from 200 to 200, expected 1 to 118"),
+        ({"size": np.array([print] * 5)}, "numbers are expected; nothing in it was run"),
+        ({"size": np.array(list("abcde"))}, "'size' is <U1, expected numbers"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, change, message):

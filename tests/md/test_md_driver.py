@@ -1,6 +1,7 @@
 """The driver: frames, restarts, repeats, the gate."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -68,8 +69,31 @@ def test_a_killed_run_continues_from_its_last_checkpoint(tmp_path):
     assert (tmp_path / "whole/t.extxyz").read_bytes() == (tmp_path / "killed/t.extxyz").read_bytes()
 
 
+def damaged_checkpoints(arrays):
+    header = json.loads(str(arrays["header"]))
+    yield "no header", {name: array for name, array in arrays.items() if name != "header"}
+    yield "header is a list", arrays | {"header": np.array("[]")}
+    yield "no statistics", {name: array for name, array in arrays.items() if not name.startswith("statistics")}
+    yield "huge tables", arrays | {"header": np.array(json.dumps(header | {"spec": huge(header["spec"])}))}
+    yield "pickle", arrays | {"state.x": np.array([print])}
+    for field in ("settings", "spec", "chunk_steps"):
+        yield f"{field} is a word", arrays | {"header": np.array(json.dumps(header | {field: "x"}))}
+        without = {key: value for key, value in header.items() if key != field}
+        yield f"no {field}", arrays | {"header": np.array(json.dumps(without))}
+    positions = next(name for name in arrays if name.startswith("state") and arrays[name].ndim == 3)
+    yield "cut", arrays | {positions: arrays[positions][:, :-1]}
+    yield "NaN", arrays | {positions: np.full_like(arrays[positions], np.nan)}
+    yield "table cut", arrays | {"table.positions": arrays["table.positions"][:, :-1]}
+
+
+def huge(spec):
+    return spec | {"n_neighbors": 10**15}
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     simulate(5, folder=tmp_path, n_replicas=2)
+    with np.load(tmp_path / "t.npz") as file:
+        whole = dict(file)
     with pytest.raises(ValueError, match=r"temperature_K was 60\.0, is 70\.0"):
         simulate(10, LANGEVIN.replace(temperature_K=70.0), folder=tmp_path, n_replicas=2)
     params = jax.tree.map(lambda leaf: 1.01 * leaf, pair_potential()[1])
@@ -78,6 +102,12 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     (tmp_path / "t.npz").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="not a checkpoint"):
         simulate(10, folder=tmp_path, n_replicas=2)
+    for name, arrays in damaged_checkpoints(whole):
+        print(name)  # shown if it fails
+        np.savez(tmp_path / "t.npz", **arrays)
+        with pytest.raises(ValueError, match="checkpoint") as error:
+            simulate(10, folder=tmp_path, n_replicas=2)
+        assert "\n" not in str(error.value)
     (tmp_path / "t.npz").unlink()
     with pytest.raises(ValueError, match="without a checkpoint"):
         simulate(10, folder=tmp_path, n_replicas=2)

@@ -12,7 +12,7 @@ import pytest
 
 import mlipjax
 from mlipjax import tree
-from mlipjax.models.importers import _unpickle, mace_torch
+from mlipjax.models.importers import _rebuild, mace_torch
 from mlipjax.models.importers._torch_model import TorchModel
 from mlipjax.models.importers._unpickle import read_torch
 
@@ -189,13 +189,19 @@ def test_another_basis_of_the_products_is_converted(monkeypatch):
     np.testing.assert_allclose(params["layer_0"]["product"]["0e_3"], expected, atol=1e-12)
 
 
+def free(n_bytes):
+    """Accounts for nothing."""
+
+
 def test_tensors_are_read_with_their_strides_and_checked():
     storage = np.arange(12.0)
-    np.testing.assert_array_equal(_unpickle._tensor(storage, 1, (2, 3), (1, 2)), [[1, 3, 5], [2, 4, 6]])
-    np.testing.assert_array_equal(_unpickle._tensor(storage, 3, (), ()), 3.0)
-    for size, stride, offset in (((4,), (4,), 0), ((2,), (-1,), 3), ((1,), (1,), 12)):
-        with pytest.raises(ValueError, match="beyond its storage"):
-            _unpickle._tensor(storage, offset, size, stride)
+    np.testing.assert_array_equal(_rebuild._tensor(free, storage, 1, (2, 3), (1, 2)), [[1, 3, 5], [2, 4, 6]])
+    np.testing.assert_array_equal(_rebuild._tensor(free, storage, 3, (), ()), 3.0)
+    for size, stride, offset in (
+        ((4,), (4,), 0), ((2,), (-1,), 3), ((1,), (1,), 12), ((1,), (1,), -1), ((2, 2), (1,), 0), ((True,), (1,), 0)
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"beyond its storage|of size|do not fit"):
+            _rebuild._tensor(free, storage, offset, size, stride)
 
 
 def test_every_weight_is_used_once():

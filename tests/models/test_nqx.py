@@ -198,8 +198,8 @@ def test_per_species_weights_are_read(tmp_path):
 def test_truncated_files_are_refused(tmp_path, small_file):
     header, arrays = small_file
     whole = content(header, arrays.values())
-    assert "is truncated or damaged at array" in refused(tmp_path, whole[:-40])
-    assert "is truncated or damaged at array 0" in refused(tmp_path, whole[: whole.index(b"NUMPY") + 3])
+    assert "array 16 is truncated or damaged" in refused(tmp_path, whole[:-40])
+    assert "array 0 is truncated or damaged" in refused(tmp_path, whole[: whole.index(b"NUMPY") + 3])
     names = list(arrays)
     missing_last = refused(tmp_path, content(header, list(arrays.values())[:-1]))
     assert f"ends before parameter {names[-1]}" in missing_last
@@ -223,7 +223,8 @@ def test_files_with_other_parameters_are_refused(tmp_path, small_file):
 
 def test_what_is_not_a_nequix_file_is_refused(tmp_path, small_file):
     header, arrays = small_file
-    for data in (b"", b"\x80\x04\x95 a pickle", b"PK\x03\x04" + bytes(100), b"not json\n", bytes(1 << 21)):
+    assert "is empty" in refused(tmp_path, b"")
+    for data in (b"\x80\x04\x95 a pickle", b"PK\x03\x04" + bytes(100), b"not json\n", bytes(1 << 21)):
         assert "is not a Nequix file: its first line is not JSON" in refused(tmp_path, data)
     assert "is not a Nequix file" in refused(tmp_path, b"[1, 2]\n")
     del header["scale"], header["lmax"]
@@ -246,4 +247,4 @@ def test_pickled_arrays_are_not_executed(tmp_path, small_file):
     file = io.BytesIO()
     np.save(file, np.array([print], dtype=object), allow_pickle=True)
     data = content(header, list(arrays.values())[:2]) + file.getvalue()
-    assert "is truncated or damaged at array 2: Object arrays cannot be loaded" in refused(tmp_path, data)
+    assert "array 2 holds object, where numbers are expected; nothing in it was run" in refused(tmp_path, data)

@@ -1,9 +1,11 @@
+import hashlib
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from mlipjax import files, tree
 from mlipjax.models import storage
@@ -169,3 +171,51 @@ def test_damaged_folders(tmp_path):
         storage.read_model(tmp_path)
     storage.write_model(tmp_path, CONFIG, parameters())
     assert storage.read_model(tmp_path)[0] == CONFIG
+
+
+def with_one_bit_flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def test_a_flipped_bit_anywhere_and_a_wrong_length_are_refused(tmp_path):
+    storage.write_model(tmp_path, CONFIG, parameters())
+    for name in ("params.safetensors", "config.json"):
+        content = (tmp_path / name).read_bytes()
+        damaged = [with_one_bit_flipped(content, place) for place in range(len(content))]
+        for wrong in (*damaged, content[:-1], content + b"\0", b""):
+            (tmp_path / name).write_bytes(wrong)
+            with pytest.raises(ValueError, match=r"damaged|edited|not a saved model|is empty") as error:
+                load(tmp_path, parameters())
+            assert "\n" not in str(error.value)
+            assert str(error.value).startswith(str(tmp_path))
+        (tmp_path / name).write_bytes(content)
+        assert_same(load(tmp_path, parameters())[1], parameters())
+
+
+def test_folders_of_versions_without_a_digest_of_the_tensors_load(tmp_path):
+    leaves = {path: np.array(leaf, order="C") for path, leaf in tree.flatten_paths(parameters()).items()}
+    text = json.dumps(CONFIG).encode()
+    (tmp_path / "config.json").write_bytes(text)
+    metadata = {"config_sha256": hashlib.sha256(text).hexdigest()}
+    safetensors.numpy.save_file(leaves, tmp_path / "params.safetensors", metadata=metadata)
+    config, params = load(tmp_path, parameters())
+    assert config == CONFIG
+    assert_same(params, parameters())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.full((4, 2), np.inf), "is infinite in 8 places"),
+        (np.zeros((4, 2), np.int32), "is int32, not floating-point"),
+        (np.full((4, 2), 1e30), "has a value of 1e"),
+        (np.zeros((4, 2), complex), "is complex128, not floating-point"),
+    ],
+)
+def test_numbers_that_can_be_no_parameters_are_refused(tmp_path, value, message):
+    leaves = {**tree.flatten_paths(parameters()), "readout/kernel": value}
+    with pytest.raises(ValueError, match=f"file: parameter 'readout/kernel' {message}"):
+        storage.fill_params(parameters(), leaves, "file")
+    with pytest.raises(ValueError, match="'readout/kernel'"):
+        storage.write_model(tmp_path, CONFIG, tree.unflatten_paths(leaves))
+    assert not list(tmp_path.iterdir())

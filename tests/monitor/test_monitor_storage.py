@@ -145,3 +145,39 @@ def test_lasting_alarms_stop_md():
     with pytest.raises(MonitorAlarm, match="out of control for 2 readings at step 10") as caught:
         simulate(watch)
     assert caught.value.step == 10
+
+
+def damaged_arrays(path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays["header"]))
+    for change in (
+        {"species": []},
+        {"species": [999] * len(header["species"])},
+        {"level": 2.0},
+        {"level": "high"},
+        {"layers": "none"},
+        {"frame_calibration": {}},
+        {"frame_calibration": 3},
+        {"n_fit": None},
+        {"surprise": 1},
+    ):
+        yield str(change), arrays | {"header": np.array(json.dumps(header | change))}
+    for name in ("mean", "components", "eigenvalues", "count", "residual", "q_limit", "frame_limits"):
+        yield f"{name} cut", arrays | {name: arrays[name][:-1]}
+        yield f"{name} NaN", arrays | {name: np.full_like(arrays[name], np.nan)}
+        yield f"{name} of whole numbers", arrays | {name: arrays[name].astype(int)}
+        yield f"no {name}", {key: value for key, value in arrays.items() if key != name}
+    yield "deep header", arrays | {"header": np.array("[" * 100_000)}
+    yield "header is a list", arrays | {"header": np.array("[1]")}
+    yield "pickled header", arrays | {"header": np.array([print], dtype=object)}
+
+
+def test_damaged_monitors_are_refused_in_one_line(tmp_path):
+    save_monitor(tmp_path / "m.npz", monitor())
+    for name, arrays in damaged_arrays(tmp_path / "m.npz"):
+        print(name)  # shown if it fails
+        np.savez(tmp_path / "d.npz", **arrays)
+        with pytest.raises(ValueError, match=r"d\.npz: not a monitor saved by mlipjax, or damaged \(") as error:
+            load_monitor(tmp_path / "d.npz")
+        assert "\n" not in str(error.value)

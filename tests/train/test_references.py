@@ -89,12 +89,18 @@ def test_file_replaces_what_it_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[1, 2]", '{"Xy": 1.0}', '{"H": "a"}', '{"H": NaN}', '{"H": true}', '{"X": 0}']
+    "content",
+    [
+        *("{", "[1, 2]", '{"Xy": 1.0}', '{"H": "a"}', '{"H": NaN}', '{"H": true}', '{"X": 0}', "{}", '{"H": [1.0]}'),
+        *('{"H": Infinity}', '{"H": 1e300}', '{"H": 1' + "0" * 400 + "}", "[" * 100_000, "", '{"comment": "none"}'),
+    ],
 )
 def test_bad_files_are_named(tmp_path, content):
     path = tmp_path / "e0s.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"e0s\.json: "):
+    with pytest.raises(ValueError, match=r"e0s\.json") as error:
         read_e0s(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
     with pytest.raises(ValueError, match="no such file"):
         read_e0s(tmp_path / "absent.json")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlipjax.models.importers._unpickle import Record
+from mlipjax.models.importers._record import Record
 from mlipjax.nn.irreps import Irrep, Irreps
+
+_MOST_VALUES = 10_000
+_MOST_MEMBERS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,10 @@ class TorchModel:
 
     def children(self, name: str) -> list[Record]:
         """Members of a module list."""
-        return [self.get(f"{name}.{i}") for i in range(len(self.get(name).get("_modules", ())))]
+        members = self.get(name).state.get("_modules", ())
+        if len(members) > _MOST_MEMBERS:
+            raise self.unsupported(f"{len(members)} {name}")
+        return [self.get(f"{name}.{i}") for i in range(len(members))]
 
     def array(self, name: str) -> np.ndarray:
         """A parameter or buffer.
@@ -52,6 +59,14 @@ class TorchModel:
         if not isinstance(found, np.ndarray):
             raise self.unsupported(f"{name} that is no tensor")
         return found
+
+    def number(self, name: str) -> float:
+        """The one value of a tensor.
+
+        Raises:
+            ValueError: if it holds another number of values.
+        """
+        return float(self.weight(name, (1,))[0])
 
     def weight(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor as an array of a shape.
@@ -80,23 +95,38 @@ class TorchModel:
         Raises:
             ValueError: if there are none.
         """
-        terms = [_integers(term) for term in _flat(self.get(name).args)]
-        if not terms or any(len(term) != 3 for term in terms):
+        block = self.get(name)
+        terms = [_whole_numbers(term) for term in _terms(block)] if isinstance(block, Record) else []
+        if not terms or any(len(term) != 3 or term[0] < 1 or abs(term[2]) != 1 for term in terms):
             raise self.unsupported(f"{name} that are no irreps")
         return tuple(Irrep(*term) for term in terms)
 
 
-def _flat(value: Any) -> list[Any]:
+def _terms(block: Record) -> list[Any]:
     """Terms (multiplicity, irrep) of nested tuples of them."""
-    if isinstance(value, Record):
-        return [value] if value.name == "_MulIr" else _flat(value.args)
-    return [term for item in value for term in _flat(item)] if isinstance(value, tuple | list) else []
+    return _inside(block.args, lambda value: isinstance(value, Record) and value.name == "_MulIr")
 
 
-def _integers(value: Any) -> list[int]:
+def _whole_numbers(term: Record) -> list[int]:
     """All integers inside a record, in order: multiplicity, degree, parity."""
-    if isinstance(value, Record):
-        return _integers(value.args)
-    if isinstance(value, tuple | list):
-        return [number for item in value for number in _integers(item)]
-    return [value] if isinstance(value, int) else []
+    return _inside(term.args, lambda value: type(value) is int)
+
+
+def _inside(value: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    """What is wanted of the values inside nested tuples and records, in order.
+
+    Raises:
+        ValueError: if there are too many: a tuple of tuples that are the same one has no end in sight.
+    """
+    found, pending = [], [value]
+    for _ in range(_MOST_VALUES):
+        if not pending:
+            return found
+        value = pending.pop()
+        if wanted(value):
+            found.append(value)
+        elif isinstance(value, Record | tuple | list):
+            pending += reversed(value.args if isinstance(value, Record) else value)
+            if len(pending) > _MOST_VALUES:
+                break
+    raise ValueError(f"more than {_MOST_VALUES} values where irreps are expected")

@@ -1,19 +1,23 @@
 """Reading of files that ``torch.save`` wrote, without torch and without running anything they name.
 
-A pickle is a program: ``find_class`` may name any importable object and ``REDUCE`` calls it. Here a name never leads
-to an import. Names on a short list of what model files contain become inert records that only remember their
-arguments and state; tensors become numpy arrays; every other name refuses the file.
+A pickle is a program. Here its few harmless instructions are carried out one by one, and every other refuses the file:
+a name never leads to an import and never to a call. Names on a short list of what model files contain become inert
+records that only remember their arguments and state; tensors become numpy arrays; every other name refuses the file.
+What a file can make us do is bounded: the number of instructions, of names, and of values copied.
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections import OrderedDict
+import pickletools
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
+
+from mlipjax.models.importers._rebuild import FUNCTIONS, Name, as_key, short
+from mlipjax.models.importers._record import Record
+from mlipjax.reading import open_archive, read_member, shown
 
 _DTYPES = {
     "DoubleStorage": "float64",
@@ -27,180 +31,267 @@ _DTYPES = {
     "BoolStorage": "bool",
 }
 _PACKAGES = ("torch", "e3nn", "mace", "opt_einsum_fx", "numpy")
-_NAMES = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "slice"): slice,
-    ("__builtin__", "slice"): slice,
-}
-_INERT = {(home, name) for home in ("builtins", "__builtin__") for name in ("bytes", "getattr")}
+_INERT = {(home, name) for home in ("builtins", "__builtin__") for name in ("bytes", "getattr", "slice")}
 """Other names in torch's pickles; they too become records."""
 
+_MAX_PICKLE = 1 << 25
+_MAX_INSTRUCTIONS = 500_000
+_MAX_NAMES = 1000
+_MAX_COPIED = 1 << 29
+"""Bytes of all tensors, and of all that is copied, together."""
 
-class Record:
-    """An object of a model file: the name of its class, the arguments it was made with, and its state."""
-
-    module = name = ""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Record:
-        record = super().__new__(cls)
-        record.args, record.state = args, {}
-        return record
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args: tuple[Any, ...]
-        self.state: dict[str, Any]
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {"state": state}
-
-    def append(self, item: Any) -> None:
-        """Items of list-like objects join the arguments."""
-        self.args = (*self.args, item)
-
-    def extend(self, items: Any) -> None:
-        """As ``append``."""
-        self.args = (*self.args, *items)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.state[key] = value
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def get(self, path: str, default: Any = None) -> Any:
-        """Attribute, parameter, buffer or submodule at a dotted path; ``default`` where there is none."""
-        value: Any = self
-        for part in path.split("."):
-            found = _member(value, part)
-            if found is None:
-                return default
-            value = found
-        return value
+_LITERALS = {
+    "BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
+    "BINBYTES8",
+}  # fmt: skip
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_MARK = object()
 
 
-def _member(value: Any, name: str) -> Any:
-    if not isinstance(value, Record):
-        return None
-    for group in ("_parameters", "_buffers", "_modules"):
-        members = value.state.get(group)
-        if isinstance(members, dict) and name in members:
-            return members[name]
-    return value.state.get(name)
+class _Machine:
+    """The stack, the memo and what is left of the budget while a pickle is read."""
 
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, prefix: str, source: Path, big_endian: bool) -> None:
-        super().__init__(archive.open(f"{prefix}/data.pkl"))
+    def __init__(self, archive: ZipFile, prefix: str, source: Path, big_endian: bool) -> None:
         self._archive, self._prefix, self._source, self._big_endian = archive, prefix, source, big_endian
         self._storages: dict[str, np.ndarray] = {}
+        self._names: dict[tuple[str, str], Name] = {}
+        self._left = _MAX_COPIED
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        key = (module_name, global_name)
-        if key in _NAMES:
-            return _NAMES[key]
-        if key in _REBUILDERS:
-            return _REBUILDERS[key]
-        if module_name.split(".")[0] not in _PACKAGES and key not in _INERT:
-            raise ValueError(
-                f"{self._source} names {module_name}.{global_name}, which no model file needs; it was not run. "
-                "Do not open this file with other programs."
-            )
-        return type(global_name, (Record,), {"module": module_name, "name": global_name})
+    def run(self, program: bytes) -> Any:
+        """Carry out a pickle and return what it makes."""
+        argument: Any
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+            if count >= _MAX_INSTRUCTIONS:
+                raise ValueError(f"more than {_MAX_INSTRUCTIONS} instructions")
+            name = opcode.name
+            if name in _LITERALS:
+                self._stack.append(argument)
+            elif name in _CONSTANTS:
+                self._stack.append(_CONSTANTS[name])
+            elif name in ("BINGET", "LONG_BINGET", "GET"):
+                self._stack.append(self._memo[argument])
+            elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+                self._memo[len(self._memo) if name == "MEMOIZE" else argument] = self._top()
+            elif name == "STOP":
+                return self._pop()
+            elif name not in ("PROTO", "FRAME"):
+                step = getattr(self, f"_do_{name.lower()}", None)
+                if step is None:
+                    raise ValueError(f"the instruction {name}, which no model file needs")
+                step(argument)
+        raise ValueError("it ends before its last instruction")
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
+    def spend(self, n_bytes: int) -> None:
+        """Account for a copy."""
+        self._left -= n_bytes
+        if self._left < 0:
+            raise ValueError(f"its contents make more than {_MAX_COPIED} bytes")
+
+    def _pop(self) -> Any:
+        value = self._stack.pop()
+        if value is _MARK:
+            raise ValueError("a mark where a value belongs")
+        return value
+
+    def _top(self) -> Any:
+        value = self._pop()
+        self._stack.append(value)
+        return value
+
+    def _pop_to_mark(self) -> list[Any]:
+        items = []
+        while (value := self._stack.pop()) is not _MARK:
+            items.append(value)
+        return items[::-1]
+
+    def _do_mark(self, _: Any) -> None:
+        self._stack.append(_MARK)
+
+    def _do_pop(self, _: Any) -> None:
+        self._stack.pop()
+
+    def _do_pop_mark(self, _: Any) -> None:
+        self._pop_to_mark()
+
+    def _do_dup(self, _: Any) -> None:
+        self._stack.append(self._top())
+
+    def _do_empty_list(self, _: Any) -> None:
+        self._stack.append([])
+
+    def _do_empty_dict(self, _: Any) -> None:
+        self._stack.append({})
+
+    def _do_empty_set(self, _: Any) -> None:
+        self._stack.append(set())
+
+    def _do_tuple(self, _: Any) -> None:
+        self._stack.append(tuple(self._pop_to_mark()))
+
+    def _do_tuple1(self, _: Any) -> None:
+        self._stack.append((self._pop(),))
+
+    def _do_tuple2(self, _: Any) -> None:
+        second, first = self._pop(), self._pop()
+        self._stack.append((first, second))
+
+    def _do_tuple3(self, _: Any) -> None:
+        third, second, first = self._pop(), self._pop(), self._pop()
+        self._stack.append((first, second, third))
+
+    def _do_list(self, _: Any) -> None:
+        self._stack.append(self._pop_to_mark())
+
+    def _do_dict(self, _: Any) -> None:
+        items = self._pop_to_mark()
+        self._stack.append({})
+        self._set_items(items)
+
+    def _do_frozenset(self, _: Any) -> None:
+        self._stack.append(frozenset(map(as_key, self._pop_to_mark())))
+
+    def _do_append(self, _: Any) -> None:
+        self._extend([self._pop()])
+
+    def _do_appends(self, _: Any) -> None:
+        self._extend(self._pop_to_mark())
+
+    def _do_additems(self, _: Any) -> None:
+        items = self._pop_to_mark()
+        target = self._top()
+        if not isinstance(target, set):
+            raise ValueError(f"items for {type(target).__name__}, which is no set")
+        target.update(map(as_key, items))
+
+    def _do_setitem(self, _: Any) -> None:
+        value, key = self._pop(), self._pop()
+        self._set_items([key, value])
+
+    def _do_setitems(self, _: Any) -> None:
+        self._set_items(self._pop_to_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self._top()
+        if not isinstance(target, list | Record):
+            raise ValueError(f"items for {type(target).__name__}, which is no list")
+        target.extend(items)
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self._top()
+        target = target.state if isinstance(target, Record) else target
+        if not isinstance(target, dict) or len(items) % 2:
+            raise ValueError(f"items for {type(target).__name__}, which is no dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[as_key(key)] = value
+
+    def _do_build(self, _: Any) -> None:
+        state, target = self._pop(), self._top()
+        if isinstance(target, Record):
+            target.set_state(state)
+        elif not isinstance(target, dict):  # an OrderedDict may have attributes; nobody reads them
+            raise ValueError(f"a state for {type(target).__name__}")
+
+    def _do_binpersid(self, _: Any) -> None:
+        self._stack.append(self._storage(self._pop()))
+
+    def _do_global(self, argument: str) -> None:
+        # a name in text form: both parts, split at the first space
+        module, _, name = argument.partition(" ")
+        self._stack.append(self._find(module, name))
+
+    def _do_stack_global(self, _: Any) -> None:
+        name, module = self._pop(), self._pop()
+        self._stack.append(self._find(module, name))
+
+    def _do_reduce(self, _: Any) -> None:
+        arguments, function = self._pop(), self._pop()
+        self._stack.append(self._call(function, arguments))
+
+    def _do_newobj(self, _: Any) -> None:
+        self._do_reduce(_)
+
+    def _do_newobj_ex(self, _: Any) -> None:
+        _, arguments, function = self._pop(), self._pop(), self._pop()
+        self._stack.append(self._call(function, arguments))
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(arguments, tuple):
+            raise ValueError(f"arguments that are {type(arguments).__name__}")
+        self.spend(8 * len(arguments))
+        if isinstance(function, Name) and function.make is not None:
+            return function.make(self.spend, *arguments)
+        if isinstance(function, Name):
+            return Record(function.module, function.name, arguments)
+        if isinstance(function, Record):
+            # torch calls what getattr returned; that too is only remembered
+            return Record(function.module, function.name, (function, *arguments))
+        raise ValueError(f"a call of {type(function).__name__}")
+
+    def _find(self, module: Any, name: Any) -> Name:
+        key = (module, name)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError(f"a name that is no text: {shown(name)}")
+        if key not in self._names:
+            if key not in FUNCTIONS and module.split(".")[0] not in _PACKAGES and key not in _INERT:
+                raise ValueError(
+                    f"{self._source} names {short(module)}.{short(name)}, which no model file needs; it was not run. "
+                    "Do not open this file with other programs."
+                )
+            if len(self._names) >= _MAX_NAMES:
+                raise ValueError(f"more than {_MAX_NAMES} names")
+            self._names[key] = Name(module, name, FUNCTIONS.get(key))
+        return self._names[key]
+
+    def _storage(self, pid: Any) -> np.ndarray:
+        if not isinstance(pid, tuple) or len(pid) != 5:
+            raise ValueError(f"a tensor storage named {shown(pid)}")
         kind, storage, key, _, size = pid
         name = getattr(storage, "name", None)
         if kind != "storage" or name not in _DTYPES:
-            raise ValueError(f"{self._source} stores tensors as {name}, which is not supported.")
+            raise ValueError(f"{self._source} stores tensors as {shown(name)}, which is not supported.")
+        if not isinstance(key, str) or type(size) is not int or size < 0:
+            raise ValueError(f"a tensor storage of size {shown(size)}")
         if key not in self._storages:
             native = np.dtype(_DTYPES[name])
+            self.spend(size * native.itemsize)
+            content = read_member(self._archive, f"{self._prefix}/data/{key}")
+            if len(content) != size * native.itemsize:
+                raise ValueError(
+                    f"{self._source} is truncated or damaged: tensor storage {short(key)} has {len(content)} bytes "
+                    f"where {size * native.itemsize} are needed."
+                )
             dtype = native.newbyteorder(">" if self._big_endian else "<")
-            content = self._archive.read(f"{self._prefix}/data/{key}")
-            if len(content) < size * dtype.itemsize:
-                raise ValueError(f"{self._source} is truncated: tensor storage {key} is too short.")
-            self._storages[key] = np.frombuffer(content, dtype)[:size].astype(native)
+            self._storages[key] = np.frombuffer(content, dtype).astype(native)
         return self._storages[key]
-
-
-def _tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    size, stride = tuple(size), tuple(stride)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min(size, default=1) > 0 and (offset < 0 or min(stride, default=0) < 0 or last >= storage.size):
-        raise ValueError("a tensor reaches beyond its storage")
-    strides = tuple(step * storage.itemsize for step in stride)
-    view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
-    return np.array(view, order="C")
-
-
-def _parameter(data: Any, *_: Any) -> Any:
-    return data
-
-
-def _subclass(rebuild: Any, _: Any, arguments: Any, *__: Any) -> Any:
-    """A tensor of a derived class, as a plain array."""
-    if rebuild not in (_tensor, _parameter):
-        raise ValueError("a tensor of an unknown kind")
-    return rebuild(*arguments)
-
-
-def _encode(text: str, _: str = "latin1") -> bytes:
-    """Bytes in protocol 2, which has none of its own."""
-    return text.encode("latin1")
-
-
-def _scalar(dtype: Record, content: Any) -> Any:
-    """A number of numpy's."""
-    return np.frombuffer(content, np.dtype(str(dtype.args[0])))[0].item()
-
-
-_REBUILDERS = {
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
-    ("_codecs", "encode"): _encode,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-}
-"""What a few names stand for here: functions of this module that make arrays and numbers."""
 
 
 def read_torch(path: Path) -> Record:
     """Read the object in a file of ``torch.save`` (torch 1.6 or newer) as records and numpy arrays.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: if it is no such file, is damaged, or names anything that a model file does not need.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError):
-        raise ValueError(
-            f"{path} is not a file that torch.save wrote (no zip archive): damaged, or another format."
-        ) from None
-    with archive:
+    with open_archive(path, "a file that torch.save wrote") as archive:
         names = archive.namelist()
         prefix = next((name.rsplit("/", 1)[0] for name in names if name.endswith("/data.pkl")), None)
         if prefix is None:
             raise ValueError(f"{path} is not a file that torch.save wrote: it holds no data.pkl.")
         if f"{prefix}/constants.pkl" in names:
             raise ValueError(f"{path} is compiled TorchScript; give the .model file it was made from.")
-        order = archive.read(f"{prefix}/byteorder") if f"{prefix}/byteorder" in names else b"little"
+        order = read_member(archive, f"{prefix}/byteorder", 16) if f"{prefix}/byteorder" in names else b"little"
         try:
-            root = _Unpickler(archive, prefix, path, order == b"big").load()
-        except (pickle.UnpicklingError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from None
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{path} is damaged: {error}.") from None
-        except (ValueError, OverflowError, RecursionError) as error:
+            program = read_member(archive, f"{prefix}/data.pkl", _MAX_PICKLE)
+            root = _Machine(archive, prefix, path, order == b"big").run(program)
+        except (KeyError, IndexError, AttributeError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged: {type(error).__name__}: {short(str(error))}.") from None
+        except ValueError as error:
             if str(error).startswith(str(path)):
                 raise
-            raise ValueError(f"{path} is damaged: {error}.") from None
+            raise ValueError(f"{path} is damaged: {short(str(error))}.") from None
     if not isinstance(root, Record):
         raise ValueError(f"{path} holds a {type(root).__name__}, not a whole model; give a .model file.")
     return root

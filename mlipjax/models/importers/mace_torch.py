@@ -10,16 +10,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from mlipjax.models import storage
+from mlipjax.models import limits, storage
 from mlipjax.models.importers._mace_weights import collect_weights, has_ordered_couplings
+from mlipjax.models.importers._record import Record
 from mlipjax.models.importers._torch_model import TorchModel
-from mlipjax.models.importers._unpickle import Record, read_torch
+from mlipjax.models.importers._unpickle import read_torch
 from mlipjax.models.mace import MACEConfig, mace
 from mlipjax.nn.distance import covalent_radii
 from mlipjax.potential import Potential
+from mlipjax.reading import shown
 from mlipjax.typing import Params
 
 _INTERACTIONS = {
@@ -59,53 +60,58 @@ def load_mace_torch(path: str | Path) -> tuple[Potential, Params]:
     if root.name not in _MODELS or not root.module.startswith("mace."):
         raise ValueError(f"{path} holds a {root.module}.{root.name}; expected mace's {' or '.join(_MODELS)}.")
     model = TorchModel(path, root)
-    config, e0s = _config(model)
-    if not has_ordered_couplings(model, config):
-        config = dataclasses.replace(config, product_basis="independent")
-    leaves = collect_weights(model, config)
+    try:
+        config, e0s = _config(model)
+        if not has_ordered_couplings(model, config):
+            config = dataclasses.replace(config, product_basis="independent")
+        leaves = collect_weights(model, config)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        # parts of other types than every model's: whatever is done with them, the file is what is wrong
+        if str(error).startswith(str(path)):
+            raise
+        raise model.unsupported(f"settings that do not fit together ({_line(error)})") from None
     potential = mace(config, e0s)
-    template = jax.eval_shape(potential.init, jax.random.key(0))
-    return potential, storage.fill_params(template, leaves, str(path))
+    return potential, storage.fill_params(storage.shapes_of(potential, str(path)), leaves, str(path))
 
 
 def _config(model: TorchModel) -> tuple[MACEConfig, np.ndarray]:
     """Architecture and isolated-atom energies (H, n_species)."""
     _check_settings(model)
     interactions = tuple(_interaction(model, i) for i in range(len(model.children("interactions"))))
-    species = tuple(int(z) for z in model.array("atomic_numbers"))
-    heads = tuple(str(head) for head in model.root.get("heads") or ["Default"])
+    species = tuple(model.array("atomic_numbers").ravel().tolist())
+    heads = tuple(model.root.get("heads") or ["Default"])
     e0s = np.atleast_2d(model.array("atomic_energies_fn.atomic_energies").astype(np.float64))
-    if e0s.shape != (len(heads), len(species)) or not np.isfinite(e0s).all():
-        raise model.unsupported(f"isolated-atom energies of shape {e0s.shape} for heads {', '.join(heads)}")
-    cutoff = float(model.array("r_max"))
-    try:
-        config = MACEConfig(
-            species=species,
-            cutoff=cutoff,
-            lmax=int(model.get("spherical_harmonics._lmax")),
-            interactions=interactions,
-            correlation=tuple(_correlation(model, i) for i in range(len(interactions))),
-            radial_hidden=tuple(int(n) for n in model.get("interactions.0.conv_tp_weights.hs")[1:-1]),
-            envelope_p=float(model.array("radial_embedding.cutoff_fn.p")),
-            avg_n_neighbors=_avg_n_neighbors(model, len(interactions)),
-            heads=heads,
-            **_outputs(model, len(interactions), len(heads)),
-            **_activation(model),
-            **_radial(model, cutoff),
-            **_pairs(model, species),
-        )
-    except (TypeError, ValueError) as error:
-        if str(error).startswith(str(model.path)):
-            raise
-        raise model.unsupported(f"settings that do not fit together ({error})") from None
+    if e0s.shape != (len(heads), len(species)):
+        raise model.unsupported(f"isolated-atom energies of shape {e0s.shape} for heads {shown(heads)}")
+    limits.check_energies(e0s)
+    cutoff = model.number("r_max")
+    config = MACEConfig(
+        species=species,
+        cutoff=cutoff,
+        lmax=model.get("spherical_harmonics._lmax"),
+        interactions=interactions,
+        correlation=tuple(_correlation(model, i) for i in range(len(interactions))),
+        radial_hidden=tuple(model.get("interactions.0.conv_tp_weights.hs")[1:-1]),
+        envelope_p=model.number("radial_embedding.cutoff_fn.p"),
+        avg_n_neighbors=_avg_n_neighbors(model, len(interactions)),
+        heads=heads,
+        **_outputs(model, len(interactions), len(heads)),
+        **_activation(model),
+        **_radial(model, cutoff),
+        **_pairs(model, species),
+    )
     return config, e0s
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _check_settings(model: TorchModel) -> None:
     for name in _OFF:
         value = model.root.get(name)
         if value is not None and value is not False:
-            raise model.unsupported(f"{name}{'' if isinstance(value, Record) else f' = {value}'}")
+            raise model.unsupported(f"{name}{'' if isinstance(value, Record) else f' = {shown(value)}'}")
     if model.root.get("radial_embedding.apply_cutoff") is False:
         raise model.unsupported("an envelope that multiplies messages instead of the radial basis")
     for block in model.children("products"):
@@ -131,7 +137,7 @@ def _correlation(model: TorchModel, layer: int) -> int:
 def _avg_n_neighbors(model: TorchModel, n_layers: int) -> float:
     values = {float(model.get(f"interactions.{layer}.avg_num_neighbors")) for layer in range(n_layers)}
     if len(values) > 1:
-        raise model.unsupported(f"numbers of neighbours that differ between layers ({sorted(values)})")
+        raise model.unsupported(f"numbers of neighbours that differ between layers ({shown(sorted(values))})")
     return values.pop()
 
 
@@ -166,7 +172,7 @@ def _activation(model: TorchModel) -> dict[str, Any]:
         function = block.get("f")
         name = getattr(function, "__name__", None) or getattr(function, "name", function)
         if name not in ("silu", "SiLU"):
-            raise model.unsupported(f"the activation {name}")
+            raise model.unsupported(f"the activation {shown(name)}")
     return {"activation_gain": float(blocks[0].get("cst", 0.0))}
 
 
@@ -195,13 +201,13 @@ def _pairs(model: TorchModel, species: tuple[int, ...]) -> dict[str, Any]:
         kind, constants = _TRANSFORMS[name]
         _check_radii(model, prefix, species)
         found["distance_transform"] = kind
-        found["transform_constants"] = tuple(float(model.array(f"{prefix}.{constant}")) for constant in constants)
+        found["transform_constants"] = tuple(model.number(f"{prefix}.{constant}") for constant in constants)
     prefix = "pair_repulsion_fn"
     if model.has(prefix):
         _check_radii(model, prefix, species)
         found["zbl"] = True
-        found["zbl_envelope_p"] = float(model.array(f"{prefix}.p"))
-        found["zbl_constants"] = tuple(float(model.array(f"{prefix}.{name}")) for name in ("a_exp", "a_prefactor"))
+        found["zbl_envelope_p"] = model.number(f"{prefix}.p")
+        found["zbl_constants"] = tuple(model.number(f"{prefix}.{name}") for name in ("a_exp", "a_prefactor"))
     return found
 
 

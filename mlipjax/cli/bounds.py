@@ -1,0 +1,181 @@
+"""What numbers options take, by the name of the option: one table for all commands, checked before a command runs.
+
+An option means the same in every command that has it, so its bounds are said once. They keep out what no command could
+honour (no number at all, a negative count, more than any computer holds); what fits model and data is for the command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+MAX_ATOMS = 2_000_000
+"""Most atoms of a structure that a command builds."""
+
+
+class Range(NamedTuple):
+    """Smallest and largest value; with ``open`` neither of the two is allowed."""
+
+    low: float
+    high: float
+    unit: str = ""
+    open: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies within; NaN does not."""
+        return self.low < value < self.high if self.open else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        return f"between {self.low:.15g} and {self.high:.15g}{unit}{', and neither of them' if self.open else ''}"
+
+
+_COUNT = Range(1, 10**9)
+_SIZE = Range(1, 2**20)
+_SHARE = Range(0, 1, open=True)
+_WEIGHT = Range(0, 1e12)
+
+OPTIONS: dict[str, Range] = {
+    "alarm_readings": _COUNT,
+    "anchor_weight": _WEIGHT,
+    "barostat_damping": Range(0, 1e9, "fs", open=True),
+    "batch_size": _SIZE,
+    "bond_factor": Range(0, 100, open=True),
+    "clip": Range(0, 1e12, open=True),
+    "closest": Range(0, 2),
+    "components": Range(1, 4096),
+    "cutoff": Range(0, 1000, "Å", open=True),
+    "damping": Range(0, 1e9, "fs", open=True),
+    "denoise": Range(0, 10, "Å"),
+    "denoise_batch_size": _SIZE,
+    "denoise_share": _SHARE,
+    "ema_decay": Range(0, 1),
+    "energy_weight": _WEIGHT,
+    "epochs": Range(1, 10**6),
+    "every": _COUNT,
+    "ewc": _WEIGHT,
+    "fmax": Range(0, 1000, "eV/Å", open=True),
+    "force_field_share": _SHARE,
+    "forces_weight": _WEIGHT,
+    "freeze_layers": Range(0, 64),
+    "friction": Range(0, 1e6, "1/ps"),
+    "hottest": Range(0, 1e9, open=True),
+    "interface": Range(0, 10**6),
+    "l2sp": _WEIGHT,
+    "layer": Range(-64, 63),
+    "layer_decay": Range(0, 1000, open=True),
+    "layer_multipliers": Range(0, 1000),
+    "learning_rate": Range(0, 1000, open=True),
+    "level": _SHARE,
+    "lora_rank": Range(1, 4096),
+    "lr": Range(0, 1000, open=True),
+    "max_atoms": Range(10, 10**7),
+    "max_slots": Range(1, 2**31),
+    "monitor_every": _COUNT,
+    "n_images": Range(2, 1000),
+    "pairs": Range(2, 10**6),
+    "patience": Range(1, 10**6),
+    "perplexities": Range(1, 10**6),
+    "points": Range(2, 100_000),
+    "pressure": Range(-1e9, 1e9, "bar"),
+    "property_batch_size": _SIZE,
+    "property_delta": Range(0, 1e9, open=True),
+    "property_hidden": Range(1, 4096),
+    "repeat": Range(1, 10_000),
+    "replay_size": Range(2, 10**6),
+    "replay_weight": _WEIGHT,
+    "replicas": Range(1, 100_000),
+    "resamples": Range(2, 10**6),
+    "run": Range(0, 10**9),
+    "seed": Range(0, 2**32 - 1),
+    "site": Range(0, MAX_ATOMS),
+    "snapshots": Range(0, 10_000),
+    "spacing_ps": Range(0, 1e9, "ps", open=True),
+    "spring": Range(0, 1e6, "eV/Å^2", open=True),
+    "steps": Range(1, 10**12),
+    "stress_weight": _WEIGHT,
+    "surface": Range(2, 10_000),
+    "temperature": Range(0, 1e6, "K"),
+    "timestep": Range(0, 1000, "fs", open=True),
+    "tsne_seeds": Range(0, 1000),
+    "valid_fraction": Range(0, 1),
+    "validate_every": _COUNT,
+    "vector": Range(-1000, 1000),
+}
+"""Ranges of all options that take numbers; several numbers each lie in it."""
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse an option whose number no command could honour, as it is typed.
+
+    Words that are no numbers are left to the parser of the command line.
+
+    Args:
+        arguments: words of the command line, such as ``["--steps", "-5", "--repeat", "1", "0", "1"]``.
+
+    Raises:
+        ValueError: naming the option, what was found and what is expected.
+    """
+    typed, allowed = "", None
+    for word in arguments:
+        value = word
+        if word.startswith("--"):
+            typed, _, value = word.partition("=")
+            allowed = OPTIONS.get(typed[2:].replace("-", "_"))
+        number = _number(value)
+        if allowed is not None and number is not None and not allowed.holds(number):
+            raise ValueError(f"{typed} must be {allowed}, found {value}.")
+
+
+def check_atoms(n_atoms: int, repeat: Sequence[int]) -> None:
+    """Refuse a supercell that is too large, before it is built.
+
+    Raises:
+        ValueError: saying how many atoms it would have.
+    """
+    total = n_atoms * math.prod(repeat)
+    if total > MAX_ATOMS:
+        sizes = " ".join(map(str, repeat))
+        raise ValueError(
+            f"{option('repeat')} {sizes} makes {total} atoms of {n_atoms}; at most {MAX_ATOMS} are possible. Repeat "
+            "less often."
+        )
+
+
+def option(name: str) -> str:
+    """Spell the name of a field as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def in_options(text: str, command: Any) -> str:
+    """Spell the names of a command's fields in a message of the library as its options.
+
+    Only names with an underscore, which no plain word has, and no part of a path.
+
+    Args:
+        text: message.
+        command: the dataclass of options, or its type.
+    """
+    for name in sorted(set(_names(command)), key=len, reverse=True):
+        if "_" in name:
+            text = re.sub(rf"(?<![\w/.'\"-]){name}(?![\w/.'\"-])(?!\.\w)", option(name), text)
+    return text
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _names(command: Any) -> Iterator[str]:
+    for field in dataclasses.fields(command):
+        inner = field.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield from _names(inner)
+        else:
+            yield field.name
