@@ -128,9 +128,9 @@ def _frames(path: Path) -> Iterator[Atoms]:
         raise
     except MemoryError:
         message = "a number in it asks for more memory than a file of this size can need"
-        raise ValueError(f"{path}, structure {number}: cannot be read: {message}.") from None
+        raise ValueError(f"{path}: cannot be read: structure {number}: {message}.") from None
     except BaseException as error:  # also SystemExit
-        raise ValueError(f"{path}, structure {number}: cannot be read: {_reason(error)}") from error
+        raise ValueError(f"{path}: cannot be read: structure {number}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -21,7 +21,9 @@ PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
 
 _INDEX = re.compile(r"([+-]?\d+)|([+-]?\d*):([+-]?\d*)(?::([+-]?\d*))?")
-_SUFFIXES = frozenset(".xyz .extxyz .traj .db .json .cif .vasp .poscar .xsf .cfg .gen .pdb .out .pwo .aselmdb".split())
+_SUFFIXES = frozenset(
+    {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".out"}
+)
 _PACKED = frozenset({".gz", ".xz", ".bz2"})
 # results of a calculation, the most complete first: a folder of one holds the same structures several times
 _RESULTS = ("vasprun.xml", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
@@ -56,11 +58,11 @@ def find_sources(paths: Paths) -> tuple[Source, ...]:
 def describe_paths(paths: Paths) -> str:
     """Names of files for a message."""
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    return ", ".join(map(os.fspath, given))
+    return ", ".join(os.fspath(path) for path in given)
 
 
 def _expand(name: str) -> Iterator[Source]:
-    if "\0" in name:
+    if not name or "\0" in name:
         raise FileNotFoundError(f"{name!r}: no such file.")
     whole = _existing(name)
     if whole is not None:

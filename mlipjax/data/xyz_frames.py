@@ -175,10 +175,9 @@ def _parse(frame: Frame) -> Atoms:
     except Exception as error:  # ASE's parser raises almost anything
         raise ValueError(f"the frame at line {frame.line}: {type(error).__name__}: {error}") from error
     if "mass" in atoms.arrays and "masses" not in atoms.arrays:  # the name that other programs give this column
-        atoms.set_masses(atoms.arrays.pop("mass"))
+        atoms.set_array("masses", atoms.arrays.pop("mass"), float, ())
     if masses is not None and "masses" not in atoms.arrays:
-        own = atoms.get_masses()
-        atoms.set_masses(np.where(masses > 0.0, masses, own))
+        atoms.set_array("masses", np.where(masses > 0.0, masses, atoms.get_masses()), float, ())
     return atoms
 
 
