@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlipjax.data._limits import bounded_memory
+from mlipjax.data._limits import TooLong, bounded
 from mlipjax.data.checks import check_structure
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
@@ -21,9 +21,10 @@ from mlipjax.notices import notice
 if TYPE_CHECKING:
     from ase import Atoms
 
-_BASE = 1 << 30
-_PER_BYTE = 20
-_PER_PACKED_BYTE = 400
+# memory and processor time for a structure: so much, and more with the size of its file
+_BYTES, _SECONDS = 1 << 30, 4.0
+_BYTES_PER_BYTE, _SECONDS_PER_BYTE = 20, 2e-5
+_UNPACKED = 20  # bytes in a byte of a compressed file
 _PACKED = (".gz", ".xz", ".bz2")
 _DATABASES = (".db", ".json", ".aselmdb")
 
@@ -75,8 +76,8 @@ def read_atoms(path: Paths) -> list[Atoms]:
 def read_last_atoms(path: Paths) -> Atoms:
     """Read the last structure, and say so if there are several; arguments and errors as ``iread_atoms``."""
     count, last = 0, None
-    for last in iread_located(path):
-        count += 1
+    for found in iread_located(path):
+        count, last = count + 1, found
     if last is None:
         raise ValueError(f"{describe_paths(path)}: no structure in this file.")
     if count > 1:
@@ -115,10 +116,10 @@ def _frames(path: Path) -> Iterator[Atoms]:
         raise ValueError(f"{path}: the file is empty.")
     number = 0
     try:
-        allowance = _BASE + path.stat().st_size * (_PER_PACKED_BYTE if path.suffix in _PACKED else _PER_BYTE)
+        size = path.stat().st_size * (_UNPACKED if path.suffix.lower() in _PACKED else 1)
         frames = iter(_reader(path))
         while True:
-            with bounded_memory(allowance):
+            with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size):
                 atoms = next(frames, None)
             if atoms is None:
                 return
@@ -134,9 +135,18 @@ def _frames(path: Path) -> Iterator[Atoms]:
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error) if len(str(error)) <= 500 else f"{str(error)[:497]}..."
+    from ase.io.formats import UnknownFileTypeError
+
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 500 else f"{text[:497]}..."
     if isinstance(error, RecursionError):
-        text = "nested too deeply"
+        return "it is nested too deeply"
+    if isinstance(error, TooLong):
+        return f"a number in it asks for more time than a file of this size can need ({text})"
+    if isinstance(error, KeyError):
+        return f"{text} is not known, as an element or to ASE's reader of this format"
+    if isinstance(error, UnknownFileTypeError):
+        return f"its name and content tell no format that ASE knows ({text})"
     own = isinstance(error, ValueError) and text
     return text if own else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-_NUMBER = r"\s*([-+.\dEe]+)\s*"
+_VASPRUN = re.compile(r"""(</?calculation|</?scstep)\b|name="(NELM|EDIFF|e_fr_energy)"\s*>\s*([^<\s]+)""")
 # lines of a text output that end the electronic steps of one structure: converged, and not
 _ENDINGS = (
     (b"Program PWSCF", b"convergence has been achieved", b"convergence NOT achieved"),
@@ -55,23 +55,29 @@ def _vasprun(lines: Iterable[bytes]) -> Iterator[int]:
     settings: dict[str, float] = {}
     index, energies, in_step = 0, [], False
     for line in lines:
-        text = line.decode("latin-1")
-        for name in ("NELM", "EDIFF"):
-            if name not in settings and (found := re.search(rf'name="{name}"\s*>{_NUMBER}<', text)):
-                settings[name] = float(found.group(1))
-        if "<calculation" in text:
-            energies, in_step = [], False
-        elif "<scstep" in text:
-            in_step = True
-            energies.append(float("nan"))
-        elif "</scstep" in text:
-            in_step = False
-        elif in_step and (found := re.search(rf'name="e_fr_energy"\s*>{_NUMBER}<', text)):
-            energies[-1] = float(found.group(1))
-        elif "</calculation" in text:
-            if _exhausted(energies, settings):
-                yield index
-            index += 1
+        for token in _VASPRUN.finditer(line.decode("latin-1")):
+            tag, name, value = token.groups()
+            if tag == "<calculation":
+                energies, in_step = [], False
+            elif tag == "<scstep":
+                energies, in_step = [*energies, float("nan")], True
+            elif tag == "</scstep":
+                in_step = False
+            elif tag == "</calculation":
+                if _exhausted(energies, settings):
+                    yield index
+                index += 1
+            elif name == "e_fr_energy":
+                energies[-1:] = [_number(value)] if in_step else energies[-1:]
+            else:
+                settings.setdefault(name, _number(value))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # VASP prints stars for what does not fit
+        return float("nan")
 
 
 def _exhausted(energies: list[float], settings: dict[str, float]) -> bool:

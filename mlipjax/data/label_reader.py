@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, full_matrix
-from mlipjax.data.weights import LABELS, frame_weights
+from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
 from mlipjax.system import Labels
 
@@ -53,7 +53,8 @@ class LabelReader:
         for name, kinds in (("energy", ("energy",)), ("forces", ("forces",)), ("stress", self._kinds)):
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
-        labels = Labels.create(len(atoms), found["energy"], found["forces"], found["stress"])
+        energy = None if found["energy"] is None else float(found["energy"])
+        labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
         if found["forces"] is not None and _zeroed(atoms, found["forces"]):
             weights["forces"] = 0.0
@@ -128,8 +129,8 @@ def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
         difference = float(np.asarray(free).reshape(())) - float(energy)
         if results.get("energy") == energy and abs(difference) > _ENTROPY * len(atoms):
             notice(
-                "energies are those at zero width of smearing ('energy'); forces are the slopes of 'free_energy', which "
-                "differs by more than 1 meV/atom. Name 'free_energy' as the key of the energies to train on it."
+                "energies are those at zero width of smearing ('energy'); forces are the slopes of 'free_energy', "
+                "which differs by more than 1 meV/atom. Name 'free_energy' as the key of the energies to train on it."
             )
 
 

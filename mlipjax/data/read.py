@@ -134,7 +134,8 @@ def _check_required(dataset: Dataset, keys: LabelKeys, required: Sequence[str], 
         key = getattr(keys, name)
         if not counts[name] and key is not None:
             raise LabelKeyError(
-                f"{where}: none of {len(dataset)} structures has {name} under {name if key == AUTO else key!r}. "
+                f"{where}: none of {len(dataset)} structures has {name} under {name if key == AUTO else key!r} "
+                f"with a weight above 0. "
                 f"Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.",
                 name,
             )

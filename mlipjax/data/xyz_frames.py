@@ -28,13 +28,18 @@ if TYPE_CHECKING:
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _MAX_LINE = 1 << 24
 """Bytes of the longest line: labels of all atoms may stand in a comment, a gigabyte of zeros may not."""
-_MAX_EXPANSION = 500
-"""Times its size that a compressed file may unpack to, beyond ``_ALWAYS`` bytes."""
-_ALWAYS = 1 << 28
+_MAX_EXPANSION = 100
+"""Times its size that a compressed file may unpack to, beyond ``_ALWAYS`` bytes; structures compress some tenfold."""
+_ALWAYS = 1 << 26
+_CHUNK = 1 << 20
 _MAX_COLUMNS = 4096
 _ISOTOPES = {"D": 2.014, "T": 3.016}  # u
 _HAS_ISOTOPE = re.compile(r"(?<!\S)[DTdt](?!\S)")
 _PROPERTIES = re.compile(r"""\bProperties\s*=\s*(?:"([^"]*)"|'([^']*)'|\{([^}]*)\}|(\S+))""")
+_PBC = re.compile(r"""(?<!\S)pbc\s*=\s*(?:"([^"]*)"|[\[{']([^\]}']*)[\]}']|([^\s"\[{']+))""")
+_FLAGS = re.compile(
+    r"\s*(?:T|F|1|0|[Tt]rue|[Ff]alse|TRUE|FALSE)(?:[\s,]+(?:T|F|1|0|[Tt]rue|[Ff]alse|TRUE|FALSE)){2}\s*|[TF]\s*"
+)
 # possessive (++, *+): what is matched is never tried in another way, so that time is linear in the text
 _CLOSED = re.compile(
     r"""(?:[^'"{[\\]++|\\.?|"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|\{(?:[^}\\]|\\.)*+\}|\[(?:[^]\\]|\\.)*+\])*+""",
@@ -116,10 +121,10 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.number = 0
-        self._packed = path.suffix.lower() in _OPENERS
-        self._file: IO[bytes] = _OPENERS.get(path.suffix.lower(), open)(path, "rb")
-        self._bound = max(_ALWAYS, _MAX_EXPANSION * os.path.getsize(path))
-        self._read = 0
+        opener = _OPENERS.get(path.suffix.lower())
+        if opener is not None:
+            _check_expansion(path, opener)
+        self._file: IO[bytes] = (opener or open)(path, "rb")
         self._pending: str | None = None
 
     def next_line(self) -> str | None:
@@ -132,11 +137,8 @@ class _Lines:
         if not content:
             return None
         self.number += 1
-        self._read += len(content)
         if len(content) == _MAX_LINE:
             raise ValueError(f"line {self.number} is longer than {_MAX_LINE} bytes.")
-        if self._packed and self._read > self._bound:
-            raise ValueError(f"unpacks to more than {_MAX_EXPANSION} times its size; unpack it by hand if it is sound.")
         if b"\0" in content:
             raise ValueError(f"line {self.number} holds zero bytes, so this is not text.")
         try:
@@ -156,6 +158,18 @@ class _Lines:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+def _check_expansion(path: Path, opener: Any) -> None:
+    """Unpack once and count, before anything is parsed."""
+    bound, total = max(_ALWAYS, _MAX_EXPANSION * os.path.getsize(path)), 0
+    with opener(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            total += len(chunk)
+            if total > bound:
+                raise ValueError(
+                    f"it unpacks to more than {_MAX_EXPANSION} times its size; unpack it by hand if it is sound."
+                )
 
 
 def _parse(frame: Frame) -> Atoms:
@@ -190,6 +204,9 @@ def _columns(frame: Frame) -> list[tuple[str, str]]:
     quote = _open_quote(frame.comment)
     if quote is not None and "=" in frame.comment:
         raise ValueError(f"line {frame.line + 1} opens a quote ({quote}) and never closes it.")
+    periodic = _PBC.search(frame.comment)
+    if periodic is not None and not _FLAGS.fullmatch(periodic.group(1) or periodic.group(2) or periodic.group(3)):
+        raise ValueError(f'line {frame.line + 1}: {_shown(periodic.group())}, expected three of T and F: pbc="T T F".')
     found = _PROPERTIES.search(frame.comment)
     text = _DEFAULT if found is None else next(group for group in found.groups() if group is not None)
     fields = text.strip().split(":")
