@@ -37,6 +37,7 @@ class LabelReader:
         # what was named, or left out on purpose, is not looked for under the other name
         self._kinds = ("virial",) if named[1] else ("stress", "virial") if keys.stress == AUTO else ("stress",)
         self._finder = KeyFinder(keys)
+        self._zeroed_said = False
 
     def read(self, atoms: Atoms, where: str) -> Labels:
         """Return the labels of a structure; one that is missing has weight 0.
@@ -58,14 +59,20 @@ class LabelReader:
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
         if found["forces"] is not None and _zeroed(atoms, found["forces"]):
             weights["forces"] = 0.0
-            notice(
-                f"{where}: the forces of fixed atoms are exactly zero, as a relaxation writes them; the forces of such "
-                "structures are left out (weight 0), their energies are kept."
-            )
+            self._say_zeroed(where)
         _say_unused(atoms, found["energy"])
         return labels.replace(  # pyright: ignore[reportAttributeAccessIssue]
             **{f"{name}_weight": getattr(labels, f"{name}_weight") * weight for name, weight in weights.items()}
         )
+
+    def _say_zeroed(self, where: str) -> None:
+        """Once, for the first of what may be thousands of structures."""
+        if not self._zeroed_said:
+            notice(
+                f"{where}, and maybe others: the forces of fixed atoms are exactly zero, as a relaxation writes them; "
+                "the forces of such structures are left out (weight 0), their energies are kept."
+            )
+        self._zeroed_said = True
 
     def _label(self, atoms: Atoms, name: str, where: str) -> np.ndarray | None:
         found = self._finder.find(atoms, name, where)
