@@ -161,6 +161,38 @@ def test_nothing_is_unpickled(path):
     assert importers in path.parents or not modules & forbidden
 
 
+# arguments and functions of Python calls, which no one at a command line can reach (apply_constraint is ASE's)
+WORDS_OF_CALLS = re.compile(
+    r"\b(LabelKeys|LabelKeyError|group_key|run_host|run_compiled|read_dataset)\b|\w(?<!apply_constraint)=(None|True|False)\b"
+)
+
+
+def spoken(tree):
+    """Sentences in the code that are no documentation: what may reach a user as a message, with their lines."""
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and ast.get_docstring(node) is not None
+    }
+    documentation |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) and id(node) not in documentation else None
+        if isinstance(text, str) and " " in text.strip():
+            yield node.lineno, text
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_messages_speak_of_no_python_call(path):
+    found = [(line, text) for line, text in spoken(parse(path)) if WORDS_OF_CALLS.search(text)]
+    assert found == []
+
+
+def test_a_message_about_a_python_call_is_seen():
+    code = "def f():\n    'LabelKeys are documented.'\n    raise ValueError(f'{1}: give another group_key.')"
+    assert [line for line, text in spoken(ast.parse(code)) if WORDS_OF_CALLS.search(text)] == [3]
+
+
 def test_the_changelog_records_numerical_changes():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     releases = re.split(r"^## ", changelog, flags=re.MULTILINE)[1:]

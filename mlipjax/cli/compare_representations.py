@@ -103,12 +103,12 @@ def run(command: CompareCommand) -> None:
     models, runs = (
         _load_runs(command.run) if command.run else ({_name(model): load(model) for model in command.model}, {})
     )
-    dataset = read_dataset(command.data, required=())
+    dataset = read_dataset(command.data, required=(), with_labels=False)
     chosen = choose_structures(dataset.systems, command.max_atoms, command.seed)
     dataset = dataset.subset(chosen)
     old = None
     if command.old is not None:
-        old = read_dataset(command.old, required=())
+        old = read_dataset(command.old, required=(), with_labels=False)
         known = [i for i, system in enumerate(old.systems) if np.isin(system.atomic_numbers, dataset.elements).all()]
         if not known:
             raise ValueError(f"no structure of {command.old} has only elements of {command.data}.")

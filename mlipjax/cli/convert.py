@@ -6,8 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import tyro
+
+from mlipjax.cli.labels import LabelOptions, options_for, plain_paths
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_dataset, read_examples, write_store
+from mlipjax.data import LabelKeyError, read_dataset, read_examples, write_store
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
 from mlipjax.tree import flatten_paths
@@ -24,13 +27,15 @@ class Convert:
     Attributes:
         out: folder to write; it must not hold a model yet, or with --data not exist.
         model: name, .nqx file or saved folder.
-        data: labelled structures (extended xyz, ASE database).
+        data: labelled structures: files of any format that ASE reads, slices such as FILE@:100, patterns, folders.
+        labels: names of the labels in the files.
         json: also write what was converted to this file.
     """
 
     out: Path
     model: str | None = None
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     json: Path | None = None
 
 
@@ -40,14 +45,14 @@ def run(command: Convert) -> None:
     Raises:
         ValueError, FileNotFoundError, ConnectionError: if the model or data cannot be read, or the folder is taken.
     """
-    if command.model is not None and command.data is None:
+    if command.model is not None and not command.data:
         description, report = _convert_model(command.model, command.out)
-    elif command.data is not None and command.model is None:
-        description, report = _convert_data(command.data, command.out)
+    elif command.data and command.model is None:
+        description, report = _convert_data(command.data, command.labels, command.out)
     else:
         raise ValueError("give either --model M or --data FILE.")
     make_console().print(f"{command.out}: {description}", highlight=False, soft_wrap=True)
-    write_json(command.json, {"model": command.model, "data": command.data, "out": command.out, **report})
+    write_json(command.json, {"model": command.model, "data": plain_paths(command.data), "out": command.out, **report})
 
 
 def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
@@ -69,11 +74,14 @@ def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _convert_data(data: Path, out: Path) -> tuple[str, dict[str, Any]]:
+def _convert_data(data: tuple[Path, ...], labels: LabelOptions, out: Path) -> tuple[str, dict[str, Any]]:
     """Read and write structure by structure, then read back; labels keep their bits."""
-    write_store(out, read_examples(data))
+    try:
+        write_store(out, read_examples(data, labels.keys()))
+    except LabelKeyError as error:
+        raise ValueError(f"{error} {options_for(error)}") from error
     dataset = read_dataset(out, required=())
     counts = dataset.count_labels()
-    labels = ", ".join(f"{count} with {name}" for name, count in counts.items())
+    found = ", ".join(f"{count} with {name}" for name, count in counts.items())
     report = {"n_frames": len(dataset), "n_labels": counts, "elements": dataset.elements}
-    return f"{len(dataset)} structures, {labels}", report
+    return f"{len(dataset)} structures, {found}", report

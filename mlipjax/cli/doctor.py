@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import tyro
 from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import error_table
+from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import Dataset, read_dataset
+from mlipjax.data import Dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
 from mlipjax.models import load
@@ -25,8 +27,10 @@ class Doctor:
 
     Attributes:
         model: name, .nqx file or saved folder to start from.
-        train: labelled structures to train on (extended xyz, ASE database, or a folder of mlipjax convert --data).
-        valid: labelled structures for validation, if there are any.
+        train: labelled structures to train on: files of any format that ASE reads (extended xyz, ASE database, OUTCAR,
+            vasprun.xml, ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
+        valid: labelled structures for validation, if there are any; likewise.
+        labels: names of the labels in the files.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
         dtype: precision of training.
         batch_size: structures computed together.
@@ -35,8 +39,9 @@ class Doctor:
     """
 
     model: str
-    train: Path
-    valid: Path | None = None
+    train: tuple[Path, ...]
+    valid: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     e0s: str = "model"
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
@@ -52,7 +57,7 @@ def run(command: Doctor) -> None:
     """
     runtime.select_dtype(command.dtype)
     potential, params = load(command.model)
-    datasets, unreadable = _read([command.train, *([] if command.valid is None else [command.valid])])
+    datasets, unreadable = _read([paths for paths in (command.train, command.valid) if paths], command.labels)
     if unreadable:
         examination = Examination(unreadable, {}, None)
     else:
@@ -66,22 +71,22 @@ def run(command: Doctor) -> None:
             max_slots=command.max_slots,
         )
     _print(make_console(), examination)
-    write_json(command.json, {**examination.to_json(), "model": command.model, "train": command.train})
+    write_json(command.json, {**examination.to_json(), "model": command.model, "train": plain_paths(command.train)})
     if fatal := examination.fatal:
         raise ValueError(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}")
 
 
-def _read(paths: Sequence[Path]) -> tuple[dict[str, Dataset], list[Finding]]:
+def _read(sets: Sequence[tuple[Path, ...]], labels: LabelOptions) -> tuple[dict[str, Dataset], list[Finding]]:
     """Read the files; one that cannot be read, or whose labels have other names, is a finding."""
     datasets: dict[str, Dataset] = {}
     findings = []
-    short = len({path.name for path in paths}) == len(paths)
-    for path in paths:
-        name = path.name if short else str(path)
+    short = len({set_name(paths) for paths in sets}) == len(sets)
+    for paths in sets:
+        name = set_name(paths) if short else " ".join(map(str, paths))
         if name in datasets:
-            raise ValueError(f"{path} is given as training and as validation data; leave --valid out to split it.")
+            raise ValueError(f"{name} is given as training and as validation data; leave --valid out to split it.")
         try:
-            datasets[name] = read_dataset(path, required=())
+            datasets[name] = labels.read(paths, required=())
         except ValueError as error:
             findings.append(Finding("fatal", "reading", str(error).rstrip("."), "Correct the file."))
     return datasets, findings

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.display import element_table, error_table
+from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import evaluate_property
-from mlipjax.data import Dataset, read_dataset
+from mlipjax.data import Dataset
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.evaluator import load_evaluator
@@ -26,7 +28,9 @@ class Evaluate:
 
     Attributes:
         model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
-        data: labelled structures (extended xyz, ASE database, or a folder of mlipjax convert --data).
+        data: labelled structures: files of any format that ASE reads (extended xyz, ASE database, OUTCAR, vasprun.xml,
+            ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
+        labels: names of the labels in the files.
         property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
         dtype: precision of the network.
         batch_size: structures computed together.
@@ -35,7 +39,8 @@ class Evaluate:
     """
 
     model: str
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     property: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
@@ -49,7 +54,7 @@ def run(command: Evaluate) -> None:
     Raises:
         ValueError, FileNotFoundError: if model or data cannot be used.
     """
-    if (command.data is None) == (command.property is None):
+    if bool(command.data) == (command.property is not None):
         raise ValueError(
             "give either --data FILE (energies and forces) or --property FILE:KEY (a number per structure)."
         )
@@ -59,13 +64,14 @@ def run(command: Evaluate) -> None:
         report = evaluate_property(command.model, command.property, command.dtype, *sizes, make_console())
         write_json(command.json, {**report, "model": command.model, "data": command.property})
         return
-    _evaluate(command, command.data)  # pyright: ignore[reportArgumentType]
+    _evaluate(command)
 
 
-def _evaluate(command: Evaluate, data: Path) -> None:
-    dataset = read_dataset(data, required=())
+def _evaluate(command: Evaluate) -> None:
+    data = command.data
+    dataset = command.labels.read(data, required=())
     if not any(dataset.count_labels().values()):
-        raise ValueError(f"{data}: no structure has an energy, forces or a stress to compare with.")
+        raise ValueError(f"{set_name(data)}: no structure has an energy, forces or a stress to compare with.")
     if is_foreign(command.model):
         report = _foreign_report(command.model, dataset)
     else:
@@ -77,8 +83,8 @@ def _evaluate(command: Evaluate, data: Path) -> None:
             max_slots=command.max_slots,
         )
     console = make_console()
-    console.print(error_table({data.name: report}), element_table(report))
-    write_json(command.json, {**report, "model": command.model, "data": data})
+    console.print(error_table({set_name(data): report}), element_table(report))
+    write_json(command.json, {**report, "model": command.model, "data": plain_paths(data)})
 
 
 def _foreign_report(model: str, dataset: Dataset) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay, error_table
+from mlipjax.cli.labels import LabelOptions
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
-from mlipjax.data import read_dataset
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
@@ -28,8 +28,10 @@ class Finetune:
     Attributes:
         model: name, .nqx file or saved folder to start from.
         out: folder of the run; at the end a model itself.
-        train: labelled structures (extended xyz, ASE database, or a folder of mlipjax convert --data, from which only
-            what a batch needs is read; files of other options may be such folders too).
+        train: labelled structures: files of any format that ASE reads (extended xyz, ASE database, OUTCAR, vasprun.xml,
+            ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data, from which only
+            what a batch needs is read; files of other options may be all that too.
+        labels: names of the labels in the files of --train and --valid.
         property: structures and a number for each instead, as FILE:KEY: an array of an .npz file, or information in
             any file that ASE reads.
         valid: structures for validation, like those of training; by default a part of them (labelled structures by
@@ -41,9 +43,10 @@ class Finetune:
 
     model: str
     out: Path
-    train: Path | None = None
+    train: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     property: str | None = None
-    valid: Path | None = None
+    valid: tuple[Path, ...] = ()
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
     json: Path | None = None
@@ -56,14 +59,17 @@ def run(command: Finetune) -> None:
         ValueError, FileNotFoundError: if model, data or settings cannot be honoured.
         NonFiniteError: if training diverges.
     """
-    if (command.train is None) == (command.property is None):
+    if bool(command.train) == (command.property is not None):
         raise ValueError(
             "give either --train FILE (energies and forces) or --property FILE:KEY (a number per structure)."
         )
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
+        if len(command.valid) > 1:
+            raise ValueError(f"a property is validated on one file; --valid has {len(command.valid)}.")
+        valid = command.valid[0] if command.valid else None
         report = learn_property(
-            command.model, command.property, command.valid, command.out, command.settings, command.task, make_console()
+            command.model, command.property, valid, command.out, command.settings, command.task, make_console()
         )
         write_json(command.json, report)
         return
@@ -76,8 +82,8 @@ def _fine_tune(command: Finetune) -> None:
             f"strategy {command.settings.strategy!r} and options of a property need --property FILE:KEY; for energies "
             "and forces choose another strategy and leave the options out."
         )
-    train_data = read_dataset(command.train)  # pyright: ignore[reportArgumentType]
-    valid_data = None if command.valid is None else read_dataset(command.valid)
+    train_data = command.labels.read(command.train)
+    valid_data = command.labels.read(command.valid) if command.valid else None
     potential, params = load(command.model)
     console = make_console()
     with FinetuneDisplay(console) as display:

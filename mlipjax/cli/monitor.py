@@ -89,13 +89,13 @@ def run(command: MonitorCommand) -> None:
     runtime.select_dtype(command.dtype)
     if not 0.0 < command.level < 1.0:
         raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")
-    dataset = read_dataset(command.data, required=())
+    dataset = read_dataset(command.data, required=(), with_labels=False)
     potential, params = load(command.model)
     options: Any = {"dtype": command.dtype, "batch_size": command.batch_size}
     if command.reference.suffix == ".npz":
         monitor = load_monitor(command.reference, params)
     else:
-        reference = read_dataset(command.reference, required=())
+        reference = read_dataset(command.reference, required=(), with_labels=False)
         missing = sorted(set(dataset.elements) - set(reference.elements))
         if missing:
             names = ", ".join(chemical_symbols[z] for z in missing)

@@ -11,8 +11,9 @@ import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.bounds import check_atoms
+from mlipjax.cli.labels import LabelOptions
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_dataset, read_last_atoms
+from mlipjax.data import read_last_atoms
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.diffusion import diffusion
@@ -51,6 +52,7 @@ class Probe:
         model: name, .nqx file or saved folder; or ase:module:factory.
         structure: file with the structure, relaxed beforehand where the probe needs it.
         data: labelled structures, for softening.
+        labels: names of the labels in that file.
         trajectory: frames of a simulation.
         run: replica of the trajectory.
         spacing_ps: ps between frames; by default what the frames say.
@@ -66,6 +68,7 @@ class Probe:
     model: str | None = None
     structure: Path | None = None
     data: Path | None = None
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     trajectory: Path | None = None
     run: int = 0
     spacing_ps: float | None = None
@@ -152,7 +155,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "phonons": lambda c: phonons(_evaluator(c), _repeatable(c), repeat=c.repeat),
     "vacancy": _vacancy,
     "dimer": _dimer,
-    "softening": lambda c: softening(_evaluator(c), read_dataset(_needed(c, "data"), required=())),
+    "softening": lambda c: softening(_evaluator(c), c.labels.read(_needed(c, "data"), required=())),
     "rdf": lambda c: radial_distribution(_frames(c), longest=c.cutoff),
     "diffusion": lambda c: diffusion(_frames(c)),
     "vdos": lambda c: vibrational_spectrum(_frames(c)),

@@ -4,7 +4,8 @@ from mlipjax.data.atoms import iread_atoms, read_atoms, read_last_atoms
 from mlipjax.data.dataset import Dataset, Example, View, take
 from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
-from mlipjax.data.read import LabelKeys, read_dataset, read_examples
+from mlipjax.data.label_keys import LabelKeyError, LabelKeys
+from mlipjax.data.read import read_dataset, read_examples
 from mlipjax.data.splits import GROUP_KEYS, Split, find_group_key, split_dataset
 from mlipjax.data.store import hash_input, write_store
 
@@ -12,6 +13,7 @@ __all__ = [
     "GROUP_KEYS",
     "Dataset",
     "Example",
+    "LabelKeyError",
     "LabelKeys",
     "Split",
     "TrajectoryWriter",

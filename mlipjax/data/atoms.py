@@ -1,82 +1,177 @@
 """The one door for atomic structures from files: anything that ASE reads, validated, as ``ase.Atoms``.
 
 What else a file says (constraints, momenta, masses, labels, information) stays on the ``Atoms``; it is the caller who
-honours it, or says that it does not.
+honours it, or says that it does not. Which files a path stands for, and which of their structures, ``sources`` says.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+from mlipjax.data._limits import TooLong, bounded
+from mlipjax.data.checks import check_structure
+from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
+from mlipjax.data.xyz_frames import is_xyz, read_xyz
+from mlipjax.notices import notice
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+# memory and processor time for a structure: so much, and more with the size of its file
+_BYTES, _SECONDS = 1 << 30, 4.0
+_BYTES_PER_BYTE, _SECONDS_PER_BYTE = 20, 2e-5
+_UNPACKED = 20  # bytes in a byte of a compressed file
+_PACKED = (".gz", ".xz", ".bz2")
+_DATABASES = (".db", ".json", ".aselmdb")
 
-def iread_atoms(path: str | os.PathLike[str]) -> Iterator[Atoms]:
+
+class Located(NamedTuple):
+    """A structure, and where it stands: its file, and its number among all structures of the file."""
+
+    path: Path
+    index: int
+    atoms: Atoms
+
+    @property
+    def where(self) -> str:
+        """File and number for a message."""
+        return f"{self.path}, structure {self.index}"
+
+
+def iread_atoms(path: Paths) -> Iterator[Atoms]:
     """Read structures one by one; no label is looked for.
 
     Args:
-        path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads.
+        path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads; a slice
+            ``FILE@START:STOP:STEP``, a pattern, a folder, or several of these (see ``sources``).
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be parsed; if a structure has no atoms, an element ``X``, numbers that are not
-            finite, or is periodic along a zero vector.
+        ValueError: naming file and structure, if the file cannot be parsed or a structure is none (see ``checks``).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    for index, atoms in enumerate(_frames(path)):
-        _check_structure(atoms, f"{path}, structure {index}")
-        yield atoms
+    return (found.atoms for found in iread_located(path))
 
 
-def read_atoms(path: str | os.PathLike[str]) -> list[Atoms]:
-    """Read all structures of a file, at least one; arguments and errors as ``iread_atoms``."""
+def iread_located(path: Paths) -> Iterator[Located]:
+    """Read structures one by one with their places; arguments and errors as ``iread_atoms``."""
+    for source in find_sources(path):
+        for index, atoms in _chosen(source):
+            found = Located(source.path, index, atoms)
+            check_structure(atoms, found.where)
+            yield found
+
+
+def read_atoms(path: Paths) -> list[Atoms]:
+    """Read all structures, at least one; arguments and errors as ``iread_atoms``."""
     frames = list(iread_atoms(path))
     if not frames:
-        raise ValueError(f"{path}: no structure in this file.")
+        raise ValueError(f"{describe_paths(path)}: no structure in this file.")
     return frames
 
 
-def read_last_atoms(path: str | os.PathLike[str]) -> Atoms:
-    """Read the last structure of a file; arguments and errors as ``iread_atoms``."""
-    return read_atoms(path)[-1]
+def read_last_atoms(path: Paths) -> Atoms:
+    """Read the last structure, and say so if there are several; arguments and errors as ``iread_atoms``."""
+    count, last = 0, None
+    for found in iread_located(path):
+        count, last = count + 1, found
+    if last is None:
+        raise ValueError(f"{describe_paths(path)}: no structure in this file.")
+    if count > 1:
+        name = describe_paths(path)
+        notice(f"{name} holds {count} structures; the last one is taken ({last.path}@N takes the one numbered N).")
+    return last.atoms
+
+
+def _chosen(source: Source) -> Iterator[tuple[int, Atoms]]:
+    """The structures that are meant, with their numbers in the file."""
+    frames = enumerate(_frames(source.path))
+    index = source.index
+    if all(part is None or part >= 0 for part in (index.start, index.stop, index.step)):
+        chosen: Iterable[tuple[int, Atoms]] = itertools.islice(frames, index.start, index.stop, index.step)
+    else:
+        chosen = list(frames)[index]
+    found = False
+    for found in chosen:
+        yield found
+    if not found and index != slice(None):
+        raise ValueError(f"{source.path}: none of its structures is among those asked for ({_shown(index)}).")
+
+
+def _shown(index: slice) -> str:
+    parts = ["" if part is None else str(part) for part in (index.start, index.stop, index.step)]
+    return f"@{':'.join(parts if parts[2] else parts[:2])}"
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
-    from ase.io import iread
+    """All structures of a file as they are parsed.
 
+    A parser may raise anything on a malformed file, end the process, or ask for all memory: all that is one
+    ``ValueError`` here.
+    """
+    if path.is_file() and not path.stat().st_size:
+        raise ValueError(f"{path}: the file is empty.")
+    number = 0
     try:
-        yield from _database(path) if path.suffix == ".db" else iread(path, index=":")
-    except Exception as error:  # ASE's readers raise almost anything on malformed files
-        raise ValueError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+        size = path.stat().st_size * (_UNPACKED if path.suffix.lower() in _PACKED else 1)
+        frames = iter(_reader(path))
+        while True:
+            with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size):
+                atoms = next(frames, None)
+            if atoms is None:
+                return
+            yield atoms
+            number += 1
+    except (KeyboardInterrupt, GeneratorExit, FileNotFoundError, PermissionError):
+        raise
+    except MemoryError:
+        message = "a number in it asks for more memory than a file of this size can need"
+        raise ValueError(f"{path}: cannot be read: structure {number}: {message}.") from None
+    except BaseException as error:  # also SystemExit
+        raise ValueError(f"{path}: cannot be read: structure {number}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    from ase.io.formats import UnknownFileTypeError
+
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 500 else f"{text[:497]}..."
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, TooLong):
+        return f"a number in it asks for more time than a file of this size can need ({text})"
+    if isinstance(error, KeyError):
+        return f"{text} is not known, as an element or to ASE's reader of this format"
+    if isinstance(error, UnknownFileTypeError):
+        return f"its name and content tell no format that ASE knows ({text})"
+    own = isinstance(error, ValueError) and text
+    return text if own else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _reader(path: Path) -> Iterator[Atoms]:
+    from ase.io import iread
+    from ase.io.formats import filetype
+
+    if path.suffix.lower() in _DATABASES:
+        return _database(path)
+    # an absolute name: at the start of a relative one ASE looks for the address of a database server
+    name = os.path.abspath(path)
+    if is_xyz(path) or filetype(name) in ("xyz", "extxyz"):
+        return read_xyz(path)
+    return iread(name, index=":", do_not_split_by_at_sign=True)
 
 
 def _database(path: Path) -> Iterator[Atoms]:
     from ase.db import connect
 
-    for row in connect(path).select():
+    kind = "extract_from_name" if path.suffix.lower() != ".json" else "json"
+    for row in connect(os.path.abspath(path), type=kind).select():
         atoms = row.toatoms()
         atoms.info.update(row.data, **row.key_value_pairs)
         yield atoms
 
 
-def _check_structure(atoms: Atoms, where: str) -> None:
-    if len(atoms) == 0:
-        raise ValueError(f"{where}: no atoms.")
-    if (atoms.numbers < 1).any():
-        raise ValueError(f"{where}: atom {int(np.argmin(atoms.numbers))} has no element (X); remove it.")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise ValueError(f"{where}: positions or cell are not finite.")
-    for axis in range(3):
-        if atoms.pbc[axis] and not np.any(atoms.cell.array[axis]):
-            raise ValueError(f"{where}: periodic along lattice vector {axis}, which is zero; correct pbc or cell.")
-
-
-__all__ = ["iread_atoms", "read_atoms", "read_last_atoms"]
+__all__ = ["Located", "iread_atoms", "iread_located", "read_atoms", "read_last_atoms"]

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.weights import without_weights
 from mlipjax.files import replace_on_success
 from mlipjax.system import System
 
@@ -154,11 +155,10 @@ def write_dataset(path: str | os.PathLike[str], dataset: Dataset) -> None:
 
 def _format_example(example: Example) -> str:
     labels = example.labels
-    info = dict(example.info)
+    info = without_weights(example.info)
     present = {}
     for name in ("energy", "forces", "stress"):
         weight = float(getattr(labels, f"{name}_weight"))
-        info.pop(f"{name}_weight", None)
         if weight > 0.0:
             present[name] = getattr(labels, name)
             if weight != 1.0:

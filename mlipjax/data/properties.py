@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.data.atoms import iread_atoms
+from mlipjax.data.atoms import iread_located
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, scratch, write_atomic
 from mlipjax.reading import MAX_BYTES, open_archive, read_npz
@@ -213,11 +213,11 @@ def open_properties(path: str | Path, key: str, *, cache: str | Path | None = No
                 [_number(info, key, f"{path}: structure {i}") for i, info in enumerate(open_store(path).infos)]
             )
         return PropertyData.from_arrays(arrays, key, str(path))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
     if path.suffix != ".npz":
         arrays, infos = _read_structures(path, key)
         return PropertyData.from_arrays(arrays, key, str(path), infos)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
     if cache is None:
         return PropertyData.from_arrays(read_npz(path, "a property set", _limit(path)), key, str(path))
     return PropertyData.from_arrays(map_arrays(_unpack(path, Path(cache))), key, str(path))
@@ -249,9 +249,10 @@ def _unpack(path: Path, folder: Path) -> Path:
 def _read_structures(path: Path, key: str) -> tuple[dict[str, np.ndarray], tuple[dict[str, Any], ...]]:
     """Read a file with ASE, structure by structure."""
     numbers, positions, cells, pbc, values, infos = [], [], [], [], [], []
-    for number, atoms in enumerate(iread_atoms(path)):
+    for place in iread_located(path):
+        atoms = place.atoms
         results = {} if atoms.calc is None else atoms.calc.results
-        value = _number({**results, **atoms.info}, key, f"{path}: structure {number}")
+        value = _number({**results, **atoms.info}, key, place.where)
         numbers.append(atoms.numbers.astype(np.uint8))
         positions.append(atoms.positions.astype(np.float64))
         cells.append(atoms.cell.array)
@@ -276,4 +277,7 @@ def _number(information: Mapping[str, Any], key: str, where: str) -> float:
     if value is None or np.ndim(value) != 0:
         names = ", ".join(sorted(map(str, information)))
         raise ValueError(f"{where} has no number {key!r}; it has {names or 'no information'}.")
-    return float(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: {key!r} is {str(value)[:60]!r}, expected a number.") from None

@@ -6,151 +6,143 @@ data set silently read without its forces trains a model on nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mlipjax.data.atoms import iread_atoms
+from mlipjax.data.atoms import Located, iread_located
+from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example
-from mlipjax.data.store import open_store
+from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
+from mlipjax.data.label_reader import LabelReader
+from mlipjax.data.sources import Paths, describe_paths, find_sources
+from mlipjax.data.store import DESCRIPTION, open_store
+from mlipjax.data.weights import LABELS, without_weights
+from mlipjax.notices import notice
 from mlipjax.system import Labels, System
 
-if TYPE_CHECKING:
-    from ase import Atoms
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelKeys:
-    """Names under which a file stores its labels; ``None`` leaves that label out on purpose."""
-
-    energy: str | None = "energy"
-    forces: str | None = "forces"
-    stress: str | None = "stress"
-
-
 _DEFAULT_KEYS = LabelKeys()
-_WORDS = {"energy": ("energy",), "forces": ("force",), "stress": ("stress", "virial")}
+FILE = "file"
+"""Information of every structure of a set that was read from several files: the name of its own."""
 
 
 def read_dataset(
-    path: str | os.PathLike[str],
+    path: Paths,
     keys: LabelKeys = _DEFAULT_KEYS,
     *,
     required: Sequence[str] = ("energy", "forces"),
+    with_labels: bool = True,
 ) -> Dataset:
-    """Read all structures of a file with their labels.
+    """Read all structures of a file, or of several, with their labels.
 
     Args:
-        path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads; or a folder
-            made by ``write_store``, from which a structure is read when it is asked for.
+        path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads, with a slice
+            if need be, a pattern, or a folder of such files (see ``sources``); or a folder made by ``write_store``,
+            from which a structure is read when it is asked for. Several of these are joined.
         keys: names of the labels. Energies are totals in eV, forces eV/Å, stress eV/Å^3 with tension positive
-            (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix). ``energy_weight``, ``forces_weight``
-            and ``stress_weight`` in a frame's information scale that frame's label.
+            (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix), virials eV. Weights in a frame's information
+            (``weights``) scale that frame's labels.
         required: labels that at least one structure must carry.
+        with_labels: ``False`` reads structures alone: no label is looked for, and every weight is 0.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be parsed or is empty; if a required label is nowhere; if a label is
-            missing under its name while a similar name exists; if a label has the wrong shape or is not
-            finite; if a structure has no atoms, an element ``X``, or is periodic along a zero vector; if the folder
-            is not what ``write_store`` made.
+        ValueError: if a file cannot be parsed or is empty; if a required label is nowhere; if a label has the wrong
+            shape or is not finite; if a structure is none (see ``checks``); if a folder is not what ``write_store``
+            made.
+        LabelKeyError: (a ``ValueError``) if a label is missing under its name while a similar name exists, or may have
+            several names.
     """
-    path = Path(path)
-    unknown = set(required) - set(_WORDS)
+    unknown = set(required) - set(LABELS)
     if unknown:
-        raise ValueError(f"required labels are among {sorted(_WORDS)}; got {sorted(unknown)}.")
-    if path.is_dir():
-        if keys != _DEFAULT_KEYS:
-            raise ValueError(f"{path}: labels were named when this folder was made; it takes no LabelKeys.")
-        dataset = open_store(path)
+        raise ValueError(f"required labels are among {sorted(LABELS)}; got {sorted(unknown)}.")
+    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    stores = [part for part in given if _is_store(part)]
+    files = [part for part in given if not _is_store(part)]
+    if stores and keys != _DEFAULT_KEYS:
+        raise ValueError(f"{stores[0]}: labels were named when this folder was made; give no keys for it.")
+    if files or not stores:
+        dataset = Dataset.from_examples(read_examples(files, keys, with_labels=with_labels))
+        if not len(dataset):
+            raise ValueError(f"{describe_paths(path)}: no structure in this file.")
     else:
-        dataset = Dataset.from_examples(read_examples(path, keys))
-    if not len(dataset):
-        raise ValueError(f"{path}: no structure in this file.")
-    counts = dataset.count_labels()
-    for name in required:
-        if not counts[name] and getattr(keys, name) is not None:
-            raise ValueError(
-                f"{path}: none of {len(dataset)} structures has {name} under {getattr(keys, name)!r}. "
-                f"Give the right name in LabelKeys, or {name}=None to do without."
-            )
+        dataset, stores = open_store(stores[0]), stores[1:]
+    for store in stores:
+        dataset = dataset + open_store(store)
+    _check_required(dataset, keys, required if with_labels else (), describe_paths(path))
     return dataset
 
 
-def read_examples(path: str | os.PathLike[str], keys: LabelKeys = _DEFAULT_KEYS) -> Iterator[Example]:
-    """Read a file structure by structure; arguments and errors as ``read_dataset``."""
-    for index, atoms in enumerate(iread_atoms(path)):
-        where = f"{path}, structure {index}"
-        info = {name: _plain(value) for name, value in atoms.info.items()}
-        yield Example(System.from_ase(atoms), _labels(atoms, keys, where), info)
+def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: bool = True) -> Iterator[Example]:
+    """Read files structure by structure; arguments and errors as ``read_dataset``."""
+    reader = LabelReader(keys)
+    several = None
+    for found in _converged(path) if with_labels else iread_located(path):
+        atoms = found.atoms
+        info = {name: _plain(value) for name, value in without_weights(atoms.info).items()}
+        several = _several(path) if several is None else several
+        if several:
+            info.setdefault(FILE, str(found.path))
+        labels = reader.read(atoms, found.where) if with_labels else Labels.create(len(atoms))
+        yield Example(System.from_ase(atoms), labels, info)
+
+
+def _several(path: Paths) -> bool:
+    return len({source.path for source in find_sources(path)}) > 1
+
+
+def _converged(path: Paths) -> Iterator[Located]:
+    """Structures without those whose electrons did not converge, where a file says so."""
+    current, dropped, kept, bad = None, [], 0, frozenset()
+    for found in iread_located(path):
+        if found.path != current:
+            _say_dropped(current, dropped, kept)
+            current, dropped, kept, bad = found.path, [], 0, unconverged(found.path)
+        if found.index in bad:
+            dropped.append(found.index)
+        else:
+            kept += 1
+            yield found
+    _say_dropped(current, dropped, kept)
+
+
+def _say_dropped(path: Path | None, dropped: list[int], kept: int) -> None:
+    if not dropped:
+        return
+    numbers = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
+    message = f"{path}: the electronic steps of {len(dropped)} structures ({numbers}) did not converge"
+    if not kept:
+        raise ValueError(f"{message}, so there is no label in this file; compute them again.")
+    notice(f"{message}; they are left out.")
+
+
+def _is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one of ``write_store``, maybe damaged; other folders hold files to read."""
+    path = Path(path)
+    if not path.is_dir():
+        return False
+    names = [file.name for file in path.iterdir()]
+    return not names or DESCRIPTION in names or any(name.endswith(".npy") for name in names)
+
+
+def _check_required(dataset: Dataset, keys: LabelKeys, required: Sequence[str], where: str) -> None:
+    counts = dataset.count_labels()
+    for name in required:
+        key = getattr(keys, name)
+        if not counts[name] and key is not None:
+            raise LabelKeyError(
+                f"{where}: none of {len(dataset)} structures has {name} under {name if key == AUTO else key!r} "
+                f"with a weight above 0. "
+                f"Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.",
+                name,
+            )
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _labels(atoms: Atoms, keys: LabelKeys, where: str) -> Labels:
-    found = {name: _find(atoms, name, getattr(keys, name), where) for name in _WORDS}
-    labels = Labels.create(len(atoms), found["energy"], found["forces"], found["stress"])
-    weights = {}
-    for name in _WORDS:
-        weight = float(atoms.info.get(f"{name}_weight", 1.0))
-        if not (np.isfinite(weight) and weight >= 0.0):
-            raise ValueError(f"{where}: {name}_weight is {weight}; weights are finite and not negative.")
-        weights[f"{name}_weight"] = getattr(labels, f"{name}_weight") * weight
-    return labels.replace(**weights)  # type: ignore[attr-defined]
-
-
-def _find(atoms: Atoms, name: str, key: str | None, where: str) -> Any:
-    """Return one label of one structure in canonical shape, or ``None`` if it is absent."""
-    if key is None:
-        return None
-    stores = _stores(atoms)
-    for store in stores:
-        if key in store:
-            return _canonical(store[key], name, key, len(atoms), where)
-    for store in stores:
-        for other, value in store.items():
-            if _resembles(other, value, name, len(atoms)):
-                raise ValueError(
-                    f"{where}: no {name} under {key!r}, but {other!r} looks like it. Pass LabelKeys({name}="
-                    f"{other!r}) if it holds {name} in ASE's units and sign, {name}=None to leave {name} out."
-                )
-    return None
-
-
-def _stores(atoms: Atoms) -> list[Mapping[str, Any]]:
-    results = atoms.calc.results if atoms.calc is not None else {}
-    return [results, atoms.info, atoms.arrays]
-
-
-def _resembles(other: str, value: Any, name: str, n_atoms: int) -> bool:
-    if not any(word in other.lower() for word in _WORDS[name]) or other.endswith("_weight"):
-        return False
-    value = np.asarray(value)
-    if not np.issubdtype(value.dtype, np.number):
-        return False
-    fits = {"energy": value.size == 1, "forces": value.shape == (n_atoms, 3), "stress": value.size in (6, 9)}
-    return fits[name]
-
-
-def _canonical(value: Any, name: str, key: str, n_atoms: int, where: str) -> np.ndarray:
-    """Return a label as float64 of shape (), (n, 3) or (3, 3)."""
-    from ase.stress import voigt_6_to_full_3x3_stress
-
-    array = np.asarray(value)
-    if not np.issubdtype(array.dtype, np.number):
-        raise ValueError(f"{where}: {name} under {key!r} is not a number but {value!r}.")
-    array = array.astype(np.float64)
-    expected = {"energy": ((), (1,)), "forces": ((n_atoms, 3),), "stress": ((6,), (9,), (3, 3))}[name]
-    if array.shape not in expected:
-        raise ValueError(f"{where}: {name} under {key!r} has shape {array.shape}; expected {expected[0]}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where}: {name} under {key!r} is not finite; remove the label or the structure.")
-    if name == "stress":
-        return voigt_6_to_full_3x3_stress(array) if array.shape == (6,) else array.reshape(3, 3)
-    return array.reshape(()) if name == "energy" else array
+__all__ = ["FILE", "LabelKeys", "read_dataset", "read_examples"]

@@ -76,7 +76,7 @@ def find_group_key(dataset: Dataset) -> str | None:
         key = partial[0]
         raise ValueError(
             f"only {carried[key]} of {len(dataset)} structures carry {key!r}, so they cannot be split by it; "
-            f"split the sources one by one, add {key!r} to the others, or name another group_key."
+            f"split the sources one by one, add {key!r} to the others, or say by which information to split."
         )
     return None
 

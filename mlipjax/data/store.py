@@ -24,7 +24,7 @@ from mlipjax.data.dataset import Dataset, Example, View
 from mlipjax.files import folder_on_success, map_arrays
 from mlipjax.system import Labels, System
 
-_DESCRIPTION = "store.json"
+DESCRIPTION = "store.json"
 _FORMAT = "mlipjax labelled structures, version 1"
 _ARRAY, _DTYPE = "__array__", "dtype"
 _LABELS = ("energy", "forces", "stress", "energy_weight", "forces_weight", "stress_weight")
@@ -68,7 +68,7 @@ def write_store(folder: str | os.PathLike[str], examples: Iterable[Example]) -> 
             raise ValueError(f"{folder}: there is no structure to write.")
         checksums = {name: _sha256(temporary / f"{name}.npy") for name in _COLUMNS}
         description = {"format": _FORMAT, "structures": count, "sha256": checksums}
-        (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def open_store(folder: str | os.PathLike[str]) -> Dataset:
@@ -87,7 +87,7 @@ def open_store(folder: str | os.PathLike[str]) -> Dataset:
 def hash_input(path: str | os.PathLike[str]) -> str | None:
     """SHA-256 (hex) of a file, or of the checksums of a folder of ``write_store``; ``None`` if it is neither."""
     path = Path(path)
-    path = path / _DESCRIPTION if path.is_dir() else path
+    path = path / DESCRIPTION if path.is_dir() else path
     return _sha256(path) if path.is_file() else None
 
 
@@ -188,14 +188,14 @@ def _decoded(content: dict[str, Any]) -> Any:
 
 def _check(folder: Path) -> None:
     try:
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         checksums = {name: description["sha256"][name] for name in _COLUMNS}
     except FileNotFoundError:
         raise ValueError(
-            f"{folder}: no {_DESCRIPTION}, so not a folder of labelled structures (mlipjax convert --data makes them)."
+            f"{folder}: no {DESCRIPTION}, so not a folder of labelled structures (mlipjax convert --data makes them)."
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{folder / _DESCRIPTION}: damaged; convert the data again.") from None
+        raise ValueError(f"{folder / DESCRIPTION}: damaged; convert the data again.") from None
     if description.get("format") != _FORMAT:
         raise ValueError(f"{folder}: its format is {description.get('format')!r}, this version reads {_FORMAT!r}.")
     for name, expected in checksums.items():

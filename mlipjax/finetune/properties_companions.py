@@ -135,7 +135,9 @@ def denoising_companion(
     size = options.denoise_batch_size or options.property_batch_size
     data, held_out, what = stream.data, valid.data, "the property's structures"
     if given is None and options.denoise_data is not None:
-        given = PropertyData.from_systems(read_dataset(options.denoise_data, required=()).systems, DENOISE)
+        given = PropertyData.from_systems(
+            read_dataset(options.denoise_data, required=(), with_labels=False).systems, DENOISE
+        )
     if given is not None:
         # like those of the force field, divided in the same way for all seeds
         order = np.random.default_rng(0).permutation(len(given))

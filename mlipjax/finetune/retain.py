@@ -172,7 +172,7 @@ def _replay_data(
         return pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
     if strategy.replay == "labels":
         return read_dataset(settings.replay), f"structures of {settings.replay} with their labels"
-    dataset = read_dataset(settings.replay, required=())
+    dataset = read_dataset(settings.replay, required=(), with_labels=False)
     frozen.potential.check_elements(dataset.elements)
     return pseudo_label(
         frozen, dataset.systems, settings

@@ -155,7 +155,7 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     if values[~rigid].min(initial=np.inf) < _TRANSLATION * max(values.max(), 1.0):
         raise ValueError(
             f"the ions are not at a minimum: a displacement has the force constant {values[~rigid].min():.3g} eV/Å^2. "
-            "Relax them first, or ask for clamped ions (relax_ions=False)."
+            "Relax them first, or ask for clamped ions."
         )
     vectors, values = vectors[:, ~rigid], values[~rigid]
     return (vectors / values) @ vectors.T

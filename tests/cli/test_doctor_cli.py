@@ -56,12 +56,14 @@ def test_other_isolated_atoms_exit_with_one_and_one_line(folder, capsys):
 
 
 def test_labels_under_other_names_are_a_finding(folder):
-    text = (folder / "train.extxyz").read_text().replace("energy=", "dft_energy=")
+    text = (folder / "train.extxyz").read_text().replace("energy=", "my_energy=")
     (folder / "renamed.extxyz").write_text(text)
     code, report = doctor(folder, folder / "renamed.extxyz")
     assert code == 1
     assert [(f["severity"], f["check"]) for f in report["findings"]] == [("fatal", "reading")]
-    assert "'dft_energy' looks like it" in report["findings"][0]["message"]
+    assert "'my_energy' looks like it" in report["findings"][0]["message"]
+    assert "--energy-key NAME" in report["findings"][0]["message"]
+    assert doctor(folder, folder / "renamed.extxyz", "--energy-key", "my_energy", "--e0s", "estimate")[0] == 0
 
 
 def test_the_same_file_twice_is_refused(folder, capsys):

@@ -160,7 +160,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
 
 
 def test_labels_of_a_store_are_named_already(store):
-    with pytest.raises(ValueError, match="takes no LabelKeys"):
+    with pytest.raises(ValueError, match="give no keys for it"):
         read_dataset(store, LabelKeys(forces=None))
 
 

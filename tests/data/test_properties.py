@@ -110,3 +110,13 @@ def test_the_published_split_is_by_the_tails_of_the_gap(tmp_path):
     # gaps are given to four decimals: some sit on the edge itself
     assert np.all((outside <= train.min() + 1e-6) | (outside >= train.max() - 1e-6))
     assert np.mean((outside < train.min()) | (outside > train.max())) > 0.98
+
+
+def test_a_slice_of_structures_and_values_that_are_no_numbers(tmp_path):
+    frames = [Atoms("He", info={"gap": float(i)}) for i in range(4)]
+    write(tmp_path / "data.extxyz", frames)
+    assert open_properties(f"{tmp_path / 'data.extxyz'}@1:3", "gap").targets.tolist() == [1.0, 2.0]
+    frames[2].info["gap"] = "wide"
+    write(tmp_path / "data.extxyz", frames)
+    with pytest.raises(ValueError, match=r"data\.extxyz, structure 2: 'gap' is 'wide', expected a number"):
+        open_properties(tmp_path / "data.extxyz", "gap")

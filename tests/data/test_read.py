@@ -1,3 +1,5 @@
+import warnings
+
 import ase.db
 import ase.io
 import numpy as np
@@ -5,8 +7,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
-from mlipjax.data import LabelKeys, read_dataset
+from mlipjax.data import LabelKeyError, LabelKeys, read_dataset, write_dataset
+from mlipjax.data.convergence import unconverged
+from mlipjax.notices import Notice
 
 
 def labelled(**results):
@@ -66,18 +71,181 @@ def test_a_label_under_another_name_is_an_error(tmp_path):
     atoms = labelled(energy=-3.5)
     atoms.arrays["dft_forces"] = forces()
     ase.io.write(tmp_path / "data.extxyz", atoms)
-    with pytest.raises(ValueError, match=r"structure 0: no forces under 'forces', but 'dft_forces' looks"):
+    atoms.arrays["my_forces"] = atoms.arrays.pop("dft_forces")
+    ase.io.write(tmp_path / "data.extxyz", atoms)
+    with pytest.raises(LabelKeyError, match=r"structure 0: no forces under 'forces', but 'my_forces' looks") as caught:
         read_dataset(tmp_path / "data.extxyz")
+    assert caught.value.kinds == ("forces",)
+    assert read_dataset(tmp_path / "data.extxyz", LabelKeys(forces="my_forces")).count_labels()["forces"] == 1
     dataset = read_dataset(tmp_path / "data.extxyz", LabelKeys(forces=None))
     assert dataset.count_labels() == {"energy": 1, "forces": 0, "stress": 0}
 
 
-def test_a_virial_is_not_taken_for_a_stress(tmp_path):
+@pytest.mark.parametrize("name", ["virial", "virials", "REF_virial", "REF_virials", "dft_virial"])
+def test_a_virial_is_minus_stress_times_volume(tmp_path, name):
     atoms = labelled(energy=-3.5, forces=forces())
-    atoms.info["virial"] = FULL
+    atoms.info[name] = -FULL * atoms.get_volume()
     ase.io.write(tmp_path / "data.extxyz", atoms)
-    with pytest.raises(ValueError, match="'virial' looks like it"):
+    with pytest.warns(Notice, match=rf"virials are read from '{name}' \(stress is minus virial over volume\)"):
+        dataset = read_dataset(tmp_path / "data.extxyz")
+    np.testing.assert_allclose(dataset.labels[0].stress, FULL)
+    assert dataset.labels[0].stress_weight == 1.0
+    assert read_dataset(tmp_path / "data.extxyz", LabelKeys(stress=None)).count_labels()["stress"] == 0
+    with pytest.raises(ValueError, match="name one of them"):
+        read_dataset(tmp_path / "data.extxyz", LabelKeys(stress="stress", virial=name))
+
+
+def test_a_virial_like_name_is_an_error(tmp_path):
+    atoms = labelled(energy=-3.5, forces=forces())
+    atoms.info["my_virial"] = FULL
+    ase.io.write(tmp_path / "data.extxyz", atoms)
+    with pytest.raises(LabelKeyError, match="'my_virial' looks like it") as caught:
         read_dataset(tmp_path / "data.extxyz")
+    assert caught.value.kinds == ("virial",)
+    molecule = Atoms("H", info={"energy": 1.0, "virial": FULL})
+    ase.io.write(tmp_path / "molecule.extxyz", molecule)
+    with pytest.raises(ValueError, match="needs a cell with a volume"):
+        read_dataset(tmp_path / "molecule.extxyz", required=())
+
+
+@pytest.mark.parametrize(
+    ("energy", "force"),
+    [
+        ("REF_energy", "REF_forces"),
+        ("dft_energy", "DFT_forces"),
+        ("TotEnergy", "force"),
+        ("energies_pbe", "forces_pbe"),
+        ("total_energy", "forces_ref"),
+    ],
+)
+def test_well_known_names_are_read_and_said(tmp_path, energy, force):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info[energy] = -2.0
+    atoms.arrays[force] = forces()
+    ase.io.write(tmp_path / "data.extxyz", [atoms] * 2)
+    with warnings.catch_warnings(record=True) as said:
+        dataset = read_dataset(tmp_path / "data.extxyz")
+    assert [str(w.message) for w in said] == [f"energies are read from {energy!r}.", f"forces are read from {force!r}."]
+    assert dataset.labels[1].energy == -2.0
+    np.testing.assert_allclose(dataset.labels[1].forces, forces(), atol=1e-8)
+
+
+def test_two_sets_of_labels_that_differ_are_refused_until_one_is_named(tmp_path):
+    atoms = labelled(energy=-3.5, forces=forces())
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -3.0, forces(1)
+    ase.io.write(tmp_path / "data.extxyz", atoms)
+    with pytest.raises(LabelKeyError, match="'energy' and 'REF_energy' both hold energies, and they differ"):
+        read_dataset(tmp_path / "data.extxyz")
+    for keys, energy, seed in ((("energy", "forces"), -3.5, 0), (("REF_energy", "REF_forces"), -3.0, 1)):
+        labels = read_dataset(tmp_path / "data.extxyz", LabelKeys(*keys)).labels[0]
+        assert labels.energy == energy
+        np.testing.assert_allclose(labels.forces, forces(seed), atol=1e-8)
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -3.5, forces()
+    ase.io.write(tmp_path / "data.extxyz", atoms)
+    assert read_dataset(tmp_path / "data.extxyz").labels[0].energy == -3.5
+
+
+def test_structures_with_labels_under_different_names_are_refused(tmp_path):
+    other = bulk("Cu", cubic=True)
+    other.info["REF_energy"] = -3.0
+    ase.io.write(tmp_path / "data.extxyz", [labelled(energy=-3.5), other])
+    with pytest.raises(LabelKeyError, match=r"structure 1: energies under 'REF_energy', but .* under 'energy'"):
+        read_dataset(tmp_path / "data.extxyz", required=())
+
+
+def test_structures_are_read_without_a_look_at_labels(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info |= {"formation_energy_per_atom": -1.0, "my_stress": FULL, "energy_weight": -3.0}
+    ase.io.write(tmp_path / "data.extxyz", atoms)
+    dataset = read_dataset(tmp_path / "data.extxyz", with_labels=False)
+    assert dataset.count_labels() == {"energy": 0, "forces": 0, "stress": 0}
+    with pytest.raises(LabelKeyError, match="formation_energy_per_atom"):
+        read_dataset(tmp_path / "data.extxyz", required=())
+
+
+def test_weights_of_other_programs_are_honoured(tmp_path):
+    atoms = labelled(energy=-3.5, forces=forces(), stress=VOIGT)
+    atoms.info |= {"config_weight": 0.5, "config_energy_weight": 4.0, "config_forces_weight": 0.0, "stress_weight": 3.0}
+    ase.io.write(tmp_path / "data.extxyz", atoms)
+    with pytest.warns(Notice, match="config_energy_weight, config_forces_weight, config_weight"):
+        dataset = read_dataset(tmp_path / "data.extxyz", required=("energy",))
+    labels = dataset.labels[0]
+    assert (labels.energy_weight, labels.forces_weight, labels.stress_weight) == (2.0, 0.0, 1.5)
+    write_dataset(tmp_path / "again.extxyz", dataset)
+    again = read_dataset(tmp_path / "again.extxyz", required=()).labels[0]
+    assert (again.energy_weight, again.forces_weight, again.stress_weight) == (2.0, 0.0, 1.5)
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_zero_forces_of_fixed_atoms_are_no_labels(tmp_path, zeroed):
+    values = forces()
+    values[:2] = 0.0 if zeroed else values[:2]
+    atoms = labelled(energy=-3.5, forces=values)
+    atoms.set_constraint(FixAtoms([0, 1]))
+    ase.io.write(tmp_path / "data.traj", atoms)
+    if zeroed:
+        with pytest.warns(Notice, match="forces of fixed atoms are exactly zero"):
+            labels = read_dataset(tmp_path / "data.traj", required=()).labels[0]
+    else:
+        labels = read_dataset(tmp_path / "data.traj", required=()).labels[0]
+    assert (labels.energy_weight, labels.forces_weight) == (1.0, 0.0 if zeroed else 1.0)
+
+
+def test_the_free_energy_is_named_where_it_differs(tmp_path):
+    ase.io.write(tmp_path / "data.traj", labelled(energy=-3.5, free_energy=-3.6, forces=forces()))
+    with pytest.warns(Notice, match="'free_energy'"):
+        assert read_dataset(tmp_path / "data.traj").labels[0].energy == -3.5
+    assert read_dataset(tmp_path / "data.traj", LabelKeys(energy="free_energy")).labels[0].energy == -3.6
+    ase.io.write(tmp_path / "free.traj", labelled(free_energy=-3.6, forces=forces()))
+    with pytest.warns(Notice, match="energies are read from 'free_energy'"):
+        assert read_dataset(tmp_path / "free.traj").labels[0].energy == -3.6
+
+
+def test_charges_and_moments_that_no_model_uses_are_said(tmp_path):
+    atoms = labelled(energy=-3.5, magmoms=np.ones(4))
+    atoms.info |= {"charge": 1, "spin": 1}
+    ase.io.write(tmp_path / "data.traj", atoms)
+    with warnings.catch_warnings(record=True) as said:
+        read_dataset(tmp_path / "data.traj", required=())
+    assert [word for w in said for word in ("charge", "spin", "moments") if word in str(w.message)] == [
+        "charge",
+        "moments",
+    ]
+
+
+def outcar_step(reached):
+    loop = "aborting loop because EDIFF is reached" if reached else "aborting loop EDIFF was not reached (unconverged)"
+    return f"----- {loop} -----\n  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
+
+
+def vasprun_step(energies):
+    steps = (f'<scstep>\n<energy>\n<i name="e_fr_energy"> {e} </i></energy>\n</scstep>\n' for e in energies)
+    return f'<calculation>\n{"".join(steps)}<energy><i name="e_fr_energy"> 7.0 </i></energy>\n</calculation>\n'
+
+
+def test_unconverged_electrons_are_found(tmp_path):
+    (tmp_path / "OUTCAR").write_text(outcar_step(True) + outcar_step(False) + outcar_step(True))
+    assert unconverged(tmp_path / "OUTCAR") == {1}
+    settings = '<i type="int" name="NELM">     3</i>\n<i name="EDIFF">      0.00010000</i>\n'
+    steps = vasprun_step([-1.0, -2.0]) + vasprun_step([-1.0, -2.0, -2.1]) + vasprun_step([-1.0, -2.0, -2.00001])
+    (tmp_path / "vasprun.xml").write_text(settings + steps)
+    assert unconverged(tmp_path / "vasprun.xml") == {1}
+    (tmp_path / "pw.out").write_text(
+        "Program PWSCF\nconvergence NOT achieved after 100\nconvergence has been achieved\n"
+    )
+    assert unconverged(tmp_path / "pw.out") == {0}
+    assert unconverged(tmp_path / "absent.out") == set()
+
+
+def test_structures_of_unconverged_electrons_are_left_out_by_name(tmp_path, monkeypatch):
+    path = tmp_path / "run.traj"
+    ase.io.write(path, [labelled(energy=float(i), forces=forces()) for i in range(3)])
+    monkeypatch.setattr("mlipjax.data.read.unconverged", lambda path: frozenset({1}))
+    with pytest.warns(Notice, match=r"1 structures \(1\) did not converge; they are left out"):
+        assert [labels.energy for labels in read_dataset(path).labels] == [0.0, 2.0]
+    monkeypatch.setattr("mlipjax.data.read.unconverged", lambda path: frozenset({0, 1, 2}))
+    with pytest.raises(ValueError, match="there is no label in this file"):
+        read_dataset(path)
 
 
 def test_a_required_label_that_is_nowhere_is_an_error(tmp_path):

@@ -1,0 +1,130 @@
+"""What a path given by a user stands for: one file, some structures of it, several files, a folder.
+
+- a file that exists under the whole name is that file, whatever characters the name holds;
+- ``FILE@INDEX`` is a structure of it, ``FILE@START:STOP:STEP`` some of them, counted from 0 as in Python;
+- a name with ``*``, ``?`` or ``[`` is every file that matches, in order of the names;
+- a folder is every file in it whose name says that it holds structures; of a calculation by VASP its result alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlipjax.notices import notice
+
+PathLike = str | os.PathLike[str]
+Paths = PathLike | Sequence[PathLike]
+
+_INDEX = re.compile(r"([+-]?\d+)|([+-]?\d*):([+-]?\d*)(?::([+-]?\d*))?")
+_SUFFIXES = frozenset(
+    {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".out"}
+)
+_PACKED = frozenset({".gz", ".xz", ".bz2"})
+# results of a calculation, the most complete first: a folder of one holds the same structures several times
+_RESULTS = ("vasprun.xml", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file and which of its structures are meant.
+
+    Attributes:
+        path: the file.
+        index: the structures, of all in the file.
+    """
+
+    path: Path
+    index: slice = dataclasses.field(default_factory=lambda: slice(None))
+
+
+def find_sources(paths: Paths) -> tuple[Source, ...]:
+    """Return the files that one path or several stand for (see the module), in the order given.
+
+    Raises:
+        FileNotFoundError: if one is no file, or a folder or pattern has none.
+        ValueError: if nothing is given, or a step is 0.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise ValueError("no file is given.")
+    return tuple(source for path in given for source in _expand(os.fspath(path)))
+
+
+def describe_paths(paths: Paths) -> str:
+    """Names of files for a message."""
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    return ", ".join(os.fspath(path) for path in given)
+
+
+def _expand(name: str) -> Iterator[Source]:
+    if not name or "\0" in name:
+        raise FileNotFoundError(f"{name!r}: no such file.")
+    whole = _existing(name)
+    if whole is not None:
+        yield from (Source(file) for file in whole)
+        return
+    stem, at, text = name.rpartition("@")
+    index = _INDEX.fullmatch(text) if at else None
+    files = _existing(stem) if index is not None and stem else None
+    if files is None or index is None:
+        kind = "no file matches it" if glob.has_magic(name) else "no such file"
+        raise FileNotFoundError(f"{name}: {kind}.")
+    yield from (Source(file, _slice(index, name)) for file in files)
+
+
+def _existing(name: str) -> list[Path] | None:
+    """The files that a name without an index stands for; ``None`` if there are none."""
+    path = Path(name)
+    try:
+        if path.is_dir():
+            return _folder(path)
+        if path.exists():
+            return [path]  # also pipes: they can be read once
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        return None
+    if not glob.has_magic(name):
+        return None
+    found = sorted(Path(file) for file in glob.glob(name, recursive=True) if Path(file).is_file())
+    return found or None
+
+
+def _folder(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    names = {file.name.removesuffix(Path(file.name).suffix if Path(file.name).suffix in _PACKED else ""): file
+             for file in files}  # fmt: skip
+    for result in _RESULTS:
+        if result in names:
+            notice(f"{folder}: of this folder {names[result].name} is read.")
+            return [names[result]]
+    chosen = [file for file in files if _suffix(file) in _SUFFIXES]
+    if not chosen:
+        raise FileNotFoundError(
+            f"{folder}: this folder holds no file whose name says that it holds structures (.extxyz, .traj, .db, "
+            "vasprun.xml, ...); name the files."
+        )
+    notice(f"{folder}: {len(chosen)} files of this folder are read, {chosen[0].name} to {chosen[-1].name}.")
+    return chosen
+
+
+def _suffix(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
+    return suffixes[0] if len(suffixes) == 2 and suffixes[1] in _PACKED else (suffixes or [""])[-1]
+
+
+def _slice(match: re.Match[str], name: str) -> slice:
+    single, start, stop, step = match.groups()
+    if single is not None:
+        number = int(single)
+        return slice(number, number + 1 if number != -1 else None)
+    parts = [int(part) if part else None for part in (start, stop, step)]
+    if parts[2] == 0:
+        raise ValueError(f"{name}: a step of 0 chooses nothing; give a positive one.")
+    return slice(*parts)
+
+
+__all__ = ["PathLike", "Paths", "Source", "describe_paths", "find_sources"]
