@@ -82,7 +82,7 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
         ValueError: if the file is no checkpoint of this version, or belongs to a run with other settings.
     """
     arrays = _read(Path(path))
-    header = json.loads(str(arrays["header"]))
+    header = json.loads(str(arrays.get("header", "{}")))
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: checkpoint of format {header.get('format')}, expected {FORMAT}; start anew.")
     _compare(path, header["settings"], json.loads(json.dumps(dict(settings))))
@@ -98,6 +98,16 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
         n_frames=header["n_frames"],
         statistics=Statistics.from_arrays(statistics),
     )
+
+
+def is_begun(path: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is of a run that has taken a step.
+
+    Raises:
+        ValueError: if the file is no checkpoint.
+    """
+    step = _read(Path(path)).get("state.step")
+    return step is None or int(step) > 0
 
 
 def fingerprint(tree: Params | Any) -> str:

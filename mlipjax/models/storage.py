@@ -19,7 +19,7 @@ import safetensors
 from safetensors.numpy import load_file, save
 
 from mlipjax import tree
-from mlipjax.files import replace_on_success, sync
+from mlipjax.files import replace_together
 from mlipjax.typing import Params
 
 CONFIG = "config.json"
@@ -41,6 +41,7 @@ def write_model(folder: str | os.PathLike[str], config: Mapping[str, Any], param
 
     Raises:
         ValueError: if a parameter is NaN or of a dtype the format lacks, or ``config`` is not JSON.
+        OSError: if it cannot be written; a model that was there stays whole.
     """
     folder = Path(folder)
     try:
@@ -56,11 +57,7 @@ def write_model(folder: str | os.PathLike[str], config: Mapping[str, Any], param
         raise ValueError(f"{folder}: parameter {broken[0]!r} is NaN ({len(broken)} in all); nothing was saved.")
     _finish_killed_save(folder)
     content = save(leaves, metadata={"config_sha256": _digest(text.encode())})
-    with replace_on_success(folder / CONFIG) as config_file:
-        config_file.write_bytes(text.encode())
-        sync(config_file)
-        with replace_on_success(folder / PARAMS) as params_file:
-            params_file.write_bytes(content)
+    replace_together({folder / PARAMS: content, folder / CONFIG: text.encode()})
 
 
 def read_model(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
