@@ -186,7 +186,8 @@ def sync(path: str | os.PathLike[str]) -> None:
         return  # Windows cannot open folders; it commits renames by itself
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

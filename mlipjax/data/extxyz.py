@@ -5,6 +5,7 @@ Every number is written with as many digits as it takes to read it back bit for 
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import os
 from collections.abc import Mapping
@@ -103,11 +104,12 @@ class TrajectoryWriter:
         self.n_frames = len(ends) if keep is None else keep
         if self.n_frames > len(ends):
             raise ValueError(
-                f"{self.path}: holds {len(ends)} complete frames; the run goes on after {keep}. Was it changed? Remove "
-                "it and the checkpoint beside it to start anew."
+                f"{self.path}: holds {len(ends)} complete frames; cannot keep {keep}. Was it changed? Remove it, "
+                "and the checkpoint of its run, to start anew."
             )
         self._file: IO[bytes] = open(self.path, "ab", buffering=0)  # noqa: SIM115  (closed by close)
-        self._file.truncate(ends[self.n_frames - 1] if self.n_frames else 0)
+        with naming(self.path):
+            self._file.truncate(ends[self.n_frames - 1] if self.n_frames else 0)
 
     def write(
         self,
@@ -127,7 +129,8 @@ class TrajectoryWriter:
                 while content:  # a raw file may take part of a write only
                     content = content[self._file.write(content) :]
             except OSError:
-                self._file.truncate(end)  # of a full disk, say: no half frame stays
+                with contextlib.suppress(OSError):
+                    self._file.truncate(end)  # of a full disk, say: no half frame stays
                 raise
         self.n_frames += 1
 
