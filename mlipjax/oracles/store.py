@@ -225,16 +225,22 @@ def _connect(path: Path) -> Any:
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether there is no database, or one that a kill left without all of its tables and without a row."""
+    """Whether there is no database, or one that a kill left without all of its tables and without a row.
+
+    Raises:
+        ValueError: it is another program's database, to which ASE would add its tables.
+    """
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return True
     try:
         connection = sqlite3.connect(path)
         try:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-            if not tables <= _TABLES:
-                return False
-            if "systems" in tables and connection.execute("SELECT COUNT(*) FROM systems").fetchone()[0]:
+            if "systems" not in tables and not tables <= _TABLES:
+                raise ValueError(f"{path} is not a label store (it has the table {min(tables)}); choose another path")
+            if not tables <= _TABLES or (
+                "systems" in tables and connection.execute("SELECT 1 FROM systems LIMIT 1").fetchone()
+            ):
                 return False
             return "information" not in tables or not connection.execute("SELECT * FROM information").fetchall()
         finally:
