@@ -87,14 +87,14 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 def test_a_run_that_stopped_in_its_first_piece_leaves_its_files_to_another(tmp_path):
-    too_cold = md.default_limits(1e-3, argon().n_atoms)
+    too_close = md.default_limits(60.0, argon().n_atoms, 5.0, 3.0)
     with pytest.raises(md.SimulationStopped):
-        simulate(10, folder=tmp_path, limits=too_cold)
+        simulate(10, folder=tmp_path, limits=too_close)
     again = simulate(10, folder=tmp_path)
     assert (again.resumed_from, again.n_frames) == (0, 2)
     # now there is something to lose
     with pytest.raises(ValueError, match="belongs to another run"):
-        simulate(10, folder=tmp_path, limits=too_cold)
+        simulate(10, folder=tmp_path, limits=too_close)
 
 
 def test_two_processes_cannot_write_one_trajectory(tmp_path):
