@@ -23,6 +23,10 @@ def import_factory(name: str) -> Callable[..., Any]:
             f"cannot import {module_name!r} of the factory {name!r}: {error}. It must be installed or lie"
             f" in a folder of PYTHONPATH"
         ) from error
+    except (Exception, SystemExit) as error:  # a module may do anything while it is imported
+        raise ValueError(
+            f"{module_name!r} of the factory {name!r} fails while it is imported: {_in_words(error)}"
+        ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
         raise ValueError(f"{module_name!r} has no function {attribute!r}")
@@ -33,9 +37,19 @@ def make_calculator(name: str) -> Any:
     """Call the factory that ``module:function`` names, and check that it made an ASE calculator.
 
     Raises:
-        ValueError: see ``import_factory``; or it returned something else.
+        ValueError: see ``import_factory``; or it failed, or returned something else.
     """
-    calculator = import_factory(name)()
+    factory = import_factory(name)
+    try:
+        calculator = factory()
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"{name}() failed: {_in_words(error)}. A factory takes no argument and returns a calculator"
+        ) from error
     if not hasattr(calculator, "get_potential_energy"):
         raise ValueError(f"{name}() returned {type(calculator).__name__}, not an ASE calculator")
     return calculator
+
+
+def _in_words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

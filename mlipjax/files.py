@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,23 +20,112 @@ _IN_MEMORY = 2**26
 
 
 @contextmanager
+def naming(path: str | os.PathLike[str], instead_of: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Let errors of the operating system name ``path`` if they name no file (a full disk), or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        nameless = error.errno is not None and error.filename is None
+        temporary = instead_of is not None and error.filename in (instead_of, os.fspath(instead_of))
+        if nameless or temporary:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, with its parents, if it is absent.
+
+    Raises:
+        NotADirectoryError: if a file stands where it, or one of its parents, should be.
+        OSError: if it cannot be made.
+    """
+    folder = Path(folder)
+    _existing_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str], *, is_file: bool) -> None:
+    """Refuse a path at which nothing can be written: early, and without writing anything.
+
+    Args:
+        path: where something will be made or replaced.
+        is_file: whether that is a file, for which a folder is in the way.
+
+    Raises:
+        OSError: naming what is in the way, or cannot be written.
+    """
+    path = Path(path)
+    if is_file and path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file; choose another path", str(path))
+    existing = _existing_folder(path.parent)
+    if path.is_dir():
+        existing = path
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "cannot be written; choose another path", str(existing))
+
+
+def _existing_folder(folder: Path) -> Path:
+    """The deepest part of a path that exists; it must be a folder."""
+    for part in (folder, *folder.parents):
+        if part.is_dir():
+            return part
+        if part.exists():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder; choose another path", str(part))
+    return Path()
+
+
+@contextmanager
 def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; on a clean exit it is synced to disk and renamed to ``path``.
 
     After an exception ``path`` is as it was and the temporary file is gone. After a kill a ``*.tmp`` file may
     stay behind; the next write overwrites it.
+
+    Raises:
+        OSError: naming ``path``, if it is a folder or cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    check_writable(path, is_file=True)
     temporary = path.with_name(path.name + ".tmp")
+    with naming(path, instead_of=temporary):
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync(path.parent)
+
+
+def replace_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files under temporary names (``*.tmp``), then rename them in their order.
+
+    Nothing is renamed before all are on the disk, and after an exception until then all are as they were. A kill
+    between two renames leaves the first files new and the others, complete, under their temporary names: readers of
+    such a group must know that.
+
+    Raises:
+        OSError: naming a file, if it is a folder or cannot be written.
+    """
+    temporary = {path: path.with_name(path.name + ".tmp") for path in contents}
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            make_folder(path.parent)
+            check_writable(path, is_file=True)
+            with naming(path, instead_of=temporary[path]):
+                temporary[path].write_bytes(content)
+                sync(temporary[path])
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for left in temporary.values():
+            with contextlib.suppress(OSError):
+                left.unlink()
         raise
-    sync(path.parent)
+    for path in contents:
+        os.replace(temporary[path], path)
+        sync(path.parent)
 
 
 @contextmanager
@@ -43,24 +134,29 @@ def folder_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     After an exception nothing is left; what a kill leaves, the next attempt removes.
 
+    Two processes must not do so at the same time (``locks.Lock(path)``).
+
     Raises:
         ValueError: if there is something at ``path`` already.
+        OSError: naming ``path``, if it cannot be written.
     """
     path = Path(path)
-    if path.exists():
+    if os.path.lexists(path):
         raise ValueError(f"{path} exists already; choose another folder.")
+    make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in (*temporary.iterdir(), temporary):
-            sync(file)
-        os.rename(temporary, path)
-    except BaseException:
+    with naming(path, instead_of=temporary):
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync(path.parent)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in (*temporary.iterdir(), temporary):
+                sync(file)
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync(path.parent)
 
 
 def scratch(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
@@ -90,7 +186,8 @@ def sync(path: str | os.PathLike[str]) -> None:
         return  # Windows cannot open folders; it commits renames by itself
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

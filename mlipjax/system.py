@@ -83,15 +83,19 @@ class Labels:
         stress: Any = None,
         weight: float = 1.0,
     ) -> Labels:
-        """Labels of one structure with ``n_atoms`` atoms; whatever is ``None`` gets weight 0."""
+        """Labels of one structure with ``n_atoms`` atoms; whatever is ``None`` gets weight 0.
+
+        Raises:
+            ValueError: one of them is not made of real numbers (numpy would drop imaginary parts, and parse text).
+        """
 
         def known(value):
             return np.float64(0.0 if value is None else weight)
 
         return cls(
-            energy=np.float64(0.0 if energy is None else energy),
-            forces=np.zeros((n_atoms, 3)) if forces is None else np.asarray(forces, np.float64),
-            stress=np.zeros((3, 3)) if stress is None else np.asarray(stress, np.float64),
+            energy=np.float64(0.0) if energy is None else _real("energy", energy)[()],
+            forces=np.zeros((n_atoms, 3)) if forces is None else _real("forces", forces),
+            stress=np.zeros((3, 3)) if stress is None else _real("stress", stress),
             energy_weight=known(energy),
             forces_weight=known(forces),
             stress_weight=known(stress),
@@ -104,10 +108,19 @@ class Labels:
         stress = results.get("stress")
         if stress is not None:
             stress = np.asarray(stress, np.float64)
-            stress = _voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)
+            stress = voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)
         return cls.create(len(atoms), results.get("energy"), results.get("forces"), stress)
 
 
-def _voigt_to_full(voigt: np.ndarray) -> np.ndarray:
+def _real(name: str, value: Any) -> Any:
+    """Numbers as float64, the same array if they are."""
+    array = np.asarray(value)
+    if array.dtype.kind in "cSUO":
+        raise ValueError(f"{name} must be real numbers, found {array.dtype}")
+    return array.astype(np.float64, copy=False)
+
+
+def voigt_to_full(voigt: np.ndarray) -> np.ndarray:
+    """(3, 3) symmetric tensor of its components (6,) in Voigt order xx, yy, zz, yz, xz, xy."""
     xx, yy, zz, yz, xz, xy = voigt
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

@@ -13,7 +13,8 @@ import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.main import guarded
-from mlipjax.files import write_atomic
+from mlipjax.files import make_folder, write_atomic
+from mlipjax.locks import LOCK, Lock
 
 
 def run_experiment(
@@ -60,21 +61,30 @@ def settings_of(config: Any, apart: Sequence[str] = ("out",)) -> dict[str, str]:
 
 
 def claim_folder(folder: Path, settings: dict[str, str]) -> None:
-    """Make the folder of a run and note its settings there.
+    """Make the folder of a run, keep other processes out of it, and note its settings there.
+
+    A folder in which an earlier run left nothing but its settings is free.
 
     Raises:
         ValueError: if the folder holds a run with other settings.
+        InUseError: if another process works in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    lock = Lock(folder)
+    _LOCKS.append(lock)
     file = folder / "settings.json"
-    if not file.exists():
-        write_atomic(file, json.dumps(settings, indent=1))
+    present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if present and any(path != file and path.name != LOCK and path.suffix != ".tmp" for path in folder.iterdir()):
+        changed = [key for key in settings if present.get(key) != settings[key]]
+        if changed:
+            key = changed[0]
+            raise ValueError(
+                f"{folder} holds a run with {key}={present.get(key)}, this one has {key}={settings[key]}; "
+                "choose another --out or delete the folder"
+            )
         return
-    present = json.loads(file.read_text())
-    changed = [key for key in settings if present.get(key) != settings[key]]
-    if changed:
-        key = changed[0]
-        raise ValueError(
-            f"{folder} holds a run with {key}={present.get(key)}, this one has {key}={settings[key]}; "
-            "choose another --out or delete the folder"
-        )
+    write_atomic(file, json.dumps(settings, indent=1))
+
+
+_LOCKS: list[Lock] = []
+"""Of this process, until it ends."""

@@ -94,11 +94,14 @@ def _complaint(name: str) -> str:
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
+    from mlipjax.cli.output import check_outputs
+
     module = importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}")
     options = options_of(module)
     try:
         check_arguments(arguments)
         command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+        check_outputs(command)
         _set_up()
         module.run(command)
     except ValueError as error:

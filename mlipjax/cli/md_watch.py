@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
+from mlipjax.files import replace_on_success
 from mlipjax.md import ChunkInfo, SimState
 from mlipjax.md.driver import OnChunk
 from mlipjax.monitor import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
@@ -69,7 +70,8 @@ def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path) -> OnChunk:
                 pbc=periodic,
                 info={"step": alarm.step, "run": alarm.replica},
             )
-            write(path, atoms, format="extxyz")
+            with replace_on_success(path) as temporary:
+                write(temporary, atoms, format="extxyz")
             raise MonitorAlarm(f"{alarm} Its frame is saved in {path}.", alarm.step, alarm.replica) from None
 
     return chunk

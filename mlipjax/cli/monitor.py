@@ -14,6 +14,7 @@ from rich.table import Table
 from mlipjax import runtime
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, find_group_key, read_dataset
+from mlipjax.locks import folder_alone
 from mlipjax.models import load
 from mlipjax.monitor import (
     COMPONENTS,
@@ -85,7 +86,13 @@ def run(command: MonitorCommand) -> None:
 
     Raises:
         ValueError, FileNotFoundError: if model, reference or data cannot be used.
+        InUseError: if another process works in the folder to write.
     """
+    with folder_alone(command.out):
+        _judge(command)
+
+
+def _judge(command: MonitorCommand) -> None:
     runtime.select_dtype(command.dtype)
     if not 0.0 < command.level < 1.0:
         raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")

@@ -14,6 +14,7 @@ from rich.table import Table
 from mlipjax import runtime
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import read_atoms
+from mlipjax.files import replace_on_success
 from mlipjax.models import load
 from mlipjax.potential import Potential
 from mlipjax.probes import NEBResult, neb
@@ -184,8 +185,8 @@ def write_images(path: Path, result: NEBResult) -> None:
         }
         atoms.calc = SinglePointCalculator(atoms, energy=float(result.energies_eV[index]))
         frames.append(atoms)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, frames, format="extxyz")
+    with replace_on_success(path) as temporary:
+        write(temporary, frames, format="extxyz")
 
 
 def _table(result: NEBResult) -> Table:

@@ -11,7 +11,25 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mlipjax.files import write_atomic
+from mlipjax.files import check_writable, write_atomic
+
+
+def check_outputs(command: Any) -> None:
+    """Refuse outputs that cannot be written before the work is done: ``out`` and files such as ``json``.
+
+    Args:
+        command: the options of a command.
+
+    Raises:
+        OSError: naming the path that is in the way or cannot be written.
+    """
+    for name in ("out", *_FILES):
+        path = getattr(command, name, None)
+        if isinstance(path, Path):
+            check_writable(path, is_file=name in _FILES)
+
+
+_FILES = ("json", "figure")
 
 
 def make_console(width: int | None = None) -> Console:

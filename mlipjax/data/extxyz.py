@@ -5,6 +5,7 @@ Every number is written with as many digits as it takes to read it back bit for 
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example
 from mlipjax.data.weights import without_weights
-from mlipjax.files import replace_on_success
+from mlipjax.files import make_folder, naming, replace_on_success
 from mlipjax.system import System
 
 _RESERVED = {"Lattice", "Properties", "pbc", "energy", "stress", "forces", "momenta"}
@@ -99,13 +100,17 @@ class TrajectoryWriter:
             ValueError: if the file is not xyz or holds fewer than ``keep`` complete frames.
         """
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         ends = _frame_ends(self.path) if self.path.exists() else []
         self.n_frames = len(ends) if keep is None else keep
         if self.n_frames > len(ends):
-            raise ValueError(f"{self.path}: holds {len(ends)} complete frames; cannot keep {keep}.")
+            raise ValueError(
+                f"{self.path}: holds {len(ends)} complete frames; cannot keep {keep}. Was it changed? Remove it, "
+                "and the checkpoint of its run, to start anew."
+            )
         self._file: IO[bytes] = open(self.path, "ab", buffering=0)  # noqa: SIM115  (closed by close)
-        self._file.truncate(ends[self.n_frames - 1] if self.n_frames else 0)
+        with naming(self.path):
+            self._file.truncate(ends[self.n_frames - 1] if self.n_frames else 0)
 
     def write(
         self,
@@ -119,20 +124,29 @@ class TrajectoryWriter:
     ) -> None:
         """Append one frame; arguments and errors as ``format_frame``."""
         frame = format_frame(system, energy=energy, forces=forces, stress=stress, momenta=momenta, info=info)
-        content = memoryview(frame.encode())
-        while content:  # a raw file may take part of a write only
-            content = content[self._file.write(content) :]
+        content, end = memoryview(frame.encode()), self._file.seek(0, os.SEEK_END)
+        with naming(self.path):
+            try:
+                while content:  # a raw file may take part of a write only
+                    content = content[self._file.write(content) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(end)  # of a full disk, say: no half frame stays
+                raise
         self.n_frames += 1
 
     def sync(self) -> None:
         """Put what was written on the disk, so that it also survives a power cut."""
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Sync and close; closing twice is harmless."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
     def __enter__(self) -> TrajectoryWriter:
         return self

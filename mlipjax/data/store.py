@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example, View
-from mlipjax.files import folder_on_success, map_arrays
+from mlipjax.files import folder_on_success, make_folder, map_arrays
+from mlipjax.locks import Lock
 from mlipjax.system import Labels, System
 
 DESCRIPTION = "store.json"
@@ -57,7 +58,8 @@ def write_store(folder: str | os.PathLike[str], examples: Iterable[Example]) -> 
         ValueError: if there is something at ``folder`` already, if there is no structure, or if one has forces of
             another shape than its positions or information that JSON cannot hold.
     """
-    with folder_on_success(folder) as temporary:
+    make_folder(Path(folder).parent)
+    with Lock(folder), folder_on_success(folder) as temporary:
         count = 0
         with contextlib.ExitStack() as stack:
             columns = {name: stack.enter_context(_Column(temporary, name)) for name in _COLUMNS}

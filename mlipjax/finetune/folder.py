@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from mlipjax import tree
 from mlipjax.data import Dataset, hash_input, structure_hash
 from mlipjax.files import write_atomic
 from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.locks import LOCK
 from mlipjax.potential import Potential
+from mlipjax.train.loop import BAD_FRAMES
+from mlipjax.train.recorder import CHECKPOINTS, METRICS
 from mlipjax.typing import Params
 
-RUN, REPORT = "run.json", "report.json"
+RUN, REPORT, SNAPSHOTS = "run.json", "report.json", "snapshots"
 
 
 def describe_run(
@@ -62,24 +67,70 @@ def hash_dataset(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def open_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None:
-    """Claim a folder for a run; return the report if the run is done already.
+def find_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None:
+    """Check that a folder is free for a run, or holds this one; return the report if it is done already.
+
+    Nothing is written: a run that is refused before its first step leaves its folder to the corrected one. Nor does a
+    run that ended before its first checkpoint keep another out.
 
     Raises:
         ValueError: if the folder holds another run, or a model that this run would overwrite.
     """
     if (folder / RUN).is_file():
-        found = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        if _given(found) != _given(description):
-            raise ValueError(f"{folder} holds another run: {_difference(found, description)}. Choose another folder.")
-        if (folder / REPORT).is_file():
-            return json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return None
-    # a kill while the next line wrote leaves a temporary file behind
-    if folder.is_dir() and any(path.suffix != ".tmp" for path in folder.iterdir()):
+        found = _read(folder / RUN)
+        if found is not None and _given(found) == _given(description):
+            return _read(folder / REPORT)
+        if not _is_begun(folder):
+            return None
+        how = "without a readable run.json" if found is None else _difference(found, description)
+        raise ValueError(f"{folder} holds another run: {how}. Choose another folder.")
+    if _is_begun(folder):
         raise ValueError(f"{folder} is not empty and holds no fine-tune; choose another folder.")
-    write_atomic(folder / RUN, json.dumps(description, indent=1))
     return None
+
+
+def claim_run(folder: Path, description: dict[str, Any]) -> None:
+    """Write down whose folder this is from its first step on, and clear away what another run left that took none."""
+    found = _read(folder / RUN)
+    if found is None or _given(found) != _given(description):
+        for name in _UNBEGUN:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    write_atomic(folder / RUN, json.dumps(description, indent=1))
+
+
+_UNBEGUN = (CHECKPOINTS, SNAPSHOTS, METRICS, BAD_FRAMES)
+"""What a run may leave besides ``RUN`` without having taken a step."""
+
+_STEP = re.compile(r"(?:step-)?(\d+)(\.(?:tmp|orbax-checkpoint-tmp).*)?")
+"""Name of a snapshot or checkpoint, complete or not."""
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder holds more than what a run leaves behind that ended before its first step was saved."""
+    if not folder.is_dir():
+        return False
+    for path in folder.iterdir():
+        if path.name == METRICS:
+            begun = path.stat().st_size > 0
+        elif path.name in (CHECKPOINTS, SNAPSHOTS) and path.is_dir():
+            names = [_STEP.fullmatch(part.name) for part in path.iterdir()]
+            begun = any(name is None or (int(name[1]) > 0 and name[2] is None) for name in names)
+        else:
+            begun = path.name not in (RUN, LOCK, BAD_FRAMES) and path.suffix != ".tmp"
+        if begun:
+            return True
+    return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """JSON of a file; ``None`` if it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 _LATER: dict[str, Any] = {"snapshots": 0}

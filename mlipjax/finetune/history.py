@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mlipjax.files import write_atomic
+from mlipjax.files import naming, write_atomic
 
 
 class History:
@@ -17,7 +17,7 @@ class History:
         self._path = path
         self._records: dict[str, dict[str, Any]] = {}
         if path is not None and path.exists():
-            for line in path.read_text().splitlines():
+            for line in path.read_text(encoding="utf-8").splitlines():
                 # a kill may leave half a line at the end; its piece is done again
                 try:
                     record = json.loads(line)
@@ -30,7 +30,7 @@ class History:
         """Add a record, on the disk before this returns."""
         self._records[json.dumps(record["key"])] = record
         if self._path is not None:
-            with self._path.open("a") as file:
+            with naming(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.files import write_atomic
+from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetune.history import History
 from mlipjax.finetune.round import finish_round, frame_graphs, train_frames
 from mlipjax.finetune.sample import SampleInfo, sample_frame
 from mlipjax.finetune.setup import Controls, Setup
 from mlipjax.finetune.state import FineTuneState
 from mlipjax.graph import DeviceTableSpec
+from mlipjax.locks import folder_alone
 from mlipjax.md.state import SimState, rebuild
 from mlipjax.md.table import TableSpec
 from mlipjax.oracles import Failure, Labeller
@@ -92,11 +93,16 @@ class HostLoop:
             Stopped: if a replica became too hot, too dense or not finite, training diverged, or an alarm is to stop
                 the run.
             RuntimeError: if every label of a round failed.
+            InUseError: if another process works in the folder.
         """
         if self.folder is None:
             return self._loop(state, n_rounds, None, History(None))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tables = self.folder / _TABLES
+        with folder_alone(self.folder):
+            return self._resume(self.folder, state, n_rounds)
+
+    def _resume(self, folder: Path, state: FineTuneState, n_rounds: int) -> HostResult:
+        """Go on from what the folder holds."""
+        tables = folder / _TABLES
         if tables.exists():
             # sums over more slots round differently: a resumed run must use the tables that it had grown
             fields = json.loads(tables.read_text())
@@ -104,12 +110,12 @@ class HostLoop:
                 k: tuple(v) if isinstance(v, list) else v for k, v in fields.pop("candidates").items()
             }
             self._use_tables(TableSpec(candidates=DeviceTableSpec(**candidates), **fields))
-        with Checkpoints(self.folder / "checkpoints") as checkpoints:
+        with Checkpoints(folder / "checkpoints") as checkpoints:
             restored = checkpoints.restore(_without_tables(state))
             if restored is not None:
                 # tables are found anew before every use, so they are not part of a checkpoint
                 state = dataclasses.replace(restored, sim=dataclasses.replace(restored.sim, table=state.sim.table))
-            return self._loop(state, n_rounds, checkpoints, History(self.folder / "history.jsonl"))
+            return self._loop(state, n_rounds, checkpoints, History(folder / "history.jsonl"))
 
     def _loop(
         self, state: FineTuneState, n_rounds: int, checkpoints: Checkpoints | None, history: History
@@ -232,7 +238,8 @@ class HostLoop:
             from ase.io import write
 
             frames = [_frame(self.setup, state, state.buffer.count - 1 - i) for i in range(state.sim.n_replicas)]
-            write(self.folder / "stopped.extxyz", [frame.to_ase() for frame in frames])
+            with replace_on_success(self.folder / "stopped.extxyz") as temporary:
+                write(temporary, [frame.to_ase() for frame in frames], format="extxyz")
 
 
 def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Stage:

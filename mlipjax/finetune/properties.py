@@ -23,13 +23,14 @@ from mlipjax import runtime, tree
 from mlipjax.data import Dataset, hash_input
 from mlipjax.data.properties import PropertyData
 from mlipjax.files import write_atomic
-from mlipjax.finetune.folder import REPORT, hash_dataset, hash_model, open_run
+from mlipjax.finetune.folder import REPORT, claim_run, find_run, hash_dataset, hash_model
 from mlipjax.finetune.properties_companions import DENOISE
 from mlipjax.finetune.properties_settings import PropertySettings, check_settings
 from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneResult
 from mlipjax.finetune.snapshots import plan_snapshots
+from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.train.multitask_batches import PropertyStream
@@ -80,6 +81,7 @@ def finetune_property(
     Raises:
         ValueError: if settings, data or folder cannot be honoured.
         NonFiniteError: if training diverges.
+        InUseError: if another process works in ``out``.
     """
     options = PropertySettings() if options is None else options
     listener = PropertyListener() if listener is None else listener
@@ -89,30 +91,35 @@ def finetune_property(
         raise ValueError("denoise_data needs the size of the noise: give denoise in Å.")
     data = {"train": train_data, "valid": valid_data, "denoise": denoise_data}
     description = _describe(potential, params, data, replay_data, settings, options)
-    if folder is not None and (finished := open_run(folder, description)) is not None:
-        return FinetuneResult(*load(folder), finished)
-    ready = prepare_property(potential, params, train_data, valid_data, replay_data, settings, options, denoise_data)
-    snapshots = plan_snapshots(folder, settings.snapshots, ready.config.total_steps, ready.potential)
-    listener.start(ready)
-    started = time.monotonic()
-    state = train_mixture(
-        ready.program, ready.state, ready.hyper, ready.config, folder=folder, snapshots=snapshots, listener=listener
-    )
-    seconds = time.monotonic() - started
-    best = state.best_params
-    report = {
-        "settings": dataclasses.asdict(settings),
-        "options": dataclasses.asdict(options),
-        **_report(ready, best, tests or {}, options.property_batch_size),
-        "steps": int(state.step),
-        "best_step": int(state.best_epoch),
-        "seconds": round(seconds, 1),
-        "versions": runtime.versions(),
-    }
-    if folder is not None:
-        save(folder, ready.potential, jax.device_get(best))
-        # last: its presence says that the run is done
-        write_atomic(folder / REPORT, json.dumps(report, indent=1))
+    with folder_alone(folder):
+        if folder is not None and (finished := find_run(folder, description)) is not None:
+            return FinetuneResult(*load(folder), finished)
+        ready = prepare_property(
+            potential, params, train_data, valid_data, replay_data, settings, options, denoise_data
+        )
+        snapshots = plan_snapshots(folder, settings.snapshots, ready.config.total_steps, ready.potential)
+        listener.start(ready)
+        if folder is not None:
+            claim_run(folder, description)
+        started = time.monotonic()
+        state = train_mixture(
+            ready.program, ready.state, ready.hyper, ready.config, folder=folder, snapshots=snapshots, listener=listener
+        )
+        seconds = time.monotonic() - started
+        best = state.best_params
+        report = {
+            "settings": dataclasses.asdict(settings),
+            "options": dataclasses.asdict(options),
+            **_report(ready, best, tests or {}, options.property_batch_size),
+            "steps": int(state.step),
+            "best_step": int(state.best_epoch),
+            "seconds": round(seconds, 1),
+            "versions": runtime.versions(),
+        }
+        if folder is not None:
+            save(folder, ready.potential, jax.device_get(best))
+            # last: its presence says that the run is done
+            write_atomic(folder / REPORT, json.dumps(report, indent=1))
     return FinetuneResult(ready.potential, best, report)
 
 

@@ -1,6 +1,6 @@
 """The pieces of a round, and the round itself: sample, label, chart, train.
 
-All are pure functions. ``run_compiled`` scans ``make_round``; ``run_host`` calls the same pieces one by one, with an
+All are pure functions. ``run_compiled`` scans ``make_round``; ``HostLoop`` calls the same pieces one by one, with an
 oracle that lives outside JAX and a checkpoint in between.
 """
 

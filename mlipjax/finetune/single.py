@@ -2,7 +2,8 @@
 
 A run with a folder keeps ``run.json`` (settings and fingerprint of the input), ``checkpoints/``, ``metrics.jsonl``,
 ``snapshots/`` if asked for, and at its end ``report.json`` and the model itself: the folder can be loaded as a model.
-The same call again resumes a run that was stopped at any moment, and returns at once from one that is done.
+The same call again resumes a run that was stopped at any moment, and returns at once from one that is done. The folder
+belongs to a run once it takes its first step: one that is refused leaves nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import jax
 from mlipjax import runtime
 from mlipjax.data import Dataset
 from mlipjax.files import write_atomic
-from mlipjax.finetune.folder import REPORT, describe_run, open_run
+from mlipjax.finetune.folder import REPORT, claim_run, describe_run, find_run
 from mlipjax.finetune.prepare import Preparation, prepare
 from mlipjax.finetune.retain import anchor_report
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.snapshots import plan_snapshots
+from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.train import Listener, TrainState, error_report, predict, train
@@ -75,37 +77,41 @@ def finetune(
             wrong units, an error before training above 500 meV/atom, ...), a strategy that cannot be combined with
             the options given, or a folder that holds another run.
         NonFiniteError: if training diverges; the frames at fault are saved in ``out``.
+        InUseError: if another process works in ``out``.
     """
     settings = FinetuneSettings() if settings is None else settings
     listener = FinetuneListener() if listener is None else listener
     folder = None if out is None else Path(out)
     description = describe_run(potential, params, train_data, valid_data, settings)
-    if folder is not None and (finished := open_run(folder, description)) is not None:
-        return FinetuneResult(*load(folder), finished)
-    preparation = prepare(potential, params, train_data, valid_data, settings)
-    total_steps = settings.epochs * preparation.train_batches.steps_per_epoch
-    detach = preparation.strategy.detach
-    snapshots = plan_snapshots(folder, settings.snapshots, total_steps, preparation.potential, detach)
-    listener.start(preparation)
-    started = time.monotonic()
-    state = train(
-        preparation.program,
-        preparation.state,
-        preparation.train_batches,
-        preparation.valid_batches,
-        preparation.hyper,
-        preparation.config,
-        retention=preparation.retention,
-        folder=folder,
-        snapshots=snapshots,
-        listener=listener,
-    )
-    tuned = detach(state.best_params)
-    report = _report(preparation, state, settings, time.monotonic() - started)
-    if folder is not None:
-        save(folder, preparation.potential, jax.device_get(tuned))
-        # last: its presence says that the run is done
-        write_atomic(folder / REPORT, json.dumps(report, indent=1))
+    with folder_alone(folder):
+        if folder is not None and (finished := find_run(folder, description)) is not None:
+            return FinetuneResult(*load(folder), finished)
+        preparation = prepare(potential, params, train_data, valid_data, settings)
+        total_steps = settings.epochs * preparation.train_batches.steps_per_epoch
+        detach = preparation.strategy.detach
+        snapshots = plan_snapshots(folder, settings.snapshots, total_steps, preparation.potential, detach)
+        listener.start(preparation)
+        if folder is not None:
+            claim_run(folder, description)
+        started = time.monotonic()
+        state = train(
+            preparation.program,
+            preparation.state,
+            preparation.train_batches,
+            preparation.valid_batches,
+            preparation.hyper,
+            preparation.config,
+            retention=preparation.retention,
+            folder=folder,
+            snapshots=snapshots,
+            listener=listener,
+        )
+        tuned = detach(state.best_params)
+        report = _report(preparation, state, settings, time.monotonic() - started)
+        if folder is not None:
+            save(folder, preparation.potential, jax.device_get(tuned))
+            # last: its presence says that the run is done
+            write_atomic(folder / REPORT, json.dumps(report, indent=1))
     return FinetuneResult(preparation.potential, tuned, report)
 
 

@@ -10,14 +10,12 @@ from typing import NamedTuple
 import jax
 
 from mlipjax.files import sync
-from mlipjax.finetune.folder import REPORT, RUN
+from mlipjax.finetune.folder import REPORT, RUN, SNAPSHOTS
 from mlipjax.models import save
 from mlipjax.potential import Potential
 from mlipjax.reading import read_json
 from mlipjax.train import Snapshots
 from mlipjax.typing import Params
-
-FOLDER = "snapshots"
 
 
 class RunModel(NamedTuple):
@@ -59,7 +57,7 @@ def plan_snapshots(
         raise ValueError(f"snapshots={count} of a run of {total_steps} steps: at most one per step can be kept.")
 
     def write(step: int, params: Params) -> None:
-        path = folder / FOLDER / f"step-{step:06d}"
+        path = folder / SNAPSHOTS / f"step-{step:06d}"
         if path.exists():
             return
         unfinished = path.with_name(path.name + ".tmp")
@@ -79,11 +77,11 @@ def run_models(folder: str | os.PathLike[str]) -> list[RunModel]:
     folder = Path(folder)
     if not (folder / RUN).is_file():
         raise ValueError(f"{folder} holds no fine-tune (it has no {RUN}).")
-    if not (folder / FOLDER).is_dir():
+    if not (folder / SNAPSHOTS).is_dir():
         raise ValueError(f"{folder} has no snapshots; fine-tune into a new folder with --snapshots 10 to get them.")
     if not (folder / REPORT).is_file():
         raise ValueError(f"the run in {folder} is not finished; the same mlipjax finetune command goes on with it.")
-    steps = {path.name.removeprefix("step-"): path for path in (folder / FOLDER).glob("step-*[0-9]")}
+    steps = {path.name.removeprefix("step-"): path for path in (folder / SNAPSHOTS).glob("step-*[0-9]")}
     found = ((int(step), path) for step, path in steps.items() if step.isdecimal())
     report = read_json(folder / REPORT)
     try:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import jax
 import numpy as np
 
 from mlipjax.data import TrajectoryWriter
+from mlipjax.files import make_folder
+from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.frames import write_frames
 from mlipjax.md.gate import Limits, default_limits
-from mlipjax.md.restart import Checkpoint, fingerprint, load_checkpoint, numbers, save_checkpoint
+from mlipjax.md.restart import Checkpoint, fingerprint, is_begun, load_checkpoint, numbers, save_checkpoint
 from mlipjax.md.schedule import align_chunk, default_chunk_steps
 from mlipjax.md.state import SimState, init
 from mlipjax.md.statistics import Statistics
@@ -100,6 +102,7 @@ def run(
 
     Raises:
         ValueError: for a system that cannot be simulated, or a checkpoint of other settings.
+        InUseError: if another process writes the same files.
         SimulationStopped: if a replica broke the limits; its frame is saved next to the trajectory.
     """
     if n_steps < 1 or frame_every < 1 or n_replicas < 1:
@@ -122,7 +125,12 @@ def run(
         trajectory=None if trajectory is None else Path(trajectory),
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
-    return _loop(job, _begin(job), checkpoint_seconds, on_chunk)
+    with ExitStack() as alone:
+        for path in (job.trajectory, job.checkpoint):
+            if path is not None:
+                make_folder(path.parent)
+                alone.enter_context(Lock(path))
+        return _loop(job, _begin(job), checkpoint_seconds, on_chunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +179,13 @@ def _begin(job: _Job) -> Checkpoint:
         options = {"exact_temperature": job.exact_temperature, "head": job.head}
         return init(job.potential, job.spec, params, job.system, job.ensemble, key, job.n_replicas, **options)
 
-    if job.checkpoint is not None and job.checkpoint.exists():
+    # a run that stopped in its first piece has nothing to continue from, and must not keep other settings out
+    if job.checkpoint is not None and job.checkpoint.exists() and (_has_frames(job) or is_begun(job.checkpoint)):
         return load_checkpoint(job.checkpoint, jax.eval_shape(start, job.params, job.key), job.settings())
-    _refuse_foreign(job.trajectory)
+    if _has_frames(job):
+        raise ValueError(
+            f"{job.trajectory} exists, without a checkpoint to continue from; remove it or choose another."
+        )
     state = start(job.params, job.key)
     now = Checkpoint(state, job.spec, job.chunk_steps, 0, 0, Statistics.empty(job.n_replicas))
     _save(job, now, None)
@@ -230,9 +242,8 @@ def _save(job: _Job, now: Checkpoint, writer: TrajectoryWriter | None) -> None:
         save_checkpoint(job.checkpoint, now, job.settings())
 
 
-def _refuse_foreign(trajectory: Path | None) -> None:
-    if trajectory is not None and trajectory.exists() and trajectory.stat().st_size > 0:
-        raise ValueError(f"{trajectory} exists, without a checkpoint to continue from; remove it or choose another.")
+def _has_frames(job: _Job) -> bool:
+    return job.trajectory is not None and job.trajectory.exists() and job.trajectory.stat().st_size > 0
 
 
 def _chunk_steps(system: System, ensemble: Ensemble, spec: TableSpec) -> int:

@@ -124,6 +124,16 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
     )
 
 
+def is_begun(path: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is of a run that has taken a step.
+
+    Raises:
+        ValueError: if the file is no checkpoint.
+    """
+    step = _read(Path(path)).get("state.step")
+    return step is None or int(step) > 0
+
+
 def fingerprint(tree: Params | Any) -> str:
     """Hash of all arrays of a tree, to recognise the same parameters or structure."""
     digest = hashlib.sha256()

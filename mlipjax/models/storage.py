@@ -22,7 +22,7 @@ import safetensors
 from safetensors.numpy import load_file, save
 
 from mlipjax import tree
-from mlipjax.files import replace_on_success, sync
+from mlipjax.files import replace_together
 from mlipjax.models import limits
 from mlipjax.potential import Potential
 from mlipjax.reading import check_file, read_json
@@ -51,6 +51,7 @@ def write_model(folder: str | os.PathLike[str], config: Mapping[str, Any], param
 
     Raises:
         ValueError: if a parameter is NaN or infinite or of a dtype the format lacks, or ``config`` is not JSON.
+        OSError: if it cannot be written; a model that was there stays whole.
     """
     folder = Path(folder)
     # safetensors stores memory as it lies, whatever the strides: arrays must be contiguous
@@ -67,11 +68,7 @@ def write_model(folder: str | os.PathLike[str], config: Mapping[str, Any], param
         raise ValueError(f"{folder}: the configuration cannot be written as JSON: {error}.") from None
     _finish_killed_save(folder)
     content = save(leaves, metadata={_CONFIG_DIGEST: _digest(text.encode())})
-    with replace_on_success(folder / CONFIG) as config_file:
-        config_file.write_bytes(text.encode())
-        sync(config_file)
-        with replace_on_success(folder / PARAMS) as params_file:
-            params_file.write_bytes(content)
+    replace_together({folder / PARAMS: content, folder / CONFIG: text.encode()})
 
 
 def read_model(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

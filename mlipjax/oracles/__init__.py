@@ -2,6 +2,7 @@
 
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle
+from mlipjax.oracles.check import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.labeller import LabelCounts, Labeller, Progress
 from mlipjax.oracles.protocol import Failure, JittableOracle, Oracle, check_cutoff, energy_offsets
 from mlipjax.oracles.spec import SPEC_HELP, make_oracle
@@ -14,6 +15,7 @@ __all__ = [
     "SPEC_HELP",
     "AseOracle",
     "Attempt",
+    "BadLabelError",
     "FailedAttempts",
     "Failure",
     "JittableOracle",
@@ -29,9 +31,11 @@ __all__ = [
     "Xtb",
     "attempt",
     "check_cutoff",
+    "check_labels",
     "energy_offsets",
     "label_key",
     "label_with",
     "local_processes",
+    "make_labels",
     "make_oracle",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlipjax.factory import import_factory, make_calculator
+from mlipjax.oracles.check import BadLabelError, make_labels
 from mlipjax.system import Labels, System
 
 if TYPE_CHECKING:
@@ -22,20 +23,25 @@ def evaluate(calculator: Calculator, system: System) -> Labels:
     otherwise it is a missing label.
 
     Raises:
-        ValueError: the calculator returned a number that is not finite.
+        BadLabelError: the calculator returned something that cannot be a label of this structure, or changed the
+            structure, so that its numbers belong to another one.
         Exception: whatever the calculator raises.
     """
     atoms = system.to_ase()
     atoms.calc = calculator
-    energy = float(atoms.get_potential_energy())
-    forces = atoms.get_forces()
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     stress: Any = None
     if all(system.pbc) and "stress" in calculator.implemented_properties:
-        stress = atoms.get_stress(voigt=False)
-    for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
-        if value is not None and not np.all(np.isfinite(value)):
-            raise ValueError(f"{type(calculator).__name__} returned a {name} that is not finite")
-    return Labels.create(len(atoms), energy, forces, stress)
+        stress = calculator.get_stress(atoms)
+    labels = make_labels(system.n_atoms, energy, forces, stress)
+    after = System.from_ase(atoms)
+    for name in ("atomic_numbers", "positions", "cell", "pbc"):
+        if not np.array_equal(getattr(after, name), getattr(system, name)):
+            raise BadLabelError(
+                f"{type(calculator).__name__} changed the {name.replace('_', ' ')} of the structure: its numbers belong"
+                " to another one"
+            )
+    return labels
 
 
 @dataclass(frozen=True)

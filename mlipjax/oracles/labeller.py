@@ -5,13 +5,29 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass
 from types import TracebackType
 
 from mlipjax.oracles.protocol import Failure, Oracle
 from mlipjax.oracles.store import LabelStore, label_key
-from mlipjax.oracles.workers import Attempt, SerialExecutor, attempt, available_cores, local_processes
+from mlipjax.oracles.workers import (
+    Attempt,
+    SerialExecutor,
+    attempt,
+    available_cores,
+    end_processes,
+    in_words,
+    local_processes,
+)
 from mlipjax.system import Labels, System
 
 Progress = Callable[[int, int, "Labels | Failure"], None]
@@ -43,9 +59,10 @@ class _Job:
 class Labeller:
     """Computes each label once, whatever happens.
 
-    A label is committed to the store before it is returned or reported. A structure whose label fails or takes too
-    long is tried once more (``retries``) and then skipped; attempts recorded in the store count, so a run that is
-    repeated does not try again (``LabelStore.forget_failures`` makes it).
+    What an oracle returns is checked (``check_labels``): what cannot be the label of its structure is a failed
+    attempt. A label is committed to the store before it is returned or reported. A structure whose label fails or
+    takes too long is tried once more (``retries``) and then skipped; attempts recorded in the store count, so a run
+    that is repeated does not try again (``LabelStore.forget_failures`` makes it).
 
     Use as a context manager: leaving it ends the worker processes it started, which live on from one call of
     :meth:`label` to the next.
@@ -58,6 +75,10 @@ class Labeller:
         n_workers: local processes; ``None`` for one per available core.
         timeout: seconds per attempt.
         retries: attempts after the first.
+
+    Raises:
+        ValueError: an argument or what the store holds cannot be used.
+        InUseError: another process writes to the store.
 
     Attributes:
         counts: running totals.
@@ -81,11 +102,13 @@ class Labeller:
             raise ValueError(f"retries must not be negative, found {retries}")
         self.oracle = oracle
         self.store = store if isinstance(store, LabelStore) or store is None else LabelStore(os.fspath(store))
+        if self.store is not None:
+            self.store.hold()
         self.counts = LabelCounts()
         self._timeout, self._max_attempts = timeout, retries + 1
         self._n_workers = n_workers or available_cores()
         self._given = SerialExecutor() if executor is None and oracle.jittable else executor
-        self._own: Executor | None = None
+        self._own: ProcessPoolExecutor | None = None
         self._deaths = 0
 
     def __enter__(self) -> Labeller:
@@ -94,11 +117,14 @@ class Labeller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # after an error (Ctrl-C) nobody waits for calculations that may take hours
+        self.close(wait=kind is None)
 
-    def close(self) -> None:
-        """End the worker processes; a later :meth:`label` starts new ones."""
+    def close(self, *, wait: bool = True) -> None:
+        """End the worker processes, when they are done or, without ``wait``, at once; later labels start new ones."""
         if self._own is not None:
+            if not wait:
+                end_processes(self._own)
             self._own.shutdown(wait=True, cancel_futures=True)
             self._own = None
 
@@ -248,4 +274,4 @@ def _outcome(future: Future[Attempt]) -> Attempt:
     except BrokenExecutor:
         raise
     except (Exception, CancelledError) as error:
-        return Attempt(None, f"{type(error).__name__}: {error}", 0.0)
+        return Attempt(None, in_words(error), 0.0)

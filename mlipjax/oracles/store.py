@@ -2,14 +2,19 @@
 
 ``ase db labels.db`` and ``ase gui labels.db`` open it. One row is one attempt: a label, or a failure with its
 reason. SQLite's own journal makes each row all or nothing, whenever the program is killed; ASE's additional
-lock file is not used, because a killed program leaves it behind and the next one would wait for ever.
+lock file is not used, because a killed program leaves it behind and the next one would wait for ever. A new
+database gets its name when it is complete.
 
-One process writes; others may read.
+One process writes, which ``LabelStore.hold`` sees to; others may read. What is read passes the check that every new
+label passes, and rows carry a digest: one that was edited is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,15 @@ from typing import Any
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlipjax.files import make_folder, replace_on_success
+from mlipjax.locks import Lock
+from mlipjax.oracles.check import BadLabelError, check_labels, make_labels
 from mlipjax.system import Labels, System
+
+_TABLES = {
+    *("systems", "species", "keys", "text_key_values", "number_key_values", "information", "sqlite_sequence"),
+}
+"""Of an ASE database."""
 
 
 def label_key(system: System, identity: str) -> str:
@@ -49,22 +62,37 @@ class LabelStore:
         path: the database, made (with its folder) if absent.
 
     Raises:
-        ValueError: ``path`` exists and is not an ASE SQLite database.
+        ValueError: ``path`` exists and is not an ASE SQLite database of labels, or a row is no label or was edited.
+        OSError: it cannot be made.
     """
 
     def __init__(self, path: str | Path):
-        from ase.db import connect
-
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._database: Any = connect(str(self.path), type="db", use_lock_file=False)
+        self._lock: Lock | None = None
+        if _is_missing(self.path):
+            self._make()
+        self._database: Any = _connect(self.path)
         self._rows: dict[str, int] = {}
         self._failures: dict[str, FailedAttempts] = {}
         try:
             for row in self._database.select():
                 self._index(row)
+                if row.status == "done":
+                    self._check(row)
+        except BadLabelError:
+            raise
         except Exception as error:
             raise ValueError(f"{self.path} is not a label store ({error}); choose another path") from error
+
+    def hold(self) -> None:
+        """Keep other processes from writing, from now on until this object or this process is gone.
+
+        Raises:
+            InUseError: another process writes to this store.
+        """
+        if self._lock is None:
+            make_folder(self.path.parent)
+            self._lock = Lock(self.path)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -76,11 +104,7 @@ class LabelStore:
         """Return the label stored under ``key``, bit for bit as it was added; ``None`` if there is none."""
         if key not in self._rows:
             return None
-        row: Any = self._database.get(id=self._rows[key])
-        stress: Any = row.get("stress")
-        if stress is not None:
-            stress = np.asarray(stress)[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
-        return Labels.create(row.natoms, row.get("energy"), row.get("forces"), stress)
+        return _labels_of(self._database.get(id=self._rows[key]))
 
     def failures(self, key: str) -> FailedAttempts | None:
         """Return the failed attempts recorded under ``key``."""
@@ -98,10 +122,13 @@ class LabelStore:
         The symmetric part of the stress is kept (ASE stores six components).
 
         Raises:
-            ValueError: the label exists already: computing it again was a mistake.
+            ValueError: the label exists already: computing it again was a mistake; or it is none of this structure.
+            OSError: it cannot be written; the store is as it was.
         """
         if key in self._rows:
             raise ValueError(f"{self.path} already holds a label under {key}")
+        self.hold()
+        labels = check_labels(labels, system.n_atoms)
         atoms = system.to_ase()
         known: dict[str, Any] = {}
         if labels.energy_weight > 0:
@@ -112,30 +139,70 @@ class LabelStore:
             stress = np.asarray(labels.stress, np.float64)
             known["stress"] = (0.5 * (stress + stress.T))[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         atoms.calc = SinglePointCalculator(atoms, **known)
-        self._rows[key] = self._database.write(
-            atoms, label_key=key, status="done", oracle=oracle, seconds=float(seconds)
-        )
+        digest = _digest(atoms, known)
+        with self._writing():
+            self._rows[key] = self._database.write(
+                atoms, label_key=key, status="done", oracle=oracle, seconds=float(seconds), digest=digest
+            )
         return self._known(key)
 
     def add_failure(self, key: str, system: System, reason: str, *, oracle: str, seconds: float = 0.0) -> None:
         """Record an attempt that gave no label."""
         # the reason goes into data: as a key-value pair ASE would refuse text that looks like a number
-        row = self._database.write(
-            system.to_ase(),
-            label_key=key,
-            status="failed",
-            oracle=oracle,
-            seconds=float(seconds),
-            data={"reason": reason},
-        )
+        self.hold()
+        with self._writing():
+            row = self._database.write(
+                system.to_ase(),
+                label_key=key,
+                status="failed",
+                oracle=oracle,
+                seconds=float(seconds),
+                data={"reason": reason},
+            )
         self._index(self._database.get(id=row))
 
     def forget_failures(self) -> int:
         """Delete all recorded failures, so that those structures are tried again; returns how many."""
+        self.hold()
         rows = [row.id for row in self._database.select(status="failed")]
-        self._database.delete(rows)
+        with self._writing():
+            self._database.delete(rows)
         self._failures.clear()
         return len(rows)
+
+    def _make(self) -> None:
+        """Put an empty database in place, under its name when it is complete."""
+        make_folder(self.path.parent)
+        with Lock(self.path):
+            if not _is_missing(self.path):
+                return
+            with self._writing(), replace_on_success(self.path) as temporary:
+                # what a kill left of an earlier try; a journal would be applied to the new database
+                for left in (temporary, *(path.with_name(f"{path.name}-journal") for path in (temporary, self.path))):
+                    left.unlink(missing_ok=True)
+                with _connect(temporary) as database:
+                    database.count()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OSError(f"{self.path}: cannot be written: {error}") from error
+
+    def _check(self, row: Any) -> None:
+        """Refuse a row that is no label, or not the one that was stored."""
+        where = f"{self.path}, row {row.id}"
+        cure = f"delete it (ase db {self.path} id={row.id} --delete) and it is computed again"
+        try:
+            labels = _labels_of(row)
+        except BadLabelError as error:
+            raise BadLabelError(f"{where}: {error}; {cure}") from error
+        if not labels.energy_weight + labels.forces_weight:
+            raise BadLabelError(f"{where}: neither energy nor forces; {cure}")
+        # stores of earlier versions have no digests
+        if "digest" in row and row.digest != _digest(row, _present(row)):
+            raise BadLabelError(f"{where}: not the label that was stored, it was edited; {cure}")
 
     def _known(self, key: str) -> Labels:
         labels = self.get(key)
@@ -149,3 +216,50 @@ class LabelStore:
         else:
             before = self._failures.get(key, FailedAttempts(0, ""))
             self._failures[key] = FailedAttempts(before.count + 1, row.data["reason"])
+
+
+def _connect(path: Path) -> Any:
+    from ase.db import connect
+
+    return connect(str(path), type="db", use_lock_file=False)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is no database, or one that a kill left without all of its tables and without a row.
+
+    Raises:
+        ValueError: it is another program's database, to which ASE would add its tables.
+    """
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return True
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+            if "systems" not in tables and not tables <= _TABLES:
+                raise ValueError(f"{path} is not a label store (it has the table {min(tables)}); choose another path")
+            if not tables <= _TABLES or (
+                "systems" in tables and connection.execute("SELECT 1 FROM systems LIMIT 1").fetchone()
+            ):
+                return False
+            return "information" not in tables or not connection.execute("SELECT * FROM information").fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False  # whoever opens it says what is wrong
+
+
+def _labels_of(row: Any) -> Labels:
+    return make_labels(row.natoms, row.get("energy"), row.get("forces"), row.get("stress"))
+
+
+def _present(row: Any) -> dict[str, Any]:
+    return {name: row[name] for name in ("energy", "forces", "stress") if name in row}
+
+
+def _digest(structure: Any, known: dict[str, Any]) -> str:
+    """SHA-256 over a structure (of ASE, or a row) and its labels, as they are read."""
+    digest = hashlib.sha256(repr(list(known)).encode())
+    for array in (structure.numbers, structure.positions, structure.cell, structure.pbc, *known.values()):
+        digest.update(np.asarray(array, "<f8").tobytes())
+    return f"sha256-{digest.hexdigest()}"

@@ -7,22 +7,30 @@ Dask (``client.get_executor()``), Slurm executors.
 from __future__ import annotations
 
 import faulthandler
+import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, TextIO
 
+from mlipjax.oracles.check import check_labels
 from mlipjax.oracles.protocol import Oracle
 from mlipjax.system import Labels, System
 
 # native code that ignores the timeout is given this much longer before its process is ended
 GRACE_SECONDS = 5.0
+
+# characters of a reason that are kept
+_MAX_REASON = 500
 
 # true in processes that local_processes started: they may be ended without harm to anything else
 _expendable = False
@@ -42,27 +50,80 @@ class _Overtime(BaseException):
 
 
 def attempt(oracle: Oracle, system: System, timeout: float | None = None) -> Attempt:
-    """Label one structure; every error becomes the reason of a failed attempt.
+    """Label one structure; every error, and every label that is none, becomes the reason of a failed attempt.
+
+    An oracle may raise anything, ``SystemExit`` and ``KeyboardInterrupt`` included, without ending the process. Only
+    the user's own Ctrl-C does.
 
     Args:
         oracle: source of labels.
         system: structure.
         timeout: seconds. In the main thread of a process (on systems with POSIX signals) the calculation is
             interrupted; in another thread it is abandoned and runs on unheeded.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl-C, whatever the oracle made of it.
     """
     start = time.perf_counter()
+    labels, reason = None, ""
+    with _process_kept() as interrupted:
+        try:
+            if timeout is None:
+                found = oracle.label(system)
+            elif _in_main_thread() and hasattr(signal, "setitimer"):
+                found = _interrupted_after(timeout, oracle, system)
+            else:
+                found = _abandoned_after(timeout, oracle, system)
+            labels = check_labels(found, system.n_atoms, required=("energy", "forces"))
+        except _Overtime:
+            reason = f"timeout after {timeout:g} s"
+        except BaseException as error:
+            reason = in_words(error)
+    if interrupted:
+        raise KeyboardInterrupt
+    return Attempt(labels, reason, time.perf_counter() - start)
+
+
+def in_words(error: BaseException) -> str:
+    """An error as one line of bounded length that any file can hold."""
     try:
-        if timeout is None:
-            labels = oracle.label(system)
-        elif threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-            labels = _interrupted_after(timeout, oracle, system)
-        else:
-            labels = _abandoned_after(timeout, oracle, system)
-    except _Overtime:
-        return Attempt(None, f"timeout after {timeout:g} s", time.perf_counter() - start)
-    except Exception as error:
-        return Attempt(None, f"{type(error).__name__}: {error}", time.perf_counter() - start)
-    return Attempt(labels, "", time.perf_counter() - start)
+        message = str(error)
+    except Exception:
+        message = "(without a message that can be printed)"
+    line = " ".join(f"{type(error).__name__}: {message}".replace("\0", " ").split())
+    return line.encode(errors="replace").decode()[:_MAX_REASON].removesuffix(":")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def _process_kept() -> Iterator[list[int]]:
+    """Undo what a calculator did to the process: the current folder. Yield signals of Ctrl-C that came meanwhile."""
+    pressed: list[int] = []
+    if not _in_main_thread():
+        yield pressed
+        return
+    # by descriptor: the folder may be moved meanwhile
+    folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY)) if hasattr(os, "fchdir") else None
+    previous = signal.getsignal(signal.SIGINT)
+
+    def press(signum: int, frame: Any) -> None:
+        pressed.append(signum)
+        if callable(previous):
+            previous(signum, frame)
+
+    if callable(previous):
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        if callable(previous):
+            signal.signal(signal.SIGINT, previous)
+        if folder is not None:
+            os.fchdir(folder)
+            os.close(folder)
 
 
 def _interrupted_after(timeout: float, oracle: Oracle, system: System) -> Labels:
@@ -77,7 +138,7 @@ def _interrupted_after(timeout: float, oracle: Oracle, system: System) -> Labels
     signal.setitimer(signal.ITIMER_REAL, timeout, 1.0)
     if _expendable:
         # a thread outside Python: it works even when native code never returns to the interpreter
-        faulthandler.dump_traceback_later(timeout + GRACE_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(timeout + GRACE_SECONDS, exit=True, file=_null())
     try:
         try:
             return oracle.label(system)
@@ -88,6 +149,12 @@ def _interrupted_after(timeout: float, oracle: Oracle, system: System) -> Labels
         signal.signal(signal.SIGALRM, previous)
         if _expendable:
             faulthandler.cancel_dump_traceback_later()
+
+
+@functools.cache
+def _null() -> TextIO:
+    """Where tracebacks of ended processes go: the reason of the failed label says what there is to say."""
+    return open(os.devnull, "w")
 
 
 def _abandoned_after(timeout: float, oracle: Oracle, system: System) -> Labels:
@@ -133,6 +200,12 @@ def local_processes(n_workers: int, set_up: Callable[[], None] | None = None) ->
     return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start_worker, initargs=(set_up,))
 
 
+def end_processes(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool at once; what they were doing is lost."""
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        process.terminate()
+
+
 def available_cores() -> int:
     """Number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -146,11 +219,17 @@ def _start_worker(set_up: Callable[[], None] | None) -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    os.dup2(2, 1)  # what a calculator prints must not stand among the results of a command
+    warnings.showwarning = _show_warning
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     if set_up is not None:
         set_up()
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: object, **options: object) -> None:
+    print(f"warning (worker): {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _end_with(sentinel: int) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlipjax.files import write_atomic
+from mlipjax.files import naming, write_atomic
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.state import TrainState
 from mlipjax.typing import Params
 
-METRICS = "metrics.jsonl"
+CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Recorder:
         self.interval = interval
         self.snapshots = Snapshots() if snapshots is None else snapshots
         self.saved_at = time.monotonic()
-        self.checkpoints = None if self.folder is None else Checkpoints(self.folder / "checkpoints")
+        self.checkpoints = None if self.folder is None else Checkpoints(self.folder / CHECKPOINTS)
 
     def resume(self, state: TrainState) -> TrainState:
         """Return the newest checkpoint, or ``state``; forget epochs recorded after it, which will be repeated."""
@@ -66,7 +66,7 @@ class Recorder:
     def write(self, record: dict[str, Any]) -> None:
         """Append one line."""
         if self.folder is not None:
-            with open(self.folder / METRICS, "a", encoding="utf-8") as file:
+            with naming(path := self.folder / METRICS), open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
     def save(self, state: TrainState, *, now: bool = False) -> None:

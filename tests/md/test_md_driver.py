@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from pair_potential import argon, argon_spec, pair_potential
 import mlipjax.md as md
 from mlipjax.calculator import Calculator
 from mlipjax.data import read_dataset
+from mlipjax.locks import InUseError
 
 LANGEVIN = md.Langevin(5.0, 60.0, 20.0)
 NPT = md.IsotropicNPT(5.0, 60.0, 1000.0, 150.0, 600.0)
@@ -111,6 +114,32 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     (tmp_path / "t.npz").unlink()
     with pytest.raises(ValueError, match="without a checkpoint"):
         simulate(10, folder=tmp_path, n_replicas=2)
+
+
+def test_a_run_that_stopped_in_its_first_piece_leaves_its_files_to_another(tmp_path):
+    too_close = md.default_limits(60.0, argon().n_atoms, 5.0, 3.0)
+    with pytest.raises(md.SimulationStopped):
+        simulate(10, folder=tmp_path, limits=too_close)
+    again = simulate(10, folder=tmp_path)
+    assert (again.resumed_from, again.n_frames) == (0, 2)
+    # now there is something to lose
+    with pytest.raises(ValueError, match="belongs to another run"):
+        simulate(10, folder=tmp_path, limits=too_close)
+
+
+def test_two_processes_cannot_write_one_trajectory(tmp_path):
+    code = (
+        f"from mlipjax.locks import Lock; lock = Lock({str(tmp_path / 't.extxyz')!r}); print('', flush=True); input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with pytest.raises(InUseError, match=r"t\.extxyz is in use by another process"):
+            simulate(5, folder=tmp_path)
+    finally:
+        other.kill()
+        other.wait()
+    assert simulate(5, folder=tmp_path).n_frames == 1
 
 
 def test_trajectory_holds_what_a_calculator_computes(tmp_path):
