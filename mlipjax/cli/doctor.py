@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +12,11 @@ from rich.console import Console
 from mlipjax import runtime
 from mlipjax.cli.display import error_table
 from mlipjax.cli.output import write_json
+from mlipjax.cli.wording import as_options
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
+from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import load
 from mlipjax.train import MAX_SLOTS
 
@@ -27,7 +29,11 @@ class Doctor:
         model: name, .nqx file or saved folder to start from.
         train: labelled structures to train on (extended xyz, ASE database, or a folder of mlipjax convert --data).
         valid: labelled structures for validation, if there are any.
-        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
+        test: labelled structures for testing, if there are any.
+        replay: structures to replay with labels of the model's own level of theory, if there are any.
+        anchor: structures of the model's own level to measure the retained error on, if there are any.
+        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
+            isolated atoms in the training set) or "model" (as is).
         dtype: precision of training.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -37,6 +43,9 @@ class Doctor:
     model: str
     train: Path
     valid: Path | None = None
+    test: Path | None = None
+    replay: Path | None = None
+    anchor: Path | None = None
     e0s: str = "model"
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
@@ -52,7 +61,9 @@ def run(command: Doctor) -> None:
     """
     runtime.select_dtype(command.dtype)
     potential, params = load(command.model)
-    datasets, unreadable = _read([command.train, *([] if command.valid is None else [command.valid])])
+    given = [command.train, command.valid, command.test, command.replay, command.anchor]
+    names = _names([path for path in given if path is not None])
+    datasets, unreadable = _read(names)
     if unreadable:
         examination = Examination(unreadable, {}, None)
     else:
@@ -60,6 +71,7 @@ def run(command: Doctor) -> None:
             potential,
             params,
             datasets,
+            own=[name for name, path in names.items() if path in (command.replay, command.anchor)],
             e0s=command.e0s,
             dtype=command.dtype,
             batch_size=command.batch_size,
@@ -68,18 +80,26 @@ def run(command: Doctor) -> None:
     _print(Console(), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": command.train})
     if fatal := examination.fatal:
-        raise ValueError(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}")
+        raise ValueError(as_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
 
 
-def _read(paths: Sequence[Path]) -> tuple[dict[str, Dataset], list[Finding]]:
+def _names(paths: Sequence[Path]) -> dict[str, Path]:
+    """What findings call the files: their names, or their paths if two have one name."""
+    short = len({path.name for path in paths}) == len(paths)
+    names: dict[str, Path] = {}
+    for path in paths:
+        name = path.name if short else str(path)
+        if name in names:
+            raise ValueError(f"{path} is given twice, as training and as validation data, say; leave one out.")
+        names[name] = path
+    return names
+
+
+def _read(names: Mapping[str, Path]) -> tuple[dict[str, Dataset], list[Finding]]:
     """Read the files; one that cannot be read, or whose labels have other names, is a finding."""
     datasets: dict[str, Dataset] = {}
     findings = []
-    short = len({path.name for path in paths}) == len(paths)
-    for path in paths:
-        name = path.name if short else str(path)
-        if name in datasets:
-            raise ValueError(f"{path} is given as training and as validation data; leave --valid out to split it.")
+    for name, path in names.items():
         try:
             datasets[name] = read_dataset(path, required=())
         except ValueError as error:
@@ -90,7 +110,7 @@ def _read(paths: Sequence[Path]) -> tuple[dict[str, Dataset], list[Finding]]:
 def _print(console: Console, examination: Examination) -> None:
     if examination.findings:
         for finding in examination.findings:
-            console.print(f"{finding.severity}: {finding}", highlight=False)
+            console.print(as_options(f"{finding.severity}: {finding}", FinetuneSettings), highlight=False, markup=False)
     else:
         console.print("nothing to complain about")
     if (estimate := examination.e0_estimate) is not None:

@@ -68,7 +68,9 @@ def check_labels(datasets: Datasets) -> list[Finding]:
         counts = dataset.count_labels()
         if not counts["energy"] and not counts["forces"]:
             message = f"none of {len(dataset)} structures of {name} has an energy or forces"
-            findings.append(Finding("fatal", "labels", message, "Label them, or name the file's keys in LabelKeys."))
+            findings.append(
+                Finding("fatal", "labels", message, "Label them, or name the keys under which the file has them.")
+            )
             continue
         for kind in ("energy", "forces", "stress"):
             missing = [i for i, labels in enumerate(dataset.labels) if not getattr(labels, f"{kind}_weight") > 0.0]
