@@ -22,7 +22,7 @@ CORRELATED = 0.6
 # What explains labels has to fit this well, and to leave at most this part of the error.
 _FITS, _LEFT = 0.85, 0.5
 # Labels follow the model no more if a slope of this size is out by so many standard deviations.
-_SLOPE, _DEVIATIONS = 0.7, 2.5
+_SLOPE, DEVIATIONS = 0.7, 2.5
 
 
 class Row(NamedTuple):
@@ -67,19 +67,20 @@ def ratio(label: np.ndarray, model: np.ndarray) -> float:
     return math.copysign(float(np.linalg.norm(label)) / scale, float(label @ model)) if scale > 0.0 else 0.0
 
 
-def disagrees(label: np.ndarray, model: np.ndarray, n_independent: float) -> bool:
+def disagrees(label: np.ndarray, model: np.ndarray, n_independent: float, deviations: float = DEVIATIONS) -> bool:
     """Whether predictions do not follow labels at all, beyond what the model's own error can do.
 
     Args:
         label, model: (k,) numbers.
         n_independent: how many of them are independent of each other.
+        deviations: standard deviations by which the slope has to be too small.
     """
     size = float(label @ label)
     if size == 0.0 or cosine(label, model) >= CORRELATED:
         return False
     slope = float(label @ model) / size
     deviation = float(np.linalg.norm(model - slope * label)) / math.sqrt(size * max(n_independent - 1.0, 1.0))
-    return slope + _DEVIATIONS * deviation < _SLOPE
+    return slope + deviations * deviation < _SLOPE
 
 
 def explains(label: np.ndarray, model: np.ndarray, before: float) -> bool:

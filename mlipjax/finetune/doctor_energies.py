@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlipjax.data import Dataset
-from mlipjax.finetune.agreement import PLAUSIBLE, Row, cosine, disagrees, explains, is_near, pooled, ratio, rms
+from mlipjax.finetune.agreement import (
+    DEVIATIONS,
+    PLAUSIBLE,
+    Row,
+    cosine,
+    disagrees,
+    explains,
+    is_near,
+    pooled,
+    ratio,
+    rms,
+)
 from mlipjax.finetune.compared import Compared
 from mlipjax.finetune.doctor_factors import ENERGIES, Scale, find_factors, scales
 from mlipjax.finetune.findings import Finding
@@ -22,9 +33,11 @@ LEAST_ENERGIES = 6
 # A label stands out if its error is that many robust standard deviations, and eV/atom, from others of its composition;
 # of a structure that the model too sets far apart, also this part of what the model says it differs by.
 _OUTLYING, _LEAST_OUTLYING, _SOFT = 10.0, 5e-3, 0.9
-# eV/atom: differences in energy that a model should get right, and a gap that no model's error leaves.
-_LEAST_SPREAD, _GAP = 2e-3, 0.1
+# eV/atom: differences in energy that a model should get right, and a gap that few model's errors leave.
+_LEAST_SPREAD, _GAP = 2e-3, 0.01
 _CORRELATED = 0.9
+# eV/atom: no error within a composition of a model whose forces are right.
+_WRONG = 0.02
 _SHIFTS = (-1, 1, -2, 2, -3, 3)
 _EXACT = 1.05
 
@@ -90,7 +103,7 @@ def _constant(name: str, groups: Sequence[Sequence[Energy]]) -> list[Finding]:
         return []
     message = (
         f"energies of {name} are {shown:g} eV for {len(frames)} of {total} structures, to which the model gives "
-        "different ones: a placeholder"
+        "different ones: a placeholder, or too few digits"
     )
     remedy = "Read the calculations again; leave energies that were not computed out of the file."
     return [Finding("fatal", "placeholder", message, remedy, tuple(frames))]
@@ -132,6 +145,12 @@ def unit_of_totals(name: str, energies: Sequence[Energy], *, share: str = "") ->
     """Total energies that are all one unit's factor times the model's, far outside of what E0s can do."""
     if not energies or any(energy.model == 0.0 for energy in energies):
         return []
+    frames = tuple((name, energy.index) for energy in energies)
+    if all(is_near(energy.label / energy.model, -1.0, _EXACT) for energy in energies):
+        message = f"energies of {name} are minus the model's{share} (n = {len(energies)}): they have the other sign"
+        return [
+            Finding("fatal", "sign", message, "Change their sign: bound structures have negative energies.", frames)
+        ]
     sizes = np.array([energy.n_atoms for energy in energies])
     factors = np.array([energy.label / energy.model for energy in energies])
     if not np.all(np.abs(np.log(np.abs(factors) + 1e-300)) > np.log(PLAUSIBLE)):
@@ -143,7 +162,6 @@ def unit_of_totals(name: str, energies: Sequence[Energy], *, share: str = "") ->
                 f"energies of {name} are {np.median(factors):.4g} times the model's{share}, like {unit} "
                 f"(n = {len(factors)})"
             )
-            frames = tuple((name, energy.index) for energy in energies)
             return [Finding("fatal", "units", message, "Convert them to eV per structure.", frames)]
     return []
 
@@ -197,7 +215,10 @@ def _outlying(group: Sequence[Energy]) -> list[tuple[float, Energy]]:
     gap = int(np.argmax(np.diff(order)))
     low, high = order[: gap + 1], order[gap + 1 :]
     width = high[0] - low[-1]
-    apart = width > _GAP and width > 5.0 * max(np.std(low), np.std(high)) and min(len(low), len(high)) > 1
+    upper = errors > low[-1]
+    # two clusters of errors are two zeros of energy if the model does not tell the structures apart
+    apart = width > max(_GAP, 5.0 * float(np.std(low)), 5.0 * float(np.std(high))) and min(len(low), len(high)) > 1
+    apart = apart and abs(float(np.median(models[upper]) - np.median(models[~upper]))) < 0.5 * width
     # of two clusters the larger one is right, or else the one that the model's own zero is nearer to
     right = max((low, high), key=lambda part: (len(part), -abs(float(np.median(part))))) if apart else order
     errors, models = errors - np.median(right), models - np.median(models)
@@ -274,7 +295,9 @@ def _disagreement(part: Compared, groups: Sequence[Sequence[Energy]]) -> list[Fi
         return []
     label, model = pooled(rows)
     flat = rms(label) <= 0.05 * rms(model) and rms(model) > 10.0 * _LEAST_SPREAD
-    if not flat and (rms(label) <= _LEAST_SPREAD or not disagrees(label, model, count)):
+    # a model that follows forces closely follows energies, too: then less is proof enough
+    certain = 1.0 if rms(label - model) > _WRONG and _follows_forces(part) else DEVIATIONS
+    if not flat and (rms(label) <= _LEAST_SPREAD or not disagrees(label, model, count, certain)):
         return []
     message = (
         f"energies of {part.name} do not follow the model's (correlation {cosine(label, model):.2f}, slope "
@@ -286,3 +309,10 @@ def _disagreement(part: Compared, groups: Sequence[Sequence[Energy]]) -> list[Fi
         "of these structures: choose another one."
     )
     return [Finding("warning", "agreement", message, remedy, tuple((part.name, row.index) for row in rows))]
+
+
+def _follows_forces(part: Compared) -> bool:
+    pairs = [
+        (np.ravel(label.forces), np.ravel(found.forces)) for _, (_, label, _), found in part if label.forces_weight
+    ]
+    return bool(pairs) and cosine(*(np.concatenate(side) for side in zip(*pairs, strict=True))) > _CORRELATED

@@ -35,6 +35,8 @@ STRESSES = {"GPa": 1.0 / units.GPa, "kBar": 10.0 / units.GPa, "bar": 1e4 / units
 # A single structure is judged if it follows the model that closely.
 _CLOSELY = 0.9
 _LEAST_ALONE = 20
+# ... and that closely if its factor is that of no unit.
+_SURELY = 0.98
 
 
 class Scale(NamedTuple):
@@ -125,7 +127,7 @@ def find_factors(
         whole = 2 * len(members) > len(rows)
         certain = members if whole else [row for row in members if knows and _alone(row, kind, large, least_values)]
         enough = whole or sum(len(row.label) for row in certain) >= _LEAST_ALONE
-        if certain and enough and not (kind.name is None and not whole):
+        if certain and enough:
             findings.append(_finding(what, name, kind, certain, len(rows), unit))
             explained |= {row.index for row in certain}
     return findings, [row for row in rows if row.index not in explained]
@@ -140,6 +142,8 @@ def knows_most(rows: Sequence[Row]) -> bool:
 def _alone(row: Row, kind: Kind, large: float, least_values: int) -> bool:
     """Whether a structure can be judged although most others are of another kind."""
     if len(row.label) < least_values or abs(cosine(row.label, row.model)) < _CLOSELY:
+        return False
+    if kind.name is None and abs(cosine(row.label, row.model)) < _SURELY:
         return False
     if kind.name == "":
         return min(rms(row.label), rms(row.model)) > large

@@ -1,7 +1,7 @@
 """Checks of labels against the model's predictions, and the error before training.
 
 A universal model is rarely exact but nearly always right within a factor of two, so labels in another unit, of the
-other sign, or of other atoms stand out. Labels that have nothing to do with the model are the worst, and are said to be.
+other sign, or of other atoms stand out. Labels that have nothing to do with the model are the worst.
 """
 
 from __future__ import annotations

@@ -17,9 +17,11 @@ from mlipjax.finetune.findings import Finding
 
 # Part of the structures at fault that an explanation has to hold for, and values it has to be seen in.
 _SHARE, _LEAST_VALUES = 0.6, 24
+_MORE = 1.15
 _SHIFTS = (-1, 1, -2, 2, -3, 3)
 # Structures of a set whose labels are tried for another one, and atoms for which an assignment is sought.
 _CANDIDATES, _ATOMS = 400, 600
+_ASSIGNED = 0.95
 
 Others = Mapping[int, np.ndarray]
 """Label vectors of a data set by structure."""
@@ -57,10 +59,10 @@ def find_order(what: str, name: str, rows: Sequence[Row], explanations: Iterator
                 supporters.append(row)
                 fit += cosine(*pair)
         enough = len(supporters) >= max(1.0, _SHARE * len(rows))
-        if enough and sum(len(row.label) for row in supporters) >= _LEAST_VALUES:
-            score = (len(supporters), fit)
-            if score > best:
-                best, chosen = score, (explanation, supporters)
+        seen = sum(len(row.label) for row in supporters) >= _LEAST_VALUES
+        # simple explanations come first: a later one has to explain clearly more
+        if enough and seen and len(supporters) > _MORE * best[0]:
+            best, chosen = (len(supporters), fit), (explanation, supporters)
     if chosen is None:
         return []
     explanation, supporters = chosen
@@ -193,7 +195,11 @@ def _assign(labels: Sequence[np.ndarray], models: Sequence[np.ndarray]) -> np.nd
     turns, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(len(models), 3, 3)))
     turned = [(model.reshape(-1, 3) @ turn).ravel() for model, turn in zip(models, turns, strict=True)]
     _, chance = _best_order(labels, turned)
-    return order if np.sqrt(max(1.0 - fit**2, 0.0)) < 0.6 * np.sqrt(max(1.0 - chance**2, 0.0)) else None
+    return (
+        order
+        if fit > _ASSIGNED and np.sqrt(max(1.0 - fit**2, 0.0)) < 0.6 * np.sqrt(max(1.0 - chance**2, 0.0))
+        else None
+    )
 
 
 def _best_order(labels: Sequence[np.ndarray], models: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:

@@ -1,7 +1,7 @@
 """Labels that were never computed: zeros, constants, and numbers copied from other structures.
 
-A model is equivariant, so what is zero by symmetry is zero in its predictions too: an exact zero where the prediction is
-not is a placeholder, however bad the model is.
+A model is equivariant, so what is zero by symmetry is zero in its predictions too: an exact zero where the prediction
+is not is a placeholder, however bad the model is.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def _zero_components(what: str, name: str, rows: Sequence[Row]) -> tuple[list[Fi
         return [], kept
     message = (
         f"{what} of {name} have components that are exactly zero in {len(affected)} of {len(rows)} structures (up to "
-        f"{100 * max(share):.0f} % of them), where the model has up to {worst:.3g} {_UNIT[what]}"
+        f"{100 * max(share):.0f} % of them), where the model has up to {worst:.3g} {_UNIT[what]}: not computed, or "
+        "written with too few digits"
     )
     remedy = (
         "Write raw forces: ASE zeroes those of fixed atoms (get_forces(apply_constraint=False))."
@@ -106,7 +107,7 @@ def _copied(rows: Sequence[Row], least: float) -> list[Row]:
 def _by_value(rows: Sequence[Row]) -> dict[float, list[Row]]:
     groups: dict[float, list[Row]] = collections.defaultdict(list)
     for row in rows:
-        groups[float(row.label[0])].append(row)
+        groups[float(row.label[0]) + 0.0].append(row)
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Forces and stresses against the model's: placeholders, units and signs, wrong places, and disagreement without a name.
+"""Forces and stresses against the model's: placeholders, units, signs, wrong places, and unexplained disagreement.
 
 The worse labels and model agree, the more is said: what no hypothesis explains is a finding too.
 """
@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from ase import units
 
 from mlipjax.data import Dataset
-from mlipjax.finetune.agreement import CORRELATED, Row, cosine, disagrees, pooled, rms
+from mlipjax.finetune.agreement import CORRELATED, Row, cosine, disagrees, is_near, pooled, ratio, rms
 from mlipjax.finetune.compared import Compared
 from mlipjax.finetune.doctor_factors import FORCES, STRESSES, find_factors, knows_most, scales, virials, volume
 from mlipjax.finetune.doctor_orders import (
@@ -37,6 +38,10 @@ _MOVING = 0.1
 _LEAST_STRESS = 1e-3
 _LEAST_VALUES = 12
 _FEW = 4
+# Shears are out by a factor of two if they and the other components follow the model that well, to this factor.
+_SURE, _EXACTLY = 0.95, 1.25
+# eV/Å^3 (10 GPa): a pressure beyond what levels of theory differ by.
+_OFFSET = 0.0624
 # Labels that follow the model less than that are doubted.
 _DOUBTED = 0.97
 # eV/Å, eV/Å^3: where labels of a structure alone are judged, both are at least that large (rms).
@@ -65,7 +70,7 @@ def check_forces(part: Compared) -> list[Finding]:
     findings += found
     explained = {row.index for row in moving} - {row.index for row in left}
     left = [row for row in rows if row.index not in explained]
-    doubted = [row for row in left if rms(row.model) > _MOVING]
+    doubted = [row for row in left if min(rms(row.label), rms(row.model)) > _MOVING]
     found = _find_orders("forces", part, doubted)
     return [*findings, *(found or _disagreement("forces", part.name, left, _STILL, 3.0))]
 
@@ -97,6 +102,8 @@ def check_stress(part: Compared) -> list[Finding]:
     )
     findings += found
     kept = {row.index for row in left}
+    if not found:
+        findings += [*_shears(part.name, rows), *_pressures(part.name, rows)]
     found = _find_orders("stress", part, [row for row in rows if row.index in kept])
     if found:
         return [*findings, *found]
@@ -133,10 +140,60 @@ def _split(stresses: np.ndarray) -> np.ndarray:
     return np.column_stack([deviator.reshape(-1, 9), np.sqrt(3.0) * pressure])
 
 
+def _shears(name: str, rows: Sequence[Row]) -> list[Finding]:
+    """Shears that are twice, or half, what they should be beside the other components, structure by structure."""
+    others = pooled([row._replace(label=_flat(row.label)[:3], model=_flat(row.model)[:3]) for row in rows])
+    if cosine(*others) < _SURE or rms(others[1]) < _LEAST_STRESS:
+        return []
+    shears = [row._replace(label=row.label[3:], model=row.model[3:]) for row in rows]
+    shears = [row for row in shears if rms(row.model) > _LEAST_STRESS and cosine(row.label, row.model) > _SURE]
+    findings = []
+    for factor, text in ((2.0, "doubled"), (0.5, "halved")):
+        found = [row for row in shears if is_near(ratio(row.label, row.model) / ratio(*others), factor, _EXACTLY)]
+        # of a few structures, the model's own error may be a factor of two
+        if len(found) < _FEW or 2 * len(shears) < len(rows):
+            continue
+        message = (
+            f"stress of {name} has shears {ratio(*pooled(found)):.2f} times the model's in {len(found)} of {len(rows)} "
+            f"structures, other components {ratio(*others):.2f} times: as if shears were {text}"
+        )
+        remedy = "Write the components of the stress itself, without the factors of Voigt's notation for strains."
+        findings.append(Finding("fatal", "order", message, remedy, tuple((name, row.index) for row in found)))
+    return findings
+
+
+def _pressures(name: str, rows: Sequence[Row]) -> list[Finding]:
+    """A pressure that is added to all stresses, or to some of them."""
+    errors = np.array([np.mean(row.label[:3] - row.model[:3]) for row in rows])
+    offset = float(np.median(errors))
+    own = float(np.median(np.abs([np.mean(row.model[:3]) for row in rows])))
+    findings = []
+    if len(rows) >= _FEW and abs(offset) > max(_OFFSET, 3.0 * float(np.median(np.abs(errors - offset)))):
+        message = (
+            f"stress of {name} is the model's and a pressure of {-offset / units.GPa:.1f} GPa more (n = {len(rows)}, "
+            f"the model's own is about {own / units.GPa:.1f})"
+        )
+        remedy = "Look for a kinetic or external pressure in the labels, or for an unconverged basis."
+        findings.append(Finding("warning", "pressure", message, remedy, tuple((name, row.index) for row in rows)))
+    spread = 1.4826 * float(np.median(np.abs(errors - offset)))
+    least = max(10.0 * spread, _OFFSET / 2.0)
+    out = [
+        row
+        for row, error in zip(rows, errors, strict=True)
+        if abs(error - offset) > max(least, 0.5 * abs(float(np.mean(row.model[:3]))))
+    ]
+    if len(rows) >= 2 * _FEW and out and 2 * len(out) < len(rows):
+        message = f"stress of {name} has another pressure than the others beside the model in {len(out)} structures"
+        remedy = "Look for an external pressure, another basis or another level of theory in these calculations."
+        findings.append(Finding("warning", "outlier", message, remedy, tuple((name, row.index) for row in out)))
+    return findings
+
+
 def _find_orders(what: str, part: Compared, rows: Sequence[Row]) -> list[Finding]:
-    """Labels in the wrong place: first among those that do not follow the model, then among all that might better."""
+    """Labels in the wrong place, among those that do not follow the model and among all that might follow better."""
     by_frame = _labels_of(what, part.full)
     seen = [row if what == "forces" else _traceless(row) for row in rows]
+    best: list[Finding] = []
     for least in (CORRELATED, _DOUBTED):
         doubted = [place for place, row in enumerate(seen) if cosine(row.label, row.model) < least]
         if not doubted:
@@ -148,9 +205,9 @@ def _find_orders(what: str, part: Compared, rows: Sequence[Row]) -> list[Finding
             raw = [rows[place] for place in doubted]
             found = find_order(what, part.name, chosen, _stress_orders(chosen, by_frame, len(rows)))
             found = found or find_order(what, part.name, raw, components(raw))
-        if found:
-            return found
-    return []
+        if found and (not best or len(found[0].frames) > len(best[0].frames)):
+            best = found
+    return best
 
 
 def _force_orders(rows: Sequence[Row], labels: dict[int, np.ndarray]) -> Iterator[Explanation]:
@@ -186,28 +243,29 @@ def _labels_of(what: str, dataset: Dataset) -> dict[int, np.ndarray]:
 
 def _disagreement(what: str, name: str, rows: Sequence[Row], least: float, dependent: float) -> list[Finding]:
     """Labels that do not follow the model, and nobody knows why: all of them, or else the structures that do not."""
-    if not rows:
-        return []
+    if rows and _is_apart(rows, least, dependent):
+        return [_unexplained(what, name, rows, len(rows))]
+    large = _LARGE[what]
     apart = [
         row
         for row in rows
-        if knows_most(rows)
-        and cosine(row.label, row.model) < 0.5 * CORRELATED
-        and min(rms(row.label), rms(row.model)) > _LARGE[what]
+        if cosine(row.label, row.model) < 0.5 * CORRELATED
+        and rms(row.model) > large
+        and max(rms(row.label), rms(row.model) / 3.0) > large
     ]
-    for chosen in (list(rows), apart):
-        if not chosen:
-            continue
-        label, model = pooled(chosen)
-        count = len(label) / dependent
-        if len(label) < 2 * _LEAST_VALUES or max(rms(label), rms(model)) <= least:
-            continue
-        still = rms(label) <= least
-        if still and not (rms(model) > 20.0 * least and cosine(label, model) < CORRELATED):
-            continue
-        if still or disagrees(label, model, count):
-            return [_unexplained(what, name, chosen, len(rows))]
+    if apart and knows_most(rows) and _is_apart(apart, least, dependent):
+        return [_unexplained(what, name, apart, len(rows))]
     return []
+
+
+def _is_apart(rows: Sequence[Row], least: float, dependent: float) -> bool:
+    label, model = pooled(rows)
+    if len(label) < 2 * _LEAST_VALUES or max(rms(label), rms(model)) <= least:
+        return False
+    if rms(label) <= max(least, 0.1 * rms(model)):
+        # next to nothing, where the model's own error cannot be as large as its prediction
+        return rms(model) > 20.0 * least and cosine(label, model) < CORRELATED
+    return disagrees(label, model, len(label) / dependent)
 
 
 def _unexplained(what: str, name: str, rows: Sequence[Row], total: int) -> Finding:
