@@ -184,7 +184,7 @@ def _pressures(name: str, rows: Sequence[Row]) -> list[Finding]:
     out = [
         row
         for row, error in zip(rows, errors, strict=True)
-        if abs(error - offset) > max(least, 0.5 * max(abs(_pressure(row.label)), abs(_pressure(row.model))))
+        if abs(error - offset) > max(least, 0.75 * max(abs(_pressure(row.label)), abs(_pressure(row.model))))
     ]
     if len(rows) >= 2 * _FEW and out and 2 * len(out) < len(rows):
         message = f"stress of {name} has another pressure than the others beside the model in {len(out)} structures"
