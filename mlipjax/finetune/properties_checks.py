@@ -20,7 +20,7 @@ _FACTORS = {
     "eV and kJ/mol": units.mol / units.kJ,
     "units and thousandths": 1e3,
 }
-_LEAST, _NEAR, _FAR = 20, 1.3, 10.0
+_LEAST, _NEAR, _FAR = 20, (1.3, 2.0), 10.0
 # Structures that are compared one by one; larger sets take too long for what a validation set may cost.
 _COMPARED = 20_000
 
@@ -59,7 +59,8 @@ def _check_scale(train: PropertyData, valid: PropertyData) -> None:
     factors = sizes[1] / sizes[0], spreads[1] / spreads[0]
     for name, factor in _FACTORS.items():
         for sign in (1.0, -1.0):
-            if all(abs(math.log(found) - sign * math.log(factor)) < math.log(_NEAR) for found in factors):
+            misfits = [abs(math.log(found) - sign * math.log(factor)) for found in factors]
+            if all(misfit < math.log(near) for misfit, near in zip(misfits, _NEAR, strict=True)):
                 raise ValueError(
                     f"validation values of {valid.key!r} are {factors[0]:.3g} times those of training (medians), and "
                     f"spread {factors[1]:.3g} times as far: like {name}. Write both in one unit."

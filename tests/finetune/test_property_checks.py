@@ -21,12 +21,12 @@ def test_sets_of_one_unit_pass(recwarn):
 
 @pytest.mark.parametrize("factor", [27.2114, 1.0 / 27.2114, 23.06, 96.485, 1e-3])
 def test_validation_values_in_another_unit_are_refused(factor):
-    with pytest.raises(ValueError, match="validation values of 'gap' are .* Write both in one unit"):
+    with pytest.raises(ValueError, match=r"validation values of 'gap' are .* Write both in one unit"):
         check_properties(tiny_potential(), values(60, 0), values(40, 1, factor))
 
 
 def test_unknown_elements_name_the_set():
-    with pytest.raises(ValueError, match="validation structures of 'gap'.*does not know Cl"):
+    with pytest.raises(ValueError, match=r"validation structures of 'gap'.*does not know Cl"):
         check_properties(tiny_potential(), values(4, 0), values(4, 1, z=17))
 
 
