@@ -102,7 +102,7 @@ def check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
                     if str(info[key]) in shared
                 )
                 message = f"{key!r} {', '.join(shared[:5])} is in both {first} and {second}"
-                remedy = f"Split by {key!r} (done where no validation data are given), or rename it if it names no trajectory."
+                remedy = f"Split by {key!r}, or rename it if it names no trajectory."
                 return [Finding("warning", "leakage", message, remedy, frames)]
     return []
 
