@@ -17,7 +17,8 @@ from mlipjax import tree
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.doctor_labels import Compared, check_energy_outliers
+from mlipjax.finetune.compared import Compared
+from mlipjax.finetune.doctor_energies import energies_by_composition, find_outliers
 from mlipjax.finetune.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Potential
@@ -220,7 +221,7 @@ def outlying_labels(experiment: Experiment, start: Model) -> dict[str, dict[str,
         data = arm.train + arm.test
         # E0s move all frames of one composition alike, so those of the start model serve
         compared = Compared(name, tuple(range(len(data))), data, experiment.predict(start, data))
-        for finding in check_energy_outliers([compared]):
+        for finding in find_outliers(compared, energies_by_composition(compared))[0]:
             held_out = [i - len(arm.train) for _, i in finding.frames if i >= len(arm.train)]
             result[name] = {
                 "message": finding.message,

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mlipjax.cli.wording import as_options
+from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
 
@@ -69,13 +71,14 @@ class FinetuneDisplay(FinetuneListener):
     def start(self, preparation: Preparation) -> None:
         """Print settings, split, isolated-atom energies and what the doctor found."""
         self.console.print(settings_table(preparation.strategy.explain()))
-        self.console.print(f"data: {preparation.split}")
+        self.console.print(f"data: {preparation.split}", markup=False)
         self.console.print(f"trained: {preparation.n_trained} parameters; the model has {preparation.n_parameters}")
         for kind, source in preparation.retention_notes.items():
             if source is not None:
                 self.console.print(f"{kind}: {source}")
         for finding in preparation.findings:
-            self.console.print(f"{finding.severity}: {finding}", highlight=False)
+            text = as_options(f"{finding.severity}: {finding}", FinetuneSettings)
+            self.console.print(text, highlight=False, markup=False)
         if (estimate := preparation.e0_estimate) is not None:
             self.console.print(
                 f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "
@@ -88,18 +91,28 @@ class FinetuneDisplay(FinetuneListener):
         """Move the bar."""
         self.progress.update(self.task, completed=int(state.step), loss=f"{float(info.loss):.4f}")
 
+    def begin(self, record: dict[str, Any]) -> None:
+        """Print the line of epoch 0: the model before training."""
+        self.epoch(record)
+
     def epoch(self, record: dict[str, Any]) -> None:
         """Print one line."""
         self.progress.update(self.task, epoch=record["epoch"])
-        retained = record.get("anchor_loss")
-        anchor = "" if retained is None else f"  retained F {_number(record['anchor_force_mae_meV_per_A'])} meV/Å"
-        mark = "  best" if record["best_epoch"] == record["epoch"] else ""
-        self.console.print(
-            f"epoch {record['epoch']:4d}  train {record['train_loss']:.5f}  valid {record['valid_loss']:.5f}  "
-            f"E {_number(record['energy_mae_meV_per_atom'])} meV/atom  F {_number(record['force_mae_meV_per_A'])} "
-            f"meV/Å{anchor}{mark}",
-            highlight=False,
-        )
+        parts = [f"epoch {record['epoch']:4d}"]
+        if record["train_loss"] is not None:
+            parts.append(f"train {record['train_loss']:.5f}")
+        if record["valid_loss"] is not None:
+            parts.append(f"valid {record['valid_loss']:.5f}")
+            parts.append(f"E {_number(record['energy_mae_meV_per_atom'])} meV/atom")
+            parts.append(f"F {_number(record['force_mae_meV_per_A'])} meV/Å")
+        if record["anchor_loss"] is not None:
+            parts.append(f"retained {record['anchor_loss']:.5f}")
+            parts.append(f"F {_number(record['anchor_force_mae_meV_per_A'])} meV/Å")
+        if record["epoch"] == 0:
+            parts.append("before training")
+        elif record["valid_loss"] is not None and record["best_epoch"] == record["epoch"]:
+            parts.append("best")
+        self.console.print("  ".join(parts), highlight=False)
 
     def __enter__(self) -> FinetuneDisplay:
         self.progress.start()

@@ -12,6 +12,7 @@ from mlipjax.cli.display import FinetuneDisplay, error_table
 from mlipjax.cli.labels import LabelOptions
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
+from mlipjax.cli.wording import option_words
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
@@ -63,6 +64,11 @@ def run(command: Finetune) -> None:
         raise ValueError(
             "give either --train FILE (energies and forces) or --property FILE:KEY (a number per structure)."
         )
+    with option_words(Finetune):
+        _run(command)
+
+
+def _run(command: Finetune) -> None:
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
         if len(command.valid) > 1:
@@ -97,9 +103,12 @@ def _fine_tune(command: Finetune) -> None:
             listener=display,
         )
     report = result.report
+    console.print(f"errors on {report.get('measured_on', 'validation structures')}:")
     console.print(error_table({"before": report["before"], "after": report["after"]}))
     if (retained := report["retained"])["after"] is not None:
         console.print(f"retained error on {retained['anchor']}:")
         console.print(error_table({"before": retained["before"], "after": retained["after"]}))
-    console.print(f"epoch {report['best_epoch']} of {report['epochs_run']} was best; model saved in {command.out}")
+    # reports of earlier versions do not say why
+    choice = report.get("choice", f"epoch {report['best_epoch']} of {report['epochs_run']} was best")
+    console.print(f"{choice}; model saved in {command.out}", highlight=False, markup=False)
     write_json(command.json, report)

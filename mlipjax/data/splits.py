@@ -7,12 +7,17 @@ training set tests nothing. Whatever shares a group goes to one part as a whole.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from mlipjax.data.dataset import Dataset
+from mlipjax.data.hashing import structure_hash
+from mlipjax.notices import notice
+from mlipjax.system import System
 
 GROUP_KEYS = (
     "trajectory",
@@ -27,10 +32,14 @@ GROUP_KEYS = (
     "material_id",
     "alexandria_id",
     "internal_id",
-    "config_type",
 )
 """Information that names a group, in the order in which ``find_group_key`` looks for it: whole trajectories
-before runs, runs before materials, materials before kinds of configuration."""
+before runs, runs before materials. Kinds of configuration (``config_type``) are no groups: held out as a whole, a kind
+says nothing about the others; unless each of them is one trajectory (``is_trajectories``)."""
+
+_KIND = "config_type"
+# Frames this many places apart have forgotten each other, if neighbours have not; and by how much they differ more.
+_APART, _FORGOTTEN = 4, 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,24 +70,49 @@ class Split:
 def find_group_key(dataset: Dataset) -> str | None:
     """Return the first of ``GROUP_KEYS`` that every structure carries and that takes at least two values.
 
-    ``None`` means that the data carry no group (or only one).
-
-    Raises:
-        ValueError: if only some of the structures carry a group, so that a split by frame would leak.
+    If there is none, the first that some carry; the others are then groups of their own. ``None`` means that the data
+    carry no group (or only one).
     """
-    counts = Counter(key for info in dataset.infos for key in GROUP_KEYS if key in info)
+    counts = Counter(key for info in dataset.infos for key in (*GROUP_KEYS, _KIND) if key in info)
     carried = {key: counts[key] for key in GROUP_KEYS if key in counts}
+    if counts[_KIND] == len(dataset) and is_trajectories(dataset, _KIND):
+        carried[_KIND] = len(dataset)
     for key, count in carried.items():
-        if count == len(dataset) and len(_group_of_each(dataset, key)[0]) > 1:
+        if count == len(dataset) and len({str(info[key]) for info in dataset.infos}) > 1:
             return key
-    partial = [key for key, count in carried.items() if count < len(dataset)]
-    if partial:
-        key = partial[0]
-        raise ValueError(
-            f"only {carried[key]} of {len(dataset)} structures carry {key!r}, so they cannot be split by it; "
-            f"split the sources one by one, add {key!r} to the others, or say by which information to split."
-        )
-    return None
+    return next((key for key, count in carried.items() if count < len(dataset)), None)
+
+
+def is_trajectories(dataset: Dataset, key: str) -> bool:
+    """Whether each value of some information is a trajectory: frames of the same atoms, neighbours alike.
+
+    Frames of a value have to follow each other in the file, and to differ less from the next one than from later ones.
+    """
+    runs: dict[str, list[int]] = {}
+    for index, info in enumerate(dataset.infos):
+        runs.setdefault(str(info[key]), []).append(index)
+    if len(runs) < 2 or any(run[-1] - run[0] + 1 != len(run) or len(run) <= _APART for run in runs.values()):
+        return False
+    return all(_drifts([dataset.systems[index] for index in run]) for run in runs.values())
+
+
+def _drifts(systems: Sequence[System]) -> bool:
+    atoms = {np.asarray(system.atomic_numbers).tobytes() for system in systems}
+    if len(atoms) > 1:
+        return False
+    near = [_moved(a, b) for a, b in itertools.pairwise(systems)]
+    far = [_moved(a, b) for a, b in zip(systems, systems[_APART:], strict=False)]
+    return float(np.median(far)) > _FORGOTTEN * float(np.median(near)) > 0.0
+
+
+def _moved(a: System, b: System) -> float:
+    """Root-mean-square displacement in Å, nearest images along the cell vectors of ``a``."""
+    delta = np.asarray(b.positions, np.float64) - np.asarray(a.positions, np.float64)
+    cell = np.asarray(a.cell, np.float64)
+    if all(a.pbc) and abs(np.linalg.det(cell)) > 0.0:
+        fractional = np.linalg.solve(cell.T, delta.T).T
+        delta = (fractional - np.round(fractional)) @ cell
+    return float(np.sqrt(np.mean(np.sum(delta**2, axis=1))))
 
 
 def split_dataset(
@@ -97,12 +131,13 @@ def split_dataset(
             are drawn until the size is as close to it as they allow.
         test: test part, likewise; drawn first.
         group_key: information that names a structure's group; ``None`` takes ``find_group_key``. Only data
-            without groups are split by frame, with a warning.
+            without groups are split by frame, with a warning; where only some structures carry the key, the others
+            go one by one, and that is said.
         seed: the draw depends on it and on the names of the groups, not on the order of the file.
 
     Raises:
-        ValueError: if amounts are out of range, a structure lacks ``group_key``, or there are fewer groups
-            than parts.
+        ValueError: if amounts are out of range, a structure lacks a ``group_key`` that was named, or there are fewer
+            groups than parts.
     """
     key = find_group_key(dataset) if group_key is None else group_key
     if key is None:
@@ -113,7 +148,7 @@ def split_dataset(
         )
         names, members = [], np.arange(len(dataset))
     else:
-        names, members = _group_of_each(dataset, key)
+        names, members = _group_of_each(dataset, key, partial=group_key is None)
     targets = {"test": _target(test, len(dataset), "test"), "valid": _target(valid, len(dataset), "valid")}
     parts = _assign(np.bincount(members), targets, seed, key)
     chosen = {part: dataset.subset(np.flatnonzero(np.isin(members, drawn))) for part, drawn in parts.items()}
@@ -121,19 +156,35 @@ def split_dataset(
     return Split(**chosen, group_key=key, groups=groups)
 
 
-def _group_of_each(dataset: Dataset, key: str) -> tuple[list[str], np.ndarray]:
+def _group_of_each(dataset: Dataset, key: str, *, partial: bool) -> tuple[list[str], np.ndarray]:
     """Names of the groups, ascending, and (n,) the number of each structure's group among them."""
     found: dict[str, int] = {}
     members = np.empty(len(dataset), int)
+    without = 0
     for index, info in enumerate(dataset.infos):
-        if key not in info:
+        if key in info:
+            name = str(info[key])
+        elif partial:
+            # not its place: the draw must not depend on the order of the file
+            name, without = _alone(dataset.systems[index]), without + 1
+        else:
             known = Counter(name for other in dataset.infos for name in other)
             raise ValueError(f"structure {index} has no {key!r}; information present: {dict(known)}.")
-        members[index] = found.setdefault(str(info[key]), len(found))
+        members[index] = found.setdefault(name, len(found))
+    if without:
+        notice(
+            f"{without} of {len(dataset)} structures carry no {key!r}: they are split one by one, the others by "
+            f"{key!r}. Neighbours of one trajectory among them may end up in different parts.",
+            depth=2,
+        )
     names = sorted(found)
     places = np.empty(len(names), int)
     places[[found[name] for name in names]] = np.arange(len(names))
     return names, places[members]
+
+
+def _alone(system: System) -> str:
+    return f"structure {structure_hash(system)[:16]}"
 
 
 def _target(amount: float | int, n: int, part: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
 from mlipjax.data.hashing import first_seen
@@ -22,8 +23,9 @@ atoms exceeds it within some 10 fs."""
 _PAIRS = 20_000
 # Distances between this many atoms tell structures apart.
 _ATOMS = 200
-# Kinds of configurations name no trajectory: they may well be in both sets.
-_TRAJECTORY_KEYS = tuple(key for key in GROUP_KEYS if key != "config_type")
+# Validation on less says little about which epoch is best: structures, and numbers of their labels.
+_FEW_STRUCTURES, _FEW_NUMBERS = 5, 100
+_KIND = "config_type"
 
 
 def check_splits(datasets: Mapping[str, Dataset]) -> list[Finding]:
@@ -84,7 +86,7 @@ def check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
 
 def check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
     """One trajectory in two data sets."""
-    for key in _TRAJECTORY_KEYS:
+    for key in GROUP_KEYS:
         carried = {
             name: {str(info[key]) for info in dataset.infos}
             for name, dataset in datasets.items()
@@ -100,9 +102,30 @@ def check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
                     if str(info[key]) in shared
                 )
                 message = f"{key!r} {', '.join(shared[:5])} is in both {first} and {second}"
-                remedy = f"Split by {key!r} (without --valid this is done), or rename it if it names no trajectory."
+                remedy = f"Split by {key!r}, or rename it if it names no trajectory."
                 return [Finding("warning", "leakage", message, remedy, frames)]
     return []
+
+
+def check_validation(train: Dataset, valid: Dataset | None) -> list[Finding]:
+    """Whether validation data are enough, and like the training data, to decide which epoch is kept."""
+    remedy = (
+        "Give validation structures of every kind (valid), or hold out a larger part of the training data "
+        "(valid_fraction=0.2)."
+    )
+    if valid is None:
+        message = "there are no validation structures: the last epoch is kept, and nothing says how good it is"
+        return [Finding("warning", "validation", message, remedy)]
+    found = []
+    numbers = sum(label.forces.size for label in valid.labels if label.forces_weight > 0.0)
+    if len(valid) < _FEW_STRUCTURES or 0 < numbers < _FEW_NUMBERS:
+        found.append(f"{len(valid)} structures with {numbers} components of forces decide which epoch is kept")
+    if missing := set(train.elements) - set(valid.elements):
+        found.append(f"the validation structures lack {', '.join(chemical_symbols[z] for z in sorted(missing))}")
+    kinds = [{str(info.get(_KIND)) for info in part.infos} for part in (train, valid)]
+    if lacking := sorted(kinds[0] - kinds[1]):
+        found.append(f"they hold no structures of {_KIND} {', '.join(lacking[:5])}")
+    return [Finding("warning", "validation", "; ".join(found), remedy)] if found else []
 
 
 def displacement(a: System, b: System) -> float:

@@ -69,7 +69,7 @@ def check_labels(datasets: Datasets) -> list[Finding]:
         if not counts["energy"] and not counts["forces"]:
             message = f"none of {len(dataset)} structures of {name} has an energy or forces"
             findings.append(
-                Finding("fatal", "labels", message, "Label them, or name the keys of the labels in the file.")
+                Finding("fatal", "labels", message, "Label them, or name the keys under which the file has them.")
             )
             continue
         for kind in ("energy", "forces", "stress"):

@@ -10,8 +10,17 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, split_dataset
-from mlipjax.finetune.doctor import SAMPLE, check_data, compare, settle_e0s, strain_findings
+from mlipjax.finetune.doctor import (
+    SAMPLE,
+    check_data,
+    compare,
+    isolated_findings,
+    of_other_sets,
+    settle_e0s,
+    strain_findings,
+)
 from mlipjax.finetune.doctor_labels import check_predictions, check_zero_shot
+from mlipjax.finetune.doctor_splits import check_validation
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.finetune.retain import Frozen, add_head, anchor_report, make_retention
 from mlipjax.finetune.settings import FinetuneSettings
@@ -29,6 +38,7 @@ from mlipjax.train import (
     fisher_diagonal,
     predict,
 )
+from mlipjax.train.isolated import IsolatedAtoms, set_apart
 from mlipjax.typing import Params
 
 
@@ -40,18 +50,21 @@ class Preparation:
         potential: what is saved in the end: with the isolated-atom energies and heads of the run, without adapters.
         strategy: with the settings given by the user.
         split: in words, how validation data were chosen.
+        reported: what errors before and after are measured on: validation data, or training data without any.
         findings: of the doctor, none of them fatal.
         e0_estimate: of ``e0s="estimate"``.
-        before: error report on the validation data before training.
+        before: error report on ``reported`` before training.
         anchor_before: the same on the anchor structures, ``None`` without them.
         retention_notes: in words, what is replayed and what the anchor is.
         n_parameters, n_trained: numbers of the model (without adapters), and those that are trained.
-        state, program, train_batches, valid_batches, hyper, config, retention: what ``train`` takes.
+        state, program, train_batches, valid_batches, hyper, config, retention: what ``train`` takes; there are no
+            ``valid_batches`` without validation data.
     """
 
     potential: Potential
     strategy: Strategy
     split: str
+    reported: LabelledBatches
     findings: tuple[Finding, ...]
     e0_estimate: E0Estimate | None
     before: dict[str, Any]
@@ -62,7 +75,7 @@ class Preparation:
     state: TrainState
     program: Program
     train_batches: LabelledBatches
-    valid_batches: LabelledBatches
+    valid_batches: LabelledBatches | None
     hyper: Hyper
     config: TrainConfig
     retention: Retention
@@ -98,53 +111,67 @@ def prepare(
     Raises:
         ValueError: see ``finetune``.
     """
-    train_data, valid_data, split = _split(train_data, valid_data, settings)
+    isolated = set_apart(train_data)
+    train_data, valid_data, split = _split(isolated.rest, valid_data, settings)
     strategy = _strategy(params, train_data, settings)
-    given = {"train": train_data, "valid": valid_data}
+    given = {"train": train_data, **({} if valid_data is None else {"valid": valid_data})}
     findings = demote(check_data(potential, given, dtype=settings.dtype), settings.ignore)
+    findings += check_validation(train_data, valid_data)
     refuse_fatal(findings)
     key = jax.random.key(settings.seed)
-    train_batches, valid_batches = (_batches(potential, data, settings) for data in given.values())
-    total_steps = settings.epochs * train_batches.steps_per_epoch
+    batches = {name: _batches(potential, data, settings) for name, data in given.items()}
+    total_steps = settings.epochs * batches["train"].steps_per_epoch
     student = _make_student(strategy, potential, params, key, total_steps, settings)
 
-    settled = settle_e0s(student.potential, student.params, student.program.apply, train_batches, settings.e0s)
+    settled = settle_e0s(
+        student.potential, student.params, student.program.apply, batches["train"], settings.e0s, isolated
+    )
     student = dataclasses.replace(
         student, potential=settled.potential, plain=student.plain.replace(e0s=settled.potential.e0s)
     )
-    train_batches, valid_batches = (part.with_potential(settled.potential) for part in (train_batches, valid_batches))
-    before = predict(student.program.apply, student.params, valid_batches)
+    batches = {name: part.with_potential(settled.potential) for name, part in batches.items()}
+    reported = batches.get("valid", batches["train"])
+    before = predict(student.program.apply, student.params, reported)
     if not strategy.from_scratch:
-        found = [*settled.findings, *_check_model(student, train_batches, settings)]
+        found = [*settled.findings, *_check_model(student, batches, isolated, settings)]
         findings += demote(found, [*settings.ignore, *(["step-0"] if settings.allow_e0_mismatch else [])])
         refuse_fatal(findings)
-    elements = sorted({*train_data.elements, *valid_data.elements})
-    retention, notes = make_retention(strategy, student.potential, student.frozen, elements, settings)
+    elements = sorted({z for data in given.values() for z in data.elements})
+    retention, notes, found = make_retention(strategy, student.potential, student.frozen, elements, settings)
     state = TrainState.create(student.params, student.program.optimizer, key)
     return Preparation(
         potential=student.plain,
         strategy=strategy,
         split=split,
-        findings=tuple(sort_findings(findings)),
+        reported=reported,
+        findings=tuple(sort_findings([*findings, *found])),
         e0_estimate=settled.estimate,
-        before=error_report(valid_data, before),
+        before=error_report(reported.dataset, before),
         anchor_before=anchor_report(retention, student.program.apply, state.params),
         retention_notes=notes,
         n_parameters=tree.count(strategy.detach(student.params)),
         n_trained=tree.count(student.program.optimizer.split(student.params)[0]),
         state=state,
         program=student.program,
-        train_batches=train_batches,
-        valid_batches=valid_batches,
-        hyper=_hyper(strategy, student, state.params, train_batches, retention, settings),
+        train_batches=batches["train"],
+        valid_batches=batches.get("valid"),
+        hyper=_hyper(strategy, student, state.params, batches["train"], retention, settings),
         config=TrainConfig(settings.epochs, settings.patience),
         retention=retention,
     )
 
 
-def _split(train_data: Dataset, valid_data: Dataset | None, settings: FinetuneSettings) -> tuple[Dataset, Dataset, str]:
+def _split(
+    train_data: Dataset, valid_data: Dataset | None, settings: FinetuneSettings
+) -> tuple[Dataset, Dataset | None, str]:
+    """Training and validation data without isolated atoms, and how they were chosen, in words."""
     if valid_data is not None:
+        valid_data = set_apart(valid_data).rest
         return train_data, valid_data, f"{len(train_data)} train / {len(valid_data)} valid structures, as given"
+    if settings.valid_fraction == 0.0 or len(train_data) == 1:
+        if settings.patience is not None:
+            raise ValueError(f"patience={settings.patience} needs validation data, and there are none.")
+        return train_data, None, f"{len(train_data)} train structures, none for validation: the last epoch is kept"
     parts = split_dataset(train_data, valid=settings.valid_fraction, seed=settings.seed)
     return parts.train, parts.valid, parts.describe()
 
@@ -193,12 +220,20 @@ def _make_student(
     return _Student(adapted, own, plain, frozen, program)
 
 
-def _check_model(student: _Student, batches: LabelledBatches, settings: FinetuneSettings) -> list[Finding]:
-    """Compare labels with predictions, and the student with the model it was made from."""
-    sample = batches.part(SAMPLE)
-    compared = compare("train", student.potential, student.params, student.program.apply, sample)
-    findings = check_predictions(student.potential, [compared], e0s=settings.e0s, dtype=settings.dtype)
-    findings += strain_findings(findings, "train", student.program.apply, student.params, sample)
+def _check_model(
+    student: _Student, batches: dict[str, LabelledBatches], isolated: IsolatedAtoms, settings: FinetuneSettings
+) -> list[Finding]:
+    """Compare the labels of every set with predictions, and the student with the model it was made from."""
+    findings: list[Finding] = []
+    apply, params = student.program.apply, student.params
+    samples = {name: part.part(SAMPLE) for name, part in batches.items()}
+    parts = [compare(name, student.potential, params, apply, sample) for name, sample in samples.items()]
+    for part in parts:
+        found = check_predictions(student.potential, [part], e0s=settings.e0s, dtype=settings.dtype)
+        findings += found if part is parts[0] else of_other_sets(found)
+        findings += strain_findings(found, part.name, apply, params, samples[part.name])
+    compared, sample = parts[0], samples["train"]
+    findings += isolated_findings(student.potential, compared, isolated, settings.e0s)
     frozen = student.frozen
     if frozen.apply is not student.program.apply:
         few = dataclasses.replace(sample, plans=sample.plans[:1]).with_potential(frozen.potential)

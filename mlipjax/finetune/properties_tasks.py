@@ -13,6 +13,7 @@ import numpy as np
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.data.properties import PropertyData
+from mlipjax.finetune.properties_checks import check_properties
 from mlipjax.finetune.properties_companions import DENOISE, denoising_companion, force_field_companion
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.retain import Frozen
@@ -144,7 +145,7 @@ def prepare_property(
     """
     if valid_data is None:
         train_data, valid_data = _split(train_data, settings)
-    potential.check_elements({*train_data.elements, *valid_data.elements})
+    check_properties(potential, train_data, valid_data)
     key = jax.random.key(settings.seed)
     params = tree.cast(params, settings.dtype)
     frozen = Frozen(potential, params, compiled_apply(potential))

@@ -10,7 +10,11 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
-from mlipjax.finetune.settings import STEP_0_LIMIT, FinetuneSettings
+from mlipjax.finetune.doctor import compare, of_other_sets
+from mlipjax.finetune.doctor_labels import check_predictions
+from mlipjax.finetune.doctor_structures import check_structures
+from mlipjax.finetune.findings import Finding, demote, refuse_fatal
+from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
@@ -94,8 +98,8 @@ def make_retention(
     frozen: Frozen,
     elements: Sequence[int],
     settings: FinetuneSettings,
-) -> tuple[Retention, dict[str, Any]]:
-    """Gather replay and anchor structures of a run, and say in words what they are.
+) -> tuple[Retention, dict[str, Any], list[Finding]]:
+    """Gather replay and anchor structures of a run, say in words what they are, and what the doctor found in them.
 
     Args:
         strategy: what is replayed, and with which weights.
@@ -108,21 +112,21 @@ def make_retention(
         ValueError: if a file is missing, its labels do not fit the model, or it is not of use for the strategy.
     """
     _check_replay_settings(strategy, settings)
+    findings: list[Finding] = []
     replay, anchor, notes = _datasets(strategy, frozen, elements, settings)
     task = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
     # without a head of their own, anchor energies are counted from the isolated atoms of the frozen model
     owner = student if strategy.replay else frozen.potential
     for name, dataset in (("replay", replay), ("anchor", anchor)):
         if dataset is not None:
-            frozen.potential.check_elements(dataset.elements)
-            check_level(name, dataset, frozen, settings)
+            findings += check_level(name, dataset, frozen, settings)
     retention = Retention(
         anchor=None if anchor is None else _batches(owner, anchor, settings, task=task),
         anchor_weight=strategy.anchor_weight,
         replay=None if replay is None else _batches(owner, replay, settings, settings.batch_size, task=task),
         replay_weight=strategy.replay_weight,
     )
-    return retention, notes
+    return retention, notes, findings
 
 
 def _check_replay_settings(strategy: Strategy, settings: FinetuneSettings) -> None:
@@ -180,34 +184,36 @@ def _replay_data(
 
 
 def split_replay(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Divide replay structures into replayed and anchor ones; by groups if all of them carry one."""
+    """Divide replay structures into replayed and anchor ones; by groups if they carry any."""
     if len(dataset) < 2:
         raise ValueError(f"{len(dataset)} replay structure cannot be divided; give two or more, or another anchor.")
-    try:
-        key = find_group_key(dataset)
-    except ValueError:
-        key = None
-    if key is not None:
-        parts = split_dataset(dataset, valid=ANCHOR_FRACTION, group_key=key, seed=seed)
+    if find_group_key(dataset) is not None:
+        parts = split_dataset(dataset, valid=ANCHOR_FRACTION, seed=seed)
         return parts.train, parts.valid
     order = np.random.default_rng(seed).permutation(len(dataset))
     n_anchor = max(1, round(ANCHOR_FRACTION * len(dataset)))
     return dataset.subset(sorted(order[n_anchor:])), dataset.subset(sorted(order[:n_anchor]))
 
 
-def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> None:
-    """Refuse labels of another level of theory than the model's own: replaying them would overwrite what it knows."""
+def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> list[Finding]:
+    """Examine labels of the model's own level of theory: those of another one would overwrite what it knows.
+
+    Returns:
+        What is not fatal.
+
+    Raises:
+        ValueError: for a fatal finding that is not to be ignored.
+    """
     if all(info.get("labels") == "frozen model" for info in dataset.infos):
-        return
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(_CHECKED, len(dataset))).round().astype(int))
-    checked = dataset.subset(chosen.tolist())
-    found = predict(frozen.apply, frozen.params, _once(frozen.potential, checked, settings))
-    error = error_report(checked, found)["energy_rmse_meV_per_atom"]
-    if error is not None and not error <= 1e3 * STEP_0_LIMIT:
-        raise ValueError(
-            f"the {name} structures' energies differ from the model's by {error:.0f} meV/atom (n = {len(found)}), "
-            f"above {1e3 * STEP_0_LIMIT:.0f}: they need labels of the level of theory that the model was trained with."
-        )
+        return []
+    findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
+    refuse_fatal(findings)
+    batches = _once(frozen.potential, dataset, settings).part(_CHECKED)
+    compared = compare(name, frozen.potential, frozen.params, frozen.apply, batches)
+    found = check_predictions(frozen.potential, [compared], e0s="model", dtype=settings.dtype)
+    findings += demote(of_other_sets(found, own=True), settings.ignore)
+    refuse_fatal(findings)
+    return findings
 
 
 def _unlabelled(systems: Sequence[System]) -> Dataset:

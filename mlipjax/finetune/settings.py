@@ -29,7 +29,8 @@ class FinetuneSettings:
     Attributes:
         strategy: what is trained and how fast; "ft", "lp" and "mft" (and "scratch") are for properties.
         auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
-        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
+        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
+            isolated atoms in the training set) or "model" (as is).
         epochs: passes over the training set.
         batch_size: structures per optimiser step; memory does not depend on it.
         learning_rate: peak learning rate; by default the strategy's.
@@ -56,7 +57,8 @@ class FinetuneSettings:
         ema_decay: decay of the parameter average; by default the strategy's.
         patience: stop after this many epochs without improvement; by default never, because the schedule ends
             with its smallest steps.
-        valid_fraction: part of the training data held out if no validation data are given, by whole trajectories.
+        valid_fraction: part of the training data held out if no validation data are given, by whole trajectories; with
+            0 nothing is, and the last epoch is kept.
         snapshots: models to keep along the run in ``out``/snapshots, besides the one before the first step: of the
             averaged parameters, evenly over all steps.
         seed: of the split, the order of structures and fresh parameters.
@@ -110,6 +112,8 @@ class FinetuneSettings:
             raise ValueError(f"snapshots must not be negative, found {self.snapshots}.")
         if self.learning_rate is not None and not self.learning_rate > 0.0:
             raise ValueError(f"learning_rate must be positive, found {self.learning_rate}.")
+        if not 0.0 <= self.valid_fraction < 1.0:
+            raise ValueError(f"valid_fraction={self.valid_fraction}: give a fraction from 0 to below 1.")
         if self.loss not in _LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(_LOSSES)}.")
         weights = (self.energy_weight, self.forces_weight, self.stress_weight)

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,8 @@ from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
-from mlipjax.train import Listener, TrainState, error_report, predict, train
+from mlipjax.train import Listener, StepInfo, TrainState, error_report, predict, read_metrics, train
+from mlipjax.train.judge import Judge, explain_choice
 from mlipjax.typing import Params
 
 
@@ -93,6 +95,7 @@ def finetune(
         listener.start(preparation)
         if folder is not None:
             claim_run(folder, description)
+        followed = _Followed(listener)
         started = time.monotonic()
         state = train(
             preparation.program,
@@ -104,10 +107,11 @@ def finetune(
             retention=preparation.retention,
             folder=folder,
             snapshots=snapshots,
-            listener=listener,
+            listener=followed,
         )
         tuned = detach(state.best_params)
-        report = _report(preparation, state, settings, time.monotonic() - started)
+        records = followed.records if folder is None else read_metrics(folder)
+        report = _report(preparation, state, settings, records, time.monotonic() - started)
         if folder is not None:
             save(folder, preparation.potential, jax.device_get(tuned))
             # last: its presence says that the run is done
@@ -115,23 +119,53 @@ def finetune(
     return FinetuneResult(preparation.potential, tuned, report)
 
 
-def _report(preparation: Preparation, state: TrainState, settings: FinetuneSettings, seconds: float) -> dict[str, Any]:
-    program, batches = preparation.program, preparation.valid_batches
+class _Followed(FinetuneListener):
+    """Passes on what another listener is told, and keeps the records of epochs."""
+
+    def __init__(self, listener: FinetuneListener) -> None:
+        self.listener = listener
+        self.records: list[dict[str, Any]] = []
+
+    def begin(self, record: dict[str, Any]) -> None:
+        self.listener.begin(record)
+
+    def step(self, state: TrainState, info: StepInfo) -> None:
+        self.listener.step(state, info)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        self.listener.epoch(record)
+
+
+def _report(
+    preparation: Preparation,
+    state: TrainState,
+    settings: FinetuneSettings,
+    records: Sequence[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    program, batches = preparation.program, preparation.reported
     after = error_report(batches.dataset, predict(program.apply, state.best_params, batches))
+    judge = Judge(program, preparation.valid_batches, preparation.retention, preparation.hyper)
+    epoch = int(state.best_epoch)
+    best = next((record for record in records if record["epoch"] == epoch), None)
+    best = {"epoch": epoch, **judge.losses(state.best_params)} if best is None else best
     steps = preparation.train_batches.steps_per_epoch
     return {
         "settings": dataclasses.asdict(settings),
         "strategy": [list(row) for row in preparation.strategy.explain()],
         "split": preparation.split,
         "n_train": len(preparation.train_batches.dataset),
-        "n_valid": len(batches.dataset),
+        "n_valid": 0 if preparation.valid_batches is None else len(batches.dataset),
+        "measured_on": "training structures" if preparation.valid_batches is None else "validation structures",
         "n_trained_parameters": preparation.n_trained,
         "n_parameters": preparation.n_parameters,
         "e0_estimate": None if preparation.e0_estimate is None else preparation.e0_estimate.to_json(),
         "findings": [finding.to_json() for finding in preparation.findings],
         "epochs_run": int(state.step) // steps,
         "steps": int(state.step),
-        "best_epoch": int(state.best_epoch),
+        "best_epoch": epoch,
+        "choice": explain_choice(best, records),
         "before": preparation.before,
         "after": after,
         "retained": {

@@ -7,7 +7,6 @@ is killed and started again with the same folder therefore ends with the same pa
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -22,18 +21,14 @@ from mlipjax.data import write_dataset
 from mlipjax.graph import BatchPlan
 from mlipjax.optim import Hyper
 from mlipjax.train.batches import LabelledBatches
-from mlipjax.train.metrics import error_summary
-from mlipjax.train.program import Program, run_step, validation_loss
+from mlipjax.train.judge import Judge, NonFiniteError
+from mlipjax.train.program import Program, run_step
 from mlipjax.train.recorder import Recorder, Snapshots
 from mlipjax.train.retention import Retention
 from mlipjax.train.state import TrainState
 from mlipjax.train.step import StepInfo
 
 BAD_FRAMES = "nonfinite_frames.extxyz"
-
-
-class NonFiniteError(RuntimeError):
-    """Loss or gradient became NaN or infinite; the message says where, and which frames were saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +49,9 @@ class TrainConfig:
 class Listener:
     """What a run reports while it runs; this base class listens to nothing."""
 
+    def begin(self, record: dict[str, Any]) -> None:
+        """Before the first step, with the errors of epoch 0; not of a run that goes on from a checkpoint."""
+
     def step(self, state: TrainState, info: StepInfo) -> None:
         """After every step."""
 
@@ -65,7 +63,7 @@ def train(
     program: Program,
     state: TrainState,
     train_batches: LabelledBatches,
-    valid_batches: LabelledBatches,
+    valid_batches: LabelledBatches | None,
     hyper: Hyper,
     config: TrainConfig,
     *,
@@ -80,7 +78,8 @@ def train(
         program: compiled pieces.
         state: where to start; a checkpoint in ``folder`` takes precedence.
         train_batches: what to train on.
-        valid_batches: what decides which parameters are kept; its loss is that of the averaged parameters.
+        valid_batches: what decides which parameters are kept; its loss is that of the averaged parameters. The
+            parameters before the first step are a candidate too (epoch 0). ``None`` keeps those of the last epoch.
         hyper: numbers of the run.
         config: length of the run.
         retention: structures to replay, and anchor structures: their loss, weighted, adds to the validation loss,
@@ -97,12 +96,16 @@ def train(
     """
     listener = Listener() if listener is None else listener
     retention = Retention() if retention is None else retention
+    judge = Judge(program, valid_batches, retention, hyper)
     with Recorder(folder, config.checkpoint_seconds, snapshots) as recorder:
         state = recorder.resume(state)
+        if int(state.step) == 0 and valid_batches is not None:
+            state, record = judge.consider(state, 0)
+            listener.begin(record)
         while not is_finished(state, train_batches.steps_per_epoch, config):
             started = time.monotonic()
             state = _run_epoch(program, state, train_batches, retention, hyper, recorder, listener)
-            state, record = _finish_epoch(program, state, train_batches, valid_batches, retention, hyper)
+            state, record = _finish_epoch(judge, state, train_batches.steps_per_epoch)
             record["seconds"] = round(time.monotonic() - started, 3)
             recorder.write(record)
             recorder.save(state)
@@ -151,46 +154,11 @@ def _run_epoch(
     return state
 
 
-def _finish_epoch(
-    program: Program,
-    state: TrainState,
-    train_batches: LabelledBatches,
-    valid_batches: LabelledBatches,
-    retention: Retention,
-    hyper: Hyper,
-) -> tuple[TrainState, dict[str, Any]]:
+def _finish_epoch(judge: Judge, state: TrainState, steps_per_epoch: int) -> tuple[TrainState, dict[str, Any]]:
     """Validate the averaged parameters, keep them if they are the best, and start the next epoch's sum."""
-    epoch = int(state.step) // train_batches.steps_per_epoch
-    loss, predictions = validation_loss(program, state.ema_params, valid_batches, hyper.weights)
-    record: dict[str, Any] = {"anchor_loss": None}
-    score = loss
-    if (anchor := retention.anchor) is not None:
-        retained, found = validation_loss(program, state.ema_params, anchor, hyper.weights)
-        score += retention.anchor_weight * retained
-        errors = {f"anchor_{name}": value for name, value in error_summary(anchor.dataset, found).items()}
-        record = {"anchor_loss": retained, **errors}
-    if not math.isfinite(score):
-        raise NonFiniteError(
-            f"epoch {epoch}: the validation loss is {loss:g}, the anchor loss {record['anchor_loss']}. "
-            "Lower the learning rate."
-        )
-    record = {
-        "epoch": epoch,
-        "step": int(state.step),
-        "train_loss": float(state.epoch_loss) / train_batches.steps_per_epoch,
-        "valid_loss": loss,
-        **error_summary(valid_batches.dataset, predictions),
-        **record,
-        "score": score,
-    }
-    if score < float(state.best_metric):
-        state = dataclasses.replace(
-            state,
-            best_metric=jnp.asarray(score, state.best_metric.dtype),
-            best_epoch=jnp.asarray(epoch, jnp.int32),
-            best_params=state.ema_params,
-        )
-    record["best_epoch"] = int(state.best_epoch)
+    epoch = int(state.step) // steps_per_epoch
+    state, record = judge.consider(state, epoch)
+    record["train_loss"] = float(state.epoch_loss) / steps_per_epoch
     return dataclasses.replace(state, epoch_loss=jnp.zeros_like(state.epoch_loss)), record
 
 

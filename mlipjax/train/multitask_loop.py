@@ -58,7 +58,7 @@ def train_mixture(
     snapshots: Snapshots | None = None,
     listener: MixtureListener | None = None,
 ) -> TrainState:
-    """Train for all steps; ``best_params`` are the averaged ones of the interval with the lowest score.
+    """Train for all steps; ``best_params`` are the averaged ones with the lowest score, of an interval or the start.
 
     Every interval ends with the validation of every task and a checkpoint (at most one per minute), so a run that was
     killed repeats part of an interval and then ends with the same parameters, bit for bit (on CPUs).
@@ -81,6 +81,9 @@ def train_mixture(
     turns, numbers = program.mixture.turns(state.key, config.total_steps)
     with Recorder(folder, 60.0, snapshots) as recorder:
         state = recorder.resume(state)
+        if int(state.step) == 0:
+            # what was there before training is a candidate too
+            state, _ = _validate(program, state, config, {"tasks": {}})
         while (done := int(state.step)) < config.total_steps:
             started = time.monotonic()
             stop = min(done + config.interval - done % config.interval, config.total_steps)

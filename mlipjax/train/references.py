@@ -66,7 +66,7 @@ def read_e0s(path: str | os.PathLike[str]) -> dict[int, float]:
 
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"{path}: no such file; --e0s takes a JSON file, 'estimate' or 'model'.")
+        raise ValueError(f"{path}: no such file; e0s is a JSON file, 'estimate', 'isolated' or 'model'.")
     content = read_json(path)
     example = 'expected element symbols with energies in eV, such as {"H": -1.117}'
     if not isinstance(content, dict):
@@ -100,7 +100,7 @@ def set_e0s(potential: Potential, e0s: Mapping[int, float], required: Sequence[i
     missing = [chemical_symbols[z] for z in required if z not in e0s]
     if missing:
         raise ValueError(
-            f"isolated-atom energies are missing for {', '.join(missing)}; add them to the file, or use --e0s estimate."
+            f'isolated-atom energies are missing for {", ".join(missing)}; add them to the file, or set e0s="estimate".'
         )
     known = {z: value for z, value in e0s.items() if z in potential.species}
     potential.check_elements(required)
@@ -121,7 +121,7 @@ def estimate_e0s(dataset: Dataset, predictions: Sequence[StructurePrediction]) -
     """
     rows = [row for row, labels in enumerate(dataset.labels) if labels.energy_weight > 0]
     if not rows:
-        raise ValueError("E0s cannot be estimated: no structure has an energy. Give a file or use --e0s model.")
+        raise ValueError('E0s cannot be estimated: no structure has an energy. Give a file or set e0s="model".')
     elements = dataset.elements
     fractions, missing = np.empty((len(rows), len(elements))), np.empty(len(rows))
     for place, row in enumerate(rows):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlipjax.data import Dataset, find_group_key, read_dataset, split_dataset
+from mlipjax.notices import Notice
 from mlipjax.system import Labels, System
 
 
@@ -81,10 +82,38 @@ def test_known_keys_are_looked_for_in_order():
         split_dataset(dataset(infos), group_key="system")
 
 
-def test_partly_grouped_data_are_never_split_by_frame():
-    infos = [{"run": 1}, {"run": 2}, {}, {}]
-    with pytest.raises(ValueError, match="only 2 of 4 structures carry 'run'"):
-        split_dataset(dataset(infos))
+def test_structures_without_the_key_of_the_others_go_one_by_one_and_that_is_said():
+    data = dataset([{"run": 1}] * 6 + [{"run": 2}] * 6 + [{}] * 4)
+    with pytest.warns(Notice, match="4 of 16 structures carry no 'run'"):
+        split = split_dataset(data, valid=0.3, seed=1)
+    runs = [{info.get("run") for info in part.infos} - {None} for part in (split.train, split.valid)]
+    assert not runs[0] & runs[1]
+    assert sorted(members(split.train) + members(split.valid)) == list(range(16))
+    shuffled = data.subset(np.random.default_rng(0).permutation(16))
+    with pytest.warns(Notice):
+        again = split_dataset(shuffled, valid=0.3, seed=1)
+    assert sorted(members(again.valid)) == sorted(members(split.valid))
+
+
+def test_kinds_of_configurations_are_no_groups():
+    infos = [{"config_type": "bulk"}] * 18 + [{"config_type": "surface"}] * 2
+    assert find_group_key(dataset(infos)) is None
+    assert find_group_key(dataset([{**info, "run": i // 5} for i, info in enumerate(infos)])) == "run"
+    # only some have one: it does not keep the others from being split
+    with pytest.warns(UserWarning, match="splitting by frame"):
+        split = split_dataset(dataset([{}] * 18 + infos[-2:]), valid=0.2)
+    assert len(split.valid) == 4
+
+
+def test_a_kind_that_is_a_trajectory_is_a_group():
+    rng = np.random.default_rng(0)
+    walks = [np.cumsum(rng.normal(scale=0.05, size=(8, 5, 3)), axis=0) for _ in range(3)]
+    systems = tuple(System(frame, np.ones(5, int), 20.0 * np.eye(3)) for walk in walks for frame in walk)
+    infos = tuple({"config_type": f"md {run}"} for run in range(3) for _ in range(8))
+    labels = tuple(Labels.create(5, float(i)) for i in range(24))
+    assert find_group_key(Dataset(systems, labels, infos)) == "config_type"
+    # frames in no order are no trajectory
+    assert find_group_key(Dataset(systems, labels, infos).subset(rng.permutation(24))) is None
 
 
 def test_a_split_by_frame_says_so():

@@ -14,8 +14,10 @@ from labelled_files import changed, labelled, model, rock_salts
 from scipy.spatial.transform import Rotation
 
 from mlipjax.data import Dataset, Example
+from mlipjax.finetune.compared import Compared
 from mlipjax.finetune.doctor import examine
-from mlipjax.finetune.doctor_labels import Compared, check_energy_outliers, check_zero_shot
+from mlipjax.finetune.doctor_energies import energies_by_composition, find_outliers
+from mlipjax.finetune.doctor_labels import check_zero_shot
 from mlipjax.finetune.doctor_splits import NEAR, displacement, distance_change, fingerprint
 from mlipjax.finetune.doctor_strain import check_strain, tension
 from mlipjax.finetune.doctor_structures import check_geometry, check_structures
@@ -114,7 +116,8 @@ def test_an_energy_of_another_electronic_state_stands_out(spread):
 
     def outliers(planted):
         train = changed(Dataset.from_examples(examples), 6, energy=lambda energy: energy + planted)
-        return check_energy_outliers([Compared("train", tuple(range(100, 140)), train, predictions)])
+        part = Compared("train", tuple(range(100, 140)), train, predictions)
+        return find_outliers(part, energies_by_composition(part))[0]
 
     assert outliers(0.0) == []
     (finding,) = outliers(3.0)

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import functools
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_potential import init_params, labelled_dataset, tiny_potential
@@ -206,7 +208,41 @@ def test_a_run_that_diverges_stops_and_saves_the_frames(tmp_path):
     for plans in run.train.epoch(last_good.key, 0)[: step - 1]:
         last_good, _ = run_step(run.program, last_good, [run.train.batch(plan) for plan in plans], run.hyper)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert_same(checkpoints.restore(run.state()), last_good)
+        found = checkpoints.restore(run.state())
+    # epoch 0 was judged before the first step
+    assert np.isfinite(found.best_metric)
+    assert_same(found, last_good.replace(best_metric=found.best_metric))
+
+
+def test_the_model_before_training_is_a_candidate_for_the_best_epoch():
+    run = setup()
+    still = dataclasses.replace(run.hyper, learning_rate=jnp.asarray(10.0 * float(run.hyper.learning_rate)))
+    first = []
+
+    class Collect(Listener):
+        def begin(self, record):
+            first.append(record)
+
+    state = train(run.program, run.state(), run.train, run.valid, still, TrainConfig(1), listener=Collect())
+    assert first[0]["epoch"] == 0
+    last = validation_loss(run.program, state.ema_params, run.valid, run.hyper.weights)[0]
+    assert (int(state.best_epoch) == 0) == (first[0]["score"] <= last)
+    assert float(state.best_metric) == pytest.approx(min(first[0]["score"], last))
+
+
+def test_without_validation_the_last_epoch_is_kept_also_after_an_interruption(tmp_path):
+    run = setup()
+    expected = train(run.program, run.state(), run.train, None, run.hyper, EVERY_STEP)
+    assert int(expected.best_epoch) == 2
+    jax.tree.map(np.testing.assert_array_equal, expected.best_params, expected.ema_params)
+    with pytest.raises(KeyboardInterrupt):
+        run_without(run, tmp_path, StopAt(7))
+    assert_same(run_without(run, tmp_path, None), expected)
+    assert [record["valid_loss"] for record in read_metrics(tmp_path)] == [None, None]
+
+
+def run_without(run, folder, listener):
+    return train(run.program, run.state(), run.train, None, run.hyper, EVERY_STEP, folder=folder, listener=listener)
 
 
 def test_validation_loss_does_not_depend_on_batching():
