@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from ase.geometry import find_mic
 from scipy.optimize import minimize
 
 from mlipjax.graph import neighbor_table
+from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 
 _PAIR_REACH = 5.0  # Å; the weight of a pair is 1 / d^4, so that longer ones hardly count
@@ -38,16 +37,8 @@ def unwrapped(systems: Sequence[System]) -> np.ndarray:
     positions = [np.asarray(first.positions, np.float64)]
     for system in systems[1:]:
         step = np.asarray(system.positions, np.float64) - positions[-1]
-        positions.append(positions[-1] + minimum_image(step, first))
+        positions.append(positions[-1] + minimum_image(step, first.cell, first.pbc))
     return np.stack(positions)
-
-
-def minimum_image(vectors: np.ndarray, system: System) -> np.ndarray:
-    """Shortest of all periodic images of each vector, (n, 3) Å; any cell, any periodicity."""
-    if not any(system.pbc):
-        return vectors
-    periodic: Any = system.pbc
-    return find_mic(vectors, np.asarray(system.cell, np.float64), periodic)[0]
 
 
 def arc_length(path: np.ndarray) -> np.ndarray:

@@ -170,9 +170,13 @@ def radial_distribution(distances: ArrayLike, pairs: Sequence[str], g: ArrayLike
 
 @styled
 def mean_square_displacement(
-    lags: ArrayLike, msd: Mapping[str, ArrayLike], coefficients: Mapping[str, float], window: tuple[float, float]
+    lags: ArrayLike,
+    msd: Mapping[str, ArrayLike],
+    coefficients: Mapping[str, float],
+    window: tuple[float, float],
+    n_dimensions: int = 3,
 ) -> Figure:
-    """Draw the MSD (Å^2) against lag (ps) with the fitted ``6 D t``; the window fitted is shaded."""
+    """Draw the MSD (Å^2) against lag (ps) with the fitted ``2 d D t``; the window fitted is shaded."""
     figure = new_figure(height=2.8, width=4.6)
     panel = figure.subplots()
     lags = np.asarray(lags)
@@ -183,8 +187,8 @@ def mean_square_displacement(
         panel.plot(lags[1:], values[1:], label=label, **_look(index))
         if known:
             inside = (lags >= window[0]) & (lags <= window[1])
-            offset = float(np.mean(values[inside] - 6.0 * d * lags[inside]))
-            line = 6.0 * d * lags[inside] + offset
+            offset = float(np.mean(values[inside] - 2.0 * n_dimensions * d * lags[inside]))
+            line = 2.0 * n_dimensions * d * lags[inside] + offset
             panel.plot(lags[inside], line, color="#000000", linewidth=0.8, linestyle=(0, (4, 2)))
     panel.axvspan(*window, color="#EEEEEE", zorder=0)
     panel.set_xscale("log")
