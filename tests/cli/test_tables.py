@@ -12,7 +12,7 @@ ROWS = [[symbol, *(f"{k + 0.125:.3f}" for k in range(7))] for symbol in ("H", "C
 
 def test_a_wide_table_becomes_several_that_repeat_the_names():
     texts = list(table_texts("title", HEADINGS, ROWS, width=80))
-    assert len(texts) == 2
+    assert len(texts) == 3
     for text in texts:
         assert max(map(len, text.splitlines())) <= 80
         assert text.splitlines()[3].startswith("H ")
