@@ -13,6 +13,7 @@ from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 
 _PAIR_REACH = 5.0  # Å; the weight of a pair is 1 / d^4, so that longer ones hardly count
+_EXCHANGE = 1.0  # Å; an atom that moves less has not changed places
 _SHORTEST = 0.5  # Å, floor of distances in weights
 
 
@@ -39,6 +40,31 @@ def unwrapped(systems: Sequence[System]) -> np.ndarray:
         step = np.asarray(system.positions, np.float64) - positions[-1]
         positions.append(positions[-1] + minimum_image(step, first.cell, first.pbc))
     return np.stack(positions)
+
+
+def exchanged_atoms(path: np.ndarray, system: System) -> list[tuple[int, int]]:
+    """Pairs of atoms of one element of which one ends (about) where the other began.
+
+    On a straight path they meet half-way, or go round each other: seldom what is meant by two files that list the
+    same atoms in another order.
+
+    Args:
+        path: (P, N, 3) Å without jumps.
+        system: gives elements, cell and periodicity.
+
+    Returns:
+        pairs (i, j): atom i goes to the place of j, and j leaves it.
+    """
+    numbers = np.asarray(system.atomic_numbers)
+    start, end = path[0], path[-1]
+    moved = np.flatnonzero(np.linalg.norm(end - start, axis=1) > _EXCHANGE)
+    found = []
+    for i in moved.tolist():
+        others = moved[(numbers[moved] == numbers[i]) & (moved != i)]
+        apart = np.linalg.norm(minimum_image(end[i] - start[others], system.cell, system.pbc), axis=1)
+        if len(others) and apart.min() < 0.5 * _EXCHANGE:
+            found.append((i, int(others[np.argmin(apart)])))
+    return found
 
 
 def arc_length(path: np.ndarray) -> np.ndarray:

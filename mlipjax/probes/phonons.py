@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.graph import GraphBatch, batch_graphs
-from mlipjax.lattice import heights, nearest_translations, reduced
+from mlipjax.lattice import nearest_translations, shortest_period
 from mlipjax.md.observables import atomic_masses
 from mlipjax.potential import Potential
 from mlipjax.probes.elastic import displaced
@@ -105,7 +105,7 @@ class Phonons(ProbeResult):
         mesh_THz: (k, 3 n) on a mesh of the Brillouin zone, for the density of states.
         acoustic_error: eV/Å^2, largest net force constant of a rigid translation before it was removed.
         supercell: (3, 3) integers, its lattice vectors in those of the cell.
-        supercell_width_A: smallest distance between opposite faces of the supercell, in its shortest lattice vectors.
+        image_distance_A: of an atom from its nearest image in the supercell.
         force_range_A: distance at which forces of this potential end; NaN where it does not say.
         largest_force: eV/Å, on an atom of the cell as given, and
         largest_stress_GPa: its stress; NaN where the potential gives none.
@@ -120,7 +120,7 @@ class Phonons(ProbeResult):
     mesh_THz: np.ndarray
     acoustic_error: float
     supercell: np.ndarray
-    supercell_width_A: float
+    image_distance_A: float
     force_range_A: float
     largest_force: float
     largest_stress_GPa: float
@@ -140,17 +140,17 @@ class Phonons(ProbeResult):
         remarks = [
             f"{stable} on {len(self.mesh_THz)} wave vectors; highest frequency {self.mesh_THz.max():.2f} THz, lowest "
             f"{self.mesh_THz.min():.2f} THz; acoustic sum rule to {self.acoustic_error:.1g} eV/Å^2",
-            f"supercell of {len(self.home)} atoms, {self.supercell_width_A:.1f} Å wide",
+            f"supercell of {len(self.home)} atoms, {self.image_distance_A:.1f} Å between images",
             f"forces of {1000.0 * self.largest_force:.2g} meV/Å{stress} left in the cell as given",
         ]
         if self.largest_stress_GPa > _STRESS_GPA:
             remarks.append(
                 "WARNING: frequencies are those of a cell under stress, relax the cell for the crystal's own"
             )
-        if self.supercell_width_A < 2.0 * self.force_range_A:
+        if self.image_distance_A < 2.0 * self.force_range_A * (1.0 - 1e-9):
             remarks.append(
-                f"WARNING: the supercell is narrower than twice the {self.force_range_A:g} Å that forces reach: only "
-                "wave vectors that repeat in it are exact, others may be off; choose a larger one"
+                f"WARNING: the supercell is too small, images are closer than twice the {self.force_range_A:g} Å that "
+                "forces reach: only wave vectors that repeat in it are exact; choose a larger one"
             )
         return "; ".join(remarks)
 
@@ -238,7 +238,7 @@ def phonons(
     Args:
         evaluate: the potential.
         system: cell of the crystal, relaxed.
-        repeat: supercell, in the given lattice vectors; each height should exceed twice the range of the forces.
+        repeat: supercell, in the given lattice vectors; images in it should be twice the range of the forces apart.
             ``None`` for the smallest one of the shortest lattice vectors that does (see ``supercells.chosen``).
         displacement: Å.
         wave_vectors: by name, in units of the reciprocal lattice vectors; ``None`` for Gamma and the zone boundaries
@@ -272,7 +272,7 @@ def phonons(
         mesh_THz=np.zeros(0),
         acoustic_error=float(error),
         supercell=matrix,
-        supercell_width_A=float(heights(reduced(supercell.cell)[0]).min()),
+        image_distance_A=shortest_period(supercell.cell, supercell.pbc),
         force_range_A=np.nan if reach is None else reach,
         largest_force=float(np.abs(at_rest.forces).max()),
         largest_stress_GPa=np.nan if at_rest.stress is None else float(np.abs(at_rest.stress).max() / GPA),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlipjax.lattice import heights, reduced
+from mlipjax.lattice import reduced, shortest_period
 from mlipjax.probes.evaluator import Evaluator
 from mlipjax.system import System
 
@@ -27,7 +27,9 @@ def force_range(evaluate: Evaluator) -> float | None:
 def chosen(
     system: System, reach: float | None, most_atoms: int = MOST_ATOMS
 ) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Smallest supercell whose heights are all twice ``reach`` (Å) or more, within ``most_atoms``.
+    """Smallest supercell in which images are twice ``reach`` (Å) apart or more, within ``most_atoms``.
+
+    Then no pair of atoms within ``reach`` of each other is as near in another image.
 
     It repeats the shortest lattice vectors of the crystal, whatever the given ones are: a cell that is long and thin
     would need many times the atoms.
@@ -37,15 +39,11 @@ def chosen(
     """
     wanted = 2.0 * (USUAL_RANGE if reach is None else reach)
     basis, operation = reduced(system.cell)
-    height = heights(basis)
+    lengths = np.linalg.norm(basis, axis=1)
     repeat = np.ones(3, int)
-    while True:
-        width = repeat * height
-        narrow = int(np.argmin(width))
-        # a height that is twice the range to the last digit is enough
-        if width[narrow] >= wanted * (1.0 - 1e-9):
-            break
-        grown = repeat + np.eye(3, dtype=int)[narrow]
+    # twice the range to the last digit is enough
+    while shortest_period(repeat[:, None] * basis, system.pbc) < wanted * (1.0 - 1e-9):
+        grown = repeat + np.eye(3, dtype=int)[np.argmin(repeat * lengths)]
         if system.n_atoms * grown.prod() > max(most_atoms, system.n_atoms):
             break
         repeat = grown
