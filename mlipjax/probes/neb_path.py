@@ -53,18 +53,29 @@ def exchanged_atoms(path: np.ndarray, system: System) -> list[tuple[int, int]]:
         system: gives elements, cell and periodicity.
 
     Returns:
-        pairs (i, j): atom i goes to the place of j, and j leaves it.
+        pairs (i, j): atom i goes to the place of j, j to that of another, and so on until one takes the place of i. (A
+        row of atoms that move up, the last one into a hole, exchanges nothing.)
     """
     numbers = np.asarray(system.atomic_numbers)
     start, end = path[0], path[-1]
     moved = np.flatnonzero(np.linalg.norm(end - start, axis=1) > _EXCHANGE)
-    found = []
+    goes: dict[int, int] = {}
     for i in moved.tolist():
         others = moved[(numbers[moved] == numbers[i]) & (moved != i)]
         apart = np.linalg.norm(minimum_image(end[i] - start[others], system.cell, system.pbc), axis=1)
         if len(others) and apart.min() < 0.5 * _EXCHANGE:
-            found.append((i, int(others[np.argmin(apart)])))
-    return found
+            goes[i] = int(others[np.argmin(apart)])
+    return [(i, j) for i, j in goes.items() if _returns(goes, i)]
+
+
+def _returns(goes: dict[int, int], start: int) -> bool:
+    """Whether going from place to place leads back to the first."""
+    place = goes[start]
+    for _ in goes:
+        if place == start or place not in goes:
+            break
+        place = goes[place]
+    return place == start
 
 
 def arc_length(path: np.ndarray) -> np.ndarray:
