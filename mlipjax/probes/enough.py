@@ -7,8 +7,8 @@ import numpy as np
 from mlipjax.monitor.correlation import effective_size
 from mlipjax.probes.trajectory import Trajectory
 
-FEW_INDEPENDENT = 4.0
-"""Independent frames below which block errors are no errors."""
+FEW_INDEPENDENT = 10.0
+"""Independent frames, two in each of five blocks, below which block errors are no errors."""
 
 
 def require_frames(trajectory: Trajectory, needed: int, purpose: str) -> None:

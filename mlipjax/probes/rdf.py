@@ -128,7 +128,8 @@ def radial_distribution(
         refusals=tuple(refusals[chosen]),
         n_frames=trajectory.n_frames,
         n_blocks=n_blocks,
-        n_independent=independent_frames(per_frame[:, 0]),
+        # counts scatter as their roots: so weighed, the few pairs of the innermost shells do not drown all others
+        n_independent=independent_frames(per_frame[:, 0] * np.sqrt(shells)),
     )
 
 
