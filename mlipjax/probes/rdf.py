@@ -89,7 +89,7 @@ def radial_distribution(
         n_blocks: contiguous blocks for the errors.
 
     Raises:
-        ValueError: for a structure without a volume or fewer than two frames a block.
+        ValueError: for a structure without a volume, fewer than two frames a block, or hardly a pair counted.
     """
     volumes = np.abs(np.linalg.det(trajectory.cells))
     if not all(trajectory.pbc) or volumes.min() <= 0.0:
@@ -113,6 +113,8 @@ def radial_distribution(
             per_frame[frame, row] = counts / ideal
             found[row] += counts.sum()
     refusals = [_refusal(numbers, pair, n, longest) for pair, n in zip([(0, 0), *pairs], found, strict=True)]
+    if refusals[0]:
+        raise ValueError(f"there is no g(r) to speak of: {refusals[0]}; choose a longer distance.")
     refused = np.array([bool(why) for why in refusals])
     blocks = np.array([part.mean(axis=0) for part in np.array_split(per_frame, n_blocks)])
     names = ["-".join(chemical_symbols[z] for z in pair) for pair in pairs]
