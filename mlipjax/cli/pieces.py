@@ -12,10 +12,10 @@ _SECONDS = 30.0
 
 
 class Pieces:
-    """Follows pieces of work on stderr, where it disturbs no table in a pipe; use as a context manager."""
+    """Follows pieces of work on stdout, as other commands do: stderr is for notes and errors. A context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = Console(stderr=True) if console is None else console
+        self.console = Console() if console is None else console
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
