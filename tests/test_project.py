@@ -14,7 +14,7 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
-    {"_version", "factory", "files", "notices", "reading", "typing", "units"},
+    {"_version", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
     {"nn"},

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
-from rich.table import Table
+from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.pieces import Pieces
+from mlipjax.cli.tables import print_table
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import load
@@ -33,12 +35,6 @@ from mlipjax.representation import (
     old_data_residual,
 )
 from mlipjax.typing import Params
-
-_FILE_WIDTH = 200
-"""Columns of a table that goes into a file or pipe."""
-
-_NUMBER_WIDTH, _MODEL_WIDTH = 40, 28
-"""Columns that the name of a number takes in a table, and each model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,19 +112,17 @@ def run(command: CompareCommand) -> None:
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
     comparisons: dict[str, Comparison] = {}
-    if command.kind != "edges":
-        comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old)
-    if command.kind != "nodes":
-        comparisons["edges"] = _edges(command, models, dataset)
+    with Pieces() as pieces:
+        if command.kind != "edges":
+            comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old, pieces)
+        if command.kind != "nodes":
+            comparisons["edges"] = _edges(command, models, dataset, pieces)
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
     results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
     results |= {"run": list(command.run), "runs": runs}
     console = make_console()
-    if not console.is_terminal:
-        console = make_console(width=_FILE_WIDTH)
     for kind, comparison in comparisons.items():
-        for table in _tables(kind, comparison, console.width):
-            console.print(table)
+        _print_numbers(console, kind, comparison)
     write_json(command.json, results)
     if command.out is not None:
         from mlipjax.cli._compare_report import write
@@ -187,37 +181,78 @@ def _atoms(dataset: Dataset) -> int:
 
 
 def _nodes(
-    command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset, old: Dataset | None
+    command: CompareCommand,
+    models: dict[str, tuple[Potential, Params]],
+    dataset: Dataset,
+    old: Dataset | None,
+    pieces: Pieces,
 ) -> tuple[Comparison, dict[str, Any] | None]:
     options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
     elements = atom_elements(dataset.systems)
     members = Members(environment_classes(dataset.systems), atom_structures(dataset.systems), elements)
-    features = {name: node_features(*model, dataset.systems, **options) for name, model in models.items()}
+    features = _of_models(
+        models,
+        lambda potential, params: node_features(potential, params, dataset.systems, **options),
+        "features of atoms",
+        pieces,
+    )
     residuals = None
     if old is not None:
         residuals = {}
-        for name, model in models.items():
-            found = node_features(*model, old.systems, **options)
+        of_old = _of_models(
+            models,
+            lambda potential, params: node_features(potential, params, old.systems, **options),
+            "features of old structures",
+            pieces,
+        )
+        for number, (name, found) in enumerate(of_old.items()):
+            pieces("old structures in the charts of models", number, len(models))
             estimate = old_data_residual(
                 features[name], elements, found, atom_elements(old.systems), atom_structures(old.systems),
                 n_components=command.components, n_resamples=command.resamples,
             )  # fmt: skip
             residuals[name] = {"value": estimate.value, "confidence_95": [estimate.low, estimate.high]}
         residuals = {"n_structures": len(old), "n_atoms": _atoms(old), **residuals}
-    return _compare(command, features, members, command.tsne_seeds or 0), residuals
+    return _compare(command, features, members, command.tsne_seeds or 0, pieces, "atoms"), residuals
 
 
-def _edges(command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset) -> Comparison:
+def _edges(
+    command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset, pieces: Pieces
+) -> Comparison:
     options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
     cutoff = min(potential.cutoff for potential, _ in models.values())
     pairs = choose_pairs(dataset.systems, cutoff, per_structure=command.pairs, seed=command.seed)
-    features = {name: edge_messages(*model, dataset.systems, pairs, **options) for name, model in models.items()}
+    features = _of_models(
+        models,
+        lambda potential, params: edge_messages(potential, params, dataset.systems, pairs, **options),
+        "messages of pairs",
+        pieces,
+    )
     # beside nodes no t-SNE: the paper has none of edges, and it would double the time
     seeds = command.tsne_seeds if command.kind == "edges" else None
-    return _compare(command, features, Members(pairs.classes, pairs.structure), seeds or 0)
+    return _compare(command, features, Members(pairs.classes, pairs.structure), seeds or 0, pieces, "pairs")
 
 
-def _compare(command: CompareCommand, features: dict[str, np.ndarray], members: Members, seeds: int) -> Comparison:
+def _of_models(
+    models: dict[str, tuple[Potential, Params]], compute: Callable[..., np.ndarray], what: str, pieces: Pieces
+) -> dict[str, np.ndarray]:
+    """What is computed of each model, by its name."""
+    found = {}
+    for number, (name, model) in enumerate(models.items()):
+        pieces(what, number, len(models))
+        found[name] = compute(*model)
+    pieces(what, len(models), len(models))
+    return found
+
+
+def _compare(
+    command: CompareCommand,
+    features: dict[str, np.ndarray],
+    members: Members,
+    seeds: int,
+    pieces: Pieces,
+    what: str,
+) -> Comparison:
     return compare(
         features,
         members,
@@ -226,24 +261,21 @@ def _compare(command: CompareCommand, features: dict[str, np.ndarray], members: 
         perplexities=command.perplexities,
         n_components=command.components,
         seed=command.seed,
+        on_part=lambda piece, done, total: pieces(f"{what}: {piece}", done, total),
     )
 
 
-def _tables(kind: str, comparison: Comparison, width: int) -> Iterator[Table]:
-    """All numbers, in as many tables as it takes for the columns of models to fit."""
+def _print_numbers(console: Console, kind: str, comparison: Comparison) -> None:
+    """All numbers with their intervals, models side by side as far as the console is wide."""
     what = f"{kind}: {comparison.n_members} in {comparison.n_structures} structures, {len(comparison.classes)} classes"
-    at_once = max(2, (width - _NUMBER_WIDTH) // _MODEL_WIDTH)
-    for start in range(0, len(comparison.models), at_once):
-        models = comparison.models[start : start + at_once]
-        table = Table(title=what)
-        for column in ("number", *models):
-            table.add_column(column, no_wrap=True)
-        for key in next(iter(comparison.scores.values())):
-            table.add_row(key, *(show(comparison.scores[name][key]) for name in models))
-        for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
-            found = [comparison.drift.get(name, {}).get(key) for name in models]
-            table.add_row(key, *(show(value) for value in found))
-        yield table
+    models = comparison.models
+    rows = [
+        [key, *(show(comparison.scores[name][key]) for name in models)]
+        for key in next(iter(comparison.scores.values()))
+    ]
+    for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
+        rows.append([key, *(show(comparison.drift.get(name, {}).get(key)) for name in models)])
+    print_table(console, what, ("number", *models), rows)
 
 
 def show(value: Estimate | None) -> str:

@@ -84,6 +84,14 @@ def _evaluate(command: Evaluate) -> None:
         )
     console = make_console()
     console.print(error_table({set_name(data): report}), element_table(report))
+    if apart := report["force_slope_apart"]:
+        named = ", ".join(map(str, apart[:8])) + (", ..." if len(apart) > 8 else "")
+        console.print(
+            f"forces of {len(apart)} of {report['n_force_frames']} structures have a slope of their own (structures "
+            f"{named}); without them the slope is {report['force_slope_bulk']:.3f}",
+            highlight=False,
+            soft_wrap=True,
+        )
     write_json(command.json, {**report, "model": command.model, "data": plain_paths(data)})
 
 

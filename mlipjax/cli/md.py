@@ -136,7 +136,7 @@ def run(command: MD) -> None:
             chunk_steps=chunk if watch is None else min(chunk, command.monitor_every),
             on_chunk=display.chunk if watch is None else show_and_watch(display.chunk, watch, command.out),
         )
-    report = summary(result, system.n_atoms, timestep) | {
+    report = summary(result, system.n_atoms, timestep, conserved=command.ensemble == "nve") | {
         "model": command.model,
         "structure": command.structure,
         "trajectory": command.out,
@@ -171,8 +171,15 @@ def read_structure(path: Path, repeat: tuple[int, int, int] = (1, 1, 1)) -> Syst
     return System.from_ase(atoms)
 
 
-def summary(result: RunResult, n_atoms: int, timestep_fs: float) -> dict[str, Any]:
-    """Averages over the whole run, one number per replica, in the units named by the keys."""
+def summary(result: RunResult, n_atoms: int, timestep_fs: float, *, conserved: bool = True) -> dict[str, Any]:
+    """Averages over the whole run, one number per replica, in the units named by the keys.
+
+    Args:
+        result: of the run.
+        n_atoms: in each replica.
+        timestep_fs: fs.
+        conserved: whether the ensemble conserves the total energy; a thermostat changes it, and its slope is no error.
+    """
     averages = result.statistics.averages()
     drift = averages["energy_slope"] / n_atoms * 1e6 / timestep_fs
     return {
@@ -187,7 +194,7 @@ def summary(result: RunResult, n_atoms: int, timestep_fs: float) -> dict[str, An
         "temperature_std_K": averages["temperature_std"],
         "potential_energy_mean_eV": averages["potential_energy_mean"],
         "pressure_mean_bar": averages["pressure_mean"] / BAR,
-        "energy_drift_meV_per_atom_per_ps": drift,
+        "energy_drift_meV_per_atom_per_ps": drift if conserved else None,
         "min_distance_A": averages["min_distance"],
     }
 
@@ -242,6 +249,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
         console.print(f"{report['trajectory']}: done already; ask for more steps to extend it.", soft_wrap=True)
     rows = ("temperature_mean_K", "temperature_std_K", "pressure_mean_bar", "energy_drift_meV_per_atom_per_ps")
     for name in (*rows, "min_distance_A"):
+        if report[name] is None:
+            continue
         values = ", ".join(f"{value:.4g}" for value in report[name])
         console.print(f"{name}: {values}", highlight=False, soft_wrap=True)
     if report["monitor"] is not None:

@@ -13,6 +13,7 @@ from mlipjax.files import replace_on_success
 from mlipjax.md import ChunkInfo, SimState
 from mlipjax.md.driver import OnChunk
 from mlipjax.monitor import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
+from mlipjax.monitor.judgement import judge
 from mlipjax.potential import Potential
 from mlipjax.typing import Params
 
@@ -25,10 +26,17 @@ def watch_summary(watch: Watch) -> dict[str, Any]:
     k = FRAME_INDICES.index(watch.index)
     alarms = np.array([alarm[:, k] for alarm in watch.alarm]).reshape(len(watch.steps), -1)
     values = np.array([frame[:, k] for frame in watch.frame]).reshape(len(watch.steps), -1)
+    limit = float(watch.monitor.charts.frame_limits[k])
+    calibration = watch.monitor.frame_calibration[watch.index]._replace(limit=limit)
+    # readings of one replica after the other, each in the order of time
+    replicas = np.repeat(np.arange(values.shape[1]), len(values)).tolist()
+    verdict = judge(values.T.ravel(), replicas, calibration) if values.size else None
     return {
         "index": watch.index,
-        "limit": float(watch.monitor.charts.frame_limits[k]),
+        "limit": limit,
         "level": watch.monitor.level,
+        "in_control": None if verdict is None else verdict.in_control,
+        "verdict": None if verdict is None else verdict.words,
         "n_readings": len(watch.steps),
         "n_alarms": alarms.sum(axis=0).tolist(),
         "largest": values.max(axis=0).tolist() if len(values) else [],
@@ -78,9 +86,9 @@ def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path) -> OnChunk:
 
 
 def watch_line(found: dict[str, Any]) -> str:
-    """One line of what ``watch_summary`` holds."""
-    n = found["n_readings"] * len(found["n_alarms"])
-    return (
-        f"monitor: {sum(found['n_alarms'])} of {n} readings out of control ({found['index']}); in control "
-        f"{100 * found['level']:g} % of them would be"
-    )
+    """One line of what ``watch_summary`` holds: the verdict that ``mlipjax monitor`` would give of these readings."""
+    if found["verdict"] is None:
+        return "monitor: the charts were not read in this run"
+    largest = int(np.argmax(np.nan_to_num(found["largest"], nan=np.inf)))
+    ratio = found["largest"][largest] / found["limit"]
+    return f"monitor: {found['verdict']} ({found['index']}); largest {ratio:.3g} times the limit, in replica {largest}"

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 from ase.data import chemical_symbols
-from rich.console import Console
-from rich.table import Table
 
 from mlipjax import runtime
+from mlipjax.cli._monitor_tables import print_report
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, find_group_key, read_dataset
 from mlipjax.locks import folder_alone
@@ -31,16 +30,8 @@ from mlipjax.monitor import (
     save_monitor,
     statistical_inefficiency,
 )
+from mlipjax.monitor.judgement import Judgement, judge
 from mlipjax.monitor.limits import box_q_limit, jackson_mudholkar, t2_limit_beta, t2_limit_f
-
-_MEANING = {
-    "q": "mean Q / limit of the atom's element",
-    "t2": "mean T² / limit of the atom's element",
-    "combined": "sum of both",
-    "worst": "largest sum of an atom",
-}
-_SHOWN = 10
-"""Alarms that are printed one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +112,12 @@ def _judge(command: MonitorCommand) -> None:
         monitor, frame_features(potential, params, dataset.systems, layers=monitor.layers, **options)
     )
     report = summary(monitor, readings, dataset)
-    _print(make_console(), command, report, dataset)
+    k = FRAME_INDICES.index(command.index)
+    # the limit in the precision of the charts, which decides on alarms
+    calibration = monitor.frame_calibration[command.index]._replace(limit=float(monitor.charts.frame_limits[k]))
+    verdict = judge(readings.frame[:, k], runs_of(dataset), calibration)
+    report |= {"index": command.index, "worst": _worst_of(report, verdict), "verdict": _verdict_of(verdict)}
+    print_report(make_console(), report, verdict, index=command.index, name=command.data.name)
     write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})
     if command.out is not None:
         _save(command.out, monitor, readings, dataset)
@@ -164,7 +160,33 @@ def summary(monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> dict
         "frames": {name: readings.frame[:, k] for k, name in enumerate(FRAME_INDICES)},
         "alarms": {name: np.flatnonzero(readings.alarm[:, k]) for k, name in enumerate(FRAME_INDICES)},
         "worst_atom": readings.worst_atom,
+        "worst_element": [
+            chemical_symbols[int(system.atomic_numbers[atom])]
+            for system, atom in zip(dataset.systems, readings.worst_atom, strict=True)
+        ],
         "worst_atom_share": readings.worst_share,
+    }
+
+
+def _worst_of(report: dict[str, Any], verdict: Judgement) -> dict[str, Any]:
+    """The frame furthest out, and the atom that does most of it."""
+    frame = verdict.worst
+    atom, element, share = (report[name][frame] for name in ("worst_atom", "worst_element", "worst_atom_share"))
+    ratio = verdict.worst_ratio
+    return {"frame": frame, "times_limit": ratio, "atom": int(atom), "element": element, "share": float(share)}
+
+
+def _verdict_of(verdict: Judgement) -> dict[str, Any]:
+    """The verdict in JSON types."""
+    return {
+        "in_control": verdict.in_control,
+        "words": verdict.words,
+        "too_many": verdict.too_many,
+        "too_far": verdict.too_far,
+        "p_count": verdict.p_count,
+        "p_weight": verdict.p_weight,
+        "n_effective": verdict.n_effective,
+        "highest_level": verdict.highest_level,
     }
 
 
@@ -195,82 +217,6 @@ def _element(monitor: Monitor, readings: FrameReadings, row: int) -> dict[str, A
         **{f"{name}_frame_max": float(value[seen].max()) if seen.any() else None for name, value in values.items()},
         "worst_max": float(readings.element_worst[seen, row].max()) if seen.any() else None,
     }
-
-
-def _print(console: Console, command: MonitorCommand, report: dict[str, Any], dataset: Dataset) -> None:
-    console.print(_element_table(report), _index_table(report, command.data.name))
-    chosen = report["indices"][command.index]
-    if chosen["guaranteed_level"] > report["level"]:
-        console.print(
-            f"the {chosen['n_calibration']} calibration frames are worth {chosen['n_calibration_effective']} "
-            f"independent ones, which guarantee a level of {chosen['guaranteed_level']:.2g}, not {report['level']:g}: "
-            "the limit is an estimate. Longer reference runs give a guaranteed one.",
-            highlight=False,
-            soft_wrap=True,
-        )
-    alarms = report["alarms"][command.index]
-    for frame in alarms[:_SHOWN]:
-        atom = int(report["worst_atom"][frame])
-        symbol = chemical_symbols[int(dataset.systems[frame].atomic_numbers[atom])]
-        console.print(
-            f"frame {frame}: {command.index} {report['frames'][command.index][frame]:.3g}, most by {symbol} {atom} "
-            f"({100 * report['worst_atom_share'][frame]:.0f} %)",
-            highlight=False,
-            soft_wrap=True,
-        )
-    if len(alarms) > _SHOWN:
-        console.print(f"... and {len(alarms) - _SHOWN} more", highlight=False, soft_wrap=True)
-    console.print(_verdict(chosen, report["n_frames"], command.index), highlight=False, soft_wrap=True)
-
-
-def _verdict(chosen: dict[str, Any], n_frames: int, index: str) -> str:
-    """One sentence; alarms are compared with what chance would give, in independent frames."""
-    from scipy.stats import binom
-
-    level, found = chosen["guaranteed_level"], chosen["alarm_fraction"]
-    expected = (
-        f"{100 * found:.1f} % of {n_frames} frames exceed the limit ({index}); in control {100 * level:.2g} % would"
-    )
-    if chosen["n_effective"] is None:
-        return f"{expected}. OUT OF CONTROL: some frames hold what the charts have never seen."
-    n = max(round(chosen["n_effective"]), 1)
-    if binom.sf(np.ceil(found * n) - 1, n, level) < 0.01 and found > level:
-        return f"{expected}. OUT OF CONTROL: do not trust the model on these frames; label some and fine-tune."
-    return f"{expected}. IN CONTROL as far as {n} independent frames can tell."
-
-
-def _element_table(report: dict[str, Any]) -> Table:
-    columns = ("Q mean", "Q limit", "JM", "Box", "T² mean", "T² limit", "F", "Beta", "worst atom")
-    table = Table("element", "atoms fit", "PCs", *columns, title="charts, and the frames judged by them")
-    for symbol, row in report["per_element"].items():
-        q, t2 = row["q_limit"], row["t2_limit"]
-        numbers = (row["q_mean"], q["conformal"], q["jackson_mudholkar"], q["box"])
-        numbers += (row["t2_mean"], t2["conformal"], t2["f"], t2["beta"], row["worst_max"])
-        explained = "-" if row["explained_variance"] is None else f"{100 * row['explained_variance']:.0f} %"
-        table.add_row(symbol, str(row["n_atoms_fit"]), f"{row['rank']} ({explained})", *map(_number, numbers))
-    return table
-
-
-def _index_table(report: dict[str, Any], name: str) -> Table:
-    columns = ("limit", "level", "calibration n (effective)", "mean", "max", "alarms", "n effective")
-    table = Table("index", "meaning", *columns, title=f"{name}: {report['n_frames']} frames, {report['n_runs']} runs")
-    for index, row in report["indices"].items():
-        table.add_row(
-            index,
-            _MEANING[index],
-            _number(row["limit"]),
-            f"{row['guaranteed_level']:.2g}",
-            f"{row['n_calibration']} ({row['n_calibration_effective']})",
-            _number(row["mean"]),
-            _number(row["max"]),
-            f"{row['n_alarms']} ({100 * row['alarm_fraction']:.1f} %)",
-            _number(row["n_effective"]),
-        )
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
 def _save(folder: Path, monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> None:

@@ -54,12 +54,14 @@ class Probe:
         data: labelled structures, for softening.
         labels: names of the labels in that file.
         trajectory: frames of a simulation.
-        run: replica of the trajectory.
+        run: replica of the trajectory, where its frames say "run": a name or number; by default the only one, or 0.
         spacing_ps: ps between frames; by default what the frames say.
-        repeat: supercell, for phonons.
+        repeat: supercell, for phonons; by default the smallest one that holds twice the model's cutoff, in the shortest
+            lattice vectors.
         site: atom that is taken out, for vacancy.
         elements: symbols, for dimer (by default those of the structure) and events (by default all).
-        cutoff: Å, for rdf and order.
+        cutoff: Å, longest distance for rdf (by default 6), or end of the first shell for order (by default the first
+            minimum of g(r)).
         figure: also draw the result into this PNG.
         json: also write the result to this file.
     """
@@ -70,12 +72,12 @@ class Probe:
     data: Path | None = None
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     trajectory: Path | None = None
-    run: int = 0
+    run: str | None = None
     spacing_ps: float | None = None
-    repeat: tuple[int, int, int] = (2, 2, 2)
+    repeat: tuple[int, int, int] | None = None
     site: int = 0
     elements: tuple[str, ...] = ()
-    cutoff: float = 6.0
+    cutoff: float | None = None
     figure: Path | None = None
     json: Path | None = None
 
@@ -105,7 +107,8 @@ def _structure(command: Probe) -> System:
 def _repeatable(command: Probe) -> System:
     """The structure, if its supercell is not too large."""
     system = _structure(command)
-    check_atoms(system.n_atoms, command.repeat)
+    if command.repeat is not None:
+        check_atoms(system.n_atoms, command.repeat)
     return system
 
 
@@ -156,7 +159,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "vacancy": _vacancy,
     "dimer": _dimer,
     "softening": lambda c: softening(_evaluator(c), c.labels.read(_needed(c, "data"), required=())),
-    "rdf": lambda c: radial_distribution(_frames(c), longest=c.cutoff),
+    "rdf": lambda c: radial_distribution(_frames(c), longest=6.0 if c.cutoff is None else c.cutoff),
     "diffusion": lambda c: diffusion(_frames(c)),
     "vdos": lambda c: vibrational_spectrum(_frames(c)),
     "events": lambda c: bond_events(_frames(c), elements=_numbers(c) or None),

@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from rich.table import Table
+import numpy as np
+from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.md import read_structure
 from mlipjax.cli.neb import check_positive, head_index
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.tables import print_table
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.probes.sliding_layers import BOND_FACTOR
@@ -108,8 +110,8 @@ def run(command: Slide) -> None:
                 on_structures=show,
             )
     if isinstance(result, SlidingProfile):
-        console.print(_table(result))
-    console.print(result.verdict, highlight=False)
+        _print_table(console, result)
+    console.print(result.verdict, highlight=False, markup=False, soft_wrap=True)
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(
@@ -118,11 +120,10 @@ def run(command: Slide) -> None:
     )
 
 
-def _table(result: SlidingProfile) -> Table:
-    table = Table()
-    for heading in ("shift (Å)", "rigid (meV/Å²)", "relaxed (meV/Å²)", "opening (Å)"):
-        table.add_column(heading, justify="right")
+def _print_table(console: Console, result: SlidingProfile) -> None:
+    headings = ("shift (Å)", "rigid (meV/Å²)", "relaxed (meV/Å²)", "opening (Å)")
     columns = (result.shift_A, result.rigid_meV_per_A2, result.relaxed_meV_per_A2, result.opening_A)
-    for row in zip(*columns, strict=True):
-        table.add_row(*(f"{value:.3f}" for value in row))
-    return table
+    # what was not computed has no column
+    kept = [k for k, column in enumerate(columns) if np.isfinite(column).any()]
+    rows = [[f"{columns[k][row]:.3f}" for k in kept] for row in range(len(result.shift_A))]
+    print_table(console, "energy of sliding", [headings[k] for k in kept], rows)

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
 from mlipjax.data.hashing import first_seen
 from mlipjax.finetune.findings import Finding
+from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 
 NEAR = 0.05
@@ -138,17 +139,9 @@ def displacement(a: System, b: System) -> float:
     cell, other = np.asarray(a.cell, np.float64), np.asarray(b.cell, np.float64)
     if not np.allclose(cell, other, rtol=0.01, atol=0.01):
         return np.inf
-    periodic = np.array(a.pbc)
     delta = np.asarray(b.positions, np.float64) - np.asarray(a.positions, np.float64)
-    if not periodic.any():
-        return _rms(delta - delta.mean(axis=0))
-    from ase.geometry import complete_cell
-
-    basis = complete_cell(0.5 * (cell + other))
     # relative to one atom first, so that a common translation does not wrap atoms apart
-    fractional = np.linalg.solve(basis.T, (delta - delta[0]).T).T
-    fractional -= np.where(periodic, np.round(fractional), 0.0)
-    delta = fractional @ basis
+    delta = minimum_image(delta - delta[0], 0.5 * (cell + other), a.pbc)
     return _rms(delta - delta.mean(axis=0))
 
 
@@ -166,13 +159,12 @@ class Fingerprint(NamedTuple):
 
 def fingerprint(system: System) -> Fingerprint:
     """Distances between the atoms, in their order; of large structures between some of them."""
-    from ase.geometry import get_distances
-
     chosen = np.asarray(_thinned(list(range(system.n_atoms)), _ATOMS))
     atoms = system.to_ase()
-    _, lengths = get_distances(atoms.positions[chosen], cell=atoms.cell, pbc=atoms.pbc)
-    upper = np.triu_indices(len(chosen), 1)
-    return Fingerprint(np.concatenate([atoms.cell.cellpar(), atoms.pbc]), lengths[upper].astype(np.float32))
+    first, second = chosen[np.array(np.triu_indices(len(chosen), 1))]
+    vectors = minimum_image(atoms.positions[second] - atoms.positions[first], system.cell, system.pbc)
+    lengths = np.linalg.norm(vectors, axis=1)
+    return Fingerprint(np.concatenate([atoms.cell.cellpar(), atoms.pbc]), lengths.astype(np.float32))
 
 
 def distance_change(a: Fingerprint, b: Fingerprint) -> float:

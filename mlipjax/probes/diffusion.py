@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.probes.enough import require_frames
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.trajectory import Trajectory, unwrapped
 from mlipjax.report import probe_figures
@@ -30,6 +31,7 @@ class Diffusion(ProbeResult):
         refusals: (elements,) why no coefficient is given; empty where one is.
         window_ps: lags that were fitted.
         n_blocks: blocks.
+        n_dimensions: of the motion: along the periodic directions, 3 where all or none are periodic.
     """
 
     symbols: tuple[str, ...]
@@ -41,6 +43,7 @@ class Diffusion(ProbeResult):
     refusals: tuple[str, ...]
     window_ps: tuple[float, float]
     n_blocks: int
+    n_dimensions: int = 3
 
     @property
     def verdict(self) -> str:
@@ -51,13 +54,14 @@ class Diffusion(ProbeResult):
             else f"D({symbol}) = ({d * CM2_PER_S:.2e} ± {e * CM2_PER_S:.0e}) cm^2/s"
             for symbol, d, e, why in zip(self.symbols, self.coefficients, self.errors, self.refusals, strict=True)
         ]
-        return "; ".join(parts)
+        within = {1: " along the periodic direction", 2: " in the periodic plane"}.get(self.n_dimensions, "")
+        return "; ".join(parts) + within
 
     def figure(self) -> Figure:
         """MSD against lag, double logarithmic, with the lines that were fitted."""
         fits = {s: float(d) for s, d in zip(self.symbols, self.coefficients, strict=True)}
         return probe_figures.mean_square_displacement(
-            self.lags_ps, dict(zip(self.symbols, self.msd, strict=True)), fits, self.window_ps
+            self.lags_ps, dict(zip(self.symbols, self.msd, strict=True)), fits, self.window_ps, self.n_dimensions
         )
 
 
@@ -85,7 +89,7 @@ def diffusion(
     n_blocks: int = 4,
     trust: Trust | None = None,
 ) -> Diffusion:
-    """Einstein's relation ``MSD = 6 D t`` fitted over a window of lags, all time origins averaged.
+    """Einstein's relation ``MSD = 2 d D t`` in d dimensions fitted over a window of lags, all time origins averaged.
 
     The trajectory is divided into contiguous blocks; each gives one independent coefficient, and their spread the
     error. Lags therefore go up to a block's length, of which ``window`` is the part fitted.
@@ -100,21 +104,22 @@ def diffusion(
         ValueError: for too few frames, a bad window, or frames so far apart that paths are ambiguous.
     """
     trust = trust or Trust()
-    length = trajectory.n_frames // max(n_blocks, 1)
-    if n_blocks < 3 or length < 8:
-        raise ValueError(
-            f"{trajectory.n_frames} frames in {n_blocks} blocks are too few for an error; expected 3 blocks of 8 "
-            "frames or more."
-        )
+    if n_blocks < 3:
+        raise ValueError(f"found {n_blocks=}; expected 3 or more, whose spread is the error.")
+    require_frames(trajectory, 8 * n_blocks, "a diffusion coefficient with an error")
+    length = trajectory.n_frames // n_blocks
     if not 0.0 <= window[0] < window[1] <= 1.0:
         raise ValueError(f"found {window=}; expected two parts of a block, ascending.")
-    positions = unwrapped(trajectory)
+    positions, n_dimensions = _within_periods(unwrapped(trajectory), trajectory)
     kinds = np.unique(trajectory.atomic_numbers)
     blocks = positions[: n_blocks * length].reshape(n_blocks, length, *positions.shape[1:])
     by_atom = np.stack([mean_square_displacement(block) for block in blocks])  # (blocks, lags, n)
     lags = trajectory.spacing_ps * np.arange(length)
     fitted = slice(max(1, int(window[0] * length)), max(int(window[1] * length), int(window[0] * length) + 3))
-    rows = [_fit(by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=2), lags, fitted, trust) for z in kinds]
+    rows = [
+        _fit(by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=2), lags, fitted, trust, n_dimensions)
+        for z in kinds
+    ]
     coefficients, errors, exponents, refusals = zip(*rows, strict=True)
     return Diffusion(
         symbols=tuple(chemical_symbols[z] for z in kinds),
@@ -126,6 +131,7 @@ def diffusion(
         refusals=tuple(refusals),
         window_ps=(float(lags[fitted][0]), float(lags[fitted][-1])),
         n_blocks=n_blocks,
+        n_dimensions=n_dimensions,
     )
 
 
@@ -146,13 +152,29 @@ def mean_square_displacement(positions: np.ndarray) -> np.ndarray:
     return np.maximum((total - 2.0 * correlation) / (n_frames - lag)[:, None], 0.0)
 
 
-def _fit(msd: np.ndarray, lags: np.ndarray, fitted: slice, trust: Trust) -> tuple[float, float, float, str]:
+def _within_periods(positions: np.ndarray, trajectory: Trajectory) -> tuple[np.ndarray, int]:
+    """Positions within the periodic line, plane or space, and its dimension: atoms of a slab do not diffuse out of it.
+
+    Without any periodicity all three directions count.
+    """
+    periodic = np.array(trajectory.pbc)
+    n = int(periodic.sum())
+    if n in (0, 3):
+        return positions, 3
+    vectors = trajectory.cells.mean(axis=0)[periodic]
+    axes = np.linalg.svd(vectors, full_matrices=False)[2]
+    return positions @ axes.T, n
+
+
+def _fit(
+    msd: np.ndarray, lags: np.ndarray, fitted: slice, trust: Trust, n_dimensions: int
+) -> tuple[float, float, float, str]:
     """Coefficient, error, exponent and refusal from the MSD of each block (blocks, lags)."""
     x, mean = lags[fitted], msd.mean(axis=0)[fitted]
     if mean.min() <= 0.0:
         return np.nan, np.nan, np.nan, "the atoms do not move"
     exponent = float(np.polyfit(np.log(x), np.log(mean), 1)[0])
-    slopes = np.polyfit(x, msd[:, fitted].T, 1)[0] / 6.0
+    slopes = np.polyfit(x, msd[:, fitted].T, 1)[0] / (2.0 * n_dimensions)
     value, error = float(slopes.mean()), float(slopes.std(ddof=1) / np.sqrt(len(slopes)))
     line = np.polyval(np.polyfit(x, mean, 1), x)
     r_squared = 1.0 - np.sum((mean - line) ** 2) / max(float(np.sum((mean - mean.mean()) ** 2)), 1e-300)

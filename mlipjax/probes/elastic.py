@@ -131,9 +131,10 @@ def deformed(system: System, strain: np.ndarray) -> System:
     return dataclasses.replace(system, positions=system.positions @ map_, cell=system.cell @ map_)
 
 
-def displaced(system: System, displacement: float) -> list[System]:
-    """Each atom moved along each axis, forth and back: 6 n structures."""
-    moves = displacement * np.eye(3 * system.n_atoms).reshape(-1, system.n_atoms, 3)
+def displaced(system: System, displacement: float, n: int | None = None) -> list[System]:
+    """Each atom (each of the first ``n``) moved along each axis, forth and back: 6 n structures."""
+    rows = 3 * (system.n_atoms if n is None else n)
+    moves = displacement * np.eye(rows, 3 * system.n_atoms).reshape(rows, system.n_atoms, 3)
     return [
         dataclasses.replace(system, positions=system.positions + sign * move) for move in moves for sign in (1.0, -1.0)
     ]

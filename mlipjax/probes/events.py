@@ -11,6 +11,7 @@ from ase.data import chemical_symbols, covalent_radii
 from matplotlib.figure import Figure
 
 from mlipjax.graph import neighbor_table
+from mlipjax.lattice import minimum_image
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.trajectory import Trajectory
 from mlipjax.report import probe_figures
@@ -18,6 +19,9 @@ from mlipjax.report import probe_figures
 FORMED = 1.15
 BROKEN = 1.5
 """A bond forms within 1.15 and breaks beyond 1.5 sums of covalent radii: thermal motion crosses one line, not both."""
+
+_FAR = 1.0
+"""Å from frame to frame beyond which an atom may have changed its neighbours twice."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +50,14 @@ class EventCounts(ProbeResult):
         bonds: by pair of elements, (f,) number of bonds.
         events: in order.
         coordination: by element, (f,) mean number of bonds of its atoms.
+        largest_step_A: 99th percentile of the distance an atom is from its place in the frame before (nearest image).
     """
 
     times_ps: np.ndarray
     bonds: dict[str, np.ndarray]
     events: tuple[Event, ...]
     coordination: dict[str, np.ndarray]
+    largest_step_A: float
 
     def count(self, kind: str, pair: str | None = None) -> int:
         """Number of events of a kind (of a pair)."""
@@ -65,7 +71,17 @@ class EventCounts(ProbeResult):
             ", ".join(f"{n} {pair} {kind}" for (pair, kind), n in sorted(tally.items())) or "no bond formed or broken"
         )
         changes = ", ".join(f"{s} {c[0]:.2f} to {c[-1]:.2f}" for s, c in self.coordination.items())
-        return f"{told} in {self.times_ps[-1]:.3g} ps; coordination {changes}"
+        spacing = self.times_ps[1] - self.times_ps[0]
+        warning = ""
+        if self.largest_step_A > _FAR:
+            warning = (
+                f"; WARNING: atoms move {self.largest_step_A:.1f} Å between frames, so bonds that form and break in "
+                "between are not seen; write frames more often"
+            )
+        return (
+            f"{told} in {self.times_ps[-1]:.3g} ps; coordination {changes}; what lasts less than a "
+            f"spacing of frames, {spacing:.3g} ps, is not seen{warning}"
+        )
 
     def figure(self) -> Figure:
         """Number of bonds of each pair against time."""
@@ -122,7 +138,19 @@ def bond_events(
         bonds={name: np.array([tally[name] for tally in bonds]) for name in names},
         events=tuple(events),
         coordination={chemical_symbols[z]: np.array([row[z] for row in coordination]) for z in coordination[0]},
+        largest_step_A=_largest_step(trajectory, chosen),
     )
+
+
+def _largest_step(trajectory: Trajectory, chosen: np.ndarray) -> float:
+    """99th percentile over frames and chosen atoms of the distance from the nearest image of the frame before."""
+    steps = [
+        minimum_image(after[chosen] - before[chosen], cell, trajectory.pbc)
+        for before, after, cell in zip(
+            trajectory.positions[:-1], trajectory.positions[1:], trajectory.cells[1:], strict=True
+        )
+    ]
+    return float(np.percentile(np.linalg.norm(steps, axis=-1), 99.0))
 
 
 def _contacts(

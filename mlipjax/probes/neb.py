@@ -17,11 +17,13 @@ from typing import ClassVar
 
 import jax
 import numpy as np
+from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.notices import notice
 from mlipjax.potential import Potential
 from mlipjax.probes.neb_forces import between_images
-from mlipjax.probes.neb_path import arc_length, idpp, resampled, unwrapped
+from mlipjax.probes.neb_path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
 from mlipjax.probes.relax import Engine, OnStep, band_task, check_systems, freedom, plain_task
 from mlipjax.probes.relax_batch import SKIN
 from mlipjax.probes.relax_search import Search, Task
@@ -165,6 +167,8 @@ def initial_path(
         ValueError: if the images do not fit each other, or there would be no inner image.
     """
     path = unwrapped(images)
+    if len(images) == 2:
+        _say_exchanges(path, images[0])
     wanted = n_images or (7 if len(images) == 2 else len(images))
     if wanted < 3:
         raise ValueError(f"a band needs at least one image between its ends, found {wanted} images in all.")
@@ -176,6 +180,21 @@ def initial_path(
     if len(images) > 2 or interpolation == "linear":
         return path_of_all
     return idpp(path_of_all, images[0], freedom(free, images[0].n_atoms))
+
+
+def _say_exchanges(path: np.ndarray, system: System) -> None:
+    """Notice where a path between two ends would lead atoms through each other."""
+    pairs = exchanged_atoms(path, system)
+    if not pairs:
+        return
+    symbols = [chemical_symbols[int(z)] for z in np.asarray(system.atomic_numbers)]
+    told = ", ".join(f"{symbols[i]} {i} to the place of {symbols[j]} {j}" for i, j in pairs[:3])
+    more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+    notice(
+        f"atoms change places between the two ends: {told}{more}. If both files mean the same atoms, list them in the "
+        "same order; if they do exchange, give images of the way they take.",
+        depth=2,
+    )
 
 
 def neb(

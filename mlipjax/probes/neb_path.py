@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from ase.geometry import find_mic
 from scipy.optimize import minimize
 
 from mlipjax.graph import neighbor_table
+from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 
 _PAIR_REACH = 5.0  # Å; the weight of a pair is 1 / d^4, so that longer ones hardly count
+_EXCHANGE = 1.0  # Å; an atom that moves less has not changed places
 _SHORTEST = 0.5  # Å, floor of distances in weights
 
 
@@ -38,16 +38,44 @@ def unwrapped(systems: Sequence[System]) -> np.ndarray:
     positions = [np.asarray(first.positions, np.float64)]
     for system in systems[1:]:
         step = np.asarray(system.positions, np.float64) - positions[-1]
-        positions.append(positions[-1] + minimum_image(step, first))
+        positions.append(positions[-1] + minimum_image(step, first.cell, first.pbc))
     return np.stack(positions)
 
 
-def minimum_image(vectors: np.ndarray, system: System) -> np.ndarray:
-    """Shortest of all periodic images of each vector, (n, 3) Å; any cell, any periodicity."""
-    if not any(system.pbc):
-        return vectors
-    periodic: Any = system.pbc
-    return find_mic(vectors, np.asarray(system.cell, np.float64), periodic)[0]
+def exchanged_atoms(path: np.ndarray, system: System) -> list[tuple[int, int]]:
+    """Pairs of atoms of one element of which one ends (about) where the other began.
+
+    On a straight path they meet half-way, or go round each other: seldom what is meant by two files that list the
+    same atoms in another order.
+
+    Args:
+        path: (P, N, 3) Å without jumps.
+        system: gives elements, cell and periodicity.
+
+    Returns:
+        pairs (i, j): atom i goes to the place of j, j to that of another, and so on until one takes the place of i. (A
+        row of atoms that move up, the last one into a hole, exchanges nothing.)
+    """
+    numbers = np.asarray(system.atomic_numbers)
+    start, end = path[0], path[-1]
+    moved = np.flatnonzero(np.linalg.norm(end - start, axis=1) > _EXCHANGE)
+    goes: dict[int, int] = {}
+    for i in moved.tolist():
+        others = moved[(numbers[moved] == numbers[i]) & (moved != i)]
+        apart = np.linalg.norm(minimum_image(end[i] - start[others], system.cell, system.pbc), axis=1)
+        if len(others) and apart.min() < 0.5 * _EXCHANGE:
+            goes[i] = int(others[np.argmin(apart)])
+    return [(i, j) for i, j in goes.items() if _returns(goes, i)]
+
+
+def _returns(goes: dict[int, int], start: int) -> bool:
+    """Whether going from place to place leads back to the first."""
+    place = goes[start]
+    for _ in goes:
+        if place == start or place not in goes:
+            break
+        place = goes[place]
+    return place == start
 
 
 def arc_length(path: np.ndarray) -> np.ndarray:

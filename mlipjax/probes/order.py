@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from scipy.special import sph_harm_y
 
 from mlipjax.graph import neighbor_table
+from mlipjax.probes.enough import require_frames
+from mlipjax.probes.rdf import radial_distribution
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.trajectory import Trajectory
 from mlipjax.report import probe_figures
@@ -17,6 +19,15 @@ from mlipjax.system import System
 SOLID = 0.35
 """Averaged q6 above which an atom is crystalline: bcc 0.51, fcc 0.57, liquids about 0.2, thermal crystals above 0.4
 (Lechner, Dellago, J. Chem. Phys. 129, 114707 (2008))."""
+
+_FRAMES = 8
+"""Two in each of the four blocks that the error of a trend comes from."""
+
+_MOST_NEIGHBORS = 20.0
+"""Of an atom on average, above which a cutoff reaches beyond the first shells and the threshold means nothing."""
+
+_REACH = 8.0
+"""Å, within which the first shell of neighbours ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +39,10 @@ class CrystalOrder(ProbeResult):
         mean: (f,) averaged q6, mean over atoms.
         solid_fraction: (f,) part of the atoms above ``threshold``.
         rate_per_ps: slope of ``solid_fraction`` by least squares.
-        rate_error: its standard error over blocks of a quarter of the run, 1/ps.
+        rate_error: its standard error, 1/ps: over blocks of a quarter of the run, or of the fit if that is larger.
         threshold: averaged q6 of a crystalline atom.
+        cutoff: Å, within which atoms are neighbours.
+        neighbors: mean number of them.
     """
 
     times_ps: np.ndarray
@@ -38,6 +51,8 @@ class CrystalOrder(ProbeResult):
     rate_per_ps: float
     rate_error: float
     threshold: float
+    cutoff: float
+    neighbors: float
 
     @property
     def verdict(self) -> str:
@@ -47,37 +62,53 @@ class CrystalOrder(ProbeResult):
             word = "the crystal GROWS" if self.rate_per_ps > 0 else "the crystal MELTS"
         return (
             f"{word}: solid fraction {self.solid_fraction[0]:.2f} to {self.solid_fraction[-1]:.2f} in "
-            f"{self.times_ps[-1]:.3g} ps, {self.rate_per_ps:+.3f} ± {self.rate_error:.3f} per ps"
-        )
+            f"{self.times_ps[-1]:.3g} ps, {self.rate_per_ps:+.3f} ± {self.rate_error:.3f} per ps; "
+            f"{self.neighbors:.1f} neighbours within {self.cutoff:.2f} Å"
+        ) + self._warning
+
+    @property
+    def _warning(self) -> str:
+        if self.neighbors <= _MOST_NEIGHBORS:
+            return ""
+        return "; WARNING: q6 is of the first shells, 12 to 14 neighbours in close-packed crystals: reduce the cutoff"
 
     def figure(self) -> Figure:
         """Fraction and mean against time."""
         return probe_figures.crystal_order(self.times_ps, {"": self.solid_fraction}, {"": self.mean})
 
 
-def crystal_order(trajectory: Trajectory, cutoff: float, *, threshold: float = SOLID) -> CrystalOrder:
+def crystal_order(trajectory: Trajectory, cutoff: float | None = None, *, threshold: float = SOLID) -> CrystalOrder:
     """Averaged q6 of all frames and its trend.
 
     Args:
         trajectory: eight frames or more.
-        cutoff: Å, within the first minimum of g(r) (fcc) or behind the second shell (bcc, 14 neighbours).
+        cutoff: Å, within the first minimum of g(r) (fcc) or behind the second shell (bcc, 14 neighbours); ``None`` for
+            the first minimum of g(r) of these frames.
         threshold: averaged q6 of a crystalline atom.
 
     Raises:
         ValueError: for fewer than eight frames, or an atom without a neighbour.
     """
-    if trajectory.n_frames < 8:
-        raise ValueError(f"found {trajectory.n_frames} frames; a trend needs eight or more.")
-    values = np.array([averaged_q6(trajectory.system(frame), cutoff) for frame in range(trajectory.n_frames)])
+    require_frames(trajectory, _FRAMES, "a trend of the order with an error")
+    if cutoff is None:
+        cutoff = radial_distribution(trajectory, longest=_REACH, n_shells=160, n_blocks=2).first_minimum()
+    systems = [trajectory.system(frame) for frame in range(trajectory.n_frames)]
+    values = np.array([averaged_q6(system, cutoff) for system in systems])
     fraction, times = (values > threshold).mean(axis=1), trajectory.times_ps
     rates = [np.polyfit(t, x, 1)[0] for t, x in zip(np.array_split(times, 4), np.array_split(fraction, 4), strict=True)]
+    slope, covariance = np.polyfit(times, fraction, 1, cov=True)
     return CrystalOrder(
         times_ps=times,
         mean=values.mean(axis=1),
         solid_fraction=fraction,
-        rate_per_ps=float(np.polyfit(times, fraction, 1)[0]),
-        rate_error=float(np.std(rates, ddof=1) / 2.0),
+        rate_per_ps=float(slope[0]),
+        # blocks that change only between each other would have no error
+        rate_error=max(float(np.std(rates, ddof=1) / 2.0), float(np.sqrt(covariance[0, 0]))),
         threshold=threshold,
+        cutoff=cutoff,
+        neighbors=float(
+            np.mean([neighbor_table(system, cutoff).mask.sum(axis=1).mean() for system in systems[::_FRAMES]])
+        ),
     )
 
 

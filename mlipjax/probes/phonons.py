@@ -13,15 +13,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.graph import GraphBatch, batch_graphs
+from mlipjax.lattice import nearest_translations, shortest_period
 from mlipjax.md.observables import atomic_masses
 from mlipjax.potential import Potential
 from mlipjax.probes.elastic import displaced
 from mlipjax.probes.evaluator import Evaluator
 from mlipjax.probes.result import ProbeResult
+from mlipjax.probes.supercells import check_repeat, chosen, force_range, repeated
 from mlipjax.report import probe_figures
 from mlipjax.system import System
 from mlipjax.typing import Array, Params
-from mlipjax.units import FEMTOSECOND
+from mlipjax.units import FEMTOSECOND, GPA
 
 THZ = 1000.0 * FEMTOSECOND / (2.0 * np.pi)
 """THz per unit of the root of an eigenvalue of the dynamical matrix, sqrt(eV/(amu Å^2))."""
@@ -35,6 +37,9 @@ _IMAGINARY_THZ = 0.1
 
 _STATIONARY = 0.05
 """eV/Å: with larger forces left, curvatures are not those of a stationary point."""
+
+_STRESS_GPA = 1.0
+"""Above it a cell is not the crystal's own; the limit of the elastic constants."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +104,11 @@ class Phonons(ProbeResult):
         frequencies_THz: (q, 3 n) at the wave vectors asked for.
         mesh_THz: (k, 3 n) on a mesh of the Brillouin zone, for the density of states.
         acoustic_error: eV/Å^2, largest net force constant of a rigid translation before it was removed.
+        supercell: (3, 3) integers, its lattice vectors in those of the cell.
+        image_distance_A: of an atom from its nearest image in the supercell.
+        force_range_A: distance at which forces of this potential end; NaN where it does not say.
+        largest_force: eV/Å, on an atom of the cell as given, and
+        largest_stress_GPa: its stress; NaN where the potential gives none.
     """
 
     force_constants: np.ndarray
@@ -109,6 +119,11 @@ class Phonons(ProbeResult):
     frequencies_THz: np.ndarray
     mesh_THz: np.ndarray
     acoustic_error: float
+    supercell: np.ndarray
+    image_distance_A: float
+    force_range_A: float
+    largest_force: float
+    largest_stress_GPa: float
 
     @property
     def n_imaginary(self) -> int:
@@ -117,12 +132,27 @@ class Phonons(ProbeResult):
 
     @property
     def verdict(self) -> str:
-        """Highest frequency and dynamical stability."""
+        """Highest frequency, dynamical stability, the supercell, and what speaks against them."""
         stable = "dynamically stable" if not self.n_imaginary else f"UNSTABLE: {self.n_imaginary} imaginary modes"
-        return (
+        if self.largest_force > _STATIONARY:
+            stable = f"NOT a stationary point, relax it first ({self.n_imaginary} imaginary modes)"
+        stress = f" and a stress of {self.largest_stress_GPa:.2g} GPa" if np.isfinite(self.largest_stress_GPa) else ""
+        remarks = [
             f"{stable} on {len(self.mesh_THz)} wave vectors; highest frequency {self.mesh_THz.max():.2f} THz, lowest "
-            f"{self.mesh_THz.min():.2f} THz; acoustic sum rule to {self.acoustic_error:.1g} eV/Å^2"
-        )
+            f"{self.mesh_THz.min():.2f} THz; acoustic sum rule to {self.acoustic_error:.1g} eV/Å^2",
+            f"supercell of {len(self.home)} atoms, {self.image_distance_A:.1f} Å between images",
+            f"forces of {1000.0 * self.largest_force:.2g} meV/Å{stress} left in the cell as given",
+        ]
+        if self.largest_stress_GPa > _STRESS_GPA:
+            remarks.append(
+                "WARNING: frequencies are those of a cell under stress, relax the cell for the crystal's own"
+            )
+        if self.image_distance_A < 2.0 * self.force_range_A * (1.0 - 1e-9):
+            remarks.append(
+                f"WARNING: the supercell is too small, images are closer than twice the {self.force_range_A:g} Å that "
+                "forces reach: only wave vectors that repeat in it are exact; choose a larger one"
+            )
+        return "; ".join(remarks)
 
     def at(self, wave_vector: Any) -> np.ndarray:
         """Frequencies (3 n,) in THz at a wave vector in units of the reciprocal lattice vectors (without 2 pi)."""
@@ -194,7 +224,7 @@ def phonons(
     evaluate: Evaluator,
     system: System,
     *,
-    repeat: tuple[int, int, int] = (2, 2, 2),
+    repeat: tuple[int, int, int] | None = None,
     displacement: float = 0.01,
     wave_vectors: dict[str, tuple[float, float, float]] | None = None,
     mesh: int = 8,
@@ -208,21 +238,25 @@ def phonons(
     Args:
         evaluate: the potential.
         system: cell of the crystal, relaxed.
-        repeat: supercell; each height should exceed twice the range of the forces.
+        repeat: supercell, in the given lattice vectors; images in it should be twice the range of the forces apart.
+            ``None`` for the smallest one of the shortest lattice vectors that does (see ``supercells.chosen``).
         displacement: Å.
         wave_vectors: by name, in units of the reciprocal lattice vectors; ``None`` for Gamma and the zone boundaries
             along the three vectors.
         mesh: wave vectors along each direction for the density of states.
 
     Raises:
-        ValueError: if the cell is not periodic along all axes.
+        ValueError: if the cell is not periodic along all axes, or the supercell is none.
     """
     if not all(system.pbc):
         raise ValueError(f"phonons need a crystal periodic along all axes, found pbc={system.pbc}.")
-    supercell, home, offset = _repeat(system, repeat)
+    reach = force_range(evaluate)
+    count, operation = chosen(system, reach) if repeat is None else (check_repeat(repeat), np.eye(3, dtype=int))
+    matrix = np.asarray(count)[:, None] * operation
+    supercell, home, offset = repeated(system, count, operation)
     n = system.n_atoms
-    moved = displaced(supercell, displacement)[: 6 * n]  # the first copy is the cell itself
-    forces = np.array([result.forces for result in evaluate(moved)])
+    at_rest, *results = evaluate([system, *displaced(supercell, displacement, n)])  # the first copy is the cell itself
+    forces = np.array([result.forces for result in results])
     constants = -(forces[0::2] - forces[1::2]).reshape(n, 3, -1, 3) / (2.0 * displacement)
     error = np.abs(constants.sum(axis=2)).max()
     for i in range(n):  # Newton's third law for rigid translations, by the self term
@@ -230,13 +264,18 @@ def phonons(
     labels = wave_vectors or {"Γ": (0, 0, 0), "½ b1": (0.5, 0, 0), "½ b2": (0, 0.5, 0), "½ b3": (0, 0, 0.5)}
     bare = Phonons(
         force_constants=constants,
-        links=_nearest_images(supercell, home, offset, n, repeat),
+        links=_nearest_images(supercell, home, offset, n, matrix),
         home=home,
         masses=atomic_masses(system.atomic_numbers),
         labels=tuple(labels),
         frequencies_THz=np.zeros(0),
         mesh_THz=np.zeros(0),
         acoustic_error=float(error),
+        supercell=matrix,
+        image_distance_A=shortest_period(supercell.cell, supercell.pbc),
+        force_range_A=np.nan if reach is None else reach,
+        largest_force=float(np.abs(at_rest.forces).max()),
+        largest_stress_GPa=np.nan if at_rest.stress is None else float(np.abs(at_rest.stress).max() / GPA),
     )
     points = [(np.array(index) + 0.5) / mesh for index in itertools.product(range(mesh), repeat=3)]
     return dataclasses.replace(
@@ -246,29 +285,13 @@ def phonons(
     )
 
 
-def _repeat(system: System, repeat: tuple[int, int, int]) -> tuple[System, np.ndarray, np.ndarray]:
-    """Supercell whose first atoms are the cell's; home atom and cell offset (m, 3) of each of its atoms."""
-    offsets = np.array(list(itertools.product(*(range(r) for r in repeat))))
-    positions = (offsets @ system.cell)[:, None, :] + system.positions
-    numbers = np.tile(system.atomic_numbers, len(offsets))
-    supercell = System(positions.reshape(-1, 3), numbers, system.cell * np.array(repeat)[:, None], system.pbc)
-    return supercell, np.tile(np.arange(system.n_atoms), len(offsets)), np.repeat(offsets, system.n_atoms, axis=0)
-
-
 def _nearest_images(
-    supercell: System, home: np.ndarray, offset: np.ndarray, n: int, repeat: tuple[int, int, int]
+    supercell: System, home: np.ndarray, offset: np.ndarray, n: int, matrix: np.ndarray
 ) -> tuple[tuple[np.ndarray, ...], ...]:
-    around = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
-    links = []
-    for i in range(n):
-        row = []
-        for j in range(len(home)):
-            vectors = supercell.positions[j] - supercell.positions[i] + around @ supercell.cell
-            lengths = np.linalg.norm(vectors, axis=1)
-            nearest = around[lengths < lengths.min() + 1e-4]
-            row.append(offset[j] + nearest * np.array(repeat))
-        links.append(tuple(row))
-    return tuple(links)
+    m = len(home)
+    vectors = supercell.positions[None, :] - supercell.positions[:n, None]
+    found = nearest_translations(vectors.reshape(-1, 3), supercell.cell, supercell.pbc)
+    return tuple(tuple(offset[j] + found[i * m + j] @ matrix for j in range(m)) for i in range(n))
 
 
 def _signed_root(values: np.ndarray) -> np.ndarray:

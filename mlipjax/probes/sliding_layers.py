@@ -97,10 +97,13 @@ def layered(system: System, interface: int | None = None, bond_factor: float = B
 
 
 def _standard_form(system: System) -> System:
-    """The crystal turned so that a is along x and b in the xy plane, with c pointing up."""
-    cell = np.asarray(system.cell, np.float64)
+    """The crystal turned so that a is along x and b in the xy plane, with c pointing up.
+
+    Of a left-handed cell c is turned round: the lattice is the same.
+    """
+    cell = np.array(system.cell, np.float64)
     if np.linalg.det(cell) < 0:
-        raise ValueError("the lattice vectors are left-handed; swap the first two and run again.")
+        cell[2] = -cell[2]
     x = cell[0] / np.linalg.norm(cell[0])
     z = np.cross(cell[0], cell[1])
     z /= np.linalg.norm(z)

@@ -13,28 +13,39 @@ from mlipjax.probes.evaluator import Evaluator
 from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probe_figures
 from mlipjax.system import System
+from mlipjax.train.slopes import slopes_apart
 
 _BOOTSTRAP = 500
+_NAMED = 8
+"""Structures that a verdict names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Softening(ProbeResult):
-    """Regression of predicted on reference forces.
+    """Regression of predicted on reference forces, over all structures but those that stand apart from the bulk.
 
     Attributes:
         reference, predicted: (m,) eV/Å, the components used.
-        slope: of the regression through the origin, ``sum F F_ref / sum F_ref^2``; below 1 is too soft.
+        apart: (m,) whether a component is of a structure that stands apart.
+        slope: of the regression through the origin over the bulk, ``sum F F_ref / sum F_ref^2``; below 1 is too soft.
         interval: 95 % interval of ``slope`` by resampling whole structures.
-        correlation: of predicted and reference components.
+        correlation: of predicted and reference components of the bulk.
+        slope_of_all: with the structures that stand apart.
+        slope_apart: of these alone; NaN without any.
+        structures_apart: their numbers, in the order given, largest share in ``slope_of_all`` first.
         n_structures: structures that had components to use.
         threshold: eV/Å, smallest reference force used.
     """
 
     reference: np.ndarray
     predicted: np.ndarray
+    apart: np.ndarray
     slope: float
     interval: tuple[float, float]
     correlation: float
+    slope_of_all: float
+    slope_apart: float
+    structures_apart: tuple[int, ...]
     n_structures: int
     threshold: float
 
@@ -44,17 +55,30 @@ class Softening(ProbeResult):
         low, high = self.interval
         word = "too SOFT" if high < 1.0 else "too STIFF" if low > 1.0 else "neither soft nor stiff"
         return (
-            f"{word}: slope of forces {self.slope:.3f} (95 % {low:.3f} to {high:.3f}, {self.n_structures} structures, "
-            f"correlation {self.correlation:.3f})"
+            f"{word}: slope of forces {self.slope:.3f} (95 % {low:.3f} to {high:.3f}, "
+            f"{self.n_structures - len(self.structures_apart)} structures, correlation {self.correlation:.3f})"
+        ) + self._others
+
+    @property
+    def _others(self) -> str:
+        if not self.structures_apart:
+            return ""
+        named = ", ".join(map(str, self.structures_apart[:_NAMED]))
+        more = ", ..." if len(self.structures_apart) > _NAMED else ""
+        return (
+            f"; APART from these: {len(self.structures_apart)} of {self.n_structures} structures with a slope of "
+            f"{self.slope_apart:.3f} (structures {named}{more}); with them the slope would be {self.slope_of_all:.3f}"
         )
 
     def figure(self) -> Figure:
         """Predicted against reference components and the fitted slope."""
-        return probe_figures.softening(self.reference, self.predicted, self.slope)
+        return probe_figures.softening(self.reference, self.predicted, self.slope, self.apart)
 
     def as_dict(self):
         """As the base, without the single components."""
-        return ProbeResult.as_dict(dataclasses.replace(self, reference=np.zeros(0), predicted=np.zeros(0)))
+        return ProbeResult.as_dict(
+            dataclasses.replace(self, reference=np.zeros(0), predicted=np.zeros(0), apart=np.zeros(0))
+        )
 
 
 def softening(evaluate: Evaluator, dataset: Dataset, *, threshold: float = 0.0) -> Softening:
@@ -73,34 +97,48 @@ def softening(evaluate: Evaluator, dataset: Dataset, *, threshold: float = 0.0) 
         raise ValueError("softening needs reference forces: no structure has them.")
     results = evaluate([dataset.systems[i] for i in rows])
     pairs = [(np.asarray(dataset.labels[i].forces), result.forces) for i, result in zip(rows, results, strict=True)]
-    return force_slope(pairs, threshold=threshold)
+    found = force_slope(pairs, threshold=threshold)
+    return dataclasses.replace(found, structures_apart=tuple(rows[i] for i in found.structures_apart))
 
 
 def force_slope(pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, threshold: float = 0.0, seed: int = 0) -> Softening:
     """The same from (reference, predicted) forces (n, 3) of each structure."""
-    used = []
-    for reference, predicted in pairs:
+    used, index = [], []
+    for number, (reference, predicted) in enumerate(pairs):
         far = np.linalg.norm(reference, axis=1) > threshold
         if far.any():
+            index.append(number)
             used.append((reference[far].ravel(), predicted[far].ravel()))
     if len(used) < 2:
         raise ValueError(
             f"softening needs at least two structures with forces above {threshold} eV/Å, found {len(used)}."
         )
     products = np.array([[np.sum(a * b), np.sum(a * a)] for a, b in used])
-    draws = np.random.default_rng(seed).integers(len(used), size=(_BOOTSTRAP, len(used)))
-    resampled = products[draws].sum(axis=1)
+    apart = slopes_apart(*products.T)
+    bulk = products[~apart]
+    draws = np.random.default_rng(seed).integers(len(bulk), size=(_BOOTSTRAP, len(bulk)))
+    resampled = bulk[draws].sum(axis=1)
     reference, predicted = (np.concatenate(parts) for parts in zip(*used, strict=True))
+    component_apart = np.repeat(apart, [len(a) for a, _ in used])
     low, high = np.percentile(resampled[:, 0] / resampled[:, 1], [2.5, 97.5])
     return Softening(
         reference=reference,
         predicted=predicted,
-        slope=float(products[:, 0].sum() / products[:, 1].sum()),
+        apart=component_apart,
+        slope=_slope(bulk),
         interval=(float(low), float(high)),
-        correlation=float(np.corrcoef(reference, predicted)[0, 1]),
+        correlation=float(np.corrcoef(reference[~component_apart], predicted[~component_apart])[0, 1]),
+        slope_of_all=_slope(products),
+        slope_apart=_slope(products[apart]),
+        structures_apart=tuple(index[k] for k in np.argsort(-products[:, 1]) if apart[k]),
         n_structures=len(used),
         threshold=threshold,
     )
+
+
+def _slope(products: np.ndarray) -> float:
+    """Slope through the origin from sums (n, 2) of ``F F_ref`` and ``F_ref^2``; NaN without any."""
+    return float(products[:, 0].sum() / products[:, 1].sum()) if len(products) else np.nan
 
 
 def softening_against(evaluate: Evaluator, reference: Evaluator, systems: Sequence[System]) -> Softening:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipjax.data import iread_atoms
+from mlipjax.data import read_atoms
+from mlipjax.lattice import completed, minimum_image, share_of_period
 from mlipjax.md.observables import atomic_masses
 from mlipjax.system import System
 from mlipjax.units import FEMTOSECOND
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_LISTED = 8
+"""Runs that are named in a message."""
+
+_LARGEST_STEP = 0.4
+"""Of a period of the lattice: an atom that moves half of one may have come either way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,34 +97,62 @@ class Trajectory:
         )
 
 
-def read_trajectory(path: str | Path, *, run: int = 0, spacing_ps: float | None = None) -> Trajectory:
+def read_trajectory(path: str | Path, *, run: str | int | None = None, spacing_ps: float | None = None) -> Trajectory:
     """Read one replica of a trajectory: extended xyz of ``mlipjax md``, or anything that ASE reads.
 
     Args:
         path: file.
-        run: replica, where frames carry the information ``run``.
+        run: replica, where frames carry the information ``run``: any name or number. ``None`` for the only one there
+            is, or 0 of several numbered ones.
         spacing_ps: ps between frames; ``None`` to take it from the information ``time_fs``.
 
     Raises:
         ValueError: if the file has no such replica, or the time between frames is neither given nor constant.
     """
-    frames = [atoms for atoms in iread_atoms(path) if int(atoms.info.get("run", 0)) == run]
+    everything = read_atoms(path)
+    names = [str(atoms.info.get("run", 0)) for atoms in everything]
+    wanted = _chosen_run(path, names, run)
+    frames = [atoms for atoms, name in zip(everything, names, strict=True) if name == wanted]
     if len(frames) < 2:
-        raise ValueError(f"{path}: found {len(frames)} frames of run {run}; expected two or more.")
+        raise ValueError(f"{path}: found {len(frames)} frame of run {wanted}; expected two or more.")
     if spacing_ps is None:
-        times = [atoms.info.get("time_fs") for atoms in frames]
-        if any(time is None for time in times):
-            raise ValueError(f"{path}: frames do not say their time (time_fs); give the time between frames.")
-        steps = np.diff(np.array(times, float))
-        if not np.allclose(steps, steps[0], rtol=1e-6):
-            raise ValueError(f"{path}: frames are {steps.min():g} to {steps.max():g} fs apart; expected equal times.")
-        spacing_ps = float(steps[0]) / 1000.0
-    trajectory = Trajectory.from_systems([System.from_ase(atoms) for atoms in frames], spacing_ps)
+        spacing_ps = _spacing(path, frames)
+    try:
+        trajectory = Trajectory.from_systems([System.from_ase(atoms) for atoms in frames], spacing_ps)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not all(atoms.has("momenta") for atoms in frames):
         return trajectory
     per_ps = 1000.0 * FEMTOSECOND  # ASE's unit of time in ps
     velocities = np.stack([atoms.get_velocities() * per_ps for atoms in frames])
     return dataclasses.replace(trajectory, velocities=velocities)
+
+
+def _chosen_run(path: str | Path, names: list[str], run: str | int | None) -> str:
+    """Name of the run that is meant, among those of all frames."""
+    counts = Counter(names)
+    wanted = str(run) if run is not None else next(iter(counts)) if len(counts) == 1 else "0"
+    if wanted in counts:
+        return wanted
+    told = ", ".join(f"{name} ({n} frames)" for name, n in list(counts.items())[:_LISTED])
+    more = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
+    asked = f"found 0 frames of run {wanted}" if run is not None else f"frames belong to {len(counts)} runs, name one"
+    raise ValueError(f"{path}: {asked}; the runs are {told}{more}.")
+
+
+def _spacing(path: str | Path, frames: Sequence[Atoms]) -> float:
+    """Time between frames in ps, from what they say."""
+    times = [atoms.info.get("time_fs") for atoms in frames]
+    try:
+        known = np.array(times, float)
+    except (TypeError, ValueError):
+        known = np.full(len(times), np.nan)
+    if not np.isfinite(known).all():
+        raise ValueError(f"{path}: frames do not say their time (time_fs); give the time between frames (spacing_ps).")
+    steps = np.diff(known)
+    if not (np.allclose(steps, steps[0], rtol=1e-6) and steps[0] > 0.0):
+        raise ValueError(f"{path}: frames are {steps.min():g} to {steps.max():g} fs apart; expected equal times.")
+    return float(steps[0]) / 1000.0
 
 
 def unwrapped(trajectory: Trajectory) -> np.ndarray:
@@ -122,23 +162,23 @@ def unwrapped(trajectory: Trajectory) -> np.ndarray:
     are fractional and scaled by the mean cell.
 
     Raises:
-        ValueError: if an atom moves more than 0.4 of a lattice vector between frames: the way it took is unknown.
+        ValueError: if an atom moves more than 0.4 of a period of the lattice between frames: its way is unknown.
     """
-    positions = trajectory.positions
-    periodic = np.array(trajectory.pbc)
-    if periodic.any():
-        cells = np.where(periodic[:, None], trajectory.cells, 0.0)
-        cells = cells + np.where(periodic[:, None], 0.0, np.eye(3))
-        fractional = positions @ np.linalg.inv(cells)
-        steps = np.diff(fractional, axis=0)
-        steps = np.where(periodic, steps - np.round(steps), steps)
-        if np.abs(np.where(periodic, steps, 0.0)).max() > 0.4:
+    positions, pbc = trajectory.positions, trajectory.pbc
+    if any(pbc):
+        cells = np.stack([completed(cell, pbc) for cell in trajectory.cells])
+        mean = cells.mean(axis=0)
+        # in a constant cell these are the positions themselves
+        straight = positions if np.all(cells == cells[0]) else positions @ np.linalg.inv(cells) @ mean
+        steps = minimum_image(np.diff(straight, axis=0), mean, pbc)
+        share = share_of_period(steps, mean, pbc)
+        if share.max() > _LARGEST_STEP:
+            frame, atom = np.unravel_index(int(np.argmax(share)), share.shape)
             raise ValueError(
-                f"an atom moves {np.abs(np.where(periodic, steps, 0.0)).max():.2f} of a lattice vector between two "
-                "frames, so its way is ambiguous; write frames more often."
+                f"atom {atom} moves {share.max():.2f} of a lattice vector between frames {frame} and {frame + 1}, so "
+                "its way is ambiguous; write frames more often."
             )
-        path = np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-        positions = (fractional[0] + path) @ cells.mean(axis=0)
+        positions = straight[0] + np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
     masses = atomic_masses(trajectory.atomic_numbers)
     center = np.einsum("fnx,n->fx", positions, masses) / masses.sum()
     return positions - center[:, None, :]

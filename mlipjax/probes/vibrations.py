@@ -8,10 +8,20 @@ import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
-from mlipjax.md.observables import atomic_masses
+from mlipjax.md.observables import atomic_masses, default_timestep
+from mlipjax.probes.enough import require_frames
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.trajectory import Trajectory, unwrapped
 from mlipjax.report import probe_figures
+
+_STEPS_A_PERIOD = 15.0
+"""Of the fastest vibration in ``default_timestep``."""
+
+_PERIODS = 4.0
+"""Periods of the mean frequency that the longest lag must hold for peaks to be told apart."""
+
+_EARLY, _UNRELATED = 3, 0.15
+"""Velocities whose correlation after each of the first spacings is smaller than this are unrelated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +36,9 @@ class VibrationalSpectrum(ProbeResult):
         density: (elements, k) per THz; all together integrate to 1, each to its share of the kinetic energy.
         resolution_THz: width of the window.
         highest_THz: Nyquist frequency of the frames: what lies above is folded back.
+        mean_THz: root mean square frequency of the motion.
+        expected_THz: frequency up to which atoms as light as these vibrate.
+        from_positions: whether velocities are differences of positions.
     """
 
     lags_ps: np.ndarray
@@ -35,6 +48,9 @@ class VibrationalSpectrum(ProbeResult):
     density: np.ndarray
     resolution_THz: float
     highest_THz: float
+    mean_THz: float
+    expected_THz: float
+    from_positions: bool
 
     @property
     def peak_THz(self) -> float:
@@ -52,9 +68,15 @@ class VibrationalSpectrum(ProbeResult):
             if edge > 0.02
             else ""
         )
+        if not folded and self.expected_THz > self.highest_THz:
+            folded = (
+                f"; WARNING: atoms as light as these vibrate at up to {self.expected_THz:.0f} THz, and frames every "
+                f"{500.0 / self.highest_THz:.3g} fs fold all above {self.highest_THz:.3g} THz below it"
+            )
+        source = "; from positions, there are no velocities" if self.from_positions else ""
         return (
             f"highest peak at {self.peak_THz:.2f} THz, density at zero frequency {total[0]:.3g} per THz, resolution "
-            f"{self.resolution_THz:.2g} THz{folded}"
+            f"{self.resolution_THz:.2g} THz{source}{folded}"
         )
 
     def figure(self) -> Figure:
@@ -73,10 +95,10 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
         longest_lag_ps: ps; by default half of the trajectory.
 
     Raises:
-        ValueError: for fewer than 16 frames, or a lag that is not inside the trajectory.
+        ValueError: for fewer than 16 frames, a lag that is not inside the trajectory, atoms that do not move, frames
+            that have nothing to do with each other, or a trajectory too short to resolve the motion.
     """
-    if trajectory.n_frames < 16:
-        raise ValueError(f"found {trajectory.n_frames} frames; a spectrum needs 16 or more.")
+    require_frames(trajectory, 16, "a spectrum")
     velocities = _velocities(trajectory)
     spacing = trajectory.spacing_ps
     n_frames = len(velocities)
@@ -88,6 +110,8 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
     by_atom = np.fft.irfft(np.abs(transform) ** 2, 2 * n_frames, axis=0)[:n_lags].sum(axis=-1)
     by_atom = by_atom * masses / (n_frames - np.arange(n_lags))[:, None]
     total = by_atom[0].sum()
+    if not total > 0.0:
+        raise ValueError("the atoms do not move: there is no spectrum of their velocities.")
     kinds = np.unique(trajectory.atomic_numbers)
     rows = np.array([by_atom[:, trajectory.atomic_numbers == z].sum(axis=1) / total for z in kinds])
     window = 0.5 * (1.0 + np.cos(np.pi * np.arange(n_lags) / n_lags))
@@ -95,6 +119,8 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
     frequencies = np.fft.rfftfreq(2 * n_lags, spacing)
     even = np.concatenate([rows * window, np.zeros((len(kinds), 1)), (rows * window)[:, :0:-1]], axis=1)
     density = 2.0 * spacing * np.fft.rfft(even, axis=1).real
+    mean = _mean_frequency(frequencies, density.sum(axis=0))
+    _check_resolved(rows.sum(axis=0), spacing, mean)
     return VibrationalSpectrum(
         lags_ps=spacing * np.arange(n_lags),
         vacf=rows.sum(axis=0),
@@ -103,7 +129,30 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
         density=density,
         resolution_THz=float(1.0 / (n_lags * spacing)),
         highest_THz=float(0.5 / spacing),
+        mean_THz=mean,
+        expected_THz=1000.0 / (_STEPS_A_PERIOD * default_timestep(trajectory.atomic_numbers)),
+        from_positions=trajectory.velocities is None,
     )
+
+
+def _mean_frequency(frequencies: np.ndarray, density: np.ndarray) -> float:
+    weights = np.maximum(density, 0.0)
+    return float(np.sqrt(np.sum(weights * frequencies**2) / weights.sum()))
+
+
+def _check_resolved(vacf: np.ndarray, spacing: float, mean: float) -> None:
+    """Raise ``ValueError`` if the frames are too far apart, or too few, for a spectrum of their motion."""
+    if np.abs(vacf[1 : 1 + _EARLY]).max() < _UNRELATED:
+        raise ValueError(
+            f"velocities of frames {1000.0 * spacing:.3g} fs apart have nothing to do with each other (correlation "
+            f"{vacf[1]:+.2f}): their spectrum is noise; write frames more often, about every 4 fs."
+        )
+    needed = _PERIODS / mean
+    if len(vacf) * spacing < needed:
+        raise ValueError(
+            f"lags of {len(vacf) * spacing:.3g} ps hold less than {_PERIODS:g} periods of the motion, whose mean "
+            f"frequency is {mean:.3g} THz: run the simulation for {2.0 * needed:.2g} ps or more."
+        )
 
 
 def _velocities(trajectory: Trajectory) -> np.ndarray:

@@ -15,6 +15,8 @@ from mlipjax.report.style import letter_panels, new_figure, styled
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#8C6D31")
 _DASHES = ("-", "--", "-.", ":")
+_SHRINK = 4.0
+"""Times the largest force of the bulk that a frame of forces shows at most."""
 _STRAIN = ("xx", "yy", "zz", "yz", "xz", "xy")
 
 
@@ -114,13 +116,28 @@ def dimer_walls(distances: ArrayLike, energies: Mapping[str, ArrayLike], holes: 
 
 
 @styled
-def softening(reference: ArrayLike, predicted: ArrayLike, slope: float) -> Figure:
-    """Draw predicted against reference force components (eV/Å), the diagonal and the fitted slope."""
+def softening(reference: ArrayLike, predicted: ArrayLike, slope: float, apart: ArrayLike | None = None) -> Figure:
+    """Draw predicted against reference force components (eV/Å), the diagonal and the fitted slope.
+
+    Components of structures that stand apart have a colour of their own; those beyond the frame are marked on it.
+    """
     reference, predicted = np.asarray(reference), np.asarray(predicted)
+    other = np.zeros(len(reference), bool) if apart is None else np.asarray(apart, bool)
     figure = new_figure(height=3.0, width=3.4)
     panel = figure.subplots()
-    limit = 1.05 * float(np.percentile(np.abs(reference), 99.9))
-    panel.scatter(reference, predicted, s=3, color=_COLORS[0], alpha=0.3, linewidths=0, rasterized=True)
+    largest = np.maximum(np.abs(reference), np.abs(predicted))
+    # all of the bulk, and all others unless they would shrink it to a dot
+    limit = 1.05 * min(float(largest.max()), _SHRINK * float(largest[~other].max(initial=1e-12)))
+    beyond = largest > limit
+    look: dict[str, Any] = {"linewidths": 0, "rasterized": True}
+    for chosen, color, label in ((~other, _COLORS[0], None), (other, _COLORS[3], "structures apart")):
+        inside = chosen & ~beyond
+        if chosen.any():
+            panel.scatter(reference[inside], predicted[inside], s=4, color=color, alpha=0.4, label=label, **look)
+    if beyond.any():
+        edges = np.clip(reference[beyond], -limit, limit), np.clip(predicted[beyond], -limit, limit)
+        label = f"{int(beyond.sum())} beyond the frame"
+        panel.scatter(*edges, s=14, marker="D", color=_COLORS[3], label=label, clip_on=False, zorder=4, **look)
     ends = np.array([-limit, limit])
     panel.plot(ends, ends, color="#333333", linewidth=0.8, linestyle=(0, (4, 2)), label="equal")
     panel.plot(ends, slope * ends, color=_COLORS[1], label=f"slope {slope:.3f}")
@@ -170,9 +187,13 @@ def radial_distribution(distances: ArrayLike, pairs: Sequence[str], g: ArrayLike
 
 @styled
 def mean_square_displacement(
-    lags: ArrayLike, msd: Mapping[str, ArrayLike], coefficients: Mapping[str, float], window: tuple[float, float]
+    lags: ArrayLike,
+    msd: Mapping[str, ArrayLike],
+    coefficients: Mapping[str, float],
+    window: tuple[float, float],
+    n_dimensions: int = 3,
 ) -> Figure:
-    """Draw the MSD (Å^2) against lag (ps) with the fitted ``6 D t``; the window fitted is shaded."""
+    """Draw the MSD (Å^2) against lag (ps) with the fitted ``2 d D t``; the window fitted is shaded."""
     figure = new_figure(height=2.8, width=4.6)
     panel = figure.subplots()
     lags = np.asarray(lags)
@@ -183,8 +204,8 @@ def mean_square_displacement(
         panel.plot(lags[1:], values[1:], label=label, **_look(index))
         if known:
             inside = (lags >= window[0]) & (lags <= window[1])
-            offset = float(np.mean(values[inside] - 6.0 * d * lags[inside]))
-            line = 6.0 * d * lags[inside] + offset
+            offset = float(np.mean(values[inside] - 2.0 * n_dimensions * d * lags[inside]))
+            line = 2.0 * n_dimensions * d * lags[inside] + offset
             panel.plot(lags[inside], line, color="#000000", linewidth=0.8, linestyle=(0, (4, 2)))
     panel.axvspan(*window, color="#EEEEEE", zorder=0)
     panel.set_xscale("log")

@@ -8,8 +8,9 @@ with: the pretrained model, or the one before the first step.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -29,6 +30,11 @@ from mlipjax.representation.distance import (
 )
 from mlipjax.representation.resample import Estimate, estimate
 from mlipjax.representation.separation import Embedding, davies_bouldin, silhouette, standardise, tsne_maps
+
+OnPart = Callable[[str, int, int], None]
+"""Called with what is done, how many of its parts are, and their number."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +102,7 @@ def compare(
     perplexities: Sequence[float] = (10.0, 30.0),
     n_components: int = 5,
     seed: int = 0,
+    on_part: OnPart | None = None,
 ) -> Comparison:
     """Compare the features of two or more models; one alone has scores and no drift.
 
@@ -109,6 +116,7 @@ def compare(
         perplexities: of t-SNE.
         n_components: of PCA subspaces and charts.
         seed: of resampling and slices.
+        on_part: for progress.
 
     Raises:
         ValueError: for no model, features of another number of atoms, numbers that are not finite, or too few classes.
@@ -128,14 +136,17 @@ def compare(
     statistics = _statistics(features, members, n_components, seed)
     # matrices this small gain nothing from more threads, and lose much where other programs use the cores
     with threadpool_limits(1, user_api="blas"):
-        found = estimate(statistics, members.structure, n=n_resamples, seed=seed)
+        told = _told(statistics, "half-samples for the intervals", 1 + n_resamples, on_part)
+        found = estimate(told, members.structure, n=n_resamples, seed=seed)
     names, counts = np.unique(members.classes, return_counts=True)
     maps = {}
     if len(tsne_seeds):
-        maps = {
-            name: tsne_maps(standardise(values), members.classes, perplexities=perplexities, seeds=tsne_seeds)
-            for name, values in features.items()
-        }
+
+        def embedded(values: np.ndarray) -> list[Embedding]:
+            return tsne_maps(standardise(values), members.classes, perplexities=perplexities, seeds=tsne_seeds)
+
+        told = _told(embedded, "t-SNE maps of models", len(features), on_part)
+        maps = {name: told(values) for name, values in features.items()}
     return Comparison(
         models=(reference, *others),
         n_members=len(members.classes),
@@ -146,6 +157,23 @@ def compare(
         maps=maps,
         members=members,
     )
+
+
+def _told(
+    function: Callable[[np.ndarray], _Result], what: str, total: int, on_part: OnPart | None
+) -> Callable[[np.ndarray], _Result]:
+    """The function, which says after each of its ``total`` calls how many are done."""
+    if on_part is None:
+        return function
+    on_part(what, 0, total)
+    count = itertools.count(1)
+
+    def told(values: np.ndarray) -> _Result:
+        result = function(values)
+        on_part(what, next(count), total)
+        return result
+
+    return told
 
 
 def collapse_marks(drift: Mapping[str, Estimate]) -> tuple[bool, bool]:

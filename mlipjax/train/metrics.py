@@ -9,6 +9,7 @@ import numpy as np
 
 from mlipjax.data import Dataset
 from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.slopes import slopes_apart
 
 _TO_MEV = 1e3
 _RESAMPLES = 1000
@@ -23,8 +24,9 @@ def error_report(dataset: Dataset, predictions: Sequence[StructurePrediction]) -
     Conventions: errors are prediction minus label. Energies are per atom; ``energy_std`` is what remains of the
     energy error after subtracting its mean (``rmse² = mean² + std²``). Force and stress errors are over Cartesian
     components. ``force_slope`` is the slope through the origin of predicted against reference forces,
-    ``Σ F·F_ref / Σ F_ref²``: below 1 where the potential energy surface is too soft. A quantity without labels is
-    ``None``.
+    ``Σ F·F_ref / Σ F_ref²``: below 1 where the potential energy surface is too soft; ``force_slope_bulk``
+    leaves out the structures whose own slope stands apart (``slopes.slopes_apart``), which ``force_slope_apart`` lists
+    by their numbers. A quantity without labels is ``None``.
 
     ``confidence_95`` holds percentile intervals from resampling whole structures (fixed seed). Frames of one
     trajectory resemble each other, so for them the intervals are too narrow.
@@ -38,6 +40,7 @@ def error_report(dataset: Dataset, predictions: Sequence[StructurePrediction]) -
     counts, atoms = dataset.count_labels(), _count_atoms(dataset)
     return {
         **_statistics(energy, by_element.sum(axis=0), stress),
+        **_bulk_slope(forces),
         "force_reference_mean_norm_meV_per_A": _mean_norm(by_element.sum(axis=0)),
         "n_frames": len(dataset),
         "n_atoms": int(atoms.sum()),
@@ -137,6 +140,17 @@ def _force_statistics(sums: np.ndarray) -> dict[str, Any]:
         "force_mae_meV_per_A": _number(absolute / count if known else None),
         "force_rmse_meV_per_A": _number(np.sqrt(squared / count) if known else None),
         "force_slope": _number(cross / reference if known and np.all(reference > 0) else None),
+    }
+
+
+def _bulk_slope(by_structure: np.ndarray) -> dict[str, Any]:
+    """Slope of forces without the structures that stand apart, and the numbers of these."""
+    cross, square = by_structure[:, _MOMENTS.index("cross")], by_structure[:, _MOMENTS.index("reference")]
+    apart = slopes_apart(cross, square)
+    total = square[~apart].sum()
+    return {
+        "force_slope_bulk": float(cross[~apart].sum() / total) if total > 0.0 else None,
+        "force_slope_apart": np.flatnonzero(apart).tolist(),
     }
 
 

@@ -35,8 +35,12 @@ class FromOracle:
 
 @functools.cache
 def potential_of(name):
-    """Stillinger-Weber silicon (``"sw"``) or Lennard-Jones argon (``"lj"``)."""
-    oracle, number = {"sw": (StillingerWeber(), 14), "lj": (LennardJones(), 18)}[name]
+    """Stillinger-Weber silicon (``"sw"``), Lennard-Jones argon (``"lj"``) or silicon (``"lj_of_si"``)."""
+    oracle, number = {
+        "sw": (StillingerWeber(), 14),
+        "lj": (LennardJones(), 18),
+        "lj_of_si": (LennardJones(sigma=2.0), 14),
+    }[name]
     return Potential(FromOracle(oracle), None, oracle.cutoff, (number,), ("energy",), np.array([[-0.5]]))
 
 

@@ -213,3 +213,115 @@ def test_trajectories_are_read_by_run_with_their_times(tmp_path):
     np.testing.assert_allclose(trajectory.velocities[:, 1, 0], 1.0, rtol=1e-6)
     with pytest.raises(ValueError, match="found 0 frames of run 7"):
         read_trajectory(tmp_path / "t.extxyz", run=7)
+
+
+def test_runs_may_have_any_name_and_those_there_are_are_listed(tmp_path):
+    def written(*names):
+        frames = []
+        for step in range(4):
+            for name in names:
+                frames.append(Atoms("Ar2", [[0, 0, 0], [4 + 0.1 * step, 0, 0]], cell=[10] * 3, pbc=True))
+                frames[-1].info = {"run": name, "time_fs": 5.0 * step}
+        write(tmp_path / "t.extxyz", frames)
+        return tmp_path / "t.extxyz"
+
+    assert read_trajectory(written("T300")).n_frames == 4
+    assert read_trajectory(written("T300", "T500"), run="T500").n_frames == 4
+    assert read_trajectory(written(0, 1)).n_frames == 4
+    assert read_trajectory(written(7)).n_frames == 4
+    for run in (None, "T700", 3):
+        with pytest.raises(ValueError, match=r"the runs are T300 \(4 frames\), T500 \(4 frames\)"):
+            read_trajectory(written("T300", "T500"), run=run)
+
+
+@pytest.mark.parametrize("cell", [np.diag([0.0, 12, 12]), [[12, 0, 0], [12, 0, 0], [0, 0, 12]], np.diag([12.0] * 3)])
+def test_diffusion_with_an_open_direction_is_that_in_the_plane(cell):
+    """Whatever stands in the cell for the open direction, and however far atoms go along it."""
+    path = walk(0.4)
+    path[:, :, 0] = np.linspace(0, 500, 2000)[:, None] * np.linspace(-1, 1, 24)  # flies apart along the open direction
+    cells = np.tile(np.asarray(cell, float), (2000, 1, 1))
+    if not np.any(cells[0, 0] * [0, 1, 1]):
+        cells[:, 1], cells[:, 2] = [0, 12, 0], [0, 0, 12]
+    wrapped = path.copy()
+    wrapped[:, :, 1:] %= 12.0
+    if np.allclose(cells[0, 1], [12, 0, 0]):
+        cells[:, 1] = [0, 12, 0]
+        cells[:, 0] = [0, 12, 0]  # parallel to a periodic one
+    result = diffusion(Trajectory(wrapped, np.full(24, 3), cells, (False, True, True), 0.1))
+    assert result.n_dimensions == 2
+    assert result.coefficients[0] == pytest.approx(0.4 * 23 / 24, abs=4 * result.errors[0])
+    assert "in the periodic plane" in result.verdict
+
+
+def gas(n_frames, symbols, seed=0, length=12.0):
+    rng = np.random.default_rng(seed)
+    return [
+        System.from_ase(Atoms(symbols, rng.uniform(0, length, (len(Atoms(symbols)), 3)), cell=[length] * 3, pbc=True))
+        for _ in range(n_frames)
+    ]
+
+
+def test_pairs_that_do_not_exist_have_no_distribution():
+    result = radial_distribution(Trajectory.from_systems(gas(40, "Cu30O20He"), 1.0), longest=5.0)
+    why = dict(zip(result.pairs, result.refusals, strict=True))
+    assert "one such atom" in why["He-He"]
+    assert why["Cu-Cu"] == why["O-Cu"] == why["all"] == ""
+    assert np.isnan(result.g[result.pairs.index("He-He")]).all()
+    assert "g(He-He) refused" in result.verdict
+    assert np.isnan(result.first_peak("He-He"))
+    labels = [text.get_text() for text in result.figure().legends[0].get_texts()]
+    assert "He-He" not in labels
+    assert "Cu-Cu" in labels
+    # no pair of hydrogens within reach in any frame
+    far = [dataclasses.replace(s, positions=np.r_[s.positions[:-2], [[0, 0, 0], [6, 6, 6]]]) for s in gas(40, "Cu30H2")]
+    result = radial_distribution(Trajectory.from_systems(far, 1.0), longest=5.0)
+    assert "0 such pairs within 5 Å" in result.refusals[result.pairs.index("H-H")]
+
+
+def test_frames_that_are_one_frame_have_no_errors():
+    crystal = System.from_ase(bulk("Ar", "fcc", a=5.3, cubic=True).repeat(2))
+    rng = np.random.default_rng(0)
+    ways = np.linspace(0, 1, 60)[:, None, None] * rng.normal(size=(32, 3))  # a crystal on its way to disorder
+    slow = [dataclasses.replace(crystal, positions=crystal.positions + way) for way in ways]
+    assert "its errors mean nothing" in radial_distribution(Trajectory.from_systems(slow, 0.001)).verdict
+    assert "WARNING" not in radial_distribution(Trajectory.from_systems(gas(60, "Ar40"), 1.0)).verdict
+
+
+@pytest.mark.parametrize(
+    ("probe", "needed"),
+    [(radial_distribution, 10), (vibrational_spectrum, 16), (lambda t: crystal_order(t, 4.0), 8), (diffusion, 32)],
+)
+def test_too_few_frames_are_refused_in_the_same_words(probe, needed):
+    short = Trajectory.from_systems(gas(5, "Ar40"), 0.1)
+    with pytest.raises(ValueError, match=rf"5 frames \(0.4 ps\) are too few for .* expected {needed} or more; run"):
+        probe(short)
+
+
+def test_spectra_that_are_noise_or_too_short_are_refused():
+    position, velocity = oscillators([0.5, 0.7], n_frames=60)  # 0.3 ps of periods of 2 ps
+    short = dataclasses.replace(box(position, [14, 14], 40.0, 0.005), velocities=velocity)
+    with pytest.raises(ValueError, match="hold less than 4 periods"):
+        vibrational_spectrum(short)
+    noise = np.random.default_rng(0).normal(size=(400, 8, 3))
+    unrelated = dataclasses.replace(box(noise, [14] * 8, 40.0, 1.0), velocities=noise)
+    with pytest.raises(ValueError, match="nothing to do with each other"):
+        vibrational_spectrum(unrelated)
+    still = dataclasses.replace(box(0 * noise, [14] * 8, 40.0, 1.0), velocities=0 * noise)
+    with pytest.raises(ValueError, match="do not move"):
+        vibrational_spectrum(still)
+    position, velocity = oscillators([5.0, 12.0], spacing=0.01)
+    hydrogen = dataclasses.replace(box(position, [1, 1], 40.0, 0.01), velocities=velocity)
+    assert "fold all above 50 THz" in vibrational_spectrum(hydrogen).verdict
+
+
+def test_the_cutoff_of_order_is_the_end_of_the_first_shell():
+    rng = np.random.default_rng(0)
+    crystal = bulk("Al", "fcc", a=4.0, cubic=True).repeat(3)
+    frames = [crystal.positions + 0.03 * rng.normal(size=crystal.positions.shape) for _ in range(10)]
+    cells = np.tile(crystal.cell.array, (10, 1, 1))
+    trajectory = Trajectory(np.array(frames), crystal.numbers, cells, (True,) * 3, 0.5)
+    result = crystal_order(trajectory)
+    assert 4.0 / np.sqrt(2) < result.cutoff < 4.0
+    assert result.neighbors == pytest.approx(12.0, abs=0.01)
+    assert result.solid_fraction.min() == 1.0
+    assert "WARNING" in crystal_order(trajectory, 6.0).verdict

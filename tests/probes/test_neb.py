@@ -12,9 +12,10 @@ from ase.optimize import FIRE
 from migration_case import bistable, pair, vacancy_jump
 
 import mlipjax
+from mlipjax.notices import Notice
 from mlipjax.probes import initial_path, neb, relax
 from mlipjax.probes.neb_forces import band_forces
-from mlipjax.probes.neb_path import arc_length, idpp, resampled, unwrapped
+from mlipjax.probes.neb_path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
 from mlipjax.probes.relax import Engine, ProbeDiverged
 from mlipjax.probes.relax_batch import BatchSpec
 from mlipjax.system import System
@@ -270,3 +271,22 @@ def test_bad_options_are_refused():
         neb(*pair(), ends, dtype="float16")
     with pytest.raises(ValueError, match="three independent vectors"):
         relax(*pair(), [bistable()[0]], cell="full")
+
+
+def row(*places, numbers=None, cell=20.0):
+    positions = np.array([[x, 1.0, 1.0] for x in places])
+    return System(positions, np.array(numbers or [14] * len(places)), cell * np.eye(3), (True,) * 3)
+
+
+def test_atoms_that_change_places_are_named():
+    """Across a face of the cell too; atoms that move up in a row, or into a hole, exchange nothing."""
+    first = row(1.0, 4.0, 19.0)
+    with pytest.warns(Notice, match="Si 0 to the place of Si 1, Si 1 to the place of Si 0"):
+        initial_path([first, row(4.0, 1.0, 19.0)], 5, "linear")
+    assert exchanged_atoms(unwrapped([first, row(-1.0, 4.0, 21.0)]), first) == [(0, 2), (2, 0)]
+    ring = exchanged_atoms(unwrapped([first, row(4.0, 19.0, 1.0)]), first)
+    assert ring == [(0, 1), (1, 2), (2, 0)]
+    assert exchanged_atoms(unwrapped([first, row(4.0, 7.0, 19.0)]), first) == []
+    assert exchanged_atoms(unwrapped([first, row(1.2, 4.1, 19.0)]), first) == []
+    others = row(1.0, 4.0, 19.0, numbers=[14, 6, 14])
+    assert exchanged_atoms(unwrapped([others, row(4.0, 1.0, 19.0, numbers=[14, 6, 14])]), others) == []

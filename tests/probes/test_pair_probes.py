@@ -77,6 +77,43 @@ def test_softening_interval_covers_a_slope_known_with_noise():
     assert covered >= 32  # 95 % of 40 is 38; the bootstrap of 12 structures is a little narrow
 
 
+def test_a_few_soft_structures_with_large_forces_do_not_decide_the_slope():
+    """Of 40 structures 3 have forces ten times as large, and half as steep: they outweigh all others in a plain fit."""
+    rng = np.random.default_rng(5)
+    pairs = []
+    for number in range(40):
+        wild = number in (7, 20, 33)
+        reference = (10.0 if wild else 1.0) * rng.normal(size=(6, 3))
+        pairs.append((reference, (0.45 if wild else 0.9) * reference + 0.05 * rng.normal(size=reference.shape)))
+    result = force_slope(pairs)
+    assert result.slope == pytest.approx(0.9, abs=0.02)
+    assert result.interval == pytest.approx((0.9, 0.9), abs=0.02)
+    assert result.slope_of_all < 0.55
+    assert result.slope_apart == pytest.approx(0.45, abs=0.01)
+    assert set(result.structures_apart) == {7, 20, 33}
+    assert result.n_structures == 40
+    assert result.apart.sum() == 3 * 18
+    for words in ("37 structures", "3 of 40 structures with a slope of 0.4", "7", "20", "33"):
+        assert words in result.verdict
+    # without them, the same bulk and nobody apart
+    rest = force_slope([pair for number, pair in enumerate(pairs) if number not in (7, 20, 33)])
+    assert rest.slope == pytest.approx(result.slope, rel=1e-12)
+    assert rest.structures_apart == ()
+    assert "APART" not in rest.verdict
+    (panel,) = result.figure().axes
+    drawn = np.concatenate([points.get_offsets() for points in panel.collections])
+    assert len(drawn) == len(result.reference)  # every component is in the figure, or marked at its edge
+    assert np.abs(drawn).max() <= panel.get_xlim()[1] * (1 + 1e-12)
+
+
+def test_structures_that_differ_as_usual_are_one_bulk():
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        reference = rng.normal(size=(50, 4, 3)) * np.exp(rng.normal(size=(50, 1, 1)))
+        predicted = 0.8 * reference + 0.15 * rng.normal(size=reference.shape)
+        assert len(force_slope(list(zip(reference, predicted, strict=True))).structures_apart) <= 1
+
+
 def test_batches_do_not_change_what_is_evaluated():
     """Structures of several sizes, one of them a molecule, in batches that memory divides, are those one by one."""
     crystal = System.from_ase(bulk("Ar", "fcc", a=5.3))

@@ -16,6 +16,7 @@ DRAWN = {
     "dos": lambda: figures.frequencies({"Γ": [0.0, 5.0]}, np.linspace(0, 6, 300)),
     "walls": lambda: figures.dimer_walls(X, {f"A-{i}": i / X - 2.0 for i in range(20)}, {"A-3": 0.7}),
     "softening": lambda: figures.softening(X, 0.8 * X, 0.8),
+    "softening with structures apart": lambda: figures.softening(X, 0.8 * X, 0.8, np.arange(len(X)) > 0.9 * len(X)),
     "vacancies": lambda: figures.vacancies(["Si 0"], [4.3], [np.nan]),
     "rdf": lambda: figures.radial_distribution(X, ["all", "Cu-O"], np.ones((2, 60)), 0.1 * np.ones((2, 60))),
     "msd": lambda: figures.mean_square_displacement(X, {"Li": X, "O": 0 * X + 1}, {"Li": 0.1, "O": np.nan}, (1.0, 3.0)),

@@ -107,3 +107,19 @@ def test_counts_must_match():
     dataset, predictions = planted(3)
     with pytest.raises(ValueError, match="2 predictions for 3 structures"):
         error_report(dataset, predictions[:2])
+
+
+def test_structures_with_a_slope_of_their_own_are_listed_and_change_nothing_else():
+    dataset, predictions = planted()
+    plain = error_report(dataset, predictions)
+    assert plain["force_slope_apart"] == []
+    assert plain["force_slope_bulk"] == plain["force_slope"]
+    labels = list(dataset.labels)
+    for index in (3, 11):  # forces of two structures twenty times as large, and underestimated much more
+        labels[index] = dataclasses.replace(labels[index], forces=20.0 * np.asarray(labels[index].forces))
+        wild = 0.3 * np.asarray(labels[index].forces)
+        predictions[index] = StructurePrediction(predictions[index].energy, wild, predictions[index].stress)
+    found = error_report(dataclasses.replace(dataset, labels=tuple(labels)), predictions)
+    assert found["force_slope_apart"] == [3, 11]
+    assert found["force_slope_bulk"] == pytest.approx(0.8, abs=0.005)
+    assert found["force_slope"] < 0.35  # what it always was: over all structures
