@@ -167,11 +167,11 @@ def test_energies_of_millions_of_eV_lose_nothing_in_float32():
 
 def test_heads_are_chosen_by_name():
     atoms = molecule().to_ase()
-    pbe, xtb = (fast_calculator(task=task).get_potential_energy(atoms) for task in (None, "xtb"))
+    pbe, xtb = (fast_calculator(head=task).get_potential_energy(atoms) for task in (None, "xtb"))
     references = E0S[np.searchsorted(SMALLEST.species, atoms.numbers)].sum()
     assert xtb - pbe == pytest.approx(references, abs=20.0)
-    with pytest.raises(ValueError, match="this potential has the heads pbe, xtb; found 'dft'"):
-        fast_calculator(task="dft")
+    with pytest.raises(ValueError, match="this model has the heads pbe, xtb; found 'dft'"):
+        fast_calculator(head="dft")
 
 
 def test_bad_input_is_refused_with_one_clear_line():

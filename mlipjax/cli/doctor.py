@@ -11,11 +11,11 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import error_table
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.output import write_json
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
-from mlipjax.models import load
 from mlipjax.train import MAX_SLOTS
 
 
@@ -28,6 +28,7 @@ class Doctor:
         train: labelled structures to train on (extended xyz, ASE database, or a folder of mlipjax convert --data).
         valid: labelled structures for validation, if there are any.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model) or "model" (as is).
+        head: name of the energy head; by default the model's first.
         dtype: precision of training.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -38,6 +39,7 @@ class Doctor:
     train: Path
     valid: Path | None = None
     e0s: str = "model"
+    head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
@@ -51,7 +53,7 @@ def run(command: Doctor) -> None:
         ValueError, FileNotFoundError: if there is a fatal finding, or model or files cannot be used.
     """
     runtime.select_dtype(command.dtype)
-    potential, params = load(command.model)
+    potential, params = load_head(command.model, command.head)
     datasets, unreadable = _read([command.train, *([] if command.valid is None else [command.valid])])
     if unreadable:
         examination = Examination(unreadable, {}, None)

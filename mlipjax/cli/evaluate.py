@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,18 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import element_table, error_table
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.output import write_json
 from mlipjax.cli.properties import evaluate_property
 from mlipjax.data import Dataset, read_dataset
-from mlipjax.models import load
+from mlipjax.graph import coincidences
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.evaluator import load_evaluator
 from mlipjax.train import MAX_SLOTS, error_report, evaluate
 from mlipjax.train.predict import StructurePrediction
+
+_NAMED = 5
+"""Structures without an energy that are named one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Evaluate:
         model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
         data: labelled structures (extended xyz, ASE database, or a folder of mlipjax convert --data).
         property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
+        head: name of the energy head; by default the model's first.
         dtype: precision of the network.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -38,6 +44,7 @@ class Evaluate:
     model: str
     data: Path | None = None
     property: str | None = None
+    head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
@@ -67,11 +74,26 @@ def _evaluate(command: Evaluate, data: Path) -> None:
     dataset = read_dataset(data, required=())
     if not any(dataset.count_labels().values()):
         raise ValueError(f"{data}: no structure has an energy, forces or a stress to compare with.")
+    if broken := coincidences(dataset.systems):
+        dataset = dataset.subset([index for index in range(len(dataset)) if index not in broken])
+    if len(dataset):
+        _compare(command, data, dataset, broken)
+    if broken:
+        named = "; ".join(f"structure {index}: {why}" for index, why in list(broken.items())[:_NAMED])
+        more = f" ({len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
+        raise ValueError(f"{data}: {len(broken)} of its structures have no energy and were left out: {named}{more}")
+
+
+def _compare(command: Evaluate, data: Path, dataset: Dataset, broken: Mapping[int, str]) -> None:
     if is_foreign(command.model):
+        if command.head is not None:
+            raise ValueError(
+                f"--head {command.head}: {command.model} is a foreign calculator, which has no heads here."
+            )
         report = _foreign_report(command.model, dataset)
     else:
         report = evaluate(
-            *load(command.model),
+            *load_head(command.model, command.head),
             dataset,
             dtype=command.dtype,
             batch_size=command.batch_size,
@@ -79,7 +101,8 @@ def _evaluate(command: Evaluate, data: Path) -> None:
         )
     console = Console()
     console.print(error_table({data.name: report}), element_table(report))
-    write_json(command.json, {**report, "model": command.model, "data": data})
+    left_out = {"left_out": dict(broken)} if broken else {}
+    write_json(command.json, {**report, **left_out, "model": command.model, "head": command.head, "data": data})
 
 
 def _foreign_report(model: str, dataset: Dataset) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay, error_table
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.output import write_json
 from mlipjax.cli.properties import learn_property
 from mlipjax.data import read_dataset
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
-from mlipjax.models import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Finetune:
             any file that ASE reads.
         valid: structures for validation, like those of training; by default a part of them (labelled structures by
             trajectory).
+        head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
+            is the first of the result.
         settings: everything else.
         task: of the property.
         json: also write the report to this file.
@@ -45,6 +47,7 @@ class Finetune:
     train: Path | None = None
     property: str | None = None
     valid: Path | None = None
+    head: str | None = None
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
     json: Path | None = None
@@ -79,7 +82,7 @@ def _fine_tune(command: Finetune) -> None:
         )
     train_data = read_dataset(command.train)  # pyright: ignore[reportArgumentType]
     valid_data = None if command.valid is None else read_dataset(command.valid)
-    potential, params = load(command.model)
+    potential, params = load_head(command.model, command.head)
     console = Console()
     with FinetuneDisplay(console) as display:
         result = finetune(

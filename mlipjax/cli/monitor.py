@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlipjax import runtime
+from mlipjax.cli.heads import say_heads_are_alike
 from mlipjax.cli.output import write_json
 from mlipjax.data import Dataset, find_group_key, read_dataset
 from mlipjax.models import load
@@ -91,6 +92,7 @@ def run(command: MonitorCommand) -> None:
         raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")
     dataset = read_dataset(command.data, required=())
     potential, params = load(command.model)
+    say_heads_are_alike(potential)
     options: Any = {"dtype": command.dtype, "batch_size": command.batch_size}
     if command.reference.suffix == ".npz":
         monitor = load_monitor(command.reference, params)

@@ -11,9 +11,10 @@ import tyro
 from rich.console import Console
 
 from mlipjax import runtime
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.output import write_json
-from mlipjax.data import read_dataset, read_last_atoms
-from mlipjax.models import load
+from mlipjax.cli.structures import read_unconstrained
+from mlipjax.data import read_dataset
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
@@ -49,6 +50,7 @@ class Probe:
     Attributes:
         name: which probe.
         model: name, .nqx file or saved folder; or ase:module:factory.
+        head: name of the model's energy head; by default its first.
         structure: file with the structure, relaxed beforehand where the probe needs it.
         data: labelled structures, for softening.
         trajectory: frames of a simulation.
@@ -64,6 +66,7 @@ class Probe:
 
     name: Annotated[Name, tyro.conf.Positional]
     model: str | None = None
+    head: str | None = None
     structure: Path | None = None
     data: Path | None = None
     trajectory: Path | None = None
@@ -92,11 +95,16 @@ def run(command: Probe) -> None:
 
 
 def _evaluator(command: Probe) -> Evaluator:
-    return load_evaluator(_needed(command, "model"))
+    model = _needed(command, "model")
+    if not is_foreign(model):
+        return NativeEvaluator(*load_head(model, command.head))
+    if command.head is not None:
+        raise ValueError(f"--head {command.head}: {model} is a foreign calculator, which has no heads here.")
+    return load_evaluator(model)
 
 
 def _structure(command: Probe) -> System:
-    return System.from_ase(read_last_atoms(_needed(command, "structure")))
+    return read_unconstrained(_needed(command, "structure"), f"the probe {command.name} moves every atom")
 
 
 def _frames(command: Probe) -> Trajectory:
@@ -120,7 +128,7 @@ def _numbers(command: Probe) -> list[int]:
 
 
 def _gamma(command: Probe) -> ProbeResult:
-    return gamma_modes(*load(_needed(command, "model")), _structure(command))
+    return gamma_modes(*load_head(_needed(command, "model"), command.head), _structure(command))
 
 
 def _dimer(command: Probe) -> ProbeResult:

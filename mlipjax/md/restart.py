@@ -22,7 +22,7 @@ from mlipjax.md.statistics import Statistics
 from mlipjax.md.table import TableSpec
 from mlipjax.typing import Params
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ def test_a_run_writes_frames_and_averages_and_resumes(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--steps", "5", "--structure", "nowhere.xyz"], "no such structure file"),
+        (["--steps", "5", "--structure", "nowhere.xyz"], "no such file"),
         (["--steps", "5", "--temperature", "-3"], "temperature_K is -3.0"),
         (["--steps", "0"], "must be 1 or more"),
         (["--steps", "5", "--ensemble", "npt", "--thermostat", "csvr"], "npt (nose-hoover)"),
