@@ -68,7 +68,7 @@ class Calculator(AseCalculator):
         self.potential = potential
         self.dtype = np.dtype(dtype)
         self.head = head_index(potential, task if head is None else head)
-        self.parameters |= {
+        self.parameters = dict(self.parameters or {}) | {
             "model": model_digest(potential, params),
             "dtype": dtype,
             "head": potential.heads[self.head],

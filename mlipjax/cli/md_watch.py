@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path, like: System) 
         except MonitorAlarm as alarm:
             path = trajectory.with_name(f"{trajectory.stem}_alarm.extxyz")
             positions, cell = (np.asarray(x[alarm.replica]) for x in (state.dynamics.position, state.dynamics.cell))
-            atoms = like.replace(positions=positions, cell=cell).to_ase()
+            atoms = dataclasses.replace(like, positions=positions, cell=cell).to_ase()
             atoms.info = {"step": alarm.step, "run": alarm.replica}
             write(path, atoms, format="extxyz")
             raise MonitorAlarm(f"{alarm} Its frame is saved in {path}.", alarm.step, alarm.replica) from None

@@ -7,6 +7,7 @@ periodic directions by whole lattice vectors, and structures along the others by
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def near_origin(system: System) -> Near:
     origin = np.where(system.pbc, 0.0, _GRAIN * np.round(centre / _GRAIN)) @ lattice
     if not (images.any() or origin.any()):
         return Near(system, np.zeros(images.shape, np.int64), np.zeros(3))
-    placed = system.replace(positions=positions - images @ cell - origin)
+    placed = dataclasses.replace(system, positions=positions - images @ cell - origin)
     return Near(placed, images.astype(np.int64), origin)
 
 

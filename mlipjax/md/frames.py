@@ -30,7 +30,7 @@ class Way:
     start: Near
     freedom: Freedom | None = None
 
-    def positions(self, replica: int, position: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    def positions(self, replica: int, position: Any, cell: Any) -> np.ndarray:
         """(N, 3) Å, continuous in time; as they are, bit for bit, if nothing was taken off."""
         images = self.images[replica] + self.start.images
         if not (images.any() or self.start.origin.any()):

@@ -70,14 +70,16 @@ class Start:
         if self.momenta is None or self.degrees < 1:
             return None
         with jax.enable_x64(True):
-            return float(temperature(jnp.asarray(self.momenta), masses_of(self.system)[:, None], self.degrees))
+            return float(
+                temperature(jnp.asarray(self.momenta), jnp.asarray(masses_of(self.system))[:, None], self.degrees)
+            )
 
 
 def _settled(momenta: np.ndarray, system: System, freedom: Freedom | None) -> np.ndarray:
     if not momenta.any():
         return momenta
     with jax.enable_x64(True):
-        return np.asarray(settle(jnp.asarray(momenta), masses_of(system)[:, None], freedom), np.float64)
+        return np.asarray(settle(jnp.asarray(momenta), jnp.asarray(masses_of(system))[:, None], freedom), np.float64)
 
 
 __all__ = ["Start"]
