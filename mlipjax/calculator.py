@@ -145,6 +145,27 @@ class Calculator(AseCalculator):
             stress = np.asarray(prediction.stress[0], np.float64)
             self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
 
+    def get_descriptors(self, atoms: Atoms | None = None, num_layers: int | None = None) -> np.ndarray:
+        """Invariant features of every atom (n, F), float64, as MACE's calculator names them.
+
+        Args:
+            atoms: structure; by default the last one.
+            num_layers: features of so many layers from the first; all by default.
+
+        Raises:
+            ValueError: without a structure, for a number of layers the model does not have, and as ``calculate``.
+        """
+        current: Any = self.atoms if atoms is None else atoms
+        slices = self.potential.feature_slices
+        chosen = len(slices) if num_layers is None else num_layers
+        if current is None or not 1 <= chosen <= len(slices):
+            raise ValueError(f"give a structure, and 1 to {len(slices)} layers; found {current!r} and {num_layers}.")
+        system = System.from_ase(current)
+        self.potential.check_elements(system.atomic_numbers)
+        with self._turn:
+            features = self._predict(system, bool(current.cell.rank == 3)).features
+        return np.asarray(features, np.float64)[: system.n_atoms, : slices[chosen - 1].stop]
+
     def _predict(self, system: System, stress: bool) -> Prediction:
         table = neighbor_table(system, self.potential.cutoff)
         n_atoms, slots = self._sizes.choose(system.n_atoms, table.max_count)

@@ -264,3 +264,16 @@ def test_what_cannot_be_computed_is_an_error_that_names_the_atoms():
     potential, params = calculator.potential, jax.tree.map(lambda leaf: leaf * np.inf, calculator.params)
     with pytest.raises(ValueError, match="atom 0 are not finite"):
         Calculator(potential, params).get_potential_energy(molecule().to_ase())
+
+
+def test_descriptors_are_the_features_of_the_layers():
+    atoms = molecule().to_ase()
+    potential, params = model()
+    calculator = shared_calculator()
+    found = calculator.get_descriptors(atoms)
+    expected = np.asarray(_apply()(params, graph_of(molecule())).features)[: len(atoms)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    first = potential.feature_slices[0].stop
+    np.testing.assert_array_equal(calculator.get_descriptors(atoms, num_layers=1), found[:, :first])
+    with pytest.raises(ValueError, match="1 to 2 layers"):
+        calculator.get_descriptors(atoms, num_layers=3)

@@ -63,6 +63,8 @@ def run(command: Evaluate) -> None:
         )
     runtime.select_dtype(command.dtype)
     if command.property is not None:
+        if command.head is not None:
+            raise ValueError(f"--head {command.head} chooses an energy head; a --property has a head of its own.")
         sizes = command.batch_size, command.max_slots
         report = evaluate_property(command.model, command.property, command.dtype, *sizes, Console())
         write_json(command.json, {**report, "model": command.model, "data": command.property})

@@ -66,6 +66,8 @@ def run(command: Finetune) -> None:
         )
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
+        if command.head is not None:
+            raise ValueError(f"--head {command.head} chooses an energy head; a --property has a head of its own.")
         report = learn_property(
             command.model, command.property, command.valid, command.out, command.settings, command.task, Console()
         )

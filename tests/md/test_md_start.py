@@ -63,11 +63,11 @@ def test_fixed_coordinates_stay_bit_for_bit_and_the_others_move(name):
 def test_what_may_move_is_as_hot_as_the_thermostat(name):
     freedom = half_fixed()
     assert freedom.degrees == 16 * 3 - 1
-    run = simulate(3000, ENSEMBLES[name], freedom=freedom, n_replicas=4, frame_every=3000, exact_temperature=True)
+    run = simulate(1000, ENSEMBLES[name], freedom=freedom, n_replicas=2, frame_every=1000, exact_temperature=True)
     averages = run.statistics.averages()
-    # four runs of 15 ps; 93 degrees of freedom instead of 47 would read half of it
-    assert averages["temperature_mean"].mean() == pytest.approx(60.0, rel=0.06)
-    assert averages["temperature_std"].mean() == pytest.approx(60.0 * np.sqrt(2.0 / 47.0), rel=0.25)
+    # two runs of 5 ps; 93 degrees of freedom instead of 47 would read half of it
+    assert averages["temperature_mean"].mean() == pytest.approx(60.0, rel=0.1)
+    assert averages["temperature_std"].mean() == pytest.approx(60.0 * np.sqrt(2.0 / 47.0), rel=0.35)
 
 
 def test_drawn_velocities_have_their_temperature_and_rest_only_where_nothing_is_held():
@@ -208,7 +208,9 @@ def test_single_precision_does_not_care_in_which_image_an_atom_is(tmp_path):
     system, cells = far_away()
     near = simulate(20, dtype="float32", trajectory=tmp_path / "near.extxyz")
     far = simulate(20, dtype="float32", trajectory=tmp_path / "far.extxyz", system=system)
-    np.testing.assert_allclose(far.state.dynamics.position, near.state.dynamics.position, atol=2e-5)
+    apart = np.asarray(far.state.dynamics.position[0] - near.state.dynamics.position[0]) @ np.linalg.inv(system.cell)
+    np.testing.assert_allclose(apart, np.round(apart), atol=3e-6)
+    assert np.abs(np.asarray(far.state.dynamics.position)).max() < 1.5 * system.cell.max()
     first, second = (read(tmp_path / name) for name in ("near.extxyz", "far.extxyz"))
     # the trajectory goes on from where the file had the atoms
     np.testing.assert_allclose(second.positions, first.positions + cells @ argon().cell, atol=2e-3)
