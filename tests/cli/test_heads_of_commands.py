@@ -23,12 +23,13 @@ def folder(tmp_path_factory):
     """A model with two heads whose isolated atoms differ by 10 eV, and labelled structures."""
     folder = tmp_path_factory.mktemp("heads")
     e0s = np.array([-2.0, -31.0, -79.0])
-    config = NequIPConfig(SPECIES, CUTOFF, "4x0e", lmax=0, n_layers=1, radial_hidden=(4,), heads=("r2scan", "pbe"))
+    sizes = {"lmax": 1, "n_layers": 2, "radial_basis_size": 4, "radial_hidden": (8,)}
+    config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", heads=("r2scan", "pbe"), **sizes)
     potential = nequip(config, np.stack([e0s, e0s + SHIFT]))
     params = potential.init(jax.random.key(1))
     params["readout_pbe"] = params["readout_r2scan"]
     save(folder / "model", potential, params)
-    write_dataset(folder / "train.extxyz", labelled_dataset((6,) * 6))
+    write_dataset(folder / "train.extxyz", labelled_dataset((6,) * 9))
     return folder
 
 
@@ -93,6 +94,6 @@ def test_a_frame_without_an_energy_is_named_and_the_others_are_compared(folder, 
     assert "1 of its structures have no energy" in said
     assert "structure 0: atoms" in said
     _, expected = evaluated(folder, tmp_path / "good.json", data="good.extxyz")
-    assert report["n_frames"] == 5
+    assert report["n_frames"] == 8
     assert report["energy_rmse_meV_per_atom"] == pytest.approx(expected["energy_rmse_meV_per_atom"], rel=1e-5)
     assert list(report["left_out"]) == ["0"]

@@ -107,7 +107,7 @@ def test_a_run_starts_with_the_momenta_of_the_file_or_says_that_it_does_not(fold
 
     code, out = given(folder, "draw", moving, "--ensemble", "nve", "--velocities", "draw")
     assert (code, capsys.readouterr().err) == (0, "")
-    assert (np.abs(read(out, "0").get_momenta()[1:7]) > 1e-3).all()
+    assert (np.abs(read(out, "0").get_momenta()[1:7]) > 0.1).mean() > 0.5
 
     code, out = given(folder, "copies", moving, "--replicas", "2")
     assert code == 0
@@ -132,7 +132,8 @@ def test_a_run_keeps_what_the_file_fixes_and_its_masses(folder, tmp_path, capsys
     assert "2 of 8 atoms are fixed" in said
     assert "the masses given there are used" in said
     last, start = read(out, "-1"), read(folder / "fixed.extxyz")
-    np.testing.assert_array_equal(last.positions[[0, 3]], start.positions[[0, 3]].astype(np.float32))
+    first, still = (atoms.positions[[0, 3]].astype(np.float32) for atoms in (start, last))
+    np.testing.assert_array_equal(still, first)
     np.testing.assert_array_equal(last.get_masses(), 30.0)
     np.testing.assert_array_equal(last.constraints[0].index, [0, 3])
 

@@ -20,8 +20,19 @@ def nequip_model():
 
 
 def mace_model():
-    config = MACEConfig(species=SMALLEST.species, cutoff=4.0, scale=(1.0, 2.0, 3.0), shift=(0.1, 0.2), heads=HEADS)
-    return mace(dataclasses.replace(config, n_layers=1), E0S)
+    config = MACEConfig(
+        species=SMALLEST.species,
+        cutoff=4.0,
+        hidden_irreps="4x0e",
+        lmax=1,
+        interactions=("residual",),
+        correlation=(2,),
+        radial_hidden=(8,),
+        scale=(1.0, 2.0, 3.0),
+        shift=(0.1, 0.2),
+        heads=HEADS,
+    )
+    return mace(config, E0S)
 
 
 @pytest.mark.parametrize("build", [nequip_model, mace_model])
