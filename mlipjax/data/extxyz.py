@@ -61,8 +61,11 @@ def format_frame(
     cell = np.asarray(system.cell)
     if np.any(cell):
         header.append(f'Lattice="{" ".join(_digits(cell))}"')
+    if free is not None and np.array_equal(np.any(free, axis=1), np.all(free, axis=1)):
+        free = np.all(free, axis=1, keepdims=True)  # whole atoms: ASE reads one FixAtoms
+    mask = "" if free is None else f":move_mask:L:{free.shape[1]}"
     kinds = "".join(f":{name}:R:{array.size // n_atoms}" for name, array in arrays.items())
-    header.append(f"Properties=species:S:1{kinds}{':move_mask:L:3' if free is not None else ''}")
+    header.append(f"Properties=species:S:1{kinds}{mask}")
     if energy is not None:
         header.append(f"energy={float(energy)!r}")
     if stress is not None:
