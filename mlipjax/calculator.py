@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +13,11 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
+from mlipjax import tree
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_table
+from mlipjax.models.build import potential_from_config, potential_to_config
+from mlipjax.models.digest import model_digest
+from mlipjax.models.heads import head_index
 from mlipjax.potential import Potential, Prediction
 from mlipjax.system import System
 from mlipjax.typing import Params
@@ -30,10 +37,16 @@ class Calculator(AseCalculator):
         params: its parameters.
         dtype: ``"float64"`` (default: relaxations, phonons and finite differences need it) or ``"float32"``
             (about twice as fast). Float64 is switched on for the calculator's own calls only.
-        task: name of the energy head, the first by default.
+        head: name of the energy head, the first by default.
+        task: former name of ``head``.
+
+    A calculator, or atoms that carry one, can be copied and pickled (as configuration and arrays, never code), and
+    shared by threads, which take turns. ``parameters`` name the model by the digest of its numbers, the precision and
+    the head, so that ASE databases keep a trace of what computed a row.
 
     Raises:
-        ValueError: for an unknown dtype or head; from ``calculate``, for an element the potential does not know.
+        ValueError: for an unknown dtype or head; from ``calculate``, for an element the potential does not know, atoms
+            that coincide, positions that are not finite, or a result that is not finite.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -43,23 +56,52 @@ class Calculator(AseCalculator):
         potential: Potential,
         params: Params,
         dtype: str = "float64",
+        head: str | None = None,
         task: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}")
-        task = potential.heads[0] if task is None else task
-        if task not in potential.heads:
-            raise ValueError(f"this potential has the heads {', '.join(potential.heads)}; found {task!r}")
+        if task is not None:
+            warnings.warn("Calculator(task=...) is called head= now.", DeprecationWarning, stacklevel=2)
         self.potential = potential
         self.dtype = np.dtype(dtype)
-        self.head = potential.heads.index(task)
+        self.head = head_index(potential, task if head is None else head)
+        self.parameters = dict(self.parameters or {}) | {
+            "model": model_digest(potential, params),
+            "dtype": dtype,
+            "head": potential.heads[self.head],
+        }
         self.n_compilations = 0
+        self._turn = threading.RLock()
+        self._given = params
         self._sizes = _Sizes()
         with jax.enable_x64(dtype == "float64"):
             self.params = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, self.dtype), params)
         self._apply = jax.jit(self._counted_apply, static_argnames="stress")
+
+    @property
+    def name(self) -> str:
+        """What ASE databases and logs call it."""
+        return "mlipjax"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle configuration and arrays; raises ``ValueError`` for an architecture that is not the package's own."""
+        arrays = {path: np.asarray(leaf) for path, leaf in tree.flatten_paths(self._given).items()}
+        return _restored, (potential_to_config(self.potential), arrays, *self._rest())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Calculator:
+        """A calculator of its own with the same potential and parameters, which nothing changes."""
+        return _assembled(self.potential, self._given, *copy.deepcopy(self._rest(), memo))
+
+    def _rest(self) -> tuple[str, str, Atoms | None, dict[str, Any]]:
+        return self.dtype.name, self.potential.heads[self.head], self.atoms, self.results
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As in ASE; threads that share a calculator take turns."""
+        with self._turn:
+            return super().get_property(name, atoms, allow_calculation)
 
     def _counted_apply(self, params: Params, graph: Any, stress: bool) -> Prediction:
         self.n_compilations += 1  # runs while tracing only
@@ -74,6 +116,7 @@ class Calculator(AseCalculator):
         """Compute all properties of ``atoms``; ``stress`` needs three cell vectors."""
         super().calculate(atoms, properties, system_changes)
         current: Any = self.atoms
+        self.results = {}
         system = System.from_ase(current)
         self.potential.check_elements(system.atomic_numbers)
         has_volume = current.cell.rank == 3
@@ -82,6 +125,12 @@ class Calculator(AseCalculator):
         n = system.n_atoms
         prediction = self._predict(system, has_volume)
         node_energy = np.asarray(prediction.node_energy, np.float64)[:n]
+        finite = np.isfinite(node_energy) & np.isfinite(prediction.forces[:n]).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"energy or forces of atom {int(np.argmin(finite))} are not finite; the structure is outside what this "
+                f"model, in {self.dtype.name}, can compute."
+            )
         e0s = self.potential.e0s[self.head][np.searchsorted(self.potential.species, system.atomic_numbers)]
         energies = node_energy + e0s
         energy = float(np.sum(node_energy) + np.sum(e0s))
@@ -95,6 +144,27 @@ class Calculator(AseCalculator):
             xx, yy, zz, yz, xz, xy = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
             stress = np.asarray(prediction.stress[0], np.float64)
             self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
+
+    def get_descriptors(self, atoms: Atoms | None = None, num_layers: int | None = None) -> np.ndarray:
+        """Invariant features of every atom (n, F), float64, as MACE's calculator names them.
+
+        Args:
+            atoms: structure; by default the last one.
+            num_layers: features of so many layers from the first; all by default.
+
+        Raises:
+            ValueError: without a structure, for a number of layers the model does not have, and as ``calculate``.
+        """
+        current: Any = self.atoms if atoms is None else atoms
+        slices = self.potential.feature_slices
+        chosen = len(slices) if num_layers is None else num_layers
+        if current is None or not 1 <= chosen <= len(slices):
+            raise ValueError(f"give a structure, and 1 to {len(slices)} layers; found {current!r} and {num_layers}.")
+        system = System.from_ase(current)
+        self.potential.check_elements(system.atomic_numbers)
+        with self._turn:
+            features = self._predict(system, bool(current.cell.rank == 3)).features
+        return np.asarray(features, np.float64)[: system.n_atoms, : slices[chosen - 1].stop]
 
     def _predict(self, system: System, stress: bool) -> Prediction:
         table = neighbor_table(system, self.potential.cutoff)
@@ -110,6 +180,19 @@ class Calculator(AseCalculator):
         )
         with jax.enable_x64(self.dtype == np.float64):
             return jax.device_get(self._apply(self.params, batch, stress=stress))
+
+
+def _restored(description: dict[str, Any], arrays: dict[str, np.ndarray], *rest: Any) -> Calculator:
+    """Inverse of ``Calculator.__reduce__``."""
+    return _assembled(potential_from_config(description), tree.unflatten_paths(arrays), *rest)
+
+
+def _assembled(
+    potential: Potential, params: Params, dtype: str, head: str, atoms: Atoms | None, results: dict[str, Any]
+) -> Calculator:
+    calculator = Calculator(potential, params, dtype, head)
+    calculator.atoms, calculator.results = atoms, results
+    return calculator
 
 
 class _Sizes:

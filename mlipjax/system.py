@@ -20,12 +20,14 @@ class System:
         atomic_numbers: (n,) integers.
         cell: (3, 3) Å, lattice vectors as rows; all zero for a molecule without a cell.
         pbc: periodicity along the three lattice vectors (static).
+        masses: (n,) amu where they are not the standard atomic weights (isotopes), otherwise ``None``.
     """
 
     positions: Any
     atomic_numbers: Any
     cell: Any
     pbc: tuple[bool, bool, bool] = struct.field(pytree_node=False, default=(True, True, True))
+    masses: Any = None
 
     @property
     def n_atoms(self) -> int:
@@ -34,12 +36,13 @@ class System:
 
     @classmethod
     def from_ase(cls, atoms: Atoms) -> System:
-        """Copy structure (not labels) from an ``ase.Atoms``, in float64 on the host."""
+        """Copy structure and masses (not labels) from an ``ase.Atoms``, in float64 on the host."""
         return cls(
             positions=np.array(atoms.positions, dtype=np.float64),
             atomic_numbers=np.array(atoms.numbers, dtype=np.int32),
             cell=np.array(atoms.cell.array, dtype=np.float64),
             pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+            masses=_own_masses(atoms),
         )
 
     def to_ase(self) -> Atoms:
@@ -51,6 +54,7 @@ class System:
             positions=np.asarray(self.positions, dtype=np.float64),
             cell=np.asarray(self.cell, dtype=np.float64),
             pbc=self.pbc,
+            masses=None if self.masses is None else np.asarray(self.masses, dtype=np.float64),
         )
 
 
@@ -110,6 +114,16 @@ class Labels:
             stress = np.asarray(stress, np.float64)
             stress = voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)
         return cls.create(len(atoms), results.get("energy"), results.get("forces"), stress)
+
+
+def _own_masses(atoms: Atoms) -> np.ndarray | None:
+    """Masses (n,) that a structure was given, unless all are the standard ones."""
+    from ase.data import atomic_masses
+
+    if not atoms.has("masses"):
+        return None
+    masses = np.array(atoms.get_masses(), dtype=np.float64)
+    return None if np.array_equal(masses, atomic_masses[atoms.numbers]) else masses
 
 
 def _real(name: str, value: Any) -> Any:

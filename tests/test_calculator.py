@@ -1,5 +1,9 @@
+import concurrent.futures
+import copy
 import dataclasses
 import functools
+import pickle
+import pickletools
 
 import jax
 import jax.numpy as jnp
@@ -167,11 +171,11 @@ def test_energies_of_millions_of_eV_lose_nothing_in_float32():
 
 def test_heads_are_chosen_by_name():
     atoms = molecule().to_ase()
-    pbe, xtb = (fast_calculator(task=task).get_potential_energy(atoms) for task in (None, "xtb"))
+    pbe, xtb = (fast_calculator(head=task).get_potential_energy(atoms) for task in (None, "xtb"))
     references = E0S[np.searchsorted(SMALLEST.species, atoms.numbers)].sum()
     assert xtb - pbe == pytest.approx(references, abs=20.0)
-    with pytest.raises(ValueError, match="this potential has the heads pbe, xtb; found 'dft'"):
-        fast_calculator(task="dft")
+    with pytest.raises(ValueError, match="this model has the heads pbe, xtb; found 'dft'"):
+        fast_calculator(head="dft")
 
 
 def test_bad_input_is_refused_with_one_clear_line():
@@ -184,3 +188,92 @@ def test_bad_input_is_refused_with_one_clear_line():
     broken.positions[0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         calculator.get_potential_energy(broken)
+
+
+def test_a_copy_computes_the_same_wherever_it_went():
+    atoms = molecule().to_ase()
+    atoms.calc = fast_calculator(head="xtb")
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    for copied in (pickle.loads(pickle.dumps(atoms)), copy.deepcopy(atoms)):
+        assert copied.calc is not atoms.calc
+        assert copied.calc.parameters == atoms.calc.parameters
+        assert copied.calc.results.keys() == atoms.calc.results.keys()
+        copied.calc.reset()
+        assert copied.get_potential_energy() == energy
+        np.testing.assert_array_equal(copied.get_forces(), forces)
+    # what travels is names and arrays: no function of the program is inside
+    names = {
+        argument
+        for opcode, argument, _ in pickletools.genops(pickle.dumps(fast_calculator(), protocol=0))
+        if opcode.name == "GLOBAL"
+    }
+    assert {name.split()[0].split(".")[0] for name in names} <= {"mlipjax", "numpy", "builtins", "_codecs", "copyreg"}
+    assert [name for name in names if name.startswith("mlipjax")] == ["mlipjax.calculator _restored"]
+
+
+def test_a_database_keeps_a_trace_of_the_model(tmp_path):
+    from ase.db import connect
+
+    atoms = molecule().to_ase()
+    atoms.calc = fast_calculator(head="xtb", dtype="float32")
+    atoms.get_potential_energy()
+    connect(tmp_path / "a.db").write(atoms)
+    row = connect(tmp_path / "a.db").get(1)
+    assert row.calculator == "mlipjax"
+    assert row.calculator_parameters == {"model": atoms.calc.parameters["model"], "dtype": "float32", "head": "xtb"}
+    other = jax.tree.map(lambda leaf: 1.001 * leaf, atoms.calc.params)
+    assert Calculator(atoms.calc.potential, other).parameters["model"] != atoms.calc.parameters["model"]
+
+
+def test_threads_that_share_a_calculator_get_their_own_results():
+    calculator = fast_calculator()
+    frames = []
+    for seed in range(8):
+        atoms = molecule().to_ase()
+        atoms.rattle(0.05, seed=seed)
+        frames.append(atoms)
+    expected = [calculator.get_potential_energy(atoms) for atoms in frames]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(calculator.get_potential_energy, frames))
+    assert found == expected
+    assert len(set(expected)) == 8
+
+
+def test_the_former_name_of_the_head_still_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="head="):
+        assert fast_calculator(task="xtb").parameters["head"] == "xtb"
+
+
+def test_what_cannot_be_computed_is_an_error_that_names_the_atoms():
+    calculator = fast_calculator()
+    twice = Atoms("CO2H", [[0, 0, 0], [1.2, 0, 0], [0, 1.2, 0], [1.2, 0, 1e-9]])
+    with pytest.raises(ValueError, match="atoms O 1 and H 3 are 1e-09 Å apart"):
+        calculator.get_potential_energy(twice)
+    assert calculator.results == {}
+    flat = Atoms("C", cell=[[3.0, 0, 0], [0, 3.0, 0], [0, 0, 0.01]], pbc=True)
+    with pytest.raises(ValueError, match="atom C 0 and its periodic image"):
+        calculator.get_forces(flat)
+    broken = molecule().to_ase()
+    broken.positions[2, 0] = np.inf
+    with pytest.raises(ValueError, match="position of atom 2 is not finite"):
+        calculator.get_potential_energy(broken)
+    with pytest.raises(ValueError, match="does not know X"):
+        calculator.get_potential_energy(Atoms("CX", [[0, 0, 0], [1, 0, 0]]))
+    with pytest.raises(ValueError, match="at least one atom"):
+        calculator.get_potential_energy(Atoms())
+    potential, params = calculator.potential, jax.tree.map(lambda leaf: leaf * np.inf, calculator.params)
+    with pytest.raises(ValueError, match="atom 0 are not finite"):
+        Calculator(potential, params).get_potential_energy(molecule().to_ase())
+
+
+def test_descriptors_are_the_features_of_the_layers():
+    atoms = molecule().to_ase()
+    potential, params = model()
+    calculator = shared_calculator()
+    found = calculator.get_descriptors(atoms)
+    expected = np.asarray(_apply()(params, graph_of(molecule())).features)[: len(atoms)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    first = potential.feature_slices[0].stop
+    np.testing.assert_array_equal(calculator.get_descriptors(atoms, num_layers=1), found[:, :first])
+    with pytest.raises(ValueError, match="1 to 2 layers"):
+        calculator.get_descriptors(atoms, num_layers=3)

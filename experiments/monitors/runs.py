@@ -14,8 +14,7 @@ from ase.io import read
 
 from experiments.monitors.config import Config
 from mlipjax import md, monitor
-from mlipjax.cli.md import read_structure
-from mlipjax.data import Dataset, Example, read_dataset, write_dataset
+from mlipjax.data import Dataset, Example, read_dataset, read_last_atoms, write_dataset
 from mlipjax.graph import batch_graphs
 from mlipjax.potential import Potential
 from mlipjax.system import System
@@ -37,7 +36,7 @@ def equilibrium(config: Config, potential: Potential, params: Params, name: str,
     md.run(
         potential,
         params,
-        read_structure(config.structure),
+        System.from_ase(read_last_atoms(config.structure)),
         ensemble(config, config.temperature),
         config.steps,
         key=jax.random.key(seed),

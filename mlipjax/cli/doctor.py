@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.display import error_table
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.wording import as_options
@@ -19,7 +20,6 @@ from mlipjax.data import Dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
 from mlipjax.finetune.settings import FinetuneSettings
-from mlipjax.models import load
 from mlipjax.train import MAX_SLOTS
 
 
@@ -38,6 +38,7 @@ class Doctor:
         labels: names of the labels in the files.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
             isolated atoms in the training set) or "model" (as is).
+        head: name of the energy head; by default the model's first.
         dtype: precision of training.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -52,6 +53,7 @@ class Doctor:
     anchor: tuple[Path, ...] = ()
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     e0s: str = "model"
+    head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
@@ -65,7 +67,7 @@ def run(command: Doctor) -> None:
         ValueError, FileNotFoundError: if there is a fatal finding, or model or files cannot be used.
     """
     runtime.select_dtype(command.dtype)
-    potential, params = load(command.model)
+    potential, params = load_head(command.model, command.head)
     given = [command.train, command.valid, command.test, command.replay, command.anchor]
     names = _names([paths for paths in given if paths])
     datasets, unreadable = _read(names, command.labels)

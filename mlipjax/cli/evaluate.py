@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +12,19 @@ import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.display import element_table, error_table
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import evaluate_property
 from mlipjax.data import Dataset
-from mlipjax.models import load
+from mlipjax.graph import coincidences
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.evaluator import load_evaluator
 from mlipjax.train import MAX_SLOTS, error_report, evaluate
 from mlipjax.train.predict import StructurePrediction
+
+_NAMED = 5
+"""Structures without an energy that are named one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Evaluate:
             ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
         labels: names of the labels in the files.
         property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
+        head: name of the energy head; by default the model's first.
         dtype: precision of the network.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
@@ -42,6 +48,7 @@ class Evaluate:
     data: tuple[Path, ...] = ()
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     property: str | None = None
+    head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
@@ -60,6 +67,8 @@ def run(command: Evaluate) -> None:
         )
     runtime.select_dtype(command.dtype)
     if command.property is not None:
+        if command.head is not None:
+            raise ValueError(f"--head {command.head} chooses an energy head; a --property has a head of its own.")
         sizes = command.batch_size, command.max_slots
         report = evaluate_property(command.model, command.property, command.dtype, *sizes, make_console())
         write_json(command.json, {**report, "model": command.model, "data": command.property})
@@ -72,11 +81,28 @@ def _evaluate(command: Evaluate) -> None:
     dataset = command.labels.read(data, required=())
     if not any(dataset.count_labels().values()):
         raise ValueError(f"{set_name(data)}: no structure has an energy, forces or a stress to compare with.")
+    if broken := coincidences(dataset.systems):
+        dataset = dataset.subset([index for index in range(len(dataset)) if index not in broken])
+    if len(dataset):
+        _compare(command, data, dataset, broken)
+    if broken:
+        named = "; ".join(f"structure {index}: {why}" for index, why in list(broken.items())[:_NAMED])
+        more = f" ({len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
+        raise ValueError(
+            f"{set_name(data)}: {len(broken)} of its structures have no energy and were left out: {named}{more}"
+        )
+
+
+def _compare(command: Evaluate, data: tuple[Path, ...], dataset: Dataset, broken: Mapping[int, str]) -> None:
     if is_foreign(command.model):
+        if command.head is not None:
+            raise ValueError(
+                f"--head {command.head}: {command.model} is a foreign calculator, which has no heads here."
+            )
         report = _foreign_report(command.model, dataset)
     else:
         report = evaluate(
-            *load(command.model),
+            *load_head(command.model, command.head),
             dataset,
             dtype=command.dtype,
             batch_size=command.batch_size,
@@ -92,7 +118,9 @@ def _evaluate(command: Evaluate) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    write_json(command.json, {**report, "model": command.model, "data": plain_paths(data)})
+    left_out = {"left_out": dict(broken)} if broken else {}
+    told = {"model": command.model, "head": command.head, "data": plain_paths(data)}
+    write_json(command.json, {**report, **left_out, **told})
 
 
 def _foreign_report(model: str, dataset: Dataset) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay, error_table
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.labels import LabelOptions
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
@@ -16,7 +17,6 @@ from mlipjax.cli.wording import option_words
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
-from mlipjax.models import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Finetune:
             any file that ASE reads.
         valid: structures for validation, like those of training; by default a part of them (labelled structures by
             trajectory).
+        head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
+            is the first of the result.
         settings: everything else.
         task: of the property.
         json: also write the report to this file.
@@ -48,6 +50,7 @@ class Finetune:
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     property: str | None = None
     valid: tuple[Path, ...] = ()
+    head: str | None = None
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
     json: Path | None = None
@@ -71,6 +74,8 @@ def run(command: Finetune) -> None:
 def _run(command: Finetune) -> None:
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
+        if command.head is not None:
+            raise ValueError(f"--head {command.head} chooses an energy head; a --property has a head of its own.")
         if len(command.valid) > 1:
             raise ValueError(f"a property is validated on one file; --valid has {len(command.valid)}.")
         valid = command.valid[0] if command.valid else None
@@ -90,7 +95,7 @@ def _fine_tune(command: Finetune) -> None:
         )
     train_data = command.labels.read(command.train)
     valid_data = command.labels.read(command.valid) if command.valid else None
-    potential, params = load(command.model)
+    potential, params = load_head(command.model, command.head)
     console = make_console()
     with FinetuneDisplay(console) as display:
         result = finetune(

@@ -13,16 +13,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import runtime
-from mlipjax.cli.bounds import check_atoms
+from mlipjax.cli.heads import choose_head
+from mlipjax.cli.md_start import read_start, temperature_of
 from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_last_atoms
-from mlipjax.md import ChunkInfo, RunResult, SimState, TableSpec, default_limits, default_timestep, make_ensemble
+from mlipjax.md import (
+    ChunkInfo,
+    RunResult,
+    SimState,
+    TableSpec,
+    default_limits,
+    default_timestep,
+    make_ensemble,
+    masses_of,
+)
 from mlipjax.md import run as run_md
 from mlipjax.md.make import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.models import load
-from mlipjax.system import System
 from mlipjax.units import BAR
 
 
@@ -32,14 +40,17 @@ class MD:
 
     Attributes:
         model: name, .nqx file or saved folder.
-        structure: any file ASE reads; of several frames the last one.
+        structure: any file ASE reads; of several frames the last one. Its masses and fixed atoms (FixAtoms, move_mask)
+            are honoured, its momenta as --velocities says.
         out: trajectory to write, extended xyz with energies, forces and momenta; replicas are told apart by ``run``.
         steps: number of steps from the start.
         ensemble: constant energy, temperature, or temperature and isotropic pressure.
         thermostat: for nvt langevin (default), nose-hoover or csvr; npt has nose-hoover.
-        temperature: K; for nve that of the initial velocities.
+        temperature: K; for nve that of velocities that are drawn.
+        velocities: "file" for the momenta of the structure, or "draw"; by default those of the file where it has some
+            and one copy of the cell is simulated.
         pressure: bar, for npt.
-        timestep: fs; by default 0.5 with hydrogen, 1 with other light elements, 2 otherwise.
+        timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
         replicas: number of copies, each with velocities and noise of its own.
         every: steps between frames.
         repeat: how often to repeat the cell along its three vectors.
@@ -67,6 +78,7 @@ class MD:
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     thermostat: Literal["langevin", "nose-hoover", "csvr"] | None = None
     temperature: float = 300.0
+    velocities: Literal["file", "draw"] | None = None
     pressure: float = ATMOSPHERE_BAR
     timestep: float | None = None
     replicas: int = 1
@@ -97,25 +109,28 @@ def run(command: MD) -> None:
         MonitorAlarm: if a replica left what the monitor knows; the frame is saved next to the trajectory.
     """
     dtype = runtime.select_dtype(command.dtype)
-    system = read_structure(command.structure, command.repeat)
+    start = read_start(command)
+    system = start.system
     potential, params = load(command.model)
     potential.check_elements(system.atomic_numbers)
-    head = _head(potential.heads, command.head)
+    head = choose_head(potential, command.head)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
     watch = None if command.monitor is None else make_watch(command, potential, params)
-    timestep = default_timestep(system.atomic_numbers) if command.timestep is None else command.timestep
+    masses = masses_of(system)
+    timestep = default_timestep(system.atomic_numbers, masses) if command.timestep is None else command.timestep
+    temperature = temperature_of(command, start)
     ensemble = make_ensemble(
         command.ensemble,
         command.thermostat,
         timestep_fs=timestep,
-        temperature_K=command.temperature,
+        temperature_K=temperature,
         pressure_bar=command.pressure,
         friction_per_ps=command.friction,
         damping_fs=command.damping,
         barostat_damping_fs=command.barostat_damping,
     )
     spec = TableSpec.for_systems([system], potential.cutoff)
-    chunk = default_chunk_steps(system.atomic_numbers, command.temperature, timestep, spec.candidates.skin)
+    chunk = default_chunk_steps(system.atomic_numbers, temperature, timestep, spec.candidates.skin, masses)
     console = make_console()
     with MDDisplay(console, command.steps, system.n_atoms) as display:
         result = run_md(
@@ -129,16 +144,20 @@ def run(command: MD) -> None:
             trajectory=command.out,
             frame_every=command.every,
             checkpoint=checkpoint_of(command.out),
-            limits=default_limits(command.temperature, system.n_atoms, command.hottest, command.closest),
+            limits=default_limits(temperature, system.n_atoms, command.hottest, command.closest, start.freedom),
             head=head,
+            momenta=start.momenta,
+            freedom=start.freedom,
             spec=spec,
             # charts are read between chunks
             chunk_steps=chunk if watch is None else min(chunk, command.monitor_every),
-            on_chunk=display.chunk if watch is None else show_and_watch(display.chunk, watch, command.out),
+            on_chunk=display.chunk if watch is None else show_and_watch(display.chunk, watch, command.out, system),
         )
     report = summary(result, system.n_atoms, timestep, conserved=command.ensemble == "nve") | {
         "model": command.model,
         "structure": command.structure,
+        "velocities": "drawn" if start.momenta is None else "file",
+        "n_fixed_atoms": start.n_fixed,
         "trajectory": command.out,
         "ensemble": command.ensemble,
         "dtype": command.dtype,
@@ -153,22 +172,6 @@ def run(command: MD) -> None:
 def checkpoint_of(trajectory: Path) -> Path:
     """Where a run keeps what it needs to continue: next to its trajectory."""
     return trajectory.with_name(f"{trajectory.stem}_restart.npz")
-
-
-def read_structure(path: Path, repeat: tuple[int, int, int] = (1, 1, 1)) -> System:
-    """Read the last structure of a file, and repeat its cell.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no structure, or a molecule without a cell is to be repeated.
-    """
-    atoms = read_last_atoms(path)
-    if repeat != (1, 1, 1):
-        if min(repeat) < 1 or atoms.cell.rank < 3:
-            raise ValueError(f"cannot repeat this structure {repeat} times: that needs a cell and positive numbers.")
-        check_atoms(len(atoms), repeat)
-        atoms = atoms.repeat(repeat)
-    return System.from_ase(atoms)
 
 
 def summary(result: RunResult, n_atoms: int, timestep_fs: float, *, conserved: bool = True) -> dict[str, Any]:
@@ -234,14 +237,6 @@ class MDDisplay:
 
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
-
-
-def _head(heads: tuple[str, ...], name: str | None) -> int:
-    if name is None:
-        return 0
-    if name not in heads:
-        raise ValueError(f"this model has the heads {', '.join(heads)}; found {name!r}.")
-    return heads.index(name)
 
 
 def _print(console: Console, report: dict[str, Any]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase import Atoms
 from ase.io import write
 
 from mlipjax.files import replace_on_success
@@ -15,6 +15,7 @@ from mlipjax.md.driver import OnChunk
 from mlipjax.monitor import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
 from mlipjax.monitor.judgement import judge
 from mlipjax.potential import Potential
+from mlipjax.system import System
 from mlipjax.typing import Params
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def make_watch(command: MD, potential: Potential, params: Params) -> Watch:
     )
 
 
-def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path) -> OnChunk:
+def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path, like: System) -> OnChunk:
     """Show progress, then read the charts; on an alarm the frame is saved as ``<trajectory>_alarm.extxyz``."""
 
     def chunk(state: SimState, info: ChunkInfo) -> None:
@@ -70,14 +71,9 @@ def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path) -> OnChunk:
             watch(state, info)
         except MonitorAlarm as alarm:
             path = trajectory.with_name(f"{trajectory.stem}_alarm.extxyz")
-            dynamics, periodic = state.dynamics, bool(np.any(np.asarray(state.dynamics.cell)))
-            atoms = Atoms(
-                np.asarray(state.atomic_numbers),
-                np.asarray(dynamics.position[alarm.replica]),
-                cell=np.asarray(dynamics.cell[alarm.replica]) if periodic else None,
-                pbc=periodic,
-                info={"step": alarm.step, "run": alarm.replica},
-            )
+            positions, cell = (np.asarray(x[alarm.replica]) for x in (state.dynamics.position, state.dynamics.cell))
+            atoms = dataclasses.replace(like, positions=positions, cell=cell).to_ase()
+            atoms.info = {"step": alarm.step, "run": alarm.replica}
             with replace_on_success(path) as temporary:
                 write(temporary, atoms, format="extxyz")
             raise MonitorAlarm(f"{alarm} Its frame is saved in {path}.", alarm.step, alarm.replica) from None

@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 
 from mlipjax import runtime
 from mlipjax.cli._monitor_tables import print_report
+from mlipjax.cli.heads import say_heads_are_alike
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, find_group_key, read_dataset
 from mlipjax.locks import folder_alone
@@ -89,6 +90,7 @@ def _judge(command: MonitorCommand) -> None:
         raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")
     dataset = read_dataset(command.data, required=(), with_labels=False)
     potential, params = load(command.model)
+    say_heads_are_alike(potential)
     options: Any = {"dtype": command.dtype, "batch_size": command.batch_size}
     if command.reference.suffix == ".npz":
         monitor = load_monitor(command.reference, params)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from rich.status import Status
 from rich.table import Table
 
 from mlipjax import runtime
+from mlipjax.cli.heads import choose_head
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import read_atoms
+from mlipjax.data.constraints import free_coordinates
 from mlipjax.files import replace_on_success
 from mlipjax.models import load
-from mlipjax.potential import Potential
+from mlipjax.notices import notice
 from mlipjax.probes import NEBResult, neb
 from mlipjax.probes.neb import SPRING
 from mlipjax.report import save_figure
@@ -88,7 +90,7 @@ def run(command: Neb) -> None:
             spring=command.spring,
             free=free,
             max_steps=command.steps,
-            head=head_index(potential, command.head),
+            head=choose_head(potential, command.head),
             dtype=command.dtype,
             on_step=Steps(status),
         )
@@ -120,47 +122,22 @@ class Steps:
 
 
 def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]:
-    """Read all frames of all files, and which atoms the first frame leaves free (``None`` for all).
+    """Read all frames of all files, and the coordinates (n, 3) that the first leaves free (``None`` for all).
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if ASE cannot read one, or the constraints are other than fixed atoms.
+        ValueError: if ASE cannot read one, or the constraints are of an unknown kind.
     """
     frames = [atoms for path in paths for atoms in read_atoms(path)]
     if not frames:
         raise ValueError("found no structure in the files given.")
-    return [System.from_ase(atoms) for atoms in frames], free_atoms(frames[0])
-
-
-def free_atoms(atoms: Any) -> np.ndarray | None:
-    """(n,) true for atoms that no constraint fixes; ``None`` if all are free.
-
-    Raises:
-        ValueError: if there are constraints other than fixed atoms.
-    """
-    from ase.constraints import FixAtoms
-
-    free = np.ones(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if not isinstance(constraint, FixAtoms):
-            raise ValueError(
-                f"found the constraint {type(constraint).__name__}; only fixed atoms (FixAtoms) are known."
-            )
-        free[constraint.index] = False
-    return None if free.all() else free
-
-
-def head_index(potential: Potential, name: str | None) -> int:
-    """Index of the head called ``name``; the first one by default.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if name is None:
-        return 0
-    if name not in potential.heads:
-        raise ValueError(f"this model has the heads {', '.join(potential.heads)}; found {name!r}.")
-    return potential.heads.index(name)
+    try:
+        free, others = free_coordinates(frames[0]), [free_coordinates(atoms) for atoms in frames[1:]]
+    except ValueError as error:
+        raise ValueError(f"{paths[0]}: {error}") from error
+    if any(other is not None and (free is None or not np.array_equal(free, other)) for other in others):
+        notice(f"images fix different atoms; those that the first frame of {paths[0]} fixes are the ones that stay.")
+    return [System.from_ase(atoms) for atoms in frames], free
 
 
 def check_positive(**values: float) -> None:

@@ -11,10 +11,10 @@ import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.bounds import check_atoms
+from mlipjax.cli.heads import load_head
 from mlipjax.cli.labels import LabelOptions
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_last_atoms
-from mlipjax.models import load
+from mlipjax.cli.structures import read_unconstrained
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
@@ -50,6 +50,7 @@ class Probe:
     Attributes:
         name: which probe.
         model: name, .nqx file or saved folder; or ase:module:factory.
+        head: name of the model's energy head; by default its first.
         structure: file with the structure, relaxed beforehand where the probe needs it.
         data: labelled structures, for softening.
         labels: names of the labels in that file.
@@ -68,6 +69,7 @@ class Probe:
 
     name: Annotated[Name, tyro.conf.Positional]
     model: str | None = None
+    head: str | None = None
     structure: Path | None = None
     data: Path | None = None
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
@@ -97,11 +99,16 @@ def run(command: Probe) -> None:
 
 
 def _evaluator(command: Probe) -> Evaluator:
-    return load_evaluator(_needed(command, "model"))
+    model = _needed(command, "model")
+    if not is_foreign(model):
+        return NativeEvaluator(*load_head(model, command.head))
+    if command.head is not None:
+        raise ValueError(f"--head {command.head}: {model} is a foreign calculator, which has no heads here.")
+    return load_evaluator(model)
 
 
 def _structure(command: Probe) -> System:
-    return System.from_ase(read_last_atoms(_needed(command, "structure")))
+    return read_unconstrained(_needed(command, "structure"), f"the probe {command.name} moves every atom")
 
 
 def _repeatable(command: Probe) -> System:
@@ -133,7 +140,7 @@ def _numbers(command: Probe) -> list[int]:
 
 
 def _gamma(command: Probe) -> ProbeResult:
-    return gamma_modes(*load(_needed(command, "model")), _structure(command))
+    return gamma_modes(*load_head(_needed(command, "model"), command.head), _structure(command))
 
 
 def _dimer(command: Probe) -> ProbeResult:

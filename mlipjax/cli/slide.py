@@ -10,9 +10,10 @@ import numpy as np
 from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.md import read_structure
-from mlipjax.cli.neb import check_positive, head_index
+from mlipjax.cli.heads import choose_head
+from mlipjax.cli.neb import check_positive
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.structures import read_unconstrained
 from mlipjax.cli.tables import print_table
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
@@ -71,7 +72,7 @@ def run(command: Slide) -> None:
     """
     check_positive(fmax=command.fmax, steps=command.steps, bond_factor=command.bond_factor)
     runtime.select_dtype(command.dtype)
-    system = read_structure(command.structure)
+    system = read_unconstrained(command.structure, "layers slide and relax along their normal as a whole")
     potential, params = load(command.model)
     settings = SlidingSettings(
         relaxed=command.relaxed,
@@ -79,7 +80,7 @@ def run(command: Slide) -> None:
         max_steps=command.steps,
         interface=command.interface,
         bond_factor=command.bond_factor,
-        head=head_index(potential, command.head),
+        head=choose_head(potential, command.head),
         dtype=command.dtype,
     )
     console = make_console()

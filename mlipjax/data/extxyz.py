@@ -19,7 +19,7 @@ from mlipjax.data.weights import without_weights
 from mlipjax.files import make_folder, naming, replace_on_success
 from mlipjax.system import System
 
-_RESERVED = {"Lattice", "Properties", "pbc", "energy", "stress", "forces", "momenta"}
+_RESERVED = {"Lattice", "Properties", "pbc", "energy", "stress", "forces", "momenta", "masses", "move_mask"}
 
 
 def format_frame(
@@ -29,16 +29,18 @@ def format_frame(
     forces: Any = None,
     stress: Any = None,
     momenta: Any = None,
+    free: np.ndarray | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> str:
     """Return one frame of extended xyz, as ``ase.io.read`` understands it.
 
     Args:
-        system: structure; a cell of zeros is left out.
+        system: structure; a cell of zeros is left out, and so are standard masses.
         energy: total energy in eV.
         forces: (n, 3) eV/Å.
         stress: (3, 3) eV/Å^3, tension positive.
         momenta: (n, 3) in ASE's unit, amu·Å per Å·sqrt(amu/eV).
+        free: (n, 3) coordinates that may move; ``None`` for all.
         info: further information: numbers, strings, booleans, numeric arrays.
 
     Raises:
@@ -51,16 +53,21 @@ def format_frame(
     if taken := _RESERVED & set(info):
         raise ValueError(f"information named {sorted(taken)} would hide what the format stores; rename it.")
     n_atoms = system.n_atoms
-    columns = {"pos": system.positions, "forces": forces, "momenta": momenta}
+    columns = {"pos": system.positions, "forces": forces, "momenta": momenta, "masses": system.masses}
     arrays = {name: np.asarray(array) for name, array in columns.items() if array is not None}
     for name, array in arrays.items():
-        if array.shape != (n_atoms, 3):
-            raise ValueError(f"{name} has shape {array.shape}; this structure needs {(n_atoms, 3)}.")
+        shape = (n_atoms,) if name == "masses" else (n_atoms, 3)
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}; this structure needs {shape}.")
     header = []
     cell = np.asarray(system.cell)
     if np.any(cell):
         header.append(f'Lattice="{" ".join(_digits(cell))}"')
-    header.append("Properties=species:S:1" + "".join(f":{name}:R:3" for name in arrays))
+    if free is not None and np.array_equal(np.any(free, axis=1), np.all(free, axis=1)):
+        free = np.all(free, axis=1, keepdims=True)  # whole atoms: ASE reads one FixAtoms
+    mask = "" if free is None else f":move_mask:L:{free.shape[1]}"
+    kinds = "".join(f":{name}:R:{array.size // n_atoms}" for name, array in arrays.items())
+    header.append(f"Properties=species:S:1{kinds}{mask}")
     if energy is not None:
         header.append(f"energy={float(energy)!r}")
     if stress is not None:
@@ -70,8 +77,11 @@ def format_frame(
     header.append('pbc="{}"'.format(" ".join("FT"[bool(periodic)] for periodic in system.pbc)))
     symbols = [chemical_symbols[int(z)] for z in np.asarray(system.atomic_numbers)]
     numbers = [_digits(array) for array in arrays.values()]
+    if free is not None:
+        numbers.append(["FT"[bool(moves)] for moves in np.asarray(free).ravel()])
+    widths = [len(digits) // n_atoms for digits in numbers]
     rows = [
-        " ".join([symbol, *(part for digits in numbers for part in digits[3 * atom : 3 * atom + 3])])
+        " ".join([symbol, *(part for d, w in zip(numbers, widths, strict=True) for part in d[w * atom : w * atom + w])])
         for atom, symbol in enumerate(symbols)
     ]
     return "\n".join([str(n_atoms), " ".join(header), *rows, ""])
@@ -120,10 +130,11 @@ class TrajectoryWriter:
         forces: Any = None,
         stress: Any = None,
         momenta: Any = None,
+        free: np.ndarray | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
         """Append one frame; arguments and errors as ``format_frame``."""
-        frame = format_frame(system, energy=energy, forces=forces, stress=stress, momenta=momenta, info=info)
+        frame = format_frame(system, energy=energy, forces=forces, stress=stress, momenta=momenta, free=free, info=info)
         content, end = memoryview(frame.encode()), self._file.seek(0, os.SEEK_END)
         with naming(self.path):
             try:

@@ -20,6 +20,7 @@ from mlipjax.finetune.doctor_splits import check_splits
 from mlipjax.finetune.doctor_strain import check_strain
 from mlipjax.finetune.doctor_structures import check_structures
 from mlipjax.finetune.findings import Finding, sort_findings
+from mlipjax.graph import CoincidingAtoms
 from mlipjax.potential import Potential
 from mlipjax.train import (
     E0Estimate,
@@ -103,10 +104,14 @@ def examine(
     if any(finding.severity == "fatal" and finding.check in ("elements", "labels") for finding in findings):
         return Examination(sort_findings(findings), {}, None)
     params, apply = tree.cast(params, dtype), jax.jit(potential.apply)
-    batches = {
-        name: LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-        for name, dataset in datasets.items()
-    }
+    try:
+        batches = {
+            name: LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
+            for name, dataset in datasets.items()
+        }
+    except CoincidingAtoms as error:  # nothing can be predicted; most are among the findings already
+        findings.append(Finding("fatal", "distances", str(error).rstrip("."), "Remove these structures."))
+        return Examination(sort_findings(findings), {}, None)
     first = next(iter(batches.values()))
     if e0s == "estimate" and not any(label.energy_weight > 0.0 for label in first.dataset.labels):
         e0s = "model"

@@ -187,7 +187,7 @@ def _contacts(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distance, distance over the sum of covalent radii, and lattice translation of all short contacts."""
     from ase.data import covalent_radii
 
-    table = neighbor_table(system, _REACH)
+    table = neighbor_table(system, _REACH, closest=0.0)
     first, slot = np.nonzero(table.mask)
     second, shifts = table.neighbors[first, slot], table.shifts[first, slot]
     positions, cell = np.asarray(system.positions, np.float64), np.asarray(system.cell, np.float64)

@@ -9,26 +9,34 @@ from mlipjax.graph.device import (
     needs_rebuild,
     with_table,
 )
-from mlipjax.graph.host import NeighborTable, neighbor_table
+from mlipjax.graph.host import CoincidingAtoms, NeighborTable, coincidences, neighbor_table, neighbor_tables
+from mlipjax.graph.near import Near, cells_away, near_origin, way_of
 from mlipjax.graph.pad import Buckets, batch_graphs, bucket_size
 from mlipjax.graph.plan import BatchPlan, plan_batches, shuffle_plan
 
 __all__ = [
     "BatchPlan",
     "Buckets",
+    "CoincidingAtoms",
     "DenseTable",
     "DeviceTableSpec",
     "GraphBatch",
+    "Near",
     "NeighborTable",
     "batch_graphs",
     "bucket_size",
     "build_table",
+    "cells_away",
+    "coincidences",
     "edge_vectors",
     "fold_graphs",
     "graph_from_table",
+    "near_origin",
     "needs_rebuild",
     "neighbor_table",
+    "neighbor_tables",
     "plan_batches",
     "shuffle_plan",
+    "way_of",
     "with_table",
 ]

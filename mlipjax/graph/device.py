@@ -24,6 +24,7 @@ from flax import struct
 
 from mlipjax.graph.batch import GraphBatch
 from mlipjax.graph.host import neighbor_table
+from mlipjax.graph.lattice import complete_lattice
 from mlipjax.graph.pad import Buckets
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Cell, EdgeMask, Int, Neighbors, Positions, Shifts
@@ -82,7 +83,7 @@ class DeviceTableSpec:
             raise ValueError(f"found {skin=} Å and {headroom=}; the skin must be >= 0 and the headroom > 1.")
         buckets = buckets or Buckets()
         table = neighbor_table(system, cutoff + skin)
-        lattice = np.asarray(_complete_lattice(np.asarray(system.cell, np.float64), system.pbc, np))
+        lattice = np.asarray(complete_lattice(np.asarray(system.cell, np.float64), system.pbc, np))
         heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
         images = np.ceil((cutoff + skin) * headroom ** (1 / 3) / heights).astype(int) * np.array(system.pbc)
         return cls(
@@ -140,7 +141,7 @@ def build_table(spec: DeviceTableSpec, positions: Positions, cell: Cell) -> Dens
         cell: (3, 3) Å, rows are lattice vectors; those of directions without periodicity are not used.
     """
     positions, cell = jax.lax.stop_gradient((positions, cell))
-    lattice = _complete_lattice(cell, spec.pbc, jnp)
+    lattice = complete_lattice(cell, spec.pbc, jnp)
     periodic = np.array(spec.pbc)
     image = jnp.where(periodic, jnp.floor(positions @ jnp.linalg.inv(lattice)), 0)
     first, second, shifts, search_overflow = _search(spec, positions - image @ lattice, lattice)
@@ -168,7 +169,7 @@ def needs_rebuild(spec: DeviceTableSpec, table: DenseTable, positions: Positions
     now. A position wrapped into the cell since the build is a displacement and asks for a rebuild, as does
     one that is not finite.
     """
-    lattice, reference = (_complete_lattice(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
+    lattice, reference = (complete_lattice(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
     deformation = jnp.linalg.inv(reference) @ lattice
     strain = jnp.linalg.norm(deformation - np.eye(3, dtype=positions.dtype))
     displacement = positions - table.reference_positions @ deformation
@@ -297,16 +298,3 @@ def _dense_rows(
     neighbors = jnp.where(edge_mask, columns[source], own)
     reverse = jnp.where(edge_mask, slot_of_edge[opposite], own * width + k)
     return neighbors, shifts[source], edge_mask, reverse, jnp.any(counts > width)
-
-
-def _complete_lattice(cell: Any, pbc: tuple[bool, bool, bool], xp: Any) -> Any:
-    """Replace the vectors of directions without periodicity by unit vectors orthogonal to the others."""
-    periodic = np.array(pbc)
-    if periodic.all():
-        return cell
-    if not periodic.any():
-        return xp.eye(3, dtype=cell.dtype)
-    # the last columns of a complete Q span what is orthogonal to the periodic vectors
-    normals = xp.linalg.qr(cell[periodic].T, mode="complete")[0].T[int(periodic.sum()) :]
-    vectors = xp.concatenate([cell[periodic], normals])
-    return vectors[np.argsort(np.argsort(~periodic, kind="stable"), kind="stable")]

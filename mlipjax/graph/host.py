@@ -8,6 +8,7 @@ side as in ASE; it is decided once per pair, so that no edge lacks its reverse.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from matscipy.neighbours import neighbour_list
@@ -19,6 +20,14 @@ _CANDIDATE_CUTOFF = 1.0 + 1e-9
 # Along directions without periodicity the search box is at most this many cutoffs long; atoms beyond it share
 # the outermost bins. Bounds the memory for atoms that flew away.
 _MAX_BINS = 64
+
+COINCIDING = 0.05
+"""Å: two nuclei that are closer are one atom given twice. No force pushes them apart at distance zero (its direction is
+not defined, results are NaN), and no potential was made for what lies just above."""
+
+
+class CoincidingAtoms(ValueError):
+    """Two atoms of a structure, or an atom and its own periodic image, are at the same place."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +56,9 @@ class NeighborTable:
         return self.neighbors.shape[0]
 
 
-def neighbor_table(system: System, cutoff: float, n_neighbors: int | None = None) -> NeighborTable:
+def neighbor_table(
+    system: System, cutoff: float, n_neighbors: int | None = None, *, closest: float = COINCIDING
+) -> NeighborTable:
     """Find all edges shorter than ``cutoff`` (strictly), periodic images included.
 
     An atom is a neighbour of its own images but not of itself. Equal input gives an equal table.
@@ -57,8 +68,10 @@ def neighbor_table(system: System, cutoff: float, n_neighbors: int | None = None
             periodicity are not used.
         cutoff: Å.
         n_neighbors: slots per atom ``K``; ``None`` for as many as needed, at least one.
+        closest: Å, smallest distance accepted; 0 where close atoms are what is looked for.
 
     Raises:
+        CoincidingAtoms: if two atoms are closer than ``closest``.
         ValueError: for a cutoff that is not positive, positions or lattice vectors that are not finite,
             lattice vectors of periodic directions that are zero or linearly dependent, or fewer slots than
             neighbours.
@@ -66,7 +79,10 @@ def neighbor_table(system: System, cutoff: float, n_neighbors: int | None = None
     positions = np.asarray(system.positions, dtype=np.float64)
     cell = np.asarray(system.cell, dtype=np.float64)
     _check_structure(positions, cell, system.pbc, cutoff)
-    first, second, shifts = _half_edges(positions, cell, system.pbc, cutoff)
+    first, second, shifts, lengths = _half_edges(positions, cell, system.pbc, cutoff)
+    if len(lengths) and lengths.min() < closest:
+        edge = int(lengths.argmin())
+        raise CoincidingAtoms(_coincidence(system, int(first[edge]), int(second[edge]), float(lengths[edge])))
     half = len(first)
     # both directions of every pair: edge e and edge half + e are each other's reverse
     return _dense_table(
@@ -79,10 +95,41 @@ def neighbor_table(system: System, cutoff: float, n_neighbors: int | None = None
     )
 
 
+def neighbor_tables(systems: Iterable[System], cutoff: float) -> Iterator[NeighborTable]:
+    """Tables of many structures, one after the other; errors say which structure (counted from 0) they are about."""
+    for index, system in enumerate(systems):
+        try:
+            yield neighbor_table(system, cutoff)
+        except ValueError as error:
+            raise type(error)(f"structure {index}: {error}") from error
+
+
+def coincidences(systems: Iterable[System]) -> dict[int, str]:
+    """Structures in which atoms coincide, by index: which atoms, and how far apart they are."""
+    found = {}
+    for index, system in enumerate(systems):
+        try:
+            neighbor_table(system, 20.0 * COINCIDING)
+        except CoincidingAtoms as error:
+            found[index] = str(error)
+    return found
+
+
+def _coincidence(system: System, first: int, second: int, distance: float) -> str:
+    from ase.data import chemical_symbols
+
+    names = [f"{chemical_symbols[int(system.atomic_numbers[atom])]} {atom}" for atom in (first, second)]
+    pair = f"atoms {names[0]} and {names[1]}" if first != second else f"atom {names[0]} and its periodic image"
+    return (
+        f"{pair} are {distance:.3g} Å apart; at least {COINCIDING} Å are needed. Remove the atom that is there twice, "
+        "or correct the cell."
+    )
+
+
 def _half_edges(
     positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool], cutoff: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One direction ``(i, j, S)`` of every pair.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One direction ``(i, j, S)`` of every pair, and its length.
 
     It has ``i < j``, or ``i = j`` and the first non-zero component of ``S`` positive.
     """
@@ -100,8 +147,9 @@ def _half_edges(
     half = (first < second) | ((first == second) & forward)
     first, second, shifts = first[half], second[half], shifts[half]
     vectors = positions[second] - positions[first] + shifts.dot(cell)
-    within = np.sqrt(np.sum(vectors * vectors, axis=1)) < cutoff
-    return first[within], second[within], shifts[within]
+    lengths = np.sqrt(np.sum(vectors * vectors, axis=1))
+    within = lengths < cutoff
+    return first[within], second[within], shifts[within], lengths[within]
 
 
 def _dense_table(
@@ -164,8 +212,11 @@ def _check_structure(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, b
         raise ValueError(f"positions have shape {positions.shape}; expected (n, 3) with at least one atom.")
     if cell.shape != (3, 3):
         raise ValueError(f"the cell has shape {cell.shape}; expected (3, 3) with lattice vectors as rows.")
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-        raise ValueError("positions or lattice vectors are not finite (NaN or infinity).")
+    if not np.isfinite(cell).all():
+        raise ValueError("lattice vectors are not finite (NaN or infinity).")
+    finite = np.isfinite(positions).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"the position of atom {int(np.argmin(finite))} is not finite (NaN or infinity).")
     vectors = cell[np.array(pbc)]
     extent = np.sqrt(np.linalg.det(vectors @ vectors.T).clip(0.0)) if len(vectors) else 1.0
     if extent <= 1e-8 * np.prod(np.linalg.norm(vectors, axis=1)):

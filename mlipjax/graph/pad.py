@@ -10,6 +10,7 @@ import numpy as np
 
 from mlipjax.graph.batch import GraphBatch
 from mlipjax.graph.host import NeighborTable, neighbor_table
+from mlipjax.graph.near import near_origin
 from mlipjax.system import System
 
 
@@ -74,6 +75,9 @@ def batch_graphs(
 ) -> GraphBatch:
     """Concatenate structures into one padded batch of numpy arrays; one structure is a batch of one.
 
+    Structures far from the origin are brought back before they are rounded to ``dtype`` (``near_origin``): energies,
+    forces and stress do not depend on where they are.
+
     Args:
         systems: structures, at least one.
         cutoff: Å.
@@ -102,11 +106,13 @@ def batch_graphs(
     n_atoms = _size("n_atoms", n_atoms, total, buckets.atoms)
     n_neighbors = _size("n_neighbors", n_neighbors, widest, buckets.neighbors)
     n_graphs = _size("n_graphs", n_graphs, len(systems), buckets.graphs)
+    near = [near_origin(system) for system in systems]
+    tables = [_between_images(table, placed.images) for table, placed in zip(tables, near, strict=True)]
     neighbors, shifts, edge_mask, reverse = _stack_tables(tables, n_atoms, n_neighbors)
     graph_index = np.repeat(np.arange(len(systems)), counts)
     tasks = [0] * len(systems) if tasks is None else tasks
     return GraphBatch(
-        positions=_padded(np.concatenate([system.positions for system in systems]), n_atoms, dtype),
+        positions=_padded(np.concatenate([placed.system.positions for placed in near]), n_atoms, dtype),
         atomic_numbers=_padded(np.concatenate([s.atomic_numbers for s in systems]), n_atoms, np.int32),
         cells=_padded(np.stack([system.cell for system in systems]), n_graphs, dtype),
         neighbors=neighbors,
@@ -119,6 +125,14 @@ def batch_graphs(
         n_atoms=_padded(np.array(counts), n_graphs, np.int32),
         task=_padded(np.array(tasks), n_graphs, np.int32),
     )
+
+
+def _between_images(table: NeighborTable, images: np.ndarray) -> NeighborTable:
+    """The same edges between atoms of which ``images`` (n, 3) lattice vectors were taken off."""
+    if not images.any():
+        return table
+    moved = (images[table.neighbors] - images[:, None, :]) * table.mask[..., None]
+    return dataclasses.replace(table, shifts=(table.shifts + moved).astype(table.shifts.dtype))
 
 
 def _stack_tables(tables: Sequence[NeighborTable], n_atoms: int, n_neighbors: int) -> tuple[Any, Any, Any, Any]:

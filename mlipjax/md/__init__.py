@@ -4,6 +4,7 @@ from mlipjax.md.chunk import ChunkFunction, ChunkInfo, Frames, Trace, chunk
 from mlipjax.md.driver import RunResult, run
 from mlipjax.md.dynamics import Barostat, Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import CSVR, NVE, Ensemble, Langevin
+from mlipjax.md.freedom import Freedom
 from mlipjax.md.gate import Limits, default_limits
 from mlipjax.md.make import make_ensemble
 from mlipjax.md.nose_hoover import IsotropicNPT, NoseHoover
@@ -12,9 +13,11 @@ from mlipjax.md.observables import (
     default_timestep,
     degrees_of_freedom,
     kinetic_energy,
+    masses_of,
     pressure,
     temperature,
 )
+from mlipjax.md.start import Start
 from mlipjax.md.state import SimState, init, rebuild, refresh
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import SimulationStopped
@@ -29,6 +32,7 @@ __all__ = [
     "Dynamics",
     "Ensemble",
     "Frames",
+    "Freedom",
     "IsotropicNPT",
     "Langevin",
     "Limits",
@@ -36,6 +40,7 @@ __all__ = [
     "RunResult",
     "SimState",
     "SimulationStopped",
+    "Start",
     "Statistics",
     "TableSpec",
     "Trace",
@@ -47,6 +52,7 @@ __all__ = [
     "init",
     "kinetic_energy",
     "make_ensemble",
+    "masses_of",
     "maxwell_boltzmann",
     "pressure",
     "rebuild",

@@ -77,7 +77,7 @@ def advance(
             now = dataclasses.replace(now, chunk_steps=shorter, steps_since_search=shorter)
         else:
             info = dataclasses.replace(info, good=info.good & ~info.moved_too_far)
-            statistics = now.statistics.add(info, like.n_atoms)
+            statistics = now.statistics.add(info, state.dynamics.degrees)
             since = now.steps_since_search + piece
             done = dataclasses.replace(now, state=state, steps_since_search=since, statistics=statistics)
             return done, info, repeats

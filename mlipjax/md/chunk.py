@@ -52,7 +52,7 @@ class Frames:
     """Snapshots; F of them for each of R replicas.
 
     Attributes:
-        position: (R, F, N, 3) Å, not wrapped into the cell.
+        position: (R, F, N, 3) Å, as in ``Dynamics``: continuous within a chunk.
         momentum: (R, F, N, 3) sqrt(amu eV).
         cell: (R, F, 3, 3) Å, rows.
         force: (R, F, N, 3) eV/Å.
@@ -152,7 +152,7 @@ def _step(
     dynamics = measure(graphs, dynamics)
     dynamics = _where(good, jax.vmap(ensemble.after)(dynamics), dynamics)
     trace = Trace(
-        temperature=jax.vmap(temperature)(dynamics.momentum, dynamics.mass),
+        temperature=jax.vmap(partial(temperature, degrees=dynamics.degrees))(dynamics.momentum, dynamics.mass),
         potential_energy=dynamics.energy,
         pressure=jax.vmap(pressure)(dynamics.momentum, dynamics.mass, dynamics.stress, dynamics.cell),
         min_distance=geometry.min_distance,

@@ -15,12 +15,15 @@ import numpy as np
 
 from mlipjax.data import TrajectoryWriter
 from mlipjax.files import make_folder
+from mlipjax.graph import Near, near_origin
 from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.ensembles import Ensemble
-from mlipjax.md.frames import write_frames
+from mlipjax.md.frames import Way, write_frames
+from mlipjax.md.freedom import Freedom
 from mlipjax.md.gate import Limits, default_limits
+from mlipjax.md.observables import masses_of
 from mlipjax.md.restart import Checkpoint, fingerprint, is_begun, load_checkpoint, numbers, save_checkpoint
 from mlipjax.md.schedule import align_chunk, default_chunk_steps
 from mlipjax.md.state import SimState, init
@@ -71,6 +74,8 @@ def run(
     spec: TableSpec | None = None,
     exact_temperature: bool = False,
     head: int = 0,
+    momenta: np.ndarray | None = None,
+    freedom: Freedom | None = None,
     on_chunk: OnChunk | None = None,
 ) -> RunResult:
     """Simulate up to step ``n_steps``, continuing from a checkpoint if there is one.
@@ -83,7 +88,7 @@ def run(
     Args:
         potential: what to simulate with.
         params: its parameters; their dtype is the dtype of the simulation.
-        system: the start.
+        system: the start; with masses of its own, these are used.
         ensemble: see ``make_ensemble``.
         n_steps: number of steps since the start.
         key: source of velocities and noise.
@@ -98,6 +103,8 @@ def run(
         spec: sizes of the tables to begin with; by default those of the start.
         exact_temperature: whether initial velocities have exactly the ensemble's temperature.
         head: index of the energy head.
+        momenta: (N, 3) sqrt(amu eV) that every replica starts with, instead of drawn ones.
+        freedom: which coordinates may move; ``None`` for all.
         on_chunk: called after every chunk with state and ``ChunkInfo``; must not change them.
 
     Raises:
@@ -112,8 +119,11 @@ def run(
         potential=potential,
         params=params,
         system=system,
+        near=near_origin(system),
+        momenta=momenta,
+        freedom=freedom,
         ensemble=ensemble,
-        limits=limits or default_limits(float(ensemble.temperature_K), system.n_atoms),
+        limits=limits or default_limits(float(ensemble.temperature_K), system.n_atoms, freedom=freedom),
         key=key,
         n_replicas=n_replicas,
         exact_temperature=exact_temperature,
@@ -140,6 +150,9 @@ class _Job:
     potential: Potential
     params: Params
     system: System
+    near: Near
+    momenta: np.ndarray | None
+    freedom: Freedom | None
     ensemble: Ensemble
     limits: Limits
     key: Key
@@ -169,15 +182,23 @@ class _Job:
             "skin": self.spec.candidates.skin,
             "chunk_steps": self.chunk_steps,
             "frame_every": self.frame_every,
+            "momenta": None if self.momenta is None else fingerprint(self.momenta),
+            "free": None if self.freedom is None else fingerprint(self.freedom.free),
         }
+
+    def way(self, state: SimState) -> Way:
+        """How the atoms came to be where they are."""
+        return Way(np.asarray(state.images), self.near, self.freedom)
 
 
 def _begin(job: _Job) -> Checkpoint:
     """Where the run stands: as the checkpoint says, or at its start."""
 
     def start(params: Params, key: Key) -> SimState:
-        options = {"exact_temperature": job.exact_temperature, "head": job.head}
-        return init(job.potential, job.spec, params, job.system, job.ensemble, key, job.n_replicas, **options)
+        options = {"exact_temperature": job.exact_temperature, "head": job.head, "freedom": job.freedom}
+        if job.momenta is not None:
+            options["momenta"] = np.broadcast_to(job.momenta, (job.n_replicas, *job.momenta.shape))
+        return init(job.potential, job.spec, params, job.near.system, job.ensemble, key, job.n_replicas, **options)
 
     # a run that stopped in its first piece has nothing to continue from, and must not keep other settings out
     if job.checkpoint is not None and job.checkpoint.exists() and (_has_frames(job) or is_begun(job.checkpoint)):
@@ -206,7 +227,7 @@ def _loop(job: _Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChu
             n_repeats += repeats
             _raise_if_stopped(job, now.state, info, step)
             if writer is not None:
-                now = dataclasses.replace(now, n_frames=_record(job, writer, info, step, int(now.state.step)))
+                now = dataclasses.replace(now, n_frames=_record(job, writer, info, step, now.state))
             if on_chunk is not None:
                 on_chunk(now.state, info)
             if time.monotonic() - saved > checkpoint_seconds:
@@ -216,14 +237,15 @@ def _loop(job: _Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChu
     return RunResult(now.state, now.statistics, now.n_frames, n_repeats, resumed_from)
 
 
-def _record(job: _Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, after: int) -> int:
-    """Append the frames of a piece from step ``before`` to ``after``; return how many the file holds then."""
+def _record(job: _Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, state: SimState) -> int:
+    """Append the frames of a piece from step ``before`` to ``state``; return how many the file holds then."""
+    after = int(state.step)
     n_frames = info.frames.energy.shape[1]
     steps = [after - (n_frames - 1 - f) * (after - before) // n_frames for f in range(n_frames)]
     if after % job.frame_every == 0:
         dt = float(job.ensemble.timestep_fs)
         stamps = [{"step": step, "time_fs": step * dt} for step in steps]
-        write_frames(writer, info.frames, job.system, job.potential, job.head, stamps)
+        write_frames(writer, info.frames, job.system, job.potential, job.head, stamps, job.way(state))
     return writer.n_frames
 
 
@@ -232,7 +254,8 @@ def _raise_if_stopped(job: _Job, state: SimState, info: ChunkInfo, step: int) ->
     if len(bad):
         first = bad[np.argmin(info.n_done[bad])]
         steps, dt = step + int(info.n_done[first]), float(job.ensemble.timestep_fs)
-        raise stopped(state, int(first), steps, dt, job.limits, job.system, job.potential, job.trajectory)
+        way = job.way(state)
+        raise stopped(state, int(first), steps, dt, job.limits, job.system, job.potential, job.trajectory, way)
 
 
 def _save(job: _Job, now: Checkpoint, writer: TrajectoryWriter | None) -> None:
@@ -248,4 +271,5 @@ def _has_frames(job: _Job) -> bool:
 
 def _chunk_steps(system: System, ensemble: Ensemble, spec: TableSpec) -> int:
     elements, skin = np.asarray(system.atomic_numbers), spec.candidates.skin
-    return default_chunk_steps(elements, float(ensemble.temperature_K), float(ensemble.timestep_fs), skin)
+    kelvin, dt = float(ensemble.temperature_K), float(ensemble.timestep_fs)
+    return default_chunk_steps(elements, kelvin, dt, skin, masses_of(system))

@@ -11,7 +11,8 @@ from flax import struct
 from jax_md import simulate
 from jax_md.simulate import NoseHooverChain
 
-from mlipjax.md.observables import center_momentum, temperature
+from mlipjax.md.freedom import Freedom, hold, settle, thermal_degrees
+from mlipjax.md.observables import temperature
 from mlipjax.typing import Array, Cell, Float, Forces, Key, Positions
 from mlipjax.units import BOLTZMANN
 
@@ -37,11 +38,12 @@ class Barostat:
 class Dynamics:
     """Phase space of one replica and what the potential says of it; jax-md's primitives act on it.
 
-    Positions are not wrapped into the cell, so displacements are differences of positions.
+    Between two searches for neighbours displacements are differences of positions; a search brings atoms that left the
+    cell back (``SimState.images`` counts by how many cells).
 
     Attributes:
         position: (N, 3) Å.
-        momentum: (N, 3) sqrt(amu eV); their sum is zero.
+        momentum: (N, 3) sqrt(amu eV); their sum is zero, unless atoms are fixed.
         mass: (N, 1) amu.
         cell: (3, 3) Å, rows; zero for a molecule.
         force: (N, 3) eV/Å at ``position``.
@@ -50,6 +52,7 @@ class Dynamics:
         rng: key of the thermostat's noise.
         chain: Nose-Hoover chain on the atoms, where the ensemble has one.
         barostat: the moving cell, where the ensemble has one.
+        freedom: which coordinates may move; ``None`` for all (static).
     """
 
     position: Positions
@@ -62,6 +65,12 @@ class Dynamics:
     rng: Key
     chain: NoseHooverChain | None = None
     barostat: Barostat | None = None
+    freedom: Freedom | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def degrees(self) -> int:
+        """Thermal degrees of freedom."""
+        return thermal_degrees(self.mass.shape[-2], self.freedom)
 
     def set(self, **changes: Any) -> Dynamics:
         """Copy with some fields replaced: the name under which jax-md's primitives call it."""
@@ -69,7 +78,12 @@ class Dynamics:
 
 
 def maxwell_boltzmann(
-    key: Key, mass: Float[Array, "N 1"], temperature_K: Float[Array, ""] | float, *, exact: bool = False
+    key: Key,
+    mass: Float[Array, "N 1"],
+    temperature_K: Float[Array, ""] | float,
+    *,
+    exact: bool = False,
+    freedom: Freedom | None = None,
 ) -> Float[Array, "N 3"]:
     """Draw momenta from the Maxwell-Boltzmann distribution with the centre of mass at rest.
 
@@ -78,21 +92,24 @@ def maxwell_boltzmann(
         mass: (N, 1) amu.
         temperature_K: K.
         exact: scale the momenta so that their temperature is ``temperature_K`` rather than distributed around it.
+        freedom: which coordinates may move; the centre of mass rests only where nothing is fixed.
 
     Returns:
         (N, 3) momenta in sqrt(amu eV), in the dtype of ``mass``.
     """
     kT = jnp.asarray(BOLTZMANN * temperature_K, mass.dtype)
     noise = jax.random.normal(key, (mass.shape[0], 3), mass.dtype)
-    momentum = center_momentum(jnp.sqrt(mass * kT) * noise, mass)
+    momentum = settle(jnp.sqrt(mass * kT) * noise, mass, freedom)
     if exact:
-        momentum = momentum * jnp.sqrt(kT / (BOLTZMANN * temperature(momentum, mass)))
+        degrees = thermal_degrees(mass.shape[0], freedom)
+        momentum = momentum * jnp.sqrt(kT / (BOLTZMANN * temperature(momentum, mass, degrees)))
     return momentum
 
 
 def kick(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
-    """Add ``dt`` times the forces to the momenta (``dt`` in internal units)."""
-    return simulate.momentum_step(dynamics, dt)
+    """Add ``dt`` times the forces to the momenta of what may move (``dt`` in internal units)."""
+    kicked = simulate.momentum_step(dynamics, dt)
+    return kicked if dynamics.freedom is None else kicked.set(momentum=hold(kicked.momentum, dynamics.freedom))
 
 
 def drift(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:

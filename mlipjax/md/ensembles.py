@@ -23,7 +23,8 @@ from flax import struct
 from jax_md import simulate
 
 from mlipjax.md.dynamics import Dynamics, drift, kick
-from mlipjax.md.observables import center_momentum, degrees_of_freedom, kinetic_energy
+from mlipjax.md.freedom import settle
+from mlipjax.md.observables import kinetic_energy
 from mlipjax.typing import Array, Float
 from mlipjax.units import BOLTZMANN, FEMTOSECOND
 
@@ -83,7 +84,8 @@ class Langevin:
     """Constant temperature by Langevin dynamics, in the splitting B A O A B.
 
     Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013): configurations are sampled to second order in the step.
-    The noise moves no centre of mass, so the total momentum stays zero and ``3 N - 3`` degrees of freedom are thermal.
+    The noise moves no centre of mass, so the total momentum stays zero and ``3 N - 3`` degrees of freedom are thermal;
+    with fixed atoms it does, and all free coordinates are.
 
     Attributes:
         timestep_fs: fs.
@@ -108,7 +110,7 @@ class Langevin:
         gamma = self.friction_per_ps / (1000.0 * FEMTOSECOND)
         dynamics = drift(kick(dynamics, dt / 2), dt / 2)
         dynamics = simulate.stochastic_step(dynamics, dt, kT, gamma)
-        dynamics = dynamics.set(momentum=center_momentum(dynamics.momentum, dynamics.mass))
+        dynamics = dynamics.set(momentum=settle(dynamics.momentum, dynamics.mass, dynamics.freedom))
         return drift(dynamics, dt / 2)
 
     def after(self, dynamics: Dynamics) -> Dynamics:
@@ -150,7 +152,7 @@ class CSVR:
         ``K' / K = c + (1 - c) K0 / (N_f K) sum R_i^2 + 2 R_1 sqrt(c (1 - c) K0 / (N_f K))``.
         """
         dynamics = kick(dynamics, self.timestep_fs * FEMTOSECOND / 2)
-        dof = degrees_of_freedom(dynamics.mass.shape[0])
+        dof = dynamics.degrees
         key, noise_key = jax.random.split(dynamics.rng)
         noise = jax.random.normal(noise_key, (dof,), dynamics.momentum.dtype)
         c = jnp.exp(-self.timestep_fs / self.damping_fs)

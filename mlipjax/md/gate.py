@@ -7,7 +7,8 @@ from flax import struct
 from scipy.stats import chi2
 
 from mlipjax.md.dynamics import Dynamics
-from mlipjax.md.observables import degrees_of_freedom, temperature
+from mlipjax.md.freedom import Freedom, thermal_degrees
+from mlipjax.md.observables import temperature
 from mlipjax.typing import Array, Bool, Float
 
 CLOSEST_RATIO = 0.5
@@ -44,6 +45,7 @@ def default_limits(
     n_atoms: int,
     hottest_factor: float = HOTTEST_FACTOR,
     closest_ratio: float = CLOSEST_RATIO,
+    freedom: Freedom | None = None,
 ) -> Limits:
     """Limits around a target temperature, wide enough for the fluctuations of few atoms.
 
@@ -52,9 +54,10 @@ def default_limits(
         n_atoms: number of atoms; the limit is never reached by canonical fluctuations (probability 1e-12 a sample).
         hottest_factor: largest temperature over target.
         closest_ratio: smallest distance over the sum of covalent radii.
+        freedom: which coordinates may move; ``None`` for all.
     """
     # a single atom is refused elsewhere, with a message
-    dof = max(degrees_of_freedom(n_atoms), 1)
+    dof = max(thermal_degrees(n_atoms, freedom), 1)
     fluctuation = float(chi2.isf(_RARE, dof)) / dof
     factor = max(hottest_factor, fluctuation)
     return Limits(temperature_K=factor * max(temperature_K, COLDEST_REFERENCE_K), contact_ratio=closest_ratio)
@@ -65,5 +68,5 @@ def keeps_limits(limits: Limits, dynamics: Dynamics, contact_ratio: Float[Array,
     finite = jnp.isfinite(dynamics.energy) & jnp.all(jnp.isfinite(dynamics.force))
     finite = finite & jnp.all(jnp.isfinite(dynamics.position))
     # comparisons with NaN are false
-    cool = temperature(dynamics.momentum, dynamics.mass) <= limits.temperature_K
+    cool = temperature(dynamics.momentum, dynamics.mass, dynamics.degrees) <= limits.temperature_K
     return finite & cool & (contact_ratio >= limits.contact_ratio)

@@ -42,7 +42,7 @@ class NoseHoover:
 
     def start(self, dynamics: Dynamics) -> Dynamics:
         """Attach a chain at rest."""
-        dof = degrees_of_freedom(dynamics.mass.shape[0])
+        dof = dynamics.degrees
         kinetic = kinetic_energy(dynamics.momentum, dynamics.mass)
         return dynamics.set(chain=_new_chain(self, self.damping_fs, dof, kinetic))
 

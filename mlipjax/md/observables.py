@@ -1,7 +1,7 @@
 """Kinetic energy, temperature, pressure and distances of one replica, and masses and time steps of elements.
 
-The centre of mass is at rest in every ensemble of this package, so ``N`` atoms have ``3 N - 3`` thermal degrees of
-freedom; a molecule's rotation is kept and counts.
+The centre of mass is at rest in every ensemble of this package, so ``N`` free atoms have ``3 N - 3`` thermal degrees
+of freedom; a molecule's rotation is kept and counts. With fixed coordinates see ``freedom``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import GraphBatch, edge_vectors
+from mlipjax.system import System
 from mlipjax.typing import Array, Cell, Float
 from mlipjax.units import BOLTZMANN
 
@@ -26,9 +27,11 @@ def kinetic_energy(momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"]) -> 
     return 0.5 * jnp.sum(momentum**2 / mass)
 
 
-def temperature(momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"]) -> Float[Array, ""]:
-    """Instantaneous temperature ``2 K / (3 N - 3) k_B`` in K."""
-    dof = degrees_of_freedom(momentum.shape[0])
+def temperature(
+    momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"], degrees: int | None = None
+) -> Float[Array, ""]:
+    """Instantaneous temperature ``2 K / (N_f k_B)`` in K, with ``3 N - 3`` degrees of freedom unless given."""
+    dof = degrees_of_freedom(momentum.shape[0]) if degrees is None else degrees
     return 2.0 * kinetic_energy(momentum, mass) / (dof * BOLTZMANN)
 
 
@@ -83,6 +86,22 @@ def atomic_masses(atomic_numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.asarray(table[numbers], dtype=np.float64)
 
 
+def masses_of(system: System) -> np.ndarray:
+    """Masses of a structure's atoms in amu (n,), float64: its own, or the standard atomic weights.
+
+    Raises:
+        ValueError: for a mass that is not positive and finite, or an element without a known mass.
+    """
+    if system.masses is None:
+        return atomic_masses(system.atomic_numbers)
+    masses = np.asarray(system.masses, dtype=np.float64)
+    wrong = ~(np.isfinite(masses) & (masses > 0.0))
+    if wrong.any():
+        atom = int(np.argmax(wrong))
+        raise ValueError(f"atom {atom} has a mass of {masses[atom]:g} amu; masses must be positive and finite.")
+    return masses
+
+
 def element_radii() -> np.ndarray:
     """Covalent radii in Å by atomic number, float64 (Cordero et al., Dalton Trans. 2832 (2008))."""
     from ase.data import covalent_radii
@@ -90,13 +109,14 @@ def element_radii() -> np.ndarray:
     return np.asarray(covalent_radii, dtype=np.float64)
 
 
-def default_timestep(atomic_numbers: Sequence[int] | np.ndarray) -> float:
+def default_timestep(atomic_numbers: Sequence[int] | np.ndarray, masses: np.ndarray | None = None) -> float:
     """Time step in fs that resolves a structure's fastest vibration with about 15 steps or more.
 
     0.5 fs with hydrogen (X-H stretches, up to 4000 1/cm: a period of 8 fs); 1 fs if the lightest atom is lighter than
     20 amu (C-O, C-N and N-N stretches, up to 2300 1/cm: 14 fs); 2 fs otherwise (below 1000 1/cm: over 33 fs).
+    ``masses`` (n,) in amu replace the standard atomic weights, for isotopes.
     """
-    lightest = float(np.min(atomic_masses(atomic_numbers)))
+    lightest = float(np.min(atomic_masses(atomic_numbers) if masses is None else masses))
     if lightest < 3.0:
         return 0.5
     return 1.0 if lightest < 20.0 else 2.0

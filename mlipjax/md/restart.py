@@ -22,7 +22,7 @@ from mlipjax.md.table import TableSpec
 from mlipjax.reading import parse_json, read_npz, shown
 from mlipjax.typing import Params
 
-FORMAT = 1
+FORMAT = 2
 _MOST_EDGES = 10**9
 
 

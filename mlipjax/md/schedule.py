@@ -18,7 +18,13 @@ _LONGEST = 50
 _SHORTEST = 5
 
 
-def default_chunk_steps(atomic_numbers: np.ndarray, temperature_K: float, timestep_fs: float, skin: float) -> int:
+def default_chunk_steps(
+    atomic_numbers: np.ndarray,
+    temperature_K: float,
+    timestep_fs: float,
+    skin: float,
+    masses: np.ndarray | None = None,
+) -> int:
     """Steps in which the lightest atom, at its fastest and in free flight, moves half the skin; 5 to 50.
 
     Args:
@@ -26,8 +32,9 @@ def default_chunk_steps(atomic_numbers: np.ndarray, temperature_K: float, timest
         temperature_K: K.
         timestep_fs: fs.
         skin: Å.
+        masses: (n,) amu, where they are not the standard atomic weights.
     """
-    lightest = float(np.min(atomic_masses(atomic_numbers)))
+    lightest = float(np.min(atomic_masses(atomic_numbers) if masses is None else masses))
     velocity = _FASTEST * math.sqrt(BOLTZMANN * temperature_K / lightest)
     steps = 0.5 * skin / (velocity * timestep_fs * FEMTOSECOND)
     return int(np.clip(steps, _SHORTEST, _LONGEST))

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from mlipjax.graph import DenseTable, build_table
+from mlipjax.graph import DenseTable, build_table, cells_away
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import evaluate, observe
-from mlipjax.md.observables import atomic_masses
+from mlipjax.md.freedom import Freedom, hold
+from mlipjax.md.observables import masses_of
 from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
@@ -32,6 +33,8 @@ class SimState:
         atomic_numbers: (N,), shared by the replicas.
         head: () index of the energy head, shared.
         step: () number of steps done.
+        images: (R, N, 3) cells by which each atom was brought back since the start: ``position + images @ cell`` is
+            its way.
     """
 
     dynamics: Dynamics
@@ -39,6 +42,7 @@ class SimState:
     atomic_numbers: AtomicNumbers
     head: Int[Array, ""]
     step: Int[Array, ""]
+    images: Int[Array, "R N 3"]
 
     @property
     def n_replicas(self) -> int:
@@ -58,6 +62,7 @@ def init(
     momenta: Array | None = None,
     exact_temperature: bool = False,
     head: int = 0,
+    freedom: Freedom | None = None,
 ) -> SimState:
     """Start replicas of one structure with velocities of their own; replica r is the same whatever their number.
 
@@ -65,31 +70,35 @@ def init(
         potential: what to simulate with.
         spec: static sizes, from ``TableSpec.for_systems([system], potential.cutoff)``.
         params: its parameters; their dtype is the dtype of the simulation.
-        system: positions and cell at the start; atomic numbers must be concrete.
+        system: positions, cell and masses at the start; atomic numbers must be concrete.
         ensemble: thermostat and barostat; its temperature is that of the initial velocities.
         key: source of the velocities and of the thermostats' noise.
         n_replicas: number of replicas R.
         momenta: (R, N, 3) sqrt(amu eV), instead of velocities drawn from the Maxwell-Boltzmann distribution.
         exact_temperature: whether drawn velocities have exactly the ensemble's temperature.
         head: index of the energy head.
+        freedom: which coordinates may move; ``None`` for all. Momenta of fixed coordinates are zero, whatever is given.
 
     Raises:
         ValueError: for elements the potential or the table of masses does not know, fewer than two atoms, or a
-            moving cell for a system that is not periodic in all directions.
+            moving cell for a system that is not periodic in all directions or holds fixed atoms.
     """
-    check_system(potential, spec, system, ensemble)
+    check_system(potential, spec, system, ensemble, freedom)
     dtype = _dtype(params)
-    mass = jnp.asarray(atomic_masses(np.asarray(system.atomic_numbers)), dtype)[:, None]
+    mass = jnp.asarray(masses_of(system), dtype)[:, None]
     position, cell = jnp.asarray(system.positions, dtype), jnp.asarray(system.cell, dtype)
     numbers = jnp.asarray(system.atomic_numbers, jnp.int32)
     head_index = jnp.asarray(head, jnp.int32)
     table = _search(spec, *(jnp.broadcast_to(x, (n_replicas, *x.shape)) for x in (position, cell)))
     # all replicas start alike: one evaluation serves them all
     first = jax.tree.map(lambda leaf: leaf[0], table)
-    at_rest = _evaluate(potential, spec, params, numbers, head_index, first, _at_rest(position, cell, mass, key))
+    at_rest = _evaluate(
+        potential, spec, params, numbers, head_index, first, _at_rest(position, cell, mass, key, freedom)
+    )
     momenta = None if momenta is None else jnp.asarray(momenta, dtype)
     dynamics = _set_in_motion(at_rest, cast(ensemble, dtype), momenta, n_replicas, exact_temperature)
-    return SimState(dynamics, table, numbers, head_index, jnp.zeros((), jnp.int32))
+    images = jnp.zeros(dynamics.position.shape, jnp.int32)
+    return SimState(dynamics, table, numbers, head_index, jnp.zeros((), jnp.int32), images)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -122,7 +131,14 @@ def _set_in_motion(
     def replica(index: Array, momentum: Array | None) -> Dynamics:
         velocity_key, noise_key = jax.random.split(jax.random.fold_in(at_rest.rng, index))
         if momentum is None:
-            momentum = maxwell_boltzmann(velocity_key, at_rest.mass, ensemble.temperature_K, exact=exact_temperature)
+            momentum = maxwell_boltzmann(
+                velocity_key,
+                at_rest.mass,
+                ensemble.temperature_K,
+                exact=exact_temperature,
+                freedom=at_rest.freedom,
+            )
+        momentum = hold(momentum, at_rest.freedom)
         return ensemble.start(at_rest.set(momentum=momentum, rng=noise_key))
 
     in_axes = (0, None if momenta is None else 0)
@@ -130,8 +146,22 @@ def _set_in_motion(
 
 
 def rebuild(spec: TableSpec, state: SimState) -> SimState:
-    """Find the candidates of every replica anew, where its atoms are now; once before every chunk, never within."""
-    return rebuild_at(spec, state, state.dynamics.position, state.dynamics.cell)
+    """Find the candidates of every replica anew, where its atoms are now; once before every chunk, never within.
+
+    Atoms that left the cell are brought back first: positions far from the origin would lose digits.
+    """
+    position, moved = _brought_back(spec.candidates.pbc, state.dynamics.position, state.dynamics.cell)
+    state = replace(state, dynamics=state.dynamics.set(position=position), images=state.images + moved)
+    return rebuild_at(spec, state, position, state.dynamics.cell)
+
+
+@partial(jax.jit, static_argnums=0)
+def _brought_back(
+    pbc: tuple[bool, bool, bool], positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
+) -> tuple[Float[Array, "R N 3"], Int[Array, "R N 3"]]:
+    moved = jax.vmap(partial(cells_away, pbc=pbc))(positions, cells)
+    taken_off = jnp.einsum("rni,rix->rnx", moved, cells, precision="highest")
+    return positions - taken_off, moved.astype(jnp.int32)
 
 
 def rebuild_at(
@@ -148,10 +178,20 @@ def refresh(potential: Potential, spec: TableSpec, params: Params, state: SimSta
     return replace(state, dynamics=evaluate(potential, params, graphs, state.dynamics, spec.periodic))
 
 
-def check_system(potential: Potential, spec: TableSpec, system: System, ensemble: Ensemble) -> None:
+def check_system(
+    potential: Potential, spec: TableSpec, system: System, ensemble: Ensemble, freedom: Freedom | None = None
+) -> None:
     """Raise ``ValueError`` if a system cannot be simulated by this potential in this ensemble."""
     potential.check_elements(np.asarray(system.atomic_numbers))
-    if system.n_atoms < 2:
+    if freedom is not None:
+        if len(freedom.free) != system.n_atoms:
+            raise ValueError(f"the constraints are for {len(freedom.free)} atoms, the structure has {system.n_atoms}.")
+        if ensemble.moves_cell:
+            raise ValueError(
+                f"{int((~freedom.free).any(axis=1).sum())} atoms are fixed, which a cell that moves would carry along; "
+                "choose a constant volume (NVT or NVE) or free them."
+            )
+    elif system.n_atoms < 2:
         raise ValueError(
             f"found {system.n_atoms} atom; dynamics with the centre of mass at rest needs 2 or more. Repeat the cell."
         )
@@ -166,7 +206,7 @@ def cast(ensemble: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda number: jnp.asarray(number, dtype), ensemble)
 
 
-def _at_rest(position: Array, cell: Array, mass: Array, key: Key) -> Dynamics:
+def _at_rest(position: Array, cell: Array, mass: Array, key: Key, freedom: Freedom | None) -> Dynamics:
     """A replica without motion, not evaluated yet."""
     dtype = position.dtype
     return Dynamics(
@@ -178,6 +218,7 @@ def _at_rest(position: Array, cell: Array, mass: Array, key: Key) -> Dynamics:
         energy=jnp.zeros((), dtype),
         stress=jnp.zeros((3, 3), dtype),
         rng=key,
+        freedom=freedom,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from mlipjax.md.chunk import ChunkInfo
-from mlipjax.md.observables import degrees_of_freedom
 from mlipjax.units import BOLTZMANN
 
 
@@ -43,10 +42,10 @@ class Statistics:
         zeros: dict[str, Any] = {name: np.zeros(n_replicas) for name in names}
         return cls(n_steps=0, **zeros | {"min_distance": np.full(n_replicas, np.inf)})
 
-    def add(self, info: ChunkInfo, n_atoms: int) -> Statistics:
-        """Include the steps of a chunk."""
+    def add(self, info: ChunkInfo, degrees: int) -> Statistics:
+        """Include the steps of a chunk of a simulation with so many thermal degrees of freedom."""
         trace = {name: np.asarray(series, np.float64) for name, series in vars(info.trace).items()}
-        kinetic = 0.5 * degrees_of_freedom(n_atoms) * BOLTZMANN * trace["temperature"]
+        kinetic = 0.5 * degrees * BOLTZMANN * trace["temperature"]
         total = trace["potential_energy"] + kinetic
         zero = self.energy_zero if self.n_steps else total[:, 0]
         total = total - zero[:, None]

@@ -12,7 +12,7 @@ from mlipjax.data import TrajectoryWriter
 from mlipjax.graph import neighbor_table
 from mlipjax.md.chunk import Frames
 from mlipjax.md.dynamics import Dynamics
-from mlipjax.md.frames import write_frames
+from mlipjax.md.frames import Way, write_frames
 from mlipjax.md.gate import Limits
 from mlipjax.md.observables import element_radii, temperature
 from mlipjax.md.state import SimState
@@ -47,6 +47,7 @@ def stopped(
     like: System,
     potential: Potential,
     trajectory: Path | None,
+    way: Way,
 ) -> SimulationStopped:
     """Save the frame a replica was held at, and return the error that says why.
 
@@ -59,10 +60,12 @@ def stopped(
         like: the structure simulated.
         potential: that was used.
         trajectory: the frame goes next to it, as ``NAME_stopped.extxyz``.
+        way: how the atoms came to be where they are.
     """
     one = jax.device_get(jax.tree.map(lambda leaf: leaf[replica : replica + 1], state.dynamics.set(rng=None)))
-    system = replace(like, positions=one.position[0], cell=one.cell[0])
-    kelvin = float(temperature(one.momentum[0], one.mass[0]))
+    way = replace(way, images=way.images[replica : replica + 1])
+    system = replace(like, positions=way.positions(0, one.position[0], one.cell[0]), cell=one.cell[0])
+    kelvin = float(temperature(one.momentum[0], one.mass[0], state.dynamics.degrees))
     reason = _reason(system, one, kelvin, limits)
     path = None if trajectory is None else trajectory.with_name(f"{trajectory.stem}_stopped.extxyz")
     if path is not None:
@@ -72,7 +75,7 @@ def stopped(
         )
         stamp = {"run": replica, "step": step, "time_fs": step * timestep_fs, "reason": reason}
         with TrajectoryWriter(path) as writer:
-            write_frames(writer, frames, like, potential, int(state.head), [stamp])
+            write_frames(writer, frames, like, potential, int(state.head), [stamp], way)
     where = "" if path is None else f" The frame is in {path}."
     message = (
         f"replica {replica} stopped after {step} steps ({step * timestep_fs:g} fs): {reason}.{where} The potential is "
@@ -103,7 +106,7 @@ def _closest(system: System) -> tuple[float, float, str]:
 
     numbers = np.asarray(system.atomic_numbers)
     radii = element_radii()[numbers]
-    table = neighbor_table(system, 2.0 * float(radii.max()))
+    table = neighbor_table(system, 2.0 * float(radii.max()), closest=0.0)
     vectors = (
         np.asarray(system.positions, np.float64)[table.neighbors] - np.asarray(system.positions, np.float64)[:, None]
     )

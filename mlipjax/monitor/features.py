@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.graph import GraphBatch, batch_graphs, neighbor_table, plan_batches
+from mlipjax.graph import GraphBatch, batch_graphs, neighbor_tables, plan_batches
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Array, Features, Params
@@ -102,7 +102,7 @@ def frame_features(
         raise ValueError("no structure to compute features of.")
     potential.check_elements(np.unique(np.concatenate([np.asarray(system.atomic_numbers) for system in systems])))
     params = tree.cast(params, dtype)
-    tables = [neighbor_table(system, potential.cutoff) for system in systems]
+    tables = list(neighbor_tables(systems, potential.cutoff))
     largest = max(table.n_atoms * max(table.max_count, 1) for table in tables)
     size = max(1, min(batch_size, len(systems), _BATCH_SLOTS // largest))
     sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]

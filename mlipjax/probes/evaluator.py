@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.graph import Buckets, GraphBatch, batch_graphs, neighbor_table
+from mlipjax.graph import Buckets, GraphBatch, batch_graphs, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.potential import Potential, Prediction
 from mlipjax.system import System
@@ -82,7 +82,7 @@ class NativeEvaluator:
             raise ValueError("nothing to evaluate: found no structure.")
         for numbers in {tuple(np.unique(system.atomic_numbers).tolist()) for system in systems}:
             self.potential.check_elements(numbers)
-        tables = [neighbor_table(system, self.potential.cutoff) for system in systems]
+        tables = list(neighbor_tables(systems, self.potential.cutoff))
         width = _BUCKETS.neighbors(max(table.max_count for table in tables))
         largest = max(system.n_atoms for system in systems)
         per_batch = max(1, min(len(systems), self.max_slots // (largest * width)))

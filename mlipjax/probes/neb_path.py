@@ -149,7 +149,7 @@ def _pairs(path: np.ndarray, system: System) -> tuple[np.ndarray, np.ndarray, np
     """Pairs (i, j) and Cartesian shifts of j that come within reach in any image, each once."""
     rows = []
     for positions in path:
-        table = neighbor_table(dataclasses.replace(system, positions=positions), _PAIR_REACH)
+        table = neighbor_table(dataclasses.replace(system, positions=positions), _PAIR_REACH, closest=0.0)
         atom, slot = np.nonzero(table.mask)
         rows.append(np.column_stack([atom, table.neighbors[atom, slot], table.shifts[atom, slot]]))
     found = np.unique(np.concatenate(rows), axis=0)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.lattice import nearest_translations, shortest_period
-from mlipjax.md.observables import atomic_masses
+from mlipjax.md.observables import masses_of
 from mlipjax.potential import Potential
 from mlipjax.probes.elastic import displaced
 from mlipjax.probes.evaluator import Evaluator
@@ -194,7 +194,7 @@ def gamma_modes(potential: Potential, params: Params, system: System, *, head: i
     """
     numbers = np.asarray(system.atomic_numbers)
     potential.check_elements(numbers.tolist())
-    masses = np.repeat(atomic_masses(numbers), 3)
+    masses = np.repeat(masses_of(system), 3)
     with jax.enable_x64(True):
         graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, tasks=[head], dtype=np.float64)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
@@ -266,7 +266,7 @@ def phonons(
         force_constants=constants,
         links=_nearest_images(supercell, home, offset, n, matrix),
         home=home,
-        masses=atomic_masses(system.atomic_numbers),
+        masses=masses_of(system),
         labels=tuple(labels),
         frequencies_THz=np.zeros(0),
         mesh_THz=np.zeros(0),

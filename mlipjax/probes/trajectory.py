@@ -12,7 +12,7 @@ import numpy as np
 
 from mlipjax.data import read_atoms
 from mlipjax.lattice import completed, minimum_image, share_of_period
-from mlipjax.md.observables import atomic_masses
+from mlipjax.md.observables import masses_of
 from mlipjax.system import System
 from mlipjax.units import FEMTOSECOND
 
@@ -37,6 +37,7 @@ class Trajectory:
         pbc: periodicity.
         spacing_ps: ps between frames.
         velocities: (f, n, 3) Å/ps, or ``None``.
+        own_masses: (n,) amu where they are not the standard atomic weights, otherwise ``None``.
     """
 
     positions: np.ndarray
@@ -45,6 +46,7 @@ class Trajectory:
     pbc: tuple[bool, bool, bool]
     spacing_ps: float
     velocities: np.ndarray | None = None
+    own_masses: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n_frames, n_atoms = self.positions.shape[:2]
@@ -68,7 +70,12 @@ class Trajectory:
 
     def system(self, frame: int) -> System:
         """One frame."""
-        return System(self.positions[frame], self.atomic_numbers, self.cells[frame], self.pbc)
+        return System(self.positions[frame], self.atomic_numbers, self.cells[frame], self.pbc, self.own_masses)
+
+    @property
+    def masses(self) -> np.ndarray:
+        """(n,) amu."""
+        return masses_of(self.system(0))
 
     def part(self, frames: slice) -> Trajectory:
         """A contiguous part."""
@@ -94,6 +101,7 @@ class Trajectory:
             cells=np.stack([np.asarray(system.cell, np.float64) for system in systems]),
             pbc=first.pbc,
             spacing_ps=spacing_ps,
+            own_masses=first.masses,
         )
 
 
@@ -179,6 +187,6 @@ def unwrapped(trajectory: Trajectory) -> np.ndarray:
                 "its way is ambiguous; write frames more often."
             )
         positions = straight[0] + np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-    masses = atomic_masses(trajectory.atomic_numbers)
+    masses = trajectory.masses
     center = np.einsum("fnx,n->fx", positions, masses) / masses.sum()
     return positions - center[:, None, :]

@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
-from mlipjax.md.observables import atomic_masses, default_timestep
+from mlipjax.md.observables import default_timestep
 from mlipjax.probes.enough import require_frames
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.trajectory import Trajectory, unwrapped
@@ -105,7 +105,7 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
     n_lags = n_frames // 2 if longest_lag_ps is None else round(longest_lag_ps / spacing)
     if not 8 <= n_lags < n_frames:
         raise ValueError(f"lags up to {n_lags * spacing:g} ps do not fit a trajectory of {n_frames * spacing:g} ps.")
-    masses = atomic_masses(trajectory.atomic_numbers)
+    masses = trajectory.masses
     transform = np.fft.rfft(velocities, 2 * n_frames, axis=0)
     by_atom = np.fft.irfft(np.abs(transform) ** 2, 2 * n_frames, axis=0)[:n_lags].sum(axis=-1)
     by_atom = by_atom * masses / (n_frames - np.arange(n_lags))[:, None]

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.graph import batch_graphs, edge_vectors, neighbor_table, plan_batches
+from mlipjax.graph import batch_graphs, edge_vectors, neighbor_table, neighbor_tables, plan_batches
 from mlipjax.models import NequIPConfig
 from mlipjax.nn.convolution import convolve
 from mlipjax.nn.irreps import Irrep, tensor_product_paths
@@ -122,7 +122,7 @@ def edge_messages(
         raise ValueError(f"edge messages are known for NequIP models; this one is a {type(potential.config).__name__}.")
     index = layer_index(potential, layer)
     params = tree.cast(params, dtype)
-    tables = [neighbor_table(system, potential.cutoff) for system in systems]
+    tables = list(neighbor_tables(systems, potential.cutoff))
     sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
     plans = plan_batches(*sizes, min(batch_size, len(systems)), n_widths=1, n_lengths=1)
     count = np.bincount(pairs.structure, minlength=len(systems))

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mlipjax.data import Dataset
-from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_table, plan_batches, shuffle_plan
+from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 from mlipjax.train.state import Batch
@@ -51,8 +51,7 @@ class Tables:
     def find(cls, systems: Iterable[System], cutoff: float, keep_bytes: int = KEEP_BYTES) -> Tables:
         """Find the neighbours of structures within ``cutoff`` (Å), one structure at a time."""
         n_atoms, max_counts, kept, used = [], [], [], 0
-        for system in systems:
-            table = neighbor_table(system, cutoff)
+        for table in neighbor_tables(systems, cutoff):
             n_atoms.append(table.n_atoms)
             max_counts.append(table.max_count)
             used += table.mask.size * _SLOT_BYTES

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.potential import Potential
 from mlipjax.train.batches import MAX_SLOTS, LabelledBatches
 from mlipjax.train.metrics import error_report
-from mlipjax.train.predict import predict
+from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.typing import Params
 
 
@@ -36,9 +38,28 @@ def evaluate(
         max_slots: limit of padded atoms times neighbour slots, for memory.
 
     Raises:
-        ValueError: for an empty data set, an unknown element, or float64 without 64-bit mode.
+        CoincidingAtoms: for a structure in which atoms coincide.
+        ValueError: for an empty data set, an unknown element, float64 without 64-bit mode, or a structure whose energy
+            or forces are not finite.
     """
     params = tree.cast(params, dtype)
     batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-    report = error_report(dataset, predict(jax.jit(potential.apply), params, batches))
+    predictions = predict(jax.jit(potential.apply), params, batches)
+    _check_finite(predictions, str(dtype))
+    report = error_report(dataset, predictions)
     return {**report, "dtype": str(dtype)}
+
+
+def _check_finite(predictions: Sequence[StructurePrediction], dtype: str) -> None:
+    """Refuse statistics of NaN: they would be NaN, and say nothing of where it came from."""
+    broken = [
+        index
+        for index, found in enumerate(predictions)
+        if not (np.isfinite(found.energy) and np.isfinite(found.forces).all())
+    ]
+    if broken:
+        named = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        raise ValueError(
+            f"energy or forces are not finite for {len(broken)} of {len(predictions)} structures (number {named}): "
+            f"they are outside what this model, in {dtype}, can compute; look at them, then leave them out."
+        )

@@ -11,6 +11,7 @@ from ase.io import read, write
 
 from mlipjax.cli.main import main
 from mlipjax.models import NequIPConfig, nequip, save
+from mlipjax.notices import Notice
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +91,24 @@ def test_bad_input_is_one_line(command, options, message, folder, capsys):
     assert run(command, folder, *(option.format(**places) for option in options)) == 1
     error = capsys.readouterr().err.strip()
     assert message in error
-    # notes (such as which of two structures was taken) have lines of their own
-    assert len([line for line in error.splitlines() if not line.startswith("note: ")]) == 1
+    # what a file says and is not used is a note of its own
+    assert [line.startswith("error:") for line in error.splitlines() if not line.startswith("note:")] == [True]
 
 
-def test_unknown_constraints_are_refused():
-    from mlipjax.cli.neb import free_atoms
+def test_a_band_keeps_what_the_first_image_fixes_and_refuses_what_it_does_not_know(tmp_path):
+    from mlipjax.cli.neb import read_images
 
     atoms = Atoms("Si2", [[0, 0, 0], [2, 0, 0]])
-    assert free_atoms(atoms) is None
+    write(tmp_path / "a.traj", [atoms, atoms])
+    assert read_images([tmp_path / "a.traj"])[1] is None
+    fixed = atoms.copy()
+    fixed.set_constraint(FixAtoms([1]))
+    write(tmp_path / "a.traj", [fixed, fixed])
+    np.testing.assert_array_equal(read_images([tmp_path / "a.traj"])[1], [[True] * 3, [False] * 3])
+    write(tmp_path / "b.traj", [atoms, fixed])
+    with pytest.warns(Notice, match="images fix different atoms"):
+        assert read_images([tmp_path / "b.traj"])[1] is None
     atoms.set_constraint(FixBondLengths([[0, 1]]))
-    with pytest.raises(ValueError, match="FixBondLengths"):
-        free_atoms(atoms)
+    write(tmp_path / "a.traj", [atoms])
+    with pytest.raises(ValueError, match=r"a\.traj: the constraint FixBondLengths"):
+        read_images([tmp_path / "a.traj"])

@@ -7,7 +7,7 @@ from graph_cases import CASES, ase_edges, assert_reversal, system, table_edges
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlipjax.graph import neighbor_table
+from mlipjax.graph import CoincidingAtoms, batch_graphs, coincidences, edge_vectors, neighbor_table, neighbor_tables
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -121,3 +121,41 @@ def test_vectors_point_from_an_atom_to_its_neighbour():
 def vectors_by_slot(atoms, table):
     vectors = atoms.positions[table.neighbors] - atoms.positions[:, None] + table.shifts @ atoms.cell.array
     return np.where(table.mask[..., None], vectors, 0.0).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-9, 1e-3])
+def test_atoms_at_one_place_are_refused_by_name(distance):
+    atoms = Atoms("HCO", [[0, 0, 0], [5.0, 0.0, 0.0], [9.0 - distance, 0, 0]], cell=[9, 9, 9], pbc=True)
+    with pytest.raises(CoincidingAtoms, match=f"atoms H 0 and O 2 are {distance:.3g} Å apart"):
+        neighbor_table(system(atoms), 4.0)
+    assert neighbor_table(system(atoms), 4.0, closest=0.0).n_edges >= 2
+    good, single = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]), Atoms("H", cell=[4, 4, 0.02], pbc=True)
+    with pytest.raises(CoincidingAtoms, match="structure 1: atoms H 0"):
+        list(neighbor_tables([system(good), system(atoms)], 4.0))
+    found = coincidences([system(good), system(atoms), system(single)])
+    assert list(found) == [1, 2]
+    assert "atom H 0 and its periodic image" in found[2]
+
+
+def test_atoms_that_are_merely_close_are_kept():
+    assert neighbor_table(system(Atoms("H2", [[0, 0, 0], [0, 0, 0.1]])), 4.0).n_edges == 2
+    assert coincidences([system(Atoms("H2", [[0, 0, 0], [0, 0, 0.1]]))]) == {}
+
+
+@pytest.mark.parametrize("name", ["skewed, 2 atoms", "upright slab", "wire", "molecule", "cell shorter than cutoff"])
+def test_batches_do_not_depend_on_which_images_a_structure_names(name):
+    atoms, cutoff = CASES[name]
+    rng = np.random.default_rng(0)
+    moved = atoms.copy()
+    cells = rng.integers(-500, 500, (len(atoms), 3)) * moved.pbc
+    moved.positions += cells @ atoms.cell.array
+    if not atoms.pbc.any():
+        moved.positions += [1.1e5, -3.0e4, 2.0e4]
+    graphs = [batch_graphs([system(a)], cutoff) for a in (atoms, moved)]
+    lengths = []
+    for graph in graphs:
+        assert np.abs(graph.positions).max() < 200.0
+        vectors = np.asarray(edge_vectors(graph, graph.positions, graph.cells))
+        length = np.linalg.norm(vectors, axis=-1)
+        lengths.append(np.sort(np.where(graph.edge_mask, length, 0.0), axis=1))
+    np.testing.assert_allclose(lengths[1], lengths[0], atol=2e-5)
