@@ -1,8 +1,9 @@
 """One fine-tune: a potential and labelled structures in, a potential and a report out.
 
 A run with a folder keeps ``run.json`` (settings and fingerprint of the input), ``checkpoints/``, ``metrics.jsonl``,
-``snapshots/`` if asked for, and at its end ``report.json`` and the model itself: the folder can be loaded as a model.
-The same call again resumes a run that was stopped at any moment, and returns at once from one that is done.
+``snapshots/`` if asked for, and at its end ``report.json``, the model itself (the folder can be loaded as a model) and
+``report.html`` with its figures. The same call again resumes a run that was stopped at any moment, and returns at once
+from one that is done; ``report.html`` is made again if it is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +22,15 @@ from mlipjax import runtime
 from mlipjax.data import Dataset
 from mlipjax.files import write_atomic
 from mlipjax.finetune.folder import REPORT, describe_run, open_run
-from mlipjax.finetune.prepare import Preparation, prepare
+from mlipjax.finetune.prepare import Preparation, prepare, valid_points
 from mlipjax.finetune.retain import anchor_report
+from mlipjax.finetune.run_report import save_points, write_run_report
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.train import Listener, TrainState, error_report, predict, train
+from mlipjax.train.predict import StructurePrediction
 from mlipjax.typing import Params
 
 
@@ -81,6 +85,7 @@ def finetune(
     folder = None if out is None else Path(out)
     description = describe_run(potential, params, train_data, valid_data, settings)
     if folder is not None and (finished := open_run(folder, description)) is not None:
+        write_run_report(folder, finished)
         return FinetuneResult(*load(folder), finished)
     preparation = prepare(potential, params, train_data, valid_data, settings)
     total_steps = settings.epochs * preparation.train_batches.steps_per_epoch
@@ -101,17 +106,27 @@ def finetune(
         listener=listener,
     )
     tuned = detach(state.best_params)
-    report = _report(preparation, state, settings, time.monotonic() - started)
+    batches = preparation.valid_batches
+    after = predict(preparation.program.apply, state.best_params, batches)
+    report = _report(preparation, state, after, settings, time.monotonic() - started)
     if folder is not None:
         save(folder, preparation.potential, jax.device_get(tuned))
-        # last: its presence says that the run is done
+        points = valid_points(batches.potential, batches.dataset, after)
+        save_points(folder, preparation.before_points, points)
+        # its presence says that the run is done; figures can be drawn at any time
         write_atomic(folder / REPORT, json.dumps(report, indent=1))
+        write_run_report(folder, report)
     return FinetuneResult(preparation.potential, tuned, report)
 
 
-def _report(preparation: Preparation, state: TrainState, settings: FinetuneSettings, seconds: float) -> dict[str, Any]:
+def _report(
+    preparation: Preparation,
+    state: TrainState,
+    after: Sequence[StructurePrediction],
+    settings: FinetuneSettings,
+    seconds: float,
+) -> dict[str, Any]:
     program, batches = preparation.program, preparation.valid_batches
-    after = error_report(batches.dataset, predict(program.apply, state.best_params, batches))
     steps = preparation.train_batches.steps_per_epoch
     return {
         "settings": dataclasses.asdict(settings),
@@ -127,7 +142,7 @@ def _report(preparation: Preparation, state: TrainState, settings: FinetuneSetti
         "steps": int(state.step),
         "best_epoch": int(state.best_epoch),
         "before": preparation.before,
-        "after": after,
+        "after": error_report(batches.dataset, after),
         "retained": {
             **preparation.retention_notes,
             "before": preparation.anchor_before,
