@@ -1,54 +1,15 @@
-"""Tables and progress that commands print."""
+"""Progress of a fine-tune."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from mlipjax.cli.tables import number, settings_table
 from mlipjax.finetune.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
-
-_ROWS = (
-    ("energy: mean error", "energy_mean_meV_per_atom", "meV/atom"),
-    ("energy: std without mean", "energy_std_meV_per_atom", "meV/atom"),
-    ("energy: RMSE", "energy_rmse_meV_per_atom", "meV/atom"),
-    ("energy: MAE", "energy_mae_meV_per_atom", "meV/atom"),
-    ("forces: MAE", "force_mae_meV_per_A", "meV/Å"),
-    ("forces: RMSE", "force_rmse_meV_per_A", "meV/Å"),
-    ("forces: slope", "force_slope", ""),
-    ("stress: MAE", "stress_mae_meV_per_A3", "meV/Å³"),
-)
-
-
-def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Main errors with 95 % intervals, one column per report."""
-    sizes = {name: f"{name} (n = {report['n_frames']})" for name, report in reports.items()}
-    table = Table("error", *sizes.values(), "unit")
-    for label, key, unit in _ROWS:
-        cells = [_with_interval(report[key], report["confidence_95"][key]) for report in reports.values()]
-        table.add_row(label, *cells, unit)
-    return table
-
-
-def element_table(report: Mapping[str, Any]) -> Table:
-    """Force errors per element."""
-    table = Table("element", "atoms", "force MAE", "force RMSE", "slope", "mean |F|", title="forces, meV/Å")
-    keys = ("force_mae_meV_per_A", "force_rmse_meV_per_A", "force_slope", "force_reference_mean_norm_meV_per_A")
-    for symbol, row in report["per_element"].items():
-        table.add_row(symbol, str(row["n_atoms"]), *(_number(row[key]) for key in keys))
-    return table
-
-
-def settings_table(rows: list[tuple[str, str, str]]) -> Table:
-    """Settings with their reasons."""
-    table = Table("setting", "value", "why")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 class FinetuneDisplay(FinetuneListener):
@@ -92,28 +53,19 @@ class FinetuneDisplay(FinetuneListener):
         """Print one line."""
         self.progress.update(self.task, epoch=record["epoch"])
         retained = record.get("anchor_loss")
-        anchor = "" if retained is None else f"  retained F {_number(record['anchor_force_mae_meV_per_A'])} meV/Å"
+        anchor = "" if retained is None else f"  retained F {number(record['anchor_force_mae_meV_per_A'])} meV/Å"
         mark = "  best" if record["best_epoch"] == record["epoch"] else ""
         self.console.print(
             f"epoch {record['epoch']:4d}  train {record['train_loss']:.5f}  valid {record['valid_loss']:.5f}  "
-            f"E {_number(record['energy_mae_meV_per_atom'])} meV/atom  F {_number(record['force_mae_meV_per_A'])} "
+            f"E {number(record['energy_mae_meV_per_atom'])} meV/atom  F {number(record['force_mae_meV_per_A'])} "
             f"meV/Å{anchor}{mark}",
             highlight=False,
         )
 
     def __enter__(self) -> FinetuneDisplay:
-        self.progress.start()
+        if self.console.is_terminal:  # elsewhere a line per epoch says enough
+            self.progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _with_interval(value: float | None, interval: list[float] | None) -> str:
-    if value is None or interval is None:
-        return _number(value)
-    return f"{_number(value)}  [{_number(interval[0])}, {_number(interval[1])}]"

@@ -10,7 +10,7 @@ from typing import Literal
 from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.display import error_table
+from mlipjax.cli.tables import error_table
 from mlipjax.cli.output import write_json
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.doctor import Examination, examine

@@ -9,9 +9,10 @@ import tyro
 from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.display import FinetuneDisplay, error_table
+from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.output import write_json
 from mlipjax.cli.properties import learn_property
+from mlipjax.cli.tables import error_table
 from mlipjax.data import read_dataset
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings
@@ -29,8 +30,9 @@ class Finetune:
     Attributes:
         model: name, .nqx file or saved folder to start from.
         out: folder of the run; at the end a model itself.
-        train: labelled structures (extended xyz, ASE database, or a folder of mlipjax convert --data, from which only
-            what a batch needs is read; files of other options may be such folders too).
+        train: labelled structures: extended xyz (.gz, .xz too), OUTCAR, vasprun.xml, ASE database and trajectory or
+            whatever else ASE reads with energies and forces; or a folder of mlipjax convert --data, from which only
+            what a batch needs is read. Files of other options may be any of these too.
         property: structures and a number for each instead, as FILE:KEY: an array of an .npz file, or information in
             any file that ASE reads.
         valid: structures for validation, like those of training; by default a part of them (labelled structures by
@@ -97,4 +99,5 @@ def _fine_tune(command: Finetune) -> None:
         console.print(f"retained error on {retained['anchor']}:")
         console.print(error_table({"before": retained["before"], "after": retained["after"]}))
     console.print(f"epoch {report['best_epoch']} of {report['epochs_run']} was best; model saved in {command.out}")
+    console.print(f"figures, settings, what to do next: {command.out / 'report.html'}", soft_wrap=True)
     write_json(command.json, report)

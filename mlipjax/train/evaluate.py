@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from mlipjax.data import Dataset
 from mlipjax.potential import Potential
 from mlipjax.train.batches import MAX_SLOTS, LabelledBatches
 from mlipjax.train.metrics import error_report
-from mlipjax.train.predict import predict
+from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.typing import Params
 
 
@@ -38,7 +39,19 @@ def evaluate(
     Raises:
         ValueError: for an empty data set, an unknown element, or float64 without 64-bit mode.
     """
-    params = tree.cast(params, dtype)
+    found = predict_dataset(potential, params, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+    return {**error_report(dataset, found), "dtype": str(dtype)}
+
+
+def predict_dataset(
+    potential: Potential,
+    params: Params,
+    dataset: Dataset,
+    *,
+    dtype: Any = "float32",
+    batch_size: int = 8,
+    max_slots: int = MAX_SLOTS,
+) -> Sequence[StructurePrediction]:
+    """Predict a data set, in its order; arguments and errors as ``evaluate``."""
     batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-    report = error_report(dataset, predict(jax.jit(potential.apply), params, batches))
-    return {**report, "dtype": str(dtype)}
+    return predict(jax.jit(potential.apply), tree.cast(params, dtype), batches)
