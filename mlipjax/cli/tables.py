@@ -8,14 +8,14 @@ from typing import Any
 from rich.table import Table
 
 _ROWS = (
-    ("energy: mean error (meV/atom)", "energy_mean_meV_per_atom"),
-    ("energy: std without mean (meV/atom)", "energy_std_meV_per_atom"),
-    ("energy: RMSE (meV/atom)", "energy_rmse_meV_per_atom"),
-    ("energy: MAE (meV/atom)", "energy_mae_meV_per_atom"),
-    ("forces: MAE (meV/Å)", "force_mae_meV_per_A"),
-    ("forces: RMSE (meV/Å)", "force_rmse_meV_per_A"),
+    ("energy: mean, meV/atom", "energy_mean_meV_per_atom"),
+    ("energy: std, meV/atom", "energy_std_meV_per_atom"),
+    ("energy: RMSE, meV/atom", "energy_rmse_meV_per_atom"),
+    ("energy: MAE, meV/atom", "energy_mae_meV_per_atom"),
+    ("forces: MAE, meV/Å", "force_mae_meV_per_A"),
+    ("forces: RMSE, meV/Å", "force_rmse_meV_per_A"),
     ("forces: slope", "force_slope"),
-    ("stress: MAE (meV/Å³)", "stress_mae_meV_per_A3"),
+    ("stress: MAE, meV/Å³", "stress_mae_meV_per_A3"),
 )
 
 
