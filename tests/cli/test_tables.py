@@ -60,7 +60,7 @@ def test_no_letter_is_cut_off(table, width):
 
 def test_usual_tables_need_no_folding():
     usual = dict.fromkeys(KEYS, -12.34)
-    report = {**usual, "n_frames": 49, "confidence_95": dict.fromkeys(usual, [-11.11, -13.33])}
+    report = {**usual, "n_frames": 49, "confidence_95": {key: [-11.11, -13.33] for key in usual}}
     lines = printed(error_table({"before": report, "after": report})).splitlines()
     assert len(lines) == 3 + len(KEYS) + 1
 
