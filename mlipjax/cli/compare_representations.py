@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
+from mlipjax.cli.progress import Working
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import load
@@ -117,14 +118,17 @@ def run(command: CompareCommand) -> None:
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
     comparisons: dict[str, Comparison] = {}
+    console = Console()
+    what = f"of {len(models)} models: features, distances, {command.resamples} half-samples; this takes minutes"
     if command.kind != "edges":
-        comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old)
+        with Working(console, f"atoms {what}"):
+            comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old)
     if command.kind != "nodes":
-        comparisons["edges"] = _edges(command, models, dataset)
+        with Working(console, f"messages {what}"):
+            comparisons["edges"] = _edges(command, models, dataset)
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
     results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
     results |= {"run": list(command.run), "runs": runs}
-    console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
     for kind, comparison in comparisons.items():

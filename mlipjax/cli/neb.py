@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
+from mlipjax.cli.progress import Working
 from mlipjax.data import read_atoms
 from mlipjax.models import load
 from mlipjax.potential import Potential
@@ -75,7 +75,7 @@ def run(command: Neb) -> None:
     systems, free = read_images(command.images)
     potential, params = load(command.model)
     console = Console()
-    with console.status("compiling and relaxing") as status:
+    with Working(console, "compiling and relaxing") as working:
         result = neb(
             potential,
             params,
@@ -90,7 +90,7 @@ def run(command: Neb) -> None:
             max_steps=command.steps,
             head=head_index(potential, command.head),
             dtype=command.dtype,
-            on_step=Steps(status),
+            on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3f} eV/Å"),
         )
     console.print(_table(result))
     console.print(result.verdict, highlight=False)
@@ -106,17 +106,6 @@ def run(command: Neb) -> None:
         "relative_fixed_path_energies_eV": result.fixed_path_energies_eV - result.fixed_path_energies_eV[0],
     }
     write_json(command.json, report)
-
-
-class Steps:
-    """Shows how far a relaxation is."""
-
-    def __init__(self, status: Status) -> None:
-        self.status = status
-
-    def __call__(self, step: int, residual: float) -> None:
-        """Say it."""
-        self.status.update(f"evaluation {step}: largest force {residual:.3f} eV/Å")
 
 
 def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]:

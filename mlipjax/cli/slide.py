@@ -13,6 +13,7 @@ from mlipjax import runtime
 from mlipjax.cli.md import read_structure
 from mlipjax.cli.neb import check_positive, head_index
 from mlipjax.cli.output import write_json
+from mlipjax.cli.progress import Working
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.probes.sliding_layers import BOND_FACTOR
@@ -82,10 +83,10 @@ def run(command: Slide) -> None:
         dtype=command.dtype,
     )
     console = Console()
-    with console.status("compiling and sliding") as status:
+    with Working(console, "compiling and sliding") as working:
 
         def show(done: int, total: int) -> None:
-            status.update(f"{done} of {total} shifts")
+            working.say(f"{done} of {total} shifts")
 
         result: SlidingProfile | GammaSurface
         if command.surface is None:

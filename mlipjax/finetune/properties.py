@@ -36,7 +36,7 @@ from mlipjax.potential import Potential
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_loop import MixtureListener, train_mixture
 from mlipjax.train.multitask_tasks import predict_property, property_report
-from mlipjax.train.parity import MAX_POINTS
+from mlipjax.train.parity import thinned
 from mlipjax.typing import Params
 
 
@@ -116,7 +116,7 @@ def finetune_property(
         save(folder, ready.potential, jax.device_get(best))
         valid = ready.valid.data
         pair = np.stack([valid.targets, predict_property(ready.apply, best, ready.valid, valid.key)])
-        save_points(folder, {}, {"property": pair[:, :MAX_POINTS]})
+        save_points(folder, {}, {"property": thinned(pair)})
         # its presence says that the run is done; figures can be drawn at any time
         write_atomic(folder / REPORT, json.dumps(report, indent=1))
         write_run_report(folder, report)

@@ -222,7 +222,7 @@ def training_history(
             panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
         panel.set_yscale("log")
         panel.set_xlabel("epoch")
-        panel.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+        panel.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     panels[0].set_ylabel("loss (dimensionless)")
     panels[1].set_ylabel("validation error (unit in legend)")
     letter_panels(panels)

@@ -43,14 +43,15 @@ def parity_points(
         if labels.stress_weight > 0 and np.linalg.det(system.cell) != 0.0:
             points["stress"].append(_pair(labels.stress, prediction.stress))
     joined = {name: np.concatenate(found, axis=1) for name, found in points.items() if found}
-    return {name: _thinned(found, limit) for name, found in joined.items()}
+    return {name: thinned(found, limit) for name, found in joined.items()}
 
 
 def _pair(reference: Any, predicted: Any) -> np.ndarray:
     return np.stack([np.asarray(reference, np.float64).ravel(), np.asarray(predicted, np.float64).ravel()])
 
 
-def _thinned(points: np.ndarray, limit: int) -> np.ndarray:
+def thinned(points: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
+    """Draw ``limit`` of (k, n) points, always the same ones, in their order; all if there are no more."""
     if points.shape[1] <= limit:
         return points
     chosen = np.random.default_rng(0).choice(points.shape[1], limit, replace=False)
