@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax_md import simulate
-from jax_md.simulate import NoseHooverChain
 
 from mlipjax.md.observables import center_momentum, temperature
 from mlipjax.typing import Array, Cell, Float, Forces, Key, Positions
 from mlipjax.units import BOLTZMANN
+
+if TYPE_CHECKING:
+    # jax-md is imported where it is used: that takes seconds, and most commands simulate nothing
+    from jax_md.simulate import NoseHooverChain
 
 
 @struct.dataclass
@@ -92,11 +94,15 @@ def maxwell_boltzmann(
 
 def kick(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
     """Add ``dt`` times the forces to the momenta (``dt`` in internal units)."""
+    from jax_md import simulate
+
     return simulate.momentum_step(dynamics, dt)
 
 
 def drift(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
     """Move the atoms with their velocities for a time ``dt`` (internal units)."""
+    from jax_md import simulate
+
     return simulate.position_step(dynamics, _shift, dt)
 
 
