@@ -35,7 +35,9 @@ def run(command: Models) -> None:
     console = Console()
     table = Table()
     for heading in ("name", "elements", "size", "labels", "licence"):
-        table.add_column(heading, no_wrap=heading in ("name", "size"), overflow="fold")
+        # the longest word of the labels is "pseudopotentials,"
+        least = 17 if heading == "labels" else None
+        table.add_column(heading, no_wrap=heading in ("name", "size"), overflow="fold", min_width=least)
     for row in rows:
         size = "not here yet" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         elements = f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else ""
