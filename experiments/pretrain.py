@@ -30,7 +30,7 @@ from experiments._entry import run_experiment
 from experiments.pretrain_data import load_dataset
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay
-from mlipjax.cli.tables import element_table, error_table
+from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.finetune import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table

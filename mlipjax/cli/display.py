@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlipjax.cli.tables import number, settings_table
+from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.finetune.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
 

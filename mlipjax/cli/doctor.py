@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
-from mlipjax.cli.tables import error_table
+from mlipjax.cli.error_tables import error_table
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding

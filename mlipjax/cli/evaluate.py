@@ -14,7 +14,7 @@ from rich.console import Console
 from mlipjax import runtime
 from mlipjax.cli.output import write_json
 from mlipjax.cli.progress import Working
-from mlipjax.cli.tables import element_table, error_table
+from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.models import load

@@ -12,7 +12,7 @@ from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.output import write_json
 from mlipjax.cli.properties import learn_property
-from mlipjax.cli.tables import error_table
+from mlipjax.cli.error_tables import error_table
 from mlipjax.data import read_dataset
 from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.settings import FinetuneSettings

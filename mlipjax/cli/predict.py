@@ -54,7 +54,7 @@ def run(command: Predict) -> None:
     from mlipjax import runtime
     from mlipjax.cli.output import write_json
     from mlipjax.cli.progress import Working
-    from mlipjax.cli.tables import make_table
+    from mlipjax.cli.error_tables import make_table
     from mlipjax.data.write import check_name, write_atoms
     from mlipjax.verbs import predict_each
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import tree
-from mlipjax.cli.tables import property_table, settings_table
+from mlipjax.cli.error_tables import property_table, settings_table
 from mlipjax.data.properties import open_properties, parse_property
 from mlipjax.finetune.properties import PropertyListener, finetune_property
 from mlipjax.finetune.properties_settings import PropertySettings

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from mlipjax.cli.tables import make_table
+from mlipjax.cli.error_tables import make_table
 from mlipjax.verbs import Relaxation
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from mlipjax.cli.progress import Working
-from mlipjax.cli.tables import element_table, error_table, make_table, property_table, settings_table
+from mlipjax.cli.error_tables import element_table, error_table, make_table, property_table, settings_table
 
 KEYS = {
     "energy_mean_meV_per_atom": -12345.678,
