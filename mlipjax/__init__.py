@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlipjax.potential import Potential, Prediction
     from mlipjax.system import Labels, System
     from mlipjax.train import evaluate
+    from mlipjax.verbs import predict, relax
 
 __all__ = [
     "Calculator",
@@ -23,6 +24,8 @@ __all__ = [
     "evaluate",
     "finetune",
     "load",
+    "predict",
+    "relax",
     "save",
 ]
 
@@ -35,6 +38,8 @@ _HOMES = {
     "evaluate": "mlipjax.train",
     "finetune": "mlipjax.finetune",
     "load": "mlipjax.models",
+    "predict": "mlipjax.verbs",
+    "relax": "mlipjax.verbs",
     "save": "mlipjax.models",
 }
 

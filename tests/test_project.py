@@ -24,7 +24,7 @@ LAYERS = (
     {"optim", "oracles"},
     {"md", "monitor", "train"},  # dynamics and training meet in finetune, not before
     {"probes", "representation"},
-    {"finetune"},
+    {"finetune", "verbs"},
     {"cli"},
 )
 LAYER_OF = {module: index for index, layer in enumerate(LAYERS) for module in layer}

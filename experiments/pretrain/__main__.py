@@ -17,7 +17,8 @@ from experiments.lab.entry import run_experiment
 from experiments.pretrain.config import PRESETS, Config
 from experiments.pretrain.config import __doc__ as CLAIM
 from mlipjax import runtime
-from mlipjax.cli.display import FinetuneDisplay, element_table, error_table
+from mlipjax.cli.display import FinetuneDisplay
+from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.finetune import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table

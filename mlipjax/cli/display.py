@@ -1,56 +1,17 @@
-"""Tables and progress that commands print."""
+"""Progress of a fine-tune."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.wording import as_options
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
-
-_ROWS = (
-    ("energy: mean error", "energy_mean_meV_per_atom", "meV/atom"),
-    ("energy: std without mean", "energy_std_meV_per_atom", "meV/atom"),
-    ("energy: RMSE", "energy_rmse_meV_per_atom", "meV/atom"),
-    ("energy: MAE", "energy_mae_meV_per_atom", "meV/atom"),
-    ("forces: MAE", "force_mae_meV_per_A", "meV/Å"),
-    ("forces: RMSE", "force_rmse_meV_per_A", "meV/Å"),
-    ("forces: slope", "force_slope", ""),
-    ("stress: MAE", "stress_mae_meV_per_A3", "meV/Å³"),
-)
-
-
-def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Main errors with 95 % intervals, one column per report."""
-    sizes = {name: f"{name} (n = {report['n_frames']})" for name, report in reports.items()}
-    table = Table("error", *sizes.values(), "unit")
-    for label, key, unit in _ROWS:
-        cells = [_with_interval(report[key], report["confidence_95"][key]) for report in reports.values()]
-        table.add_row(label, *cells, unit)
-    return table
-
-
-def element_table(report: Mapping[str, Any]) -> Table:
-    """Force errors per element."""
-    table = Table("element", "atoms", "force MAE", "force RMSE", "slope", "mean |F|", title="forces, meV/Å")
-    keys = ("force_mae_meV_per_A", "force_rmse_meV_per_A", "force_slope", "force_reference_mean_norm_meV_per_A")
-    for symbol, row in report["per_element"].items():
-        table.add_row(symbol, str(row["n_atoms"]), *(_number(row[key]) for key in keys))
-    return table
-
-
-def settings_table(rows: list[tuple[str, str, str]]) -> Table:
-    """Settings with their reasons."""
-    table = Table("setting", "value", "why")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 class FinetuneDisplay(FinetuneListener):
@@ -103,11 +64,11 @@ class FinetuneDisplay(FinetuneListener):
             parts.append(f"train {record['train_loss']:.5f}")
         if record["valid_loss"] is not None:
             parts.append(f"valid {record['valid_loss']:.5f}")
-            parts.append(f"E {_number(record['energy_mae_meV_per_atom'])} meV/atom")
-            parts.append(f"F {_number(record['force_mae_meV_per_A'])} meV/Å")
+            parts.append(f"E {number(record['energy_mae_meV_per_atom'])} meV/atom")
+            parts.append(f"F {number(record['force_mae_meV_per_A'])} meV/Å")
         if record["anchor_loss"] is not None:
             parts.append(f"retained {record['anchor_loss']:.5f}")
-            parts.append(f"F {_number(record['anchor_force_mae_meV_per_A'])} meV/Å")
+            parts.append(f"F {number(record['anchor_force_mae_meV_per_A'])} meV/Å")
         if record["epoch"] == 0:
             parts.append("before training")
         elif record["valid_loss"] is not None and record["best_epoch"] == record["epoch"]:
@@ -115,18 +76,9 @@ class FinetuneDisplay(FinetuneListener):
         self.console.print("  ".join(parts), highlight=False)
 
     def __enter__(self) -> FinetuneDisplay:
-        self.progress.start()
+        if self.console.is_terminal:  # elsewhere a line per epoch says enough
+            self.progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _with_interval(value: float | None, interval: list[float] | None) -> str:
-    if value is None or interval is None:
-        return _number(value)
-    return f"{_number(value)}  [{_number(interval[0])}, {_number(interval[1])}]"

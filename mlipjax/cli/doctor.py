@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.display import error_table
+from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.heads import load_head
 from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json

@@ -8,7 +8,8 @@ from pathlib import Path
 import tyro
 
 from mlipjax import runtime
-from mlipjax.cli.display import FinetuneDisplay, error_table
+from mlipjax.cli.display import FinetuneDisplay
+from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.heads import load_head
 from mlipjax.cli.labels import LabelOptions
 from mlipjax.cli.output import make_console, write_json
@@ -115,5 +116,6 @@ def _fine_tune(command: Finetune) -> None:
         console.print(error_table({"before": retained["before"], "after": retained["after"]}))
     # reports of earlier versions do not say why
     choice = report.get("choice", f"epoch {report['best_epoch']} of {report['epochs_run']} was best")
-    console.print(f"{choice}; model saved in {command.out}", highlight=False, markup=False)
+    console.print(f"{choice}; model saved in {command.out}", highlight=False, soft_wrap=True)
+    console.print(f"figures, settings, what to do next: {command.out / 'report.html'}", soft_wrap=True)
     write_json(command.json, report)

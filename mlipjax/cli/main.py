@@ -28,6 +28,8 @@ from mlipjax.notices import Notice
 _COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
     "evaluate": "errors of a model on labelled structures",
+    "predict": "energies, forces and stresses of structures, into a file",
+    "relax": "positions and cells at rest, under a pressure, with fixed atoms",
     "doctor": "check a model and labelled structures before fine-tuning",
     "md": "molecular dynamics with a model",
     "monitor": "whether a model knows structures like these",

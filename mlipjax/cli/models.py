@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mlipjax.cli.output import make_console, write_json
@@ -32,12 +33,14 @@ def run(command: Models) -> None:
     """Print the table."""
     rows = [_describe(entry) for entry in registry.known_entries()]
     console = make_console()
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("name", "elements", "size", "labels", "licence"):
-        table.add_column(heading, no_wrap=heading in ("name", "size"), overflow="fold")
+        # the longest word of the labels is "pseudopotentials,"
+        least = 17 if heading == "labels" else None
+        table.add_column(heading, no_wrap=heading == "name", overflow="fold", min_width=least)
     for row in rows:
         size = "not here yet" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
-        elements = f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else ""
+        elements = str(len(row["elements"])) if row["elements"] else ""
         table.add_row(row["name"], elements, size, row["level"], row["licence"])
     console.print(table)
     # a line each: in a column of a narrow terminal paths and URLs could be neither read nor copied
@@ -45,6 +48,8 @@ def run(command: Models) -> None:
         place = row["path"] or row["url"] or "not installed"
         hash_ = "" if row["verified"] else " (SHA-256 is recorded at the first use)"
         console.print(f"{row['name']}: {place}{hash_}", highlight=False, soft_wrap=True)
+        if row["elements"]:
+            console.print(f"  knows {element_ranges(row['elements'])}", highlight=False, soft_wrap=True)
     console.print(
         "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and for comparisons "
         "(evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.status import Status
 from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.progress import Working
 from mlipjax.data import read_atoms
 from mlipjax.data.constraints import free_coordinates
 from mlipjax.files import replace_on_success
@@ -77,7 +77,7 @@ def run(command: Neb) -> None:
     systems, free = read_images(command.images)
     potential, params = load(command.model)
     console = make_console()
-    with console.status("compiling and relaxing") as status:
+    with Working(console, "compiling and relaxing") as working:
         result = neb(
             potential,
             params,
@@ -92,7 +92,7 @@ def run(command: Neb) -> None:
             max_steps=command.steps,
             head=choose_head(potential, command.head),
             dtype=command.dtype,
-            on_step=Steps(status),
+            on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3f} eV/Å"),
         )
     console.print(_table(result))
     console.print(result.verdict, highlight=False)
@@ -108,17 +108,6 @@ def run(command: Neb) -> None:
         "relative_fixed_path_energies_eV": result.fixed_path_energies_eV - result.fixed_path_energies_eV[0],
     }
     write_json(command.json, report)
-
-
-class Steps:
-    """Shows how far a relaxation is."""
-
-    def __init__(self, status: Status) -> None:
-        self.status = status
-
-    def __call__(self, step: int, residual: float) -> None:
-        """Say it."""
-        self.status.update(f"evaluation {step}: largest force {residual:.3f} eV/Å")
 
 
 def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mlipjax import tree
-from mlipjax.cli.display import settings_table
+from mlipjax.cli.error_tables import property_table, settings_table
 from mlipjax.data.properties import open_properties, parse_property
 from mlipjax.finetune.properties import PropertyListener, finetune_property
 from mlipjax.finetune.properties_settings import PropertySettings
@@ -54,6 +52,7 @@ def learn_property(
     if (noise := report["denoising"]) is not None:
         console.print(f"denoise: mean squared error {noise['mse']:.3f}, of predicting zero {noise['mse_of_zero']:.3f}")
     console.print(f"step {report['best_step']} of {report['steps']} was best; model saved in {out}")
+    console.print(f"figures and settings: {out / 'report.html'}", soft_wrap=True)
     return report
 
 
@@ -74,18 +73,6 @@ def evaluate_property(
     report = property_report(data.targets, found)
     console.print(property_table({f"{key}, {file.name}": report}, head.unit))
     return {**report, "property": key, "unit": head.unit, "dtype": dtype}
-
-
-def property_table(reports: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
-    """Errors with 95 % intervals, a row per report."""
-    table = Table("property", "n", "mean error", "MAE", "RMSE", "unit")
-    for name, report in reports.items():
-        cells = [
-            f"{report[key]:.4g}  [{low:.4g}, {high:.4g}]"
-            for key, (low, high) in ((key, report["confidence_95"][key]) for key in ("mean", "mae", "rmse"))
-        ]
-        table.add_row(name, str(report["n"]), *cells, unit)
-    return table
 
 
 class PropertyDisplay(PropertyListener):
@@ -124,7 +111,8 @@ class PropertyDisplay(PropertyListener):
         self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}", highlight=False)
 
     def __enter__(self) -> PropertyDisplay:
-        self.progress.start()
+        if self.console.is_terminal:  # elsewhere a line per interval says enough
+            self.progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -13,6 +13,7 @@ from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
 from mlipjax.cli.neb import check_positive
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.progress import Working
 from mlipjax.cli.structures import read_unconstrained
 from mlipjax.cli.tables import print_table
 from mlipjax.models import load
@@ -84,10 +85,10 @@ def run(command: Slide) -> None:
         dtype=command.dtype,
     )
     console = make_console()
-    with console.status("compiling and sliding") as status:
+    with Working(console, "compiling and sliding") as working:
 
         def show(done: int, total: int) -> None:
-            status.update(f"{done} of {total} shifts")
+            working.say(f"{done} of {total} shifts")
 
         result: SlidingProfile | GammaSurface
         if command.surface is None:

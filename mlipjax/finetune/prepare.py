@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from mlipjax.finetune.retain import Frozen, add_head, anchor_report, make_retent
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.optim import Hyper, Strategy, choose_strategy, make_optimizer, make_strategy
 from mlipjax.potential import Potential
+from mlipjax.system import System
 from mlipjax.train import (
     E0Estimate,
     LabelledBatches,
@@ -39,6 +41,8 @@ from mlipjax.train import (
     predict,
 )
 from mlipjax.train.isolated import IsolatedAtoms, set_apart
+from mlipjax.train.parity import parity_points
+from mlipjax.train.predict import StructurePrediction
 from mlipjax.typing import Params
 
 
@@ -54,6 +58,7 @@ class Preparation:
         findings: of the doctor, none of them fatal.
         e0_estimate: of ``e0s="estimate"``.
         before: error report on ``reported`` before training.
+        before_points: reference and predictions behind it (``train.parity_points``).
         anchor_before: the same on the anchor structures, ``None`` without them.
         retention_notes: in words, what is replayed and what the anchor is.
         n_parameters, n_trained: numbers of the model (without adapters), and those that are trained.
@@ -68,6 +73,7 @@ class Preparation:
     findings: tuple[Finding, ...]
     e0_estimate: E0Estimate | None
     before: dict[str, Any]
+    before_points: dict[str, np.ndarray]
     anchor_before: Any
     retention_notes: dict[str, Any]
     n_parameters: int
@@ -147,6 +153,7 @@ def prepare(
         findings=tuple(sort_findings([*findings, *found])),
         e0_estimate=settled.estimate,
         before=error_report(reported.dataset, before),
+        before_points=points_of(reported, before),
         anchor_before=anchor_report(retention, student.program.apply, state.params),
         retention_notes=notes,
         n_parameters=tree.count(strategy.detach(student.params)),
@@ -159,6 +166,15 @@ def prepare(
         config=TrainConfig(settings.epochs, settings.patience),
         retention=retention,
     )
+
+
+def points_of(batches: LabelledBatches, predictions: Sequence[StructurePrediction]) -> dict[str, np.ndarray]:
+    """Reference and predictions of a data set, energies relative to isolated atoms."""
+
+    def zero(system: System) -> float:
+        return batches.potential.reference_energy(system.atomic_numbers)
+
+    return parity_points(batches.dataset, predictions, zero)
 
 
 def _split(

@@ -1,8 +1,8 @@
 """Learning a property of structures from a pretrained potential, alone or together with its force field (S3).
 
 A run with a folder keeps ``run.json``, ``checkpoints/``, ``metrics.jsonl`` (every task's errors apart), ``snapshots/``
-if asked for, and at its end ``report.json`` and the model, whose folder can be loaded. The same call again resumes, or
-returns what is done.
+if asked for, and at its end ``report.json``, the model, whose folder can be loaded, and ``report.html`` with its
+figures. The same call again resumes, or returns what is done.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mlipjax.finetune.folder import REPORT, claim_run, find_run, hash_dataset, h
 from mlipjax.finetune.properties_companions import DENOISE
 from mlipjax.finetune.properties_settings import PropertySettings, check_settings
 from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
+from mlipjax.finetune.run_report import save_points, write_run_report
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneResult
 from mlipjax.finetune.snapshots import plan_snapshots
@@ -36,6 +37,7 @@ from mlipjax.potential import Potential
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_loop import MixtureListener, train_mixture
 from mlipjax.train.multitask_tasks import predict_property, property_report
+from mlipjax.train.parity import thinned
 from mlipjax.typing import Params
 
 
@@ -93,6 +95,7 @@ def finetune_property(
     description = _describe(potential, params, data, replay_data, settings, options)
     with folder_alone(folder):
         if folder is not None and (finished := find_run(folder, description)) is not None:
+            write_run_report(folder, finished)
             return FinetuneResult(*load(folder), finished)
         ready = prepare_property(
             potential, params, train_data, valid_data, replay_data, settings, options, denoise_data
@@ -118,8 +121,12 @@ def finetune_property(
         }
         if folder is not None:
             save(folder, ready.potential, jax.device_get(best))
-            # last: its presence says that the run is done
+            valid = ready.valid.data
+            pair = np.stack([valid.targets, predict_property(ready.apply, best, ready.valid, valid.key)])
+            save_points(folder, {}, {"property": thinned(pair)})
+            # its presence says that the run is done; figures can be drawn at any time
             write_atomic(folder / REPORT, json.dumps(report, indent=1))
+            write_run_report(folder, report)
     return FinetuneResult(ready.potential, best, report)
 
 

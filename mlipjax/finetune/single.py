@@ -1,9 +1,10 @@
 """One fine-tune: a potential and labelled structures in, a potential and a report out.
 
 A run with a folder keeps ``run.json`` (settings and fingerprint of the input), ``checkpoints/``, ``metrics.jsonl``,
-``snapshots/`` if asked for, and at its end ``report.json`` and the model itself: the folder can be loaded as a model.
-The same call again resumes a run that was stopped at any moment, and returns at once from one that is done. The folder
-belongs to a run once it takes its first step: one that is refused leaves nothing.
+``snapshots/`` if asked for, and at its end ``report.json``, the model itself (the folder can be loaded as a model) and
+``report.html`` with its figures. The same call again resumes a run that was stopped at any moment, and returns at once
+from one that is done; ``report.html`` is made again if it is gone. The folder belongs to a run once it takes its first
+step: one that is refused leaves nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from mlipjax import runtime
 from mlipjax.data import Dataset
 from mlipjax.files import write_atomic
 from mlipjax.finetune.folder import REPORT, claim_run, describe_run, find_run
-from mlipjax.finetune.prepare import Preparation, prepare
+from mlipjax.finetune.prepare import Preparation, points_of, prepare
 from mlipjax.finetune.retain import anchor_report
+from mlipjax.finetune.run_report import save_points, write_run_report
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.locks import folder_alone
@@ -31,6 +33,7 @@ from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.train import Listener, StepInfo, TrainState, error_report, predict, read_metrics, train
 from mlipjax.train.judge import Judge, explain_choice
+from mlipjax.train.predict import StructurePrediction
 from mlipjax.typing import Params
 
 
@@ -87,6 +90,7 @@ def finetune(
     description = describe_run(potential, params, train_data, valid_data, settings)
     with folder_alone(folder):
         if folder is not None and (finished := find_run(folder, description)) is not None:
+            write_run_report(folder, finished)
             return FinetuneResult(*load(folder), finished)
         preparation = prepare(potential, params, train_data, valid_data, settings)
         total_steps = settings.epochs * preparation.train_batches.steps_per_epoch
@@ -111,11 +115,14 @@ def finetune(
         )
         tuned = detach(state.best_params)
         records = followed.records if folder is None else read_metrics(folder)
-        report = _report(preparation, state, settings, records, time.monotonic() - started)
+        after = predict(preparation.program.apply, state.best_params, preparation.reported)
+        report = _report(preparation, state, after, settings, records, time.monotonic() - started)
         if folder is not None:
             save(folder, preparation.potential, jax.device_get(tuned))
-            # last: its presence says that the run is done
+            save_points(folder, preparation.before_points, points_of(preparation.reported, after))
+            # its presence says that the run is done; figures can be drawn at any time
             write_atomic(folder / REPORT, json.dumps(report, indent=1))
+            write_run_report(folder, report)
     return FinetuneResult(preparation.potential, tuned, report)
 
 
@@ -140,12 +147,12 @@ class _Followed(FinetuneListener):
 def _report(
     preparation: Preparation,
     state: TrainState,
+    after: Sequence[StructurePrediction],
     settings: FinetuneSettings,
     records: Sequence[dict[str, Any]],
     seconds: float,
 ) -> dict[str, Any]:
     program, batches = preparation.program, preparation.reported
-    after = error_report(batches.dataset, predict(program.apply, state.best_params, batches))
     judge = Judge(program, preparation.valid_batches, preparation.retention, preparation.hyper)
     epoch = int(state.best_epoch)
     best = next((record for record in records if record["epoch"] == epoch), None)
@@ -167,7 +174,7 @@ def _report(
         "best_epoch": epoch,
         "choice": explain_choice(best, records),
         "before": preparation.before,
-        "after": after,
+        "after": error_report(batches.dataset, after),
         "retained": {
             **preparation.retention_notes,
             "before": preparation.anchor_before,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax_md import simulate
-from jax_md.simulate import NoseHooverChain
 
 from mlipjax.md.freedom import Freedom, hold, settle, thermal_degrees
 from mlipjax.md.observables import temperature
 from mlipjax.typing import Array, Cell, Float, Forces, Key, Positions
 from mlipjax.units import BOLTZMANN
+
+if TYPE_CHECKING:
+    # jax-md is imported where it is used: that takes seconds, and most commands simulate nothing
+    from jax_md.simulate import NoseHooverChain
 
 
 @struct.dataclass
@@ -108,12 +110,16 @@ def maxwell_boltzmann(
 
 def kick(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
     """Add ``dt`` times the forces to the momenta of what may move (``dt`` in internal units)."""
+    from jax_md import simulate
+
     kicked = simulate.momentum_step(dynamics, dt)
     return kicked if dynamics.freedom is None else kicked.set(momentum=hold(kicked.momentum, dynamics.freedom))
 
 
 def drift(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
     """Move the atoms with their velocities for a time ``dt`` (internal units)."""
+    from jax_md import simulate
+
     return simulate.position_step(dynamics, _shift, dt)
 
 

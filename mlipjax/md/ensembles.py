@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax_md import simulate
 
 from mlipjax.md.dynamics import Dynamics, drift, kick
 from mlipjax.md.freedom import settle
@@ -105,6 +104,8 @@ class Langevin:
 
     def before(self, dynamics: Dynamics) -> Dynamics:
         """Half kick, half drift, noise, half drift."""
+        from jax_md import simulate
+
         dt = self.timestep_fs * FEMTOSECOND
         kT = BOLTZMANN * self.temperature_K
         gamma = self.friction_per_ps / (1000.0 * FEMTOSECOND)

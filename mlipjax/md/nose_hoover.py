@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax.numpy as jnp
 from flax import struct
-from jax_md.simulate import NoseHooverChain, NoseHooverChainFns, nose_hoover_chain
 
 from mlipjax.md.dynamics import Barostat, Dynamics, drift, kick
 from mlipjax.md.observables import degrees_of_freedom, kinetic_energy
 from mlipjax.typing import Array, Float
 from mlipjax.units import BAR, BOLTZMANN, FEMTOSECOND
+
+if TYPE_CHECKING:
+    from jax_md.simulate import NoseHooverChain, NoseHooverChainFns
 
 Scalar = Float[Array, ""] | float
 
@@ -179,6 +181,8 @@ def _new_chain(
 
 
 def _chain_functions(ensemble: NoseHoover | IsotropicNPT, damping_fs: Scalar) -> NoseHooverChainFns:
+    from jax_md.simulate import nose_hoover_chain
+
     dt: Any = ensemble.timestep_fs * FEMTOSECOND  # jax-md declares floats; traced numbers do as well
     tau: Any = damping_fs * FEMTOSECOND
     return nose_hoover_chain(dt, ensemble.chain_length, CHAIN_STEPS, SUZUKI_YOSHIDA_ORDER, tau)

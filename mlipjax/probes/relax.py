@@ -133,10 +133,11 @@ class Engine:
         task: Task,
         max_steps: int,
         on_step: OnStep | None = None,
+        on_search: Callable[[Search], None] | None = None,
     ) -> Search:
         """Search from the given structures until all is converged or ``max_steps`` evaluations are made.
 
-        Those of a climb that was given up come on top.
+        Those of a climb that was given up come on top. ``on_search`` is told of every single one.
 
         Raises:
             ProbeDiverged: if energies or forces are not finite.
@@ -148,7 +149,8 @@ class Engine:
             if batch is None:
                 spec = self._fit(self._moved(systems, task, search), int(search.n_neighbors))
                 batch = build_batch(spec, self._moved(systems, task, search), self.head, self.dtype)
-            before, limit = int(search.step), min(int(search.step) + _CHUNK, max_steps)
+            chunk = _CHUNK if on_search is None else 1
+            before, limit = int(search.step), min(int(search.step) + chunk, max_steps)
             search = advance(self.potential, spec, self.params, batch, task, search, limit)
             status, stuck = int(search.status), stuck + 1 if int(search.step) == before else 0
             if status == NOT_FINITE or stuck > _ATTEMPTS:
@@ -158,6 +160,8 @@ class Engine:
                 )
             if status not in (RUNNING, CONVERGED):
                 batch, search = None, dataclasses.replace(search, status=jnp.zeros((), jnp.int32))
+            elif on_search is not None:
+                on_search(search)
             if on_step is not None:
                 on_step(int(search.step), float(jnp.max(search.residual)))
         return search
@@ -211,8 +215,10 @@ class Engine:
         return self.spec
 
 
-def plain_task(systems: Sequence[System], free: np.ndarray, basis: np.ndarray, fmax: float, dtype: Any) -> Task:
-    """The task of relaxing every structure for itself; ``free`` is (N, 3) or (M, N, 3)."""
+def plain_task(
+    systems: Sequence[System], free: np.ndarray, basis: np.ndarray, fmax: float, dtype: Any, pressure: float = 0.0
+) -> Task:
+    """The task of relaxing every structure for itself; ``free`` is (N, 3) or (M, N, 3), ``pressure`` in eV/Å^3."""
     n_atoms = systems[0].n_atoms
 
     def scalar(value: float) -> Any:
@@ -221,6 +227,7 @@ def plain_task(systems: Sequence[System], free: np.ndarray, basis: np.ndarray, f
     return Task(
         cells=jnp.asarray(np.stack([np.asarray(system.cell) for system in systems]), dtype),
         basis=jnp.asarray(basis, dtype),
+        pressure=scalar(pressure),
         free=jnp.asarray(np.broadcast_to(free, (len(systems), n_atoms, 3)), dtype),
         band=jnp.asarray(False),
         climb_below=scalar(0.0),

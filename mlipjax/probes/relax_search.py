@@ -48,6 +48,7 @@ class Task:
     Attributes:
         cells: (M, 3, 3) Å, before any strain.
         basis: (S, 3, 3) strains that are free, orthonormal or zero; S = 0 for a fixed cell.
+        pressure: () eV/Å^3 on the outside of a free cell; the enthalpy is then what becomes least.
         free: (M, N, 3) 1 where a coordinate may move, 0 where not; all 0 for a structure that only fills a slot.
         band: () whether the structures are the inner images of a band (fixed cells only).
         climb_below: () eV/Å, largest residual at which the highest image of a band starts to climb; 0 if none shall.
@@ -61,6 +62,7 @@ class Task:
 
     cells: Float[Array, "M 3 3"]
     basis: Float[Array, "S 3 3"]
+    pressure: Float[Array, ""]
     free: Float[Array, "M N 3"]
     band: Bool[Array, ""]
     climb_below: Float[Array, ""]
@@ -191,8 +193,9 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
     force = (forces @ jnp.swapaxes(deformation, 1, 2) * task.free).reshape(m, 3 * n)
     residual = jnp.sqrt(jnp.max(jnp.sum(forces**2, axis=-1), axis=1))
     if stress:
-        # dE/dq_s = <(1 + e)^-T virial, B_s> / w
-        pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ found.virial
+        # dH/dq_s = <(1 + e)^-T (virial + p V), B_s> / w
+        work = task.pressure * jnp.abs(jnp.linalg.det(cells))[:, None, None] * jnp.eye(3, dtype=cells.dtype)
+        pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ (found.virial + work)
         alive = jnp.any(task.free > 0, axis=(1, 2))[:, None]
         on_strain = -jnp.tensordot(pull, task.basis, ((1, 2), (1, 2))) / n * alive
         residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strain), axis=1))

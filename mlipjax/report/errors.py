@@ -216,12 +216,13 @@ def training_history(
     for panel, series in zip(panels, (losses, errors), strict=True):
         for name, style in arm_styles(series).items():
             values = np.asarray(series[name], np.float64)
-            panel.plot(epochs, values, color=style.color, label=style.label)
+            marker = style.marker if len(epochs) < 3 else None  # a line through one point is invisible
+            panel.plot(epochs, values, color=style.color, label=style.label, marker=marker)
         if best is not None:
             panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
         panel.set_yscale("log")
         panel.set_xlabel("epoch")
-        panel.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+        panel.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     panels[0].set_ylabel("loss (dimensionless)")
     panels[1].set_ylabel("validation error (unit in legend)")
     letter_panels(panels)

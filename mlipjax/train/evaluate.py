@@ -42,12 +42,24 @@ def evaluate(
         ValueError: for an empty data set, an unknown element, float64 without 64-bit mode, or a structure whose energy
             or forces are not finite.
     """
-    params = tree.cast(params, dtype)
+    found = predict_dataset(potential, params, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+    return {**error_report(dataset, found), "dtype": str(dtype)}
+
+
+def predict_dataset(
+    potential: Potential,
+    params: Params,
+    dataset: Dataset,
+    *,
+    dtype: Any = "float32",
+    batch_size: int = 8,
+    max_slots: int = MAX_SLOTS,
+) -> Sequence[StructurePrediction]:
+    """Predict a data set, in its order; arguments and errors as ``evaluate``."""
     batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-    predictions = predict(jax.jit(potential.apply), params, batches)
-    _check_finite(predictions, str(dtype))
-    report = error_report(dataset, predictions)
-    return {**report, "dtype": str(dtype)}
+    found = predict(jax.jit(potential.apply), tree.cast(params, dtype), batches)
+    _check_finite(found, str(dtype))
+    return found
 
 
 def _check_finite(predictions: Sequence[StructurePrediction], dtype: str) -> None:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import tyro
+from ase.io import read
 from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
 from mlipjax import Calculator, load, save
@@ -96,6 +97,44 @@ def test_structures_on_disk_give_the_same_bits_and_go_on_with_the_same_folder(fi
     arguments = ["--model", str(out), "--data", str(tmp_path / "store"), "--json", str(tmp_path / "disk.json")]
     evaluate.run(tyro.cli(evaluate.Evaluate, args=arguments))
     assert {**json.loads((tmp_path / "disk.json").read_text()), "data": None} == {**of_file, "data": None}
+
+
+def test_the_report_is_there_and_made_again_if_it_is_gone(files, tuned, capsys):
+    out, options = tuned
+    figures = {"history.png", "parity_energy.png", "parity_forces.png", "parity_stress.png"}
+    assert {path.name for path in out.glob("*.png")} == figures
+    page = (out / "report.html").read_text()
+    assert "epoch" in page
+    assert page.count("data:image/png;base64,") == 4
+    (out / "report.html").unlink()
+    run_finetune(files, out, *options)
+    assert (out / "report.html").read_text() == page
+    said = capsys.readouterr().out
+    assert "report.html" in said
+    assert "…" not in said
+
+
+def test_evaluate_writes_predictions_beside_labels_and_figures(files, tuned, tmp_path, capsys):
+    out, _ = tuned
+    written, folder = tmp_path / "found.extxyz", tmp_path / "figures"
+    report = run_evaluate(files, out, tmp_path / "r.json", "--write", str(written), "--out", str(folder))
+    assert "…" not in capsys.readouterr().out
+    frames = read(written, ":")
+    dataset = labelled_dataset(SIZES)
+    for atoms, (system, labels, info) in zip(frames, dataset, strict=True):
+        assert atoms.info["reference_energy"] == pytest.approx(float(labels.energy), abs=1e-7)
+        np.testing.assert_allclose(atoms.arrays["reference_forces"], labels.forces, atol=1e-7)
+        np.testing.assert_allclose(atoms.info["reference_stress"], labels.stress, atol=1e-7)
+        error = 1e3 * (atoms.get_potential_energy() - float(labels.energy)) / system.n_atoms
+        assert atoms.info["energy_error_meV_per_atom"] == pytest.approx(error, abs=1e-3)
+        assert atoms.info["run"] == info["run"]
+    errors = [atoms.info["energy_error_meV_per_atom"] for atoms in frames]
+    assert np.mean(errors) == pytest.approx(report["energy_mean_meV_per_atom"], rel=1e-5)
+    forces = [atoms.info["force_mae_meV_per_A"] for atoms in frames]  # all of one size
+    assert np.mean(forces) == pytest.approx(report["force_mae_meV_per_A"], rel=1e-5)
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html", "results.json", "parity_energy.png", "parity_forces.png", "parity_stress.png",
+    }  # fmt: skip
 
 
 def test_another_run_into_the_same_folder_is_refused(files, tuned, tmp_path):

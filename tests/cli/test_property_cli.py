@@ -65,9 +65,13 @@ def test_a_run_leaves_a_model_that_predicts_the_property(files, probe, tmp_path,
     # better than a constant, whose RMSE is the standard deviation
     assert errors["rmse"] < report["property"]["std"]
 
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    (out / "report.html").unlink()
     started = (out / "report.json").stat().st_mtime_ns
     run(finetune, finetune.Finetune, *options)
     assert (out / "report.json").stat().st_mtime_ns == started
+    assert (out / "report.html").read_text() == page
     assert "oxygen" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"holds another run: .*seed was 0, now 1"):
         run(finetune, finetune.Finetune, *options, "--seed", 1)

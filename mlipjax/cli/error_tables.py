@@ -1,0 +1,91 @@
+"""Tables that fit 80 columns and lose no letter, on terminals and in pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+_ROWS = (
+    ("energy: mean, meV/atom", "energy_mean_meV_per_atom"),
+    ("energy: std, meV/atom", "energy_std_meV_per_atom"),
+    ("energy: RMSE, meV/atom", "energy_rmse_meV_per_atom"),
+    ("energy: MAE, meV/atom", "energy_mae_meV_per_atom"),
+    ("forces: MAE, meV/Å", "force_mae_meV_per_A"),
+    ("forces: RMSE, meV/Å", "force_rmse_meV_per_A"),
+    ("forces: slope", "force_slope"),
+    ("stress: MAE, meV/Å³", "stress_mae_meV_per_A3"),
+)
+
+
+def make_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, words: bool = False
+) -> Table:
+    """Return a table; what does not fit into a column goes on in the next line.
+
+    Args:
+        headings: of the columns.
+        rows: cells as text.
+        title: above the table.
+        words: whether the cells are words; by default those of all columns but the first are numbers.
+    """
+    table = Table(title=title, title_justify="left")
+    for index, heading in enumerate(headings):
+        # "fold" breaks a word that is wider than its column; rich would cut it off and put an ellipsis
+        table.add_column(heading, justify="right" if index and not words else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Main errors with 95 % intervals, one column per report."""
+    sizes = (f"{name} (n = {report['n_frames']})" for name, report in reports.items())
+    rows = [
+        (label, *(with_interval(report[key], report["confidence_95"][key]) for report in reports.values()))
+        for label, key in _ROWS
+    ]
+    return make_table(("error", *sizes), rows)
+
+
+def element_table(report: Mapping[str, Any]) -> Table:
+    """Force errors per element."""
+    keys = ("force_mae_meV_per_A", "force_rmse_meV_per_A", "force_slope", "force_reference_mean_norm_meV_per_A")
+    rows = [
+        (symbol, str(row["n_atoms"]), *(number(row[key]) for key in keys))
+        for symbol, row in report["per_element"].items()
+    ]
+    headings = ("element", "atoms", "force MAE", "force RMSE", "slope", "mean |F|")
+    return make_table(headings, rows, title="forces, meV/Å")
+
+
+def settings_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Settings with their reasons."""
+    return make_table(("setting", "value", "why"), rows, words=True)
+
+
+def property_table(reports: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
+    """Errors of a property with 95 % intervals, one column per report."""
+    words = {"mean": "mean error", "mae": "MAE", "rmse": "RMSE"}
+    sizes = (f"{name} (n = {report['n']})" for name, report in reports.items())
+    rows = [
+        (
+            f"{label} ({unit})" if unit else label,
+            *(with_interval(r[key], r["confidence_95"][key]) for r in reports.values()),
+        )
+        for key, label in words.items()
+    ]
+    return make_table(("error", *sizes), rows)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash for what is not known."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    """A number with its interval."""
+    if value is None or interval is None:
+        return number(value)
+    return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"

@@ -1,0 +1,57 @@
+"""``report.html`` and the figures of a fine-tune, made from what its folder holds."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlipjax.files import write_atomic
+from mlipjax.train import read_metrics
+
+HTML, PARITY = "report.html", "parity.npz"
+
+Points = Mapping[str, Mapping[str, np.ndarray]]
+"""By quantity: ``reference``, ``before`` and ``after``, (n,)."""
+
+
+def save_points(folder: Path, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> None:
+    """Keep reference and predictions (``train.parity_points``) before and after a fine-tune in its folder."""
+    arrays = {}
+    for name, (reference, predicted) in after.items():
+        arrays[f"{name}.reference"], arrays[f"{name}.after"] = reference, predicted
+        if name in before:
+            arrays[f"{name}.before"] = before[name][1]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(folder / PARITY, buffer.getvalue())
+
+
+def read_points(folder: Path) -> Points:
+    """Read what ``save_points`` kept; nothing if there is no such file (runs of earlier versions)."""
+    if not (folder / PARITY).is_file():
+        return {}
+    points: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(folder / PARITY, allow_pickle=False) as arrays:
+        for kind in ("reference", "before", "after"):
+            for key in arrays.files:
+                name, found = key.split(".")
+                if found == kind:
+                    points.setdefault(name, {})[kind] = arrays[key]
+    return points
+
+
+def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Draw the figures of a run that is done and write its ``report.html``, unless it is there already."""
+    if (folder / HTML).is_file():
+        return
+    if "best_epoch" in report:
+        from mlipjax.report.training import write_finetune_report as write
+    else:
+        from mlipjax.report.properties import write_property_report as write
+    # as they stand in the file: tuples are lists there
+    write(folder, json.loads(json.dumps(report)), read_metrics(folder), read_points(folder))

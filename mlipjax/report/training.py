@@ -1,0 +1,228 @@
+"""The report of one fine-tune or one evaluation, as HTML and PNG: what was done, how good it is, what to do next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlipjax.report.errors import parity, training_history
+from mlipjax.report.html import Illustration, Table, write_report
+from mlipjax.report.style import save_figure
+
+QUANTITIES = {
+    "energy": ("energy per atom", "eV/atom"),
+    "forces": ("force component", "eV/Å"),
+    "stress": ("stress component", "eV/Å³"),
+}
+_ERRORS = (
+    ("energy: mean error (meV/atom)", "energy_mean_meV_per_atom"),
+    ("energy: std without mean (meV/atom)", "energy_std_meV_per_atom"),
+    ("energy: RMSE (meV/atom)", "energy_rmse_meV_per_atom"),
+    ("energy: MAE (meV/atom)", "energy_mae_meV_per_atom"),
+    ("forces: MAE (meV/Å)", "force_mae_meV_per_A"),
+    ("forces: RMSE (meV/Å)", "force_rmse_meV_per_A"),
+    ("forces: slope", "force_slope"),
+    ("stress: MAE (meV/Å³)", "stress_mae_meV_per_A3"),
+)
+_HISTORY = {
+    "energy MAE (meV/atom)": "energy_mae_meV_per_atom",
+    "force MAE (meV/Å)": "force_mae_meV_per_A",
+    "stress MAE (meV/Å³)": "stress_mae_meV_per_A3",
+}
+Points = Mapping[str, Mapping[str, np.ndarray]]
+"""By quantity: ``reference`` and the predictions of each model, (n,)."""
+
+
+def error_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Main errors with intervals, a column for each report."""
+    rows = [
+        [label, *(_with_interval(report, key) for report in reports.values())]
+        for label, key in _ERRORS
+        if any(report.get(key) is not None for report in reports.values())
+    ]
+    sizes = ", ".join(sorted({str(report["n_frames"]) for report in reports.values()}))
+    caption = f"Errors on {sizes} structures, with 95 % intervals from drawing structures again. Structures of one "
+    return Table(
+        ("error", *reports), rows, caption + "trajectory resemble each other: for them intervals are too narrow."
+    )
+
+
+def element_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Force errors of every element, columns for each report."""
+    symbols = list(dict.fromkeys(symbol for report in reports.values() for symbol in report["per_element"]))
+    rows = []
+    for symbol in symbols:
+        found = [report["per_element"].get(symbol, {}) for report in reports.values()]
+        cells = [one.get(key) for one in found for key in ("force_mae_meV_per_A", "force_slope")]
+        rows.append([symbol, found[-1].get("n_atoms"), found[-1].get("force_reference_mean_norm_meV_per_A"), *cells])
+    columns = [f"{name}: {what}" for name in reports for what in ("MAE", "slope")]
+    caption = "Force errors by element, meV/Å. A slope below 1 means forces that are too small."
+    return Table(("element", "atoms", "mean |F|", *columns), rows, caption)
+
+
+def parity_figures(points: Points, quantities: Mapping[str, tuple[str, str]] = QUANTITIES) -> dict[str, Figure]:
+    """A parity plot for each quantity that has points."""
+    return {
+        name: parity(
+            found["reference"],
+            {model: values for model, values in found.items() if model != "reference"},
+            quantity=quantities[name][0],
+            unit=quantities[name][1],
+        )
+        for name, found in points.items()
+    }
+
+
+def history_figure(records: Sequence[Mapping[str, Any]], best: int) -> Figure | None:
+    """Losses and validation errors of every epoch; ``None`` without records."""
+    if not records:
+        return None
+    losses = {"train": "train_loss", "validation": "valid_loss", "retained (anchor)": "anchor_loss"}
+    return training_history(
+        [record["epoch"] for record in records],
+        {name: values for name, key in losses.items() if (values := _series(records, key)) is not None},
+        {name: values for name, key in _HISTORY.items() if (values := _series(records, key)) is not None},
+        best=best if best > 0 else None,
+    )
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | None:
+    values = [record.get(key) for record in records]
+    return None if any(value is None for value in values) else np.array(values, np.float64)
+
+
+def write_finetune_report(
+    folder: Path, report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], points: Points
+) -> None:
+    """Write ``report.html`` and its figures into the folder of a fine-tune.
+
+    Args:
+        folder: of the run.
+        report: its ``report.json``.
+        records: its epochs, as in ``metrics.jsonl``.
+        points: reference and predictions (``before``, ``after``) on the validation data; may be empty.
+    """
+    content: list[Illustration | Table] = []
+    best, n_valid = report["best_epoch"], report["n_valid"]
+    if (history := history_figure(records, best)) is not None:
+        caption = "Losses (a) and errors on the validation structures (b), epoch by epoch; the dashed line is the "
+        content.append(_drawn(folder, "history", "Training", caption + "epoch that was kept.", history))
+    both = {name: report[name] for name in ("before", "after")}
+    content += [error_rows(both), element_rows(both)]
+    content += _parities(folder, points, f"the {n_valid} validation structures, before and after fine-tuning")
+    retained = report.get("retained") or {}
+    if retained.get("after") is not None:
+        kept = error_rows({name: retained[name] for name in ("before", "after")})
+        content.append(Table(kept.columns, kept.rows, f"What was kept of the model before: {retained['anchor']}."))
+    content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
+    given = [[name, str(value)] for name, value in report["settings"].items() if value not in (None, (), [])]
+    content.append(Table(("option", "value"), given, f"All options. Data: {report['split']}."))
+    content.append(_findings(report["findings"]))
+    content.append(_next_steps(folder, n_valid))
+    verdict, alarm = finetune_verdict(report)
+    title = f"Fine-tune in {folder.resolve().name}"
+    write_report(folder / "report.html", title=title, verdict=verdict, alarm=alarm, content=content,
+                 versions=report["versions"])  # fmt: skip
+
+
+def finetune_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
+    """What a hurried reader should know of a fine-tune, and whether it is bad news."""
+    before, after, n_valid = report["before"], report["after"], report["n_valid"]
+    changes, worse = [], False
+    for words, key, unit in (
+        ("force MAE", "force_mae_meV_per_A", "meV/Å"),
+        ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
+        ("stress MAE", "stress_mae_meV_per_A3", "meV/Å³"),
+    ):
+        if before.get(key) is not None and after.get(key) is not None:
+            changes.append(f"{words} {before[key]:.3g} → {after[key]:.3g} {unit}")
+            worse = worse or after[key] > before[key]
+    parts = [f"On {n_valid} validation structures: {', '.join(changes)}."]
+    best = report["best_epoch"]
+    parts.append(f"The model of epoch {best} of {report['epochs_run']} was kept." if best else "No epoch was better.")
+    if worse:
+        parts.append("Some error grew: look at the curves before you use this model.")
+    if few := n_valid < _FEW:
+        parts.append(f"{n_valid} structures are few to choose an epoch by: treat these errors as rough.")
+    if warnings := sum(finding["severity"] == "warning" for finding in report["findings"]):
+        parts.append(f"The doctor gave {warnings} warning{'s' * (warnings > 1)}, below.")
+    return " ".join(parts), bool(worse or few or warnings)
+
+
+_FEW = 5
+"""Validation structures below which the choice of an epoch is a matter of luck."""
+
+
+def write_evaluation_report(
+    folder: Path, report: Mapping[str, Any], points: Points, *, model: str, data: str, command: str
+) -> None:
+    """Write ``report.html`` and figures of an evaluation into a folder."""
+    name = "errors"
+    content: list[Illustration | Table] = [error_rows({name: report}), element_rows({name: report})]
+    content += _parities(folder, points, f"{report['n_frames']} structures of {os.path.basename(data)}")
+    shown = [
+        f"{words} {report[key]:.3g} {unit}"
+        for words, key, unit in (
+            ("force MAE", "force_mae_meV_per_A", "meV/Å"),
+            ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
+        )
+        if report.get(key) is not None
+    ]
+    verdict = f"{model} on {report['n_frames']} structures of {data}: {', '.join(shown) or 'no energies, no forces'}."
+    title = f"{model} on {os.path.basename(data)}"
+    write_report(folder / "report.html", title=title, verdict=verdict, content=content,
+                 versions=report["versions"], command=command)  # fmt: skip
+
+
+def _parities(folder: Path, points: Points, what: str) -> list[Illustration]:
+    return [
+        _drawn(
+            folder,
+            f"parity_{name}",
+            f"Predicted and reference {QUANTITIES[name][0]}",
+            f"{len(points[name]['reference'])} points of {what}."
+            + (" Energies are relative to isolated atoms." if name == "energy" else ""),
+            figure,
+        )
+        for name, figure in parity_figures(points).items()
+    ]
+
+
+def _drawn(folder: Path, name: str, title: str, caption: str, figure: Figure) -> Illustration:
+    save_figure(figure, folder / f"{name}.png")
+    return Illustration(figure, caption, title)
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [[one["severity"], one["check"], one["message"], one.get("where", ""), one["remedy"]] for one in findings]
+    caption = "What the doctor found before training." if rows else "The doctor found nothing to complain about."
+    return Table(("severity", "check", "found", "where", "what to do"), rows, caption)
+
+
+def _next_steps(folder: Path, n_valid: int) -> Table:
+    model = folder
+    rows = [
+        ["errors on structures that had no part in this", f"mlipjax evaluate --model {model} --data TEST.extxyz"],
+        [
+            "does it know what you simulate?",
+            f"mlipjax monitor --model {model} --reference TRAIN.extxyz --data MD.extxyz",
+        ],
+        ["relax a structure", f"mlipjax relax --model {model} --structure S.cif --cell full"],
+        ["simulate", f"mlipjax md --model {model} --structure S.cif --steps 10000 --out MD.extxyz"],
+    ]
+    if n_valid < _FEW:
+        rows.insert(0, ["more validation structures", "label more, or give --valid FILE or a larger --valid-fraction"])
+    return Table(("what to do next", "how"), rows, "The folder of the run is a model.")
+
+
+def _with_interval(report: Mapping[str, Any], key: str) -> str:
+    value, interval = report.get(key), (report.get("confidence_95") or {}).get(key)
+    if value is None:
+        return "–"
+    shown = f"{value:.4g}"
+    return shown if interval is None else f"{shown} [{interval[0]:.4g}, {interval[1]:.4g}]"

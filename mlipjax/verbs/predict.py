@@ -1,0 +1,229 @@
+"""Energies, forces, stresses and features of structures, as ``ase.Atoms`` that carry them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.graph import Buckets, GraphBatch, NeighborTable, batch_graphs, neighbor_table
+from mlipjax.potential import Potential, Prediction
+from mlipjax.system import System
+from mlipjax.typing import Params
+from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+MAX_SLOTS = 65_536
+"""Padded atoms times neighbour slots computed at once: about 1 GB for Nequix in float64."""
+
+_BUCKETS = Buckets()
+_LOOSE = 3  # slots of a program that is there already over those of one that fits, at which it is used all the same
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+def predict(
+    model: ModelLike,
+    structures: Structures,
+    *,
+    head: str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 8,
+    max_slots: int = MAX_SLOTS,
+    features: bool = False,
+) -> Atoms | list[Atoms]:
+    """Predict energies, forces and stresses; no labels are needed.
+
+    Args:
+        model: what ``mlipjax.load`` takes or returns, or ``ase:module:factory``.
+        structures: ``Atoms``, a list of them, or a file that ASE reads.
+        head: name of the energy head; by default the first.
+        dtype: precision of the network, "float32" or "float64"; total energies are float64 in both.
+        batch_size: structures computed together.
+        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        features: also give the invariant features of every atom, as the array ``features`` (n, F).
+
+    Returns:
+        Copies of the structures, one for one ``Atoms``, with a calculator that holds ``energy`` (eV), ``forces``
+        (eV/Å), ``energies`` per atom (eV) and, where a periodic structure has a volume, ``stress`` (eV/Å^3, tension
+        positive), and with the model's name as ``info["model"]``.
+
+    Raises:
+        ValueError, FileNotFoundError: if model or structures cannot be used, or a prediction is not finite.
+
+    >>> from ase.build import bulk
+    >>> round(predict("universal", bulk("NaCl", "rocksalt", a=5.64)).get_potential_energy(), 1)
+    -153.7
+    """
+    options: Any = {"head": head, "dtype": dtype, "batch_size": batch_size, "max_slots": max_slots}
+    found = list(predict_each(model, structures, features=features, **options))
+    return found[0] if is_one(structures) else found
+
+
+def predict_each(
+    model: ModelLike,
+    structures: Structures | Iterable[Atoms],
+    *,
+    head: str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 8,
+    max_slots: int = MAX_SLOTS,
+    features: bool = False,
+) -> Iterator[Atoms]:
+    """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole."""
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
+    if batch_size < 1 or max_slots < 1:
+        raise ValueError(f"batch_size and max_slots must be 1 or more, found {batch_size} and {max_slots}.")
+    opened = open_model(model, head)
+    if isinstance(opened, ForeignModel):
+        if features:
+            raise ValueError(f"{opened.name} is a foreign calculator: it gives no features.")
+        yield from _ask_calculator(opened, structures)
+        return
+    runner = _Runner(opened, dtype, batch_size, max_slots, features)
+    batch: list[_Member] = []
+    for index, atoms in enumerate(iterate(structures)):
+        member = runner.member(atoms, where(structures, index))
+        if batch and not runner.fits([*batch, member]):
+            yield from runner.run(batch)
+            batch = []
+        batch.append(member)
+    if batch:
+        yield from runner.run(batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Member:
+    atoms: Atoms
+    system: System
+    table: NeighborTable
+    where: str
+
+
+class _Runner:
+    """Computes batches, with as few compiled shapes as do not waste much."""
+
+    def __init__(self, model: NativeModel, dtype: str, batch_size: int, max_slots: int, features: bool) -> None:
+        self.model, self.dtype, self.features = model, dtype, features
+        self.batch_size, self.max_slots = batch_size, max_slots
+        self.sizes: list[tuple[int, int]] = []
+        with jax.enable_x64(dtype == "float64"):
+            self.params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
+
+    def member(self, atoms: Atoms, name: str) -> _Member:
+        system = System.from_ase(atoms)
+        try:
+            self.model.potential.check_elements(np.unique(system.atomic_numbers))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return _Member(atoms, system, neighbor_table(system, self.model.potential.cutoff), name)
+
+    def fits(self, batch: Sequence[_Member]) -> bool:
+        n_atoms, width = _needed(batch)
+        return len(batch) <= self.batch_size and n_atoms * width <= self.max_slots
+
+    def run(self, batch: Sequence[_Member]) -> Iterator[Atoms]:
+        n_atoms, width = self._size(*_needed(batch))
+        with jax.enable_x64(self.dtype == "float64"):
+            graph = batch_graphs(
+                [member.system for member in batch],
+                self.model.potential.cutoff,
+                n_atoms=n_atoms,
+                n_neighbors=width,
+                n_graphs=self.batch_size,
+                tasks=[self.model.head] * len(batch),
+                tables=[member.table for member in batch],
+                dtype=np.dtype(self.dtype),
+            )
+            prediction = jax.device_get(_apply(self.model.potential, self.features, self.params, graph))
+        start = 0
+        for row, member in enumerate(batch):
+            stop = start + len(member.atoms)
+            yield self._annotated(member, prediction, row, slice(start, stop))
+            start = stop
+
+    def _size(self, n_atoms: int, width: int) -> tuple[int, int]:
+        close = _BUCKETS.atoms(n_atoms), _BUCKETS.neighbors(width)
+        limit = _LOOSE * close[0] * close[1]
+        fitting = [(n, k) for n, k in self.sizes if n >= n_atoms and k >= width and n * k <= limit]
+        if not fitting:
+            self.sizes.append(close)
+            return close
+        return min(fitting, key=lambda size: size[0] * size[1])
+
+    def _annotated(self, member: _Member, prediction: Any, row: int, part: slice) -> Atoms:
+        potential, head = self.model.potential, self.model.head
+        e0s = potential.e0s[head][np.searchsorted(potential.species, member.system.atomic_numbers)]
+        # summed in float64 on the host: float32 cannot hold the sum of many atoms to a meV
+        energies = np.asarray(prediction.node_energy[part], np.float64) + e0s
+        results: dict[str, Any] = {
+            "energy": float(energies.sum()),
+            "forces": np.asarray(prediction.forces[part], np.float64),
+            "energies": energies,
+        }
+        if any(member.system.pbc) and member.atoms.cell.rank == 3:
+            results["stress"] = np.array([float(prediction.stress[row][index]) for index in _VOIGT])
+        atoms = annotate(member.atoms, results, self.model.name, member.where)
+        if len(potential.heads) > 1:
+            atoms.info["head"] = potential.heads[head]
+        if self.features:
+            atoms.arrays["features"] = np.asarray(prediction.features[part], np.float64)
+        return atoms
+
+
+def annotate(atoms: Atoms, results: dict[str, Any], model: str, name: str) -> Atoms:
+    """Return a copy of a structure with results in place of whatever calculator it had.
+
+    Raises:
+        ValueError: if a result is not finite, naming the structure (``name``) and its closest atoms.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    for key, value in results.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name}: the model gives a {key} that is not finite; {_closest(atoms)}.")
+    found = atoms.copy()
+    found.info["model"] = model
+    found.calc = SinglePointCalculator(found, **results)
+    return found
+
+
+def _closest(atoms: Atoms) -> str:
+    if len(atoms) < 2:
+        return "it has one atom"
+    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
+    np.fill_diagonal(distances, np.inf)
+    first, second = np.unravel_index(np.argmin(distances), distances.shape)
+    return f"its closest atoms are {first} and {second}, {distances[first, second]:.3f} Å apart"
+
+
+def _needed(batch: Sequence[_Member]) -> tuple[int, int]:
+    n_atoms, width = sum(len(member.atoms) for member in batch), max(member.table.max_count for member in batch)
+    return n_atoms, max(width, 1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(potential: Potential, features: bool, params: Params, graph: GraphBatch) -> Prediction:
+    prediction = potential.apply(params, graph)
+    # features are as large as all the rest together many times over: they leave the device only if asked for
+    return prediction if features else dataclasses.replace(prediction, features=prediction.features[:0])
+
+
+def _ask_calculator(model: ForeignModel, structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
+    from mlipjax.oracles.ase_calculator import evaluate
+
+    for index, atoms in enumerate(iterate(structures)):
+        labels = evaluate(model.calculator, System.from_ase(atoms))
+        results: dict[str, Any] = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
+        if labels.stress_weight > 0:
+            results["stress"] = np.array([float(labels.stress[at]) for at in _VOIGT])
+        yield annotate(atoms, results, model.name, where(structures, index))
