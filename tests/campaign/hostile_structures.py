@@ -164,7 +164,7 @@ def make_packed_xyz(rng: np.random.Generator, folder: Path, good: Path) -> Case:
     elif way == "bomb":
         what, filling = pick(rng, [("zeros", b"\x00"), ("new lines", b"\n"), ("digits", b"7")])
         head = pick(rng, [b"", (good / "good.extxyz").read_bytes(), b"2\n"])
-        path.write_bytes(pack(head + filling * 300_000_000))
+        path.write_bytes(pack(head) + pack(filling * 3_000_000) * 100)  # streams may follow each other
         refuse = False
     else:
         path.write_bytes((good / "good.extxyz").read_bytes())
@@ -262,6 +262,7 @@ def make_named(rng: np.random.Generator, folder: Path, good: Path) -> Case:
     inner = folder / pick(rng, ["in", "in[dir]", "in @2", "in'dir", "@3"])
     inner.mkdir()
     path = inner / f"{stem}{suffix}"
+    path.parent.mkdir(exist_ok=True)  # "[/b]" holds a slash
     path.write_bytes(gzip.compress(source) if suffix.endswith("gz") else source)
     return Case(path, f"name: {path.name!r}", accept=True, arguments=_evaluate(path, good))
 
