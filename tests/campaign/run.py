@@ -14,9 +14,11 @@ exception, a traceback, a crash, more than 10 s or 2 GB, NaN as a result,
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,6 +36,7 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="also write counts and failures to this file")
     parser.add_argument("--readers-only", action="store_true", help="no commands after the readers: ten times as fast")
+    parser.add_argument("--jobs", type=int, default=2, help="kinds at the same time")
     parser.add_argument("--list", action="store_true", help="list the kinds and stop")
     options = parser.parse_args()
 
@@ -47,16 +50,17 @@ def main() -> int:
     unknown = sorted(set(options.kind or ()) - set(BY_NAME))
     if unknown:
         parser.error(f"no kind is called {unknown[0]!r}; there are {', '.join(BY_NAME)}")
+    kinds = [BY_NAME[name] for name in options.kind] if options.kind else KINDS
     tallies = []
-    with tempfile.TemporaryDirectory(prefix="campaign_good_") as scratch:
+    with tempfile.TemporaryDirectory(prefix="campaign_good_") as scratch, ThreadPoolExecutor(options.jobs) as pool:
         good = Path(scratch) / "good"
         make_good_files(good)
+        choice = {"only": options.replay, "commands": not options.readers_only}
+        run = functools.partial(
+            run_kind, n=options.n, seed=options.seed, good=good, failures=options.failures, **choice
+        )
         print(HEADER, flush=True)
-        for kind in KINDS if not options.kind else [BY_NAME[name] for name in options.kind]:
-            tally = run_kind(
-                kind, options.n, options.seed, good, options.failures,
-                only=options.replay, commands=not options.readers_only,
-            )  # fmt: skip
+        for tally in pool.map(run, kinds):
             print(tally.line(), flush=True)
             for text, count, first in groups(tally.failures):
                 print(
