@@ -103,11 +103,13 @@ def spoil_npz(rng: np.random.Generator, content: bytes, header: str | None) -> t
         np.save(buffer, np.array([{}, None], object), allow_pickle=True)
         members[name] = buffer.getvalue()
     elif way == "bomb":
-        shape = b"{'descr': '<f8', 'fortran_order': False, 'shape': (75000000,), }"
+        shape = b"{'descr': '<f8', 'fortran_order': False, 'shape': (25000000,), }"
         shape += b" " * (-(len(shape) + 11) % 64) + b"\n"
-        members[name] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(shape)) + shape + bytes(600_000_000)
+        members[name] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(shape)) + shape + bytes(200_000_000)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if way == "bomb" else zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(
+        buffer, "w", zipfile.ZIP_DEFLATED if way == "bomb" else zipfile.ZIP_STORED, compresslevel=1
+    ) as archive:
         for member, data in members.items():
             archive.writestr(f"{member}.npy", data)
         if way == "twice":

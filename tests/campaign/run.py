@@ -18,6 +18,7 @@ import functools
 import json
 import sys
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="kinds at the same time")
     parser.add_argument("--list", action="store_true", help="list the kinds and stop")
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", "Duplicate name")  # an archive with a name twice is one of the inputs
 
     from campaign.good_files import make_good_files
     from campaign.hostile_kinds import BY_NAME, KINDS
