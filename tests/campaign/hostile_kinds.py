@@ -1,0 +1,15 @@
+"""All kinds of hostile input."""
+
+from __future__ import annotations
+
+from campaign import hostile_models, hostile_options, hostile_stores, hostile_structures, hostile_torch
+from campaign.hostile_case import Kind
+
+KINDS: tuple[Kind, ...] = (
+    *hostile_structures.KINDS,
+    *hostile_models.KINDS,
+    *hostile_torch.KINDS,
+    *hostile_stores.KINDS,
+    *hostile_options.KINDS,
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
