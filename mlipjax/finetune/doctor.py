@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.finetune.doctor_labels import Compared, check_predictions
@@ -28,7 +26,6 @@ from mlipjax.train import (
     set_e0s,
     shift_e0s,
 )
-from mlipjax.train.predict import Apply
 from mlipjax.typing import Params
 
 SAMPLE = 64
@@ -91,7 +88,7 @@ def examine(
     findings = check_data(potential, datasets, dtype=dtype)
     if any(finding.severity == "fatal" and finding.check in ("elements", "labels") for finding in findings):
         return Examination(sort_findings(findings), {}, None)
-    params, apply = tree.cast(params, dtype), jax.jit(potential.apply)
+    params = tree.cast(params, dtype)
     batches = {
         name: LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
         for name, dataset in datasets.items()
@@ -99,12 +96,12 @@ def examine(
     first = next(iter(batches.values()))
     if e0s == "estimate" and not any(label.energy_weight > 0.0 for label in first.dataset.labels):
         e0s = "model"
-    settled = settle_e0s(potential, params, apply, first, e0s)
+    settled = settle_e0s(potential, params, first, e0s)
     parts = {name: part.part(SAMPLE) for name, part in batches.items()}
-    compared = [compare(name, settled.potential, params, apply, part) for name, part in parts.items()]
+    compared = [compare(name, settled.potential, params, part) for name, part in parts.items()]
     findings += check_predictions(settled.potential, compared, e0s=e0s, dtype=dtype) + settled.findings
     findings += [
-        found for name, part in parts.items() for found in strain_findings(findings, name, apply, params, part)
+        found for name, part in parts.items() for found in strain_findings(findings, name, potential, params, part)
     ]
     if any(finding.check == "units" and finding.severity == "fatal" for finding in findings):
         # numbers in another unit are not large, they are in another unit
@@ -126,13 +123,12 @@ class Settled(NamedTuple):
     findings: list[Finding]
 
 
-def settle_e0s(potential: Potential, params: Params, apply: Apply, batches: LabelledBatches, e0s: str) -> Settled:
+def settle_e0s(potential: Potential, params: Params, batches: LabelledBatches, e0s: str) -> Settled:
     """Set the isolated-atom energies of the first head as ``e0s`` says.
 
     Args:
         potential: with the energies it came with.
         params: its parameters.
-        apply: compiled ``potential.apply``.
         batches: training structures.
         e0s: a JSON file, ``"estimate"`` or ``"model"``.
 
@@ -144,7 +140,7 @@ def settle_e0s(potential: Potential, params: Params, apply: Apply, batches: Labe
     if e0s != "estimate":
         changed = set_e0s(potential, read_e0s(e0s), required=batches.dataset.elements)
         return Settled(changed, None, [])
-    estimate = estimate_e0s(batches.dataset, predict(apply, params, batches))
+    estimate = estimate_e0s(batches.dataset, predict(potential, params, batches))
     findings = []
     if estimate.rank < estimate.n_elements:
         message = (
@@ -157,15 +153,15 @@ def settle_e0s(potential: Potential, params: Params, apply: Apply, batches: Labe
 
 
 def strain_findings(
-    findings: Sequence[Finding], name: str, apply: Apply, params: Params, batches: LabelledBatches
+    findings: Sequence[Finding], name: str, potential: Potential, params: Params, batches: LabelledBatches
 ) -> list[Finding]:
     """Check the sign of the stress by strain, unless the model's own stress has already shown that it is wrong."""
     wrong = any(f.severity == "fatal" and f.check in ("sign", "units") for f in findings)
-    return [] if wrong else check_strain(name, apply, params, batches)
+    return [] if wrong else check_strain(name, potential, params, batches)
 
 
-def compare(name: str, potential: Potential, params: Params, apply: Apply, batches: LabelledBatches) -> Compared:
+def compare(name: str, potential: Potential, params: Params, batches: LabelledBatches) -> Compared:
     """Predict structures with the isolated-atom energies of ``potential``, which may differ from the batches'."""
     batches = batches.with_potential(potential)
     indices = batches.planned
-    return Compared(name, indices, batches.dataset.subset(indices), predict(apply, params, batches))
+    return Compared(name, indices, batches.dataset.subset(indices), predict(potential, params, batches))

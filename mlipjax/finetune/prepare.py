@@ -15,7 +15,7 @@ from mlipjax.finetune.doctor_labels import check_predictions, check_zero_shot
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.finetune.retain import Frozen, add_head, anchor_report, make_retention
 from mlipjax.finetune.settings import FinetuneSettings
-from mlipjax.optim import Hyper, Strategy, choose_strategy, make_optimizer, make_strategy
+from mlipjax.optim import Hyper, Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Potential
 from mlipjax.train import (
     E0Estimate,
@@ -24,7 +24,6 @@ from mlipjax.train import (
     Retention,
     TrainConfig,
     TrainState,
-    compile_program,
     error_report,
     fisher_diagonal,
     predict,
@@ -108,12 +107,12 @@ def prepare(
     total_steps = settings.epochs * train_batches.steps_per_epoch
     student = _make_student(strategy, potential, params, key, total_steps, settings)
 
-    settled = settle_e0s(student.potential, student.params, student.program.apply, train_batches, settings.e0s)
+    settled = settle_e0s(student.potential, student.params, train_batches, settings.e0s)
     student = dataclasses.replace(
         student, potential=settled.potential, plain=student.plain.replace(e0s=settled.potential.e0s)
     )
     train_batches, valid_batches = (part.with_potential(settled.potential) for part in (train_batches, valid_batches))
-    before = predict(student.program.apply, student.params, valid_batches)
+    before = predict(student.potential, student.params, valid_batches)
     if not strategy.from_scratch:
         found = [*settled.findings, *_check_model(student, train_batches, settings)]
         findings += demote(found, [*settings.ignore, *(["step-0"] if settings.allow_e0_mismatch else [])])
@@ -128,7 +127,7 @@ def prepare(
         findings=tuple(sort_findings(findings)),
         e0_estimate=settled.estimate,
         before=error_report(valid_data, before),
-        anchor_before=anchor_report(retention, student.program.apply, state.params),
+        anchor_before=anchor_report(retention, student.potential, state.params),
         retention_notes=notes,
         n_parameters=tree.count(strategy.detach(student.params)),
         n_trained=tree.count(student.program.optimizer.split(student.params)[0]),
@@ -186,23 +185,22 @@ def _make_student(
     params = tree.cast(params, settings.dtype)
     plain, own = add_head(potential, params) if strategy.replay else (potential, params)
     adapted, own = strategy.attach(plain, own, key)
-    optimizer = make_optimizer(strategy.optimizer_config(total_steps))
-    program = compile_program(adapted, optimizer, settings.make_loss())
-    same = adapted is potential
-    frozen = Frozen(potential, params, program.apply if same else jax.jit(potential.apply))
+    optimizer = Optimizer(strategy.optimizer_config(total_steps))
+    program = Program(adapted, optimizer, settings.make_loss())
+    frozen = Frozen(potential, params)
     return _Student(adapted, own, plain, frozen, program)
 
 
 def _check_model(student: _Student, batches: LabelledBatches, settings: FinetuneSettings) -> list[Finding]:
     """Compare labels with predictions, and the student with the model it was made from."""
     sample = batches.part(SAMPLE)
-    compared = compare("train", student.potential, student.params, student.program.apply, sample)
+    compared = compare("train", student.potential, student.params, sample)
     findings = check_predictions(student.potential, [compared], e0s=settings.e0s, dtype=settings.dtype)
-    findings += strain_findings(findings, "train", student.program.apply, student.params, sample)
+    findings += strain_findings(findings, "train", student.potential, student.params, sample)
     frozen = student.frozen
-    if frozen.apply is not student.program.apply:
+    if frozen.potential != student.potential:
         few = dataclasses.replace(sample, plans=sample.plans[:1]).with_potential(frozen.potential)
-        untouched = predict(frozen.apply, frozen.params, few)
+        untouched = predict(frozen.potential, frozen.params, few)
         rows = dict(zip(compared.indices, compared.predictions, strict=True))
         findings += check_zero_shot(untouched, [rows[i] for i in few.planned], "train", settings.dtype)
     return findings

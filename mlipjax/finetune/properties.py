@@ -148,7 +148,7 @@ def _report(
 
 def _errors(ready: PropertyPreparation, params: Params, stream: PropertyStream) -> dict[str, Any]:
     name = stream.data.key
-    return property_report(stream.data.targets, predict_property(ready.apply, params, stream, name))
+    return property_report(stream.data.targets, predict_property(ready.potential, params, stream, name))
 
 
 def _describe(

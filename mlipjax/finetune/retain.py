@@ -17,7 +17,6 @@ from mlipjax.optim import Strategy
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, Retention, error_report, predict
-from mlipjax.train.predict import Apply
 from mlipjax.typing import Params
 
 REPLAY_HEAD = "replay"
@@ -33,12 +32,10 @@ class Frozen(NamedTuple):
     Attributes:
         potential: with the isolated-atom energies it came with.
         params: in the dtype of the run.
-        apply: compiled ``potential.apply``.
     """
 
     potential: Potential
     params: Params
-    apply: Apply
 
 
 def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> tuple[Potential, Params]:
@@ -71,7 +68,7 @@ def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSe
     Raises:
         ValueError: if none is left.
     """
-    predictions = predict(frozen.apply, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
+    predictions = predict(frozen.potential, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
 
     def label(index: int) -> Labels:
         found, system = predictions[index], systems[index]
@@ -201,7 +198,7 @@ def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneS
         return
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(_CHECKED, len(dataset))).round().astype(int))
     checked = dataset.subset(chosen.tolist())
-    found = predict(frozen.apply, frozen.params, _once(frozen.potential, checked, settings))
+    found = predict(frozen.potential, frozen.params, _once(frozen.potential, checked, settings))
     error = error_report(checked, found)["energy_rmse_meV_per_atom"]
     if error is not None and not error <= 1e3 * STEP_0_LIMIT:
         raise ValueError(
@@ -236,8 +233,8 @@ def _batches(
     )
 
 
-def anchor_report(retention: Retention, apply: Apply, params: Params) -> Mapping[str, Any] | None:
+def anchor_report(retention: Retention, potential: Potential, params: Params) -> Mapping[str, Any] | None:
     """Return the error report on the anchor structures, ``None`` without them."""
     if retention.anchor is None:
         return None
-    return error_report(retention.anchor.dataset, predict(apply, jax.device_get(params), retention.anchor))
+    return error_report(retention.anchor.dataset, predict(potential, jax.device_get(params), retention.anchor))

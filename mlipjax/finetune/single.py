@@ -111,7 +111,7 @@ def finetune(
 
 def _report(preparation: Preparation, state: TrainState, settings: FinetuneSettings, seconds: float) -> dict[str, Any]:
     program, batches = preparation.program, preparation.valid_batches
-    after = error_report(batches.dataset, predict(program.apply, state.best_params, batches))
+    after = error_report(batches.dataset, predict(program.potential, state.best_params, batches))
     steps = preparation.train_batches.steps_per_epoch
     return {
         "settings": dataclasses.asdict(settings),
@@ -131,7 +131,7 @@ def _report(preparation: Preparation, state: TrainState, settings: FinetuneSetti
         "retained": {
             **preparation.retention_notes,
             "before": preparation.anchor_before,
-            "after": anchor_report(preparation.retention, program.apply, state.best_params),
+            "after": anchor_report(preparation.retention, program.potential, state.best_params),
         },
         "seconds": round(seconds, 1),
         "versions": runtime.versions(),

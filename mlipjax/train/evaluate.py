@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.potential import Potential
@@ -40,5 +38,5 @@ def evaluate(
     """
     params = tree.cast(params, dtype)
     batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-    report = error_report(dataset, predict(jax.jit(potential.apply), params, batches))
+    report = error_report(dataset, predict(potential, params, batches))
     return {**report, "dtype": str(dtype)}
