@@ -90,7 +90,7 @@ def test_one_strained_frame_is_enough_to_see_a_stress_of_the_other_sign():
     batches = LabelledBatches.create(potential, train, 1)
     graph = batches.batch(batches.plans[0]).graph
     # work against strain is the trace of the model's own stress
-    own = np.trace(np.asarray(apply(params, graph).stress[0])) / 3.0
+    own = np.trace(np.asarray(potential.apply(params, graph).stress[0])) / 3.0
     assert tension(potential, params, graph)[0] == pytest.approx(own, rel=0.05)
     assert check_strain("train", potential, params, batches) == []
     flipped = LabelledBatches.create(potential, changed(train, 0, stress=scale(-1.0)), 1)
