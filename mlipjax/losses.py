@@ -21,8 +21,9 @@ everywhere, which differentiation through whole training runs needs. ``mse_loss`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,8 +89,37 @@ def pull_loss(pull: Pull, params: Params) -> Array:
     return 0.5 * pull.strength * jnp.sum(jnp.stack(jax.tree.leaves(terms)))
 
 
-class Loss(Protocol):
-    """A loss of a batch."""
+@dataclasses.dataclass(frozen=True)
+class Huber:
+    """The smooth Huber penalty ``sqrt(r² + δ²) - δ`` of a squared residual ``r²``."""
+
+    delta: float
+
+    def __call__(self, squared: Array) -> Array:
+        """Penalty, elementwise, without the cancellation of the formula at small r."""
+        return squared / (jnp.sqrt(squared + self.delta**2) + self.delta)
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    """The squared residual itself."""
+
+    def __call__(self, squared: Array) -> Array:
+        """Penalty, elementwise."""
+        return squared
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A loss of a batch; a value, so that equal losses share compiled programs.
+
+    Attributes:
+        energy, forces, stress: penalties of the squared residuals.
+    """
+
+    energy: Penalty
+    forces: Penalty
+    stress: Penalty
 
     def __call__(
         self,
@@ -108,49 +138,8 @@ class Loss(Protocol):
             weights: factors of the terms.
             counts: denominators; ``None`` for this batch's own ``label_counts``.
         """
-        ...
-
-
-def huber_loss(energy_delta: float = 1e-3, forces_delta: float = 1e-2, stress_delta: float = 1e-4) -> Loss:
-    """Loss with the smooth Huber penalty ``sqrt(r² + δ²) - δ``.
-
-    Args:
-        energy_delta: δ in eV/atom; like the others the size of error that counts as small.
-        forces_delta: δ in eV/Å.
-        stress_delta: δ in eV/Å^3.
-    """
-    return _loss([_huber(delta) for delta in (energy_delta, forces_delta, stress_delta)])
-
-
-def mse_loss() -> Loss:
-    """Loss with the squared residual as penalty; terms in (eV/atom)², (eV/Å)², (eV/Å^3)²."""
-    return _loss([lambda squared: squared] * 3)
-
-
-def label_counts(labels: Labels, graph: GraphBatch) -> LossTerms:
-    """How many labels a batch holds: structures with an energy, atoms with forces, structures with a stress.
-
-    They are the denominators of the loss. Micro-batches that are given the summed counts of the whole batch have
-    losses and gradients that add up to the whole batch's.
-    """
-    masks = _masks(labels, graph)
-    return LossTerms(*(jnp.sum(mask).astype(graph.positions.dtype) for mask in masks))
-
-
-def _huber(delta: float) -> Penalty:
-    # r² / (sqrt(r² + δ²) + δ): equal to sqrt(r² + δ²) - δ, without its cancellation at small r
-    return lambda squared: squared / (jnp.sqrt(squared + delta**2) + delta)
-
-
-def _loss(penalties: Sequence[Penalty]) -> Loss:
-    def loss(
-        prediction: Prediction,
-        labels: Labels,
-        graph: GraphBatch,
-        weights: LossWeights,
-        counts: LossTerms | None = None,
-    ) -> tuple[Array, LossTerms]:
         masks = _masks(labels, graph)
+        penalties = (self.energy, self.forces, self.stress)
         label_weights = LossTerms(labels.energy_weight, labels.forces_weight[graph.graph_index], labels.stress_weight)
         counts = label_counts(labels, graph) if counts is None else counts
         terms = LossTerms(
@@ -165,7 +154,31 @@ def _loss(penalties: Sequence[Penalty]) -> Loss:
         total = weights.energy * terms.energy + weights.forces * terms.forces + weights.stress * terms.stress
         return total, terms
 
-    return loss
+
+def huber_loss(energy_delta: float = 1e-3, forces_delta: float = 1e-2, stress_delta: float = 1e-4) -> Loss:
+    """Loss with the smooth Huber penalty ``sqrt(r² + δ²) - δ``.
+
+    Args:
+        energy_delta: δ in eV/atom; like the others the size of error that counts as small.
+        forces_delta: δ in eV/Å.
+        stress_delta: δ in eV/Å^3.
+    """
+    return Loss(Huber(energy_delta), Huber(forces_delta), Huber(stress_delta))
+
+
+def mse_loss() -> Loss:
+    """Loss with the squared residual as penalty; terms in (eV/atom)², (eV/Å)², (eV/Å^3)²."""
+    return Loss(Square(), Square(), Square())
+
+
+def label_counts(labels: Labels, graph: GraphBatch) -> LossTerms:
+    """How many labels a batch holds: structures with an energy, atoms with forces, structures with a stress.
+
+    They are the denominators of the loss. Micro-batches that are given the summed counts of the whole batch have
+    losses and gradients that add up to the whole batch's.
+    """
+    masks = _masks(labels, graph)
+    return LossTerms(*(jnp.sum(mask).astype(graph.positions.dtype) for mask in masks))
 
 
 def _masks(labels: Labels, graph: GraphBatch) -> LossTerms:

@@ -47,12 +47,14 @@ class Prediction:
     properties: dict[str, Array]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Potential:
     """An interatomic potential as pure functions of its parameters.
 
-    A potential holds only what never changes while training, so it can be closed over or be a static argument of
-    ``jax.jit`` (hashed by identity); parameters are an argument of every function.
+    A potential is a value that holds only what never changes while training: it can be closed over or be a static
+    argument of ``jax.jit``, and two loads of one model share their compiled programs. Isolated-atom energies are no
+    part of any program and are left out of the comparison: ``a == b`` says that two potentials compute the same
+    interaction energies from the same parameters. Parameters are an argument of every function.
 
     Attributes:
         module: network; ``module.apply({"params": params}, graph, vectors, species)`` returns per-atom head
@@ -70,7 +72,7 @@ class Potential:
     cutoff: float
     species: tuple[int, ...]
     heads: tuple[str, ...]
-    e0s: np.ndarray
+    e0s: np.ndarray = dataclasses.field(compare=False)
     properties: tuple[PropertyHead, ...] = ()
 
     @classmethod
@@ -232,6 +234,16 @@ class Potential:
     def replace(self, **changes: Any) -> Potential:
         """Return a potential with some attributes changed (for instance other ``e0s``)."""
         return dataclasses.replace(self, **changes)
+
+
+apply = jax.jit(Potential.apply, static_argnums=0, static_argnames="stress")
+"""``Potential.apply``, compiled: the one place where it is, so that equal potentials and shapes compile once."""
+
+property_values = jax.jit(Potential.property_values, static_argnums=0)
+"""``Potential.property_values``, likewise."""
+
+property_inputs = jax.jit(Potential.property_inputs, static_argnums=(0, 3))
+"""``Potential.property_inputs``, likewise."""
 
 
 def _initial(potential: Potential, key: Key, dtype: np.dtype) -> Params:

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -18,7 +19,7 @@ from tiny_nequip import (
 
 from mlipjax import tree
 from mlipjax.models import nequip
-from mlipjax.potential import sum_over_atoms
+from mlipjax.potential import apply, sum_over_atoms
 
 
 @functools.cache
@@ -111,3 +112,18 @@ def test_potentials_are_static_arguments():
     assert hash(potential) != hash(other)
     assert potential == potential
     assert potential != other
+
+
+def test_two_loads_of_a_model_are_equal_and_share_one_program_whatever_their_energy_zero():
+    one, params, _ = smallest()
+    other = nequip(SMALLEST, [1.0, 2.0, 3.0])
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != nequip(dataclasses.replace(SMALLEST, cutoff=SMALLEST.cutoff + 0.5))
+    graph = graph_of(molecule())
+    jax.clear_caches()
+    first = apply(one, params, graph)
+    compiled = apply._cache_size()
+    second = apply(other, jax.tree.map(lambda leaf: leaf + 0.0, params), graph)
+    assert apply._cache_size() == compiled == 1
+    np.testing.assert_array_equal(first.energy, second.energy)

@@ -115,7 +115,7 @@ def step(model: str, structure: str) -> Callable[[], Any]:
 
     import mlipjax
     from mlipjax.losses import LossWeights, mse_loss
-    from mlipjax.optim import make_optimizer, make_strategy
+    from mlipjax.optim import Optimizer, make_strategy
     from mlipjax.train import TrainState, make_batch, train_step
 
     potential, params = mlipjax.load(model)
@@ -124,7 +124,7 @@ def step(model: str, structure: str) -> Callable[[], Any]:
     labels = [mlipjax.Labels.create(s.n_atoms, 0.0, np.zeros((s.n_atoms, 3)), np.zeros((3, 3))) for s in systems]
     batch = jax.tree.map(jnp.asarray, make_batch(potential, systems, labels))
     strategy = make_strategy("naive", params)
-    optimizer = make_optimizer(strategy.optimizer_config(100))
+    optimizer = Optimizer(strategy.optimizer_config(100))
     hyper = strategy.hyper(LossWeights())
     run = jax.jit(train_step(potential, optimizer, mse_loss()))
     state = TrainState.create(params, optimizer, jax.random.key(0))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments.bias.config import Config
@@ -23,7 +22,7 @@ from mlipjax.finetune.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Potential
 from mlipjax.train import LabelledBatches, error_report, estimate_e0s, predict, shift_e0s
-from mlipjax.train.predict import Apply, StructurePrediction
+from mlipjax.train.predict import StructurePrediction
 from mlipjax.typing import Params
 
 _LARGEST_RETAINED = 40
@@ -56,14 +55,12 @@ class Model:
         job: what made it.
         potential, params: the model.
         train: frames it was fine-tuned on, ``None`` for the start model.
-        apply: its compiled network.
     """
 
     job: Job
     potential: Potential
     params: Params
     train: Dataset | None
-    apply: Apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +73,6 @@ class Experiment:
         tests: held-out frames by name.
         retained: MPtrj structures, or ``None``.
         potential, params: the start model.
-        apply: its network, compiled once for all models, which differ in parameters and E0s only.
     """
 
     config: Config
@@ -85,7 +81,6 @@ class Experiment:
     retained: Dataset | None
     potential: Potential
     params: Params
-    apply: Apply
 
     @classmethod
     def open(cls, config: Config) -> Experiment:
@@ -100,7 +95,7 @@ class Experiment:
             small = [i for i, system in enumerate(everything.systems) if system.n_atoms <= _LARGEST_RETAINED]
             retained = everything.subset(small[: config.retained])
         named = {arm.name: arm for arm in arms}
-        return cls(config, named, tests, retained, potential, tree.cast(params, "float32"), jax.jit(potential.apply))
+        return cls(config, named, tests, retained, potential, tree.cast(params, "float32"))
 
     def jobs(self) -> list[Job]:
         """All fine-tunes: the first strategy at all numbers of labels, the others at the largest one of each arm."""
@@ -126,7 +121,7 @@ class Experiment:
 
     def predict(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
         """Predictions of a model."""
-        return predict(model.apply, model.params, LabelledBatches.create(model.potential, data, 4))
+        return predict(model.potential, model.params, LabelledBatches.create(model.potential, data, 4))
 
     def predict_retained(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
         """Predictions on structures of the start model's own level, with its isolated-atom energies.
@@ -135,7 +130,7 @@ class Experiment:
         """
         shared = model.potential.replace(e0s=np.repeat(self.potential.e0s[:1], len(model.potential.heads), axis=0))
         batches = LabelledBatches.create(shared, data, 4, task=len(shared.heads) - 1)
-        return predict(model.apply, model.params, batches)
+        return predict(model.potential, model.params, batches)
 
 
 def get_model(experiment: Experiment, job: Job) -> Model:
@@ -148,9 +143,9 @@ def get_model(experiment: Experiment, job: Job) -> Model:
         first = next(iter(experiment.arms.values())).train
         first = first.subset(range(min(_FIRST_LABELS, len(first))))
         batches = LabelledBatches.create(experiment.potential, first, 4)
-        estimate = estimate_e0s(first, predict(experiment.apply, experiment.params, batches))
+        estimate = estimate_e0s(first, predict(experiment.potential, experiment.params, batches))
         shifted = shift_e0s(experiment.potential, estimate.shifts)
-        return Model(job, shifted, experiment.params, None, experiment.apply)
+        return Model(job, shifted, experiment.params, None)
     train = experiment.arms[job.arm].train.subset(range(job.labels))
     valid = validation_frames(job.labels)
     c = experiment.config
@@ -172,9 +167,7 @@ def get_model(experiment: Experiment, job: Job) -> Model:
         settings=settings,
         out=c.out / "models" / job.name,
     )
-    same = len(tuned.potential.heads) == len(experiment.potential.heads)
-    apply = experiment.apply if same else jax.jit(tuned.potential.apply)
-    return Model(job, tuned.potential, tree.cast(tuned.params, "float32"), train, apply)
+    return Model(job, tuned.potential, tree.cast(tuned.params, "float32"), train)
 
 
 def validation_frames(n: int) -> list[int]:

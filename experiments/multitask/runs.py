@@ -22,8 +22,7 @@ from mlipjax.nn.readouts import GROUP
 from mlipjax.potential import Potential
 from mlipjax.train import LabelledBatches, error_summary, predict
 from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import compiled_apply, compiled_properties, predict_property, property_report
-from mlipjax.train.predict import Apply
+from mlipjax.train.multitask_tasks import predict_property, property_report
 from mlipjax.typing import Params
 
 _RETAINED = ("energy_mae_meV_per_atom", "energy_std_meV_per_atom", "force_mae_meV_per_A", "force_slope")
@@ -54,7 +53,6 @@ class Experiment:
         retained: structures on which every model's force field is measured.
         notes: in words, what the last two are.
         potential, params: the pretrained model.
-        apply: its force field, compiled once for all runs.
     """
 
     config: Any
@@ -64,7 +62,6 @@ class Experiment:
     notes: str
     potential: Potential
     params: Params
-    apply: Apply
 
     @classmethod
     def open(cls, config: Any) -> Experiment:
@@ -86,13 +83,12 @@ class Experiment:
             notes=notes,
             potential=potential,
             params=params,
-            apply=compiled_apply(potential),
         )
 
     def force_field(self, params: Params) -> dict[str, float | None]:
         """Errors of a model's force field on the retained structures."""
         backbone = {name: group for name, group in params.items() if not name.startswith(GROUP)}
-        errors = error_summary(self.retained.dataset, predict(self.apply, backbone, self.retained))
+        errors = error_summary(self.retained.dataset, predict(self.potential, backbone, self.retained))
         return {name: errors[name] for name in _RETAINED}
 
     def runs(self) -> list[Run]:
@@ -129,11 +125,10 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
         out=folder,
         listener=_Bar(progress, task),
     )  # fmt: skip
-    apply = compiled_properties(potential)
     predictions, errors = {}, {}
     for name, data in (("id", bench.id_test), ("ood", bench.ood_test)):
         stream = PropertyStream.create(potential, data, config.batch_size)
-        predictions[name] = predict_property(apply, params, stream, data.key)
+        predictions[name] = predict_property(potential, params, stream, data.key)
         errors[name] = property_report(data.targets, predictions[name])
     row = {
         **dataclasses.asdict(run),

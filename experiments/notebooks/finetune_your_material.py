@@ -153,7 +153,7 @@ from mlipjax.train import LabelledBatches, predict
 def forces(model, weights) -> np.ndarray:
     """All force components of the frames."""
     batches = LabelledBatches.create(model, data, 4)
-    return np.concatenate([found.forces.ravel() for found in predict(jax.jit(model.apply), weights, batches)])
+    return np.concatenate([found.forces.ravel() for found in predict(model, weights, batches)])
 
 
 reference = np.concatenate([np.asarray(labels.forces).ravel() for labels in data.labels])

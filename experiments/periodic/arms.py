@@ -20,7 +20,7 @@ from mlipjax.finetune import AlarmConfig, FineTuneState, RoundConfig, Setup, ini
 from mlipjax.finetune.host import TRAIN_PIECE, HostLoop, Stage, with_energy_shift
 from mlipjax.losses import huber_loss
 from mlipjax.models import load, save
-from mlipjax.optim import make_optimizer, make_strategy
+from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.oracles import Labeller
 from mlipjax.system import System
 
@@ -70,7 +70,7 @@ def _run_arm(
         alarm=None if c.on_alarm == "off" else AlarmConfig(c.on_alarm),
     )
     strategy = make_strategy(c.strategy, experiment.params).override(learning_rate=c.learning_rate)
-    optimizer = make_optimizer(strategy.optimizer_config(round_config.train_steps))
+    optimizer = Optimizer(strategy.optimizer_config(round_config.train_steps))
     spec = md.TableSpec.for_systems([experiment.system], experiment.potential.cutoff)
     setup = Setup(experiment.potential, spec, round_config, optimizer, huber_loss())
     controls = experiment.controls()

@@ -25,6 +25,7 @@ from mlipjax.files import replace_on_success
 from mlipjax.graph import batch_graphs, neighbor_table
 from mlipjax.monitor import fit_charts, q_residual
 from mlipjax.oracles import Failure, Labeller, Oracle
+from mlipjax.potential import apply
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, error_report, predict
 from mlipjax.typing import Array
@@ -133,7 +134,7 @@ def _row(experiment: Experiment, arm: str, model: Model, test_set: str, frames: 
     dataset = Dataset.from_examples(Example(system, labels, {}) for system, labels in frames)
     batches = LabelledBatches.create(model.potential, dataset, len(dataset), dtype=experiment.config.dtype)
     params = tree.cast(model.params, experiment.config.dtype)
-    report = error_report(dataset, predict(experiment.apply, params, batches))
+    report = error_report(dataset, predict(experiment.potential, params, batches))
     return {"arm": arm, "labels": model.labels, "test": test_set, **{key: report[key] for key in _KEYS}}
 
 
@@ -220,7 +221,7 @@ def _features(experiment: Experiment, model: Model, frames: list[System]) -> Arr
         batch_graphs([f], potential.cutoff, n_atoms=n, n_neighbors=slots, tables=[t], dtype=dtype)
         for f, t in zip(frames, tables, strict=True)
     ]
-    return jnp.stack([experiment.apply(params, graph).features[:, last] for graph in graphs])
+    return jnp.stack([apply(experiment.potential, params, graph).features[:, last] for graph in graphs])
 
 
 def _mean_features(experiment: Experiment, model: Model, frames: list[System]) -> np.ndarray:

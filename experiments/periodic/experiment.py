@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
-import jax
 from rich.console import Console
 
 from experiments.lab.paths import ELECTROLYTE
@@ -20,7 +18,6 @@ from mlipjax.optim import make_strategy
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.train.predict import Apply
 from mlipjax.typing import Params
 
 
@@ -59,11 +56,6 @@ class Experiment:
         system = System.from_ase(read_atoms(structure)[0])
         potential.check_elements(system.atomic_numbers.tolist())
         return cls(config, console, system, potential, tree.cast(params, config.dtype), make_oracle(config.oracle))
-
-    @functools.cached_property
-    def apply(self) -> Apply:
-        """The potential, compiled once for all models: they differ in parameters and energy zero only."""
-        return jax.jit(self.potential.apply)
 
     def controls(self) -> Controls:
         """Numbers shared by all arms."""

@@ -39,7 +39,7 @@ from mlipjax.files import write_atomic
 from mlipjax.graph import plan_batches
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.models import load
-from mlipjax.optim import OptimizerConfig, make_optimizer
+from mlipjax.optim import Optimizer, OptimizerConfig
 from mlipjax.potential import Potential
 from mlipjax.train import LabelledBatches, TrainState, estimate_e0s, predict, shift_e0s
 from mlipjax.train.checkpoint import Checkpoints
@@ -82,14 +82,14 @@ class Sweep:
         potential, params = load(config.model)
         params = tree.cast(params, config.dtype)
         first = LabelledBatches.create(potential, data["train"], 1, dtype=config.dtype)
-        estimate = estimate_e0s(data["train"], predict(jax.jit(potential.apply), params, first))
+        estimate = estimate_e0s(data["train"], predict(potential, params, first))
         potential = shift_e0s(potential, estimate.shifts)
         settings = grid(config.seeds, config.rates, config.decays, config.frozen)
         train = stacked_batches(potential, data["train"], config.batch_size, config.dtype)
         n_batches = len(train.labels.energy)
         rules = layer_rules(params)
         steps = n_batches * config.epochs
-        optimizer = make_optimizer(OptimizerConfig(rules=rules, total_steps=steps, warmup_steps=steps // 10))
+        optimizer = Optimizer(OptimizerConfig(rules=rules, total_steps=steps, warmup_steps=steps // 10))
         states = [TrainState.create(params, optimizer, jax.random.key(setting.seed)) for setting in settings]
         return cls(
             config=config,

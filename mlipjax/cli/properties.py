@@ -17,7 +17,7 @@ from mlipjax.finetune.properties_tasks import PropertyPreparation
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import load
 from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import compiled_properties, predict_property, property_report
+from mlipjax.train.multitask_tasks import predict_property, property_report
 
 
 def learn_property(
@@ -69,7 +69,7 @@ def evaluate_property(
     head = potential.property_head(key)
     data = open_properties(file, key)
     stream = PropertyStream.create(potential, data, batch_size, dtype=dtype, max_slots=max_slots)
-    found = predict_property(compiled_properties(potential), tree.cast(params, dtype), stream, key)
+    found = predict_property(potential, tree.cast(params, dtype), stream, key)
     report = property_report(data.targets, found)
     console.print(property_table({f"{key}, {file.name}": report}, head.unit))
     return {**report, "property": key, "unit": head.unit, "dtype": dtype}

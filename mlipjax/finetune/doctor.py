@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mlipjax import tree
@@ -33,7 +32,6 @@ from mlipjax.train import (
     shift_e0s,
 )
 from mlipjax.train.isolated import IsolatedAtoms, set_apart, set_isolated
-from mlipjax.train.predict import Apply
 from mlipjax.typing import Params
 
 SAMPLE = 64
@@ -103,7 +101,7 @@ def examine(
     findings = check_data(potential, datasets, dtype=dtype)
     if any(finding.severity == "fatal" and finding.check in ("elements", "labels") for finding in findings):
         return Examination(sort_findings(findings), {}, None)
-    params, apply = tree.cast(params, dtype), jax.jit(potential.apply)
+    params = tree.cast(params, dtype)
     try:
         batches = {
             name: LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
@@ -115,17 +113,16 @@ def examine(
     first = next(iter(batches.values()))
     if e0s == "estimate" and not any(label.energy_weight > 0.0 for label in first.dataset.labels):
         e0s = "model"
-    settled = settle_e0s(potential, params, apply, first, e0s, isolated)
+    settled = settle_e0s(potential, params, first, e0s, isolated)
     parts = {name: part.part(SAMPLE) for name, part in batches.items()}
     compared = [
-        compare(name, potential if name in own else settled.potential, params, apply, part)
-        for name, part in parts.items()
+        compare(name, potential if name in own else settled.potential, params, part) for name, part in parts.items()
     ]
     for part in compared:
         one = potential if part.name in own else settled.potential
         found = check_predictions(one, [part], e0s="model" if part.name in own else e0s, dtype=dtype)
         findings += of_other_sets(found, own=part.name in own) if part is not compared[0] else found
-        findings += strain_findings(found, part.name, apply, params, parts[part.name])
+        findings += strain_findings(found, part.name, potential, params, parts[part.name])
     findings += settled.findings + isolated_findings(settled.potential, compared[0], isolated, e0s)
     if any(finding.check == "units" and finding.severity == "fatal" for finding in findings):
         # numbers in another unit are not large, they are in another unit
@@ -200,7 +197,6 @@ def isolated_findings(potential: Potential, part: Compared, isolated: IsolatedAt
 def settle_e0s(
     potential: Potential,
     params: Params,
-    apply: Apply,
     batches: LabelledBatches,
     e0s: str,
     isolated: IsolatedAtoms | None = None,
@@ -210,7 +206,6 @@ def settle_e0s(
     Args:
         potential: with the energies it came with.
         params: its parameters.
-        apply: compiled ``potential.apply``.
         batches: training structures.
         e0s: a JSON file, ``"estimate"``, ``"isolated"`` or ``"model"``.
         isolated: atoms of the training set, for ``"isolated"``.
@@ -226,7 +221,7 @@ def settle_e0s(
     if e0s != "estimate":
         changed = set_e0s(potential, read_e0s(e0s), required=batches.dataset.elements)
         return Settled(changed, None, [])
-    estimate = estimate_e0s(batches.dataset, predict(apply, params, batches))
+    estimate = estimate_e0s(batches.dataset, predict(potential, params, batches))
     findings = []
     if estimate.rank < estimate.n_elements:
         message = (
@@ -239,15 +234,17 @@ def settle_e0s(
 
 
 def strain_findings(
-    findings: Sequence[Finding], name: str, apply: Apply, params: Params, batches: LabelledBatches
+    findings: Sequence[Finding], name: str, potential: Potential, params: Params, batches: LabelledBatches
 ) -> list[Finding]:
     """Check the sign of the stress by strain, unless the model's own stress has already shown that it is wrong."""
     wrong = any(f.severity == "fatal" and f.check in ("sign", "units") for f in findings)
-    return [] if wrong else check_strain(name, apply, params, batches)
+    return [] if wrong else check_strain(name, potential, params, batches)
 
 
-def compare(name: str, potential: Potential, params: Params, apply: Apply, batches: LabelledBatches) -> Compared:
+def compare(name: str, potential: Potential, params: Params, batches: LabelledBatches) -> Compared:
     """Predict structures with the isolated-atom energies of ``potential``, which may differ from the batches'."""
     batches = batches.with_potential(potential)
     indices = batches.planned
-    return Compared(name, indices, batches.dataset.subset(indices), predict(apply, params, batches), batches.dataset)
+    return Compared(
+        name, indices, batches.dataset.subset(indices), predict(potential, params, batches), batches.dataset
+    )

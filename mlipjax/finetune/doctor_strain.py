@@ -9,8 +9,8 @@ import numpy as np
 
 from mlipjax.finetune.findings import Finding
 from mlipjax.graph import GraphBatch
+from mlipjax.potential import Potential, apply
 from mlipjax.train import LabelledBatches
-from mlipjax.train.predict import Apply
 from mlipjax.typing import Params
 
 STRAIN = 5e-3
@@ -20,7 +20,7 @@ _LEAST_TENSION = 1e-3  # eV/Å^3 (1.6 kBar): below, the model's error decides th
 _CLEAR = 0.6
 
 
-def check_strain(name: str, apply: Apply, params: Params, batches: LabelledBatches) -> list[Finding]:
+def check_strain(name: str, potential: Potential, params: Params, batches: LabelledBatches) -> list[Finding]:
     """Compare stress labels with finite differences of the model's energy under isotropic strain.
 
     With tension positive, the mean tension ``tr(stress) / 3`` is ``dE/de / (3 V)`` for cell and positions times
@@ -29,7 +29,7 @@ def check_strain(name: str, apply: Apply, params: Params, batches: LabelledBatch
 
     Args:
         name: of the data set.
-        apply: compiled network.
+        potential: the network.
         params: its parameters.
         batches: labelled structures.
     """
@@ -44,7 +44,7 @@ def check_strain(name: str, apply: Apply, params: Params, batches: LabelledBatch
     if not known:
         return []
     given = np.array([np.trace(np.asarray(labels[row].stress, np.float64)) / 3.0 for row in known])
-    found = tension(apply, params, batches.batch(plan).graph)[known]
+    found = tension(potential, params, batches.batch(plan).graph)[known]
     norms = float(np.linalg.norm(found) * np.linalg.norm(given))
     if np.sqrt(np.mean(found**2)) < _LEAST_TENSION or norms == 0.0 or found @ given > -_CLEAR * norms:
         return []
@@ -56,7 +56,7 @@ def check_strain(name: str, apply: Apply, params: Params, batches: LabelledBatch
     return [Finding("fatal", "sign", message, "Change their sign: stress in eV/Å^3, tension positive.", frames)]
 
 
-def tension(apply: Apply, params: Params, graph: GraphBatch) -> np.ndarray:
+def tension(potential: Potential, params: Params, graph: GraphBatch) -> np.ndarray:
     """Mean tension (G,) in eV/Å^3 by central differences of the energy under isotropic strain; 0 without a volume.
 
     Edges stay those of the unstrained structure: what crosses the cutoff weighs nothing there, and nothing is compiled
@@ -66,7 +66,7 @@ def tension(apply: Apply, params: Params, graph: GraphBatch) -> np.ndarray:
     def energy(strain: float) -> np.ndarray:
         factor = 1.0 + strain
         strained = dataclasses.replace(graph, positions=graph.positions * factor, cells=graph.cells * factor)
-        return np.asarray(jax.device_get(apply(params, strained).energy), np.float64)
+        return np.asarray(jax.device_get(apply(potential, params, strained).energy), np.float64)
 
     volume = np.abs(np.linalg.det(np.asarray(graph.cells, np.float64)))
     slope = (energy(STRAIN) - energy(-STRAIN)) / (2.0 * STRAIN)

@@ -302,10 +302,14 @@ def _enlarge(setup: Setup, state: FineTuneState, info: Any) -> TableSpec:
     return dataclasses.replace(spec, candidates=larger)
 
 
-@functools.lru_cache(maxsize=64)
 def _compiled(function: Callable[..., Any], setup: Setup, **static: int) -> Callable[..., Any]:
-    """Compile a piece once per setup, also when a run is taken up again in the same process."""
-    return jax.jit(functools.partial(function, setup, **static))
+    """A piece, compiled once per equal setup, also when a run is taken up again in the same process."""
+    return functools.partial(_run, function, setup, tuple(sorted(static.items())))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _run(function: Callable[..., Any], setup: Setup, static: tuple[tuple[str, int], ...], *arguments: Any) -> Any:
+    return function(setup, *arguments, **dict(static))
 
 
 def _predict(setup: Setup, state: FineTuneState, slots: Array) -> tuple[Array, Array]:

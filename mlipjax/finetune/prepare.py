@@ -25,7 +25,7 @@ from mlipjax.finetune.doctor_splits import check_validation
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.finetune.retain import Frozen, add_head, anchor_report, make_retention
 from mlipjax.finetune.settings import FinetuneSettings
-from mlipjax.optim import Hyper, Strategy, choose_strategy, make_optimizer, make_strategy
+from mlipjax.optim import Hyper, Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.train import (
@@ -35,7 +35,6 @@ from mlipjax.train import (
     Retention,
     TrainConfig,
     TrainState,
-    compile_program,
     error_report,
     fisher_diagonal,
     predict,
@@ -129,15 +128,13 @@ def prepare(
     total_steps = settings.epochs * batches["train"].steps_per_epoch
     student = _make_student(strategy, potential, params, key, total_steps, settings)
 
-    settled = settle_e0s(
-        student.potential, student.params, student.program.apply, batches["train"], settings.e0s, isolated
-    )
+    settled = settle_e0s(student.potential, student.params, batches["train"], settings.e0s, isolated)
     student = dataclasses.replace(
         student, potential=settled.potential, plain=student.plain.replace(e0s=settled.potential.e0s)
     )
     batches = {name: part.with_potential(settled.potential) for name, part in batches.items()}
     reported = batches.get("valid", batches["train"])
-    before = predict(student.program.apply, student.params, reported)
+    before = predict(student.potential, student.params, reported)
     if not strategy.from_scratch:
         found = [*settled.findings, *_check_model(student, batches, isolated, settings)]
         findings += demote(found, [*settings.ignore, *(["step-0"] if settings.allow_e0_mismatch else [])])
@@ -154,7 +151,7 @@ def prepare(
         e0_estimate=settled.estimate,
         before=error_report(reported.dataset, before),
         before_points=points_of(reported, before),
-        anchor_before=anchor_report(retention, student.program.apply, state.params),
+        anchor_before=anchor_report(retention, student.potential, state.params),
         retention_notes=notes,
         n_parameters=tree.count(strategy.detach(student.params)),
         n_trained=tree.count(student.program.optimizer.split(student.params)[0]),
@@ -229,10 +226,9 @@ def _make_student(
     params = tree.cast(params, settings.dtype)
     plain, own = add_head(potential, params) if strategy.replay else (potential, params)
     adapted, own = strategy.attach(plain, own, key)
-    optimizer = make_optimizer(strategy.optimizer_config(total_steps))
-    program = compile_program(adapted, optimizer, settings.make_loss())
-    same = adapted is potential
-    frozen = Frozen(potential, params, program.apply if same else jax.jit(potential.apply))
+    optimizer = Optimizer(strategy.optimizer_config(total_steps))
+    program = Program(adapted, optimizer, settings.make_loss())
+    frozen = Frozen(potential, params)
     return _Student(adapted, own, plain, frozen, program)
 
 
@@ -241,19 +237,19 @@ def _check_model(
 ) -> list[Finding]:
     """Compare the labels of every set with predictions, and the student with the model it was made from."""
     findings: list[Finding] = []
-    apply, params = student.program.apply, student.params
+    params = student.params
     samples = {name: part.part(SAMPLE) for name, part in batches.items()}
-    parts = [compare(name, student.potential, params, apply, sample) for name, sample in samples.items()]
+    parts = [compare(name, student.potential, params, sample) for name, sample in samples.items()]
     for part in parts:
         found = check_predictions(student.potential, [part], e0s=settings.e0s, dtype=settings.dtype)
         findings += found if part is parts[0] else of_other_sets(found)
-        findings += strain_findings(found, part.name, apply, params, samples[part.name])
+        findings += strain_findings(found, part.name, student.potential, params, samples[part.name])
     compared, sample = parts[0], samples["train"]
     findings += isolated_findings(student.potential, compared, isolated, settings.e0s)
     frozen = student.frozen
-    if frozen.apply is not student.program.apply:
+    if frozen.potential != student.potential:
         few = dataclasses.replace(sample, plans=sample.plans[:1]).with_potential(frozen.potential)
-        untouched = predict(frozen.apply, frozen.params, few)
+        untouched = predict(frozen.potential, frozen.params, few)
         rows = dict(zip(compared.indices, compared.predictions, strict=True))
         findings += check_zero_shot(untouched, [rows[i] for i in few.planned], "train", settings.dtype)
     return findings

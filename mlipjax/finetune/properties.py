@@ -122,7 +122,7 @@ def finetune_property(
         if folder is not None:
             save(folder, ready.potential, jax.device_get(best))
             valid = ready.valid.data
-            pair = np.stack([valid.targets, predict_property(ready.apply, best, ready.valid, valid.key)])
+            pair = np.stack([valid.targets, predict_property(ready.potential, best, ready.valid, valid.key)])
             save_points(folder, {}, {"property": thinned(pair)})
             # its presence says that the run is done; figures can be drawn at any time
             write_atomic(folder / REPORT, json.dumps(report, indent=1))
@@ -162,7 +162,7 @@ def _report(
 
 def _errors(ready: PropertyPreparation, params: Params, stream: PropertyStream) -> dict[str, Any]:
     name = stream.data.key
-    return property_report(stream.data.targets, predict_property(ready.apply, params, stream, name))
+    return property_report(stream.data.targets, predict_property(ready.potential, params, stream, name))
 
 
 def _describe(

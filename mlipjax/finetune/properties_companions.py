@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +15,11 @@ from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.retain import Frozen, check_level, pseudo_label, split_replay
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.structures import element_structures
-from mlipjax.losses import Loss
 from mlipjax.potential import Potential
 from mlipjax.train import LabelledBatches
 from mlipjax.train.multitask import Task
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_tasks import (
-    PropertyApply,
-    compiled_apply,
     denoising_errors,
     denoising_task,
     force_field_errors,
@@ -33,12 +29,6 @@ from mlipjax.typing import Key
 
 DENOISE = "denoise"
 _EVALUATED = 32
-_KEPT = 16
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _loss(name: str) -> Loss:
-    return FinetuneSettings(loss=name).make_loss()  # pyright: ignore[reportArgumentType]
 
 
 def force_field_companion(
@@ -61,12 +51,12 @@ def force_field_companion(
     task = force_field_task(
         potential,
         batches,
-        _loss(settings.loss),
+        settings.make_loss(),
         jax.random.fold_in(key, 11),
         prefactors=options.force_field_prefactors(settings),
         share=options.force_field_share,
         # a sample is enough to follow a run; more held-out structures would take longer than the steps between
-        evaluate=force_field_errors(compiled_apply(potential), sample(held_out, _EVALUATED)),
+        evaluate=force_field_errors(potential, sample(held_out, _EVALUATED)),
     )
     return task, f"{len(train)} {note}, {len(valid)} more held out"
 
@@ -115,7 +105,6 @@ def denoising_companion(
     stream: PropertyStream,
     valid: PropertyStream,
     given: PropertyData | None,
-    apply: PropertyApply,
     key: Key,
     others: float,
     settings: FinetuneSettings,
@@ -127,7 +116,6 @@ def denoising_companion(
         potential: with the head ``DENOISE``.
         stream, valid: the property's, whose structures are displaced.
         given: other structures instead; a tenth of them validates.
-        apply: compiled ``potential.property_values``.
         key: of the whole fine-tune.
         others: sum of the shares of the other tasks.
         settings, options: noise, share, batch size.
@@ -164,6 +152,6 @@ def denoising_companion(
         streams[0],
         jax.random.fold_in(key, 12),
         share=options.denoise_share * others / (1.0 - options.denoise_share),
-        evaluate=denoising_errors(apply, streams[1], DENOISE, jax.random.key(0)),
+        evaluate=denoising_errors(potential, streams[1], DENOISE, jax.random.key(0)),
     )
     return task, f"{what}, displaced by {options.denoise:g} Å anew in every step"

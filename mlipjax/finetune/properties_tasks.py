@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,24 +18,20 @@ from mlipjax.finetune.retain import Frozen
 from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.losses import LossWeights
 from mlipjax.nn.readouts import STATISTICS, PropertyHead
-from mlipjax.optim import Hyper, Strategy, make_mode, make_optimizer, published_multipliers
+from mlipjax.optim import Hyper, Optimizer, Strategy, make_mode, published_multipliers
 from mlipjax.optim.recipes import layer_count
-from mlipjax.potential import Potential
+from mlipjax.potential import Potential, property_inputs
 from mlipjax.train import TrainState
-from mlipjax.train.multitask import Mixture, MixtureProgram, Task, compile_mixture
+from mlipjax.train.multitask import Mixture, MixtureProgram, Task
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_loop import MixtureConfig
 from mlipjax.train.multitask_tasks import (
-    PropertyApply,
-    compiled_apply,
-    compiled_properties,
     property_errors,
     property_task,
 )
 from mlipjax.typing import Key, Params
 
 _MEASURED = 512
-_KEPT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +43,6 @@ class PropertyPreparation:
         strategy: with the settings given by the user.
         notes: in words, the data of every task.
         stream, valid: training and validation data of the property.
-        apply: compiled ``potential.property_values``.
         program, state, hyper, config: what ``train_mixture`` takes.
     """
 
@@ -58,7 +51,6 @@ class PropertyPreparation:
     notes: dict[str, str]
     stream: PropertyStream
     valid: PropertyStream
-    apply: PropertyApply
     program: MixtureProgram
     state: TrainState
     hyper: Hyper
@@ -80,15 +72,8 @@ def add_property(potential: Potential, params: Params, head: PropertyHead, key: 
     return _with_head(potential, head), together
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def _with_head(potential: Potential, head: PropertyHead) -> Potential:
-    # one object for one head: programs are compiled for a potential, and seeds and modes share them
     return potential.replace(properties=(*potential.properties, head))
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _compiled_inputs(potential: Potential, head: PropertyHead) -> Callable[..., Any]:
-    return jax.jit(functools.partial(potential.property_inputs, head=head))
 
 
 def target_moments(data: PropertyData, kind: str) -> tuple[float, float]:
@@ -110,12 +95,11 @@ def standardise_inputs(potential: Potential, params: Params, head: PropertyHead,
     """
     count = -(-_MEASURED // max(plan.n_graphs for plan in stream.plans))
     chosen = np.unique(np.linspace(0, len(stream.plans) - 1, min(count, len(stream.plans))).round().astype(int))
-    moments = _compiled_inputs(potential, head)
     # one shape: the others would be compiled for a few batches only
     shape = stream.plans[chosen[0]].n_atoms, stream.plans[chosen[0]].n_neighbors
     plans = [stream.plans[index] for index in chosen]
     found = [
-        jax.device_get(moments(params, stream.batch(plan).graph))
+        jax.device_get(property_inputs(potential, params, stream.batch(plan).graph, head))
         for plan in plans
         if (plan.n_atoms, plan.n_neighbors) == shape
     ]
@@ -148,7 +132,7 @@ def prepare_property(
     check_properties(potential, train_data, valid_data)
     key = jax.random.key(settings.seed)
     params = tree.cast(params, settings.dtype)
-    frozen = Frozen(potential, params, compiled_apply(potential))
+    frozen = Frozen(potential, params)
     head = options.head(train_data.key, *target_moments(train_data, options.property_kind))
     potential, params = add_property(potential, params, head, key)
     if options.denoise and DENOISE not in {head.name for head in potential.properties}:
@@ -165,19 +149,15 @@ def prepare_property(
     valid = PropertyStream.create(potential, valid_data, size, **limits)
     total = options.steps or settings.epochs * stream.steps_per_epoch
     params = standardise_inputs(potential, params, head, stream)
-    apply = compiled_properties(potential)
-    tasks, notes = _tasks(
-        potential, head, stream, valid, apply, frozen, replay_data, denoise_data, key, settings, options
-    )
-    optimizer = make_optimizer(strategy.optimizer_config(total))
+    tasks, notes = _tasks(potential, head, stream, valid, frozen, replay_data, denoise_data, key, settings, options)
+    optimizer = Optimizer(strategy.optimizer_config(total))
     return PropertyPreparation(
         potential=potential,
         strategy=strategy,
         notes=notes,
         stream=stream,
         valid=valid,
-        apply=apply,
-        program=compile_mixture(Mixture(tuple(tasks), options.mixture), optimizer),
+        program=MixtureProgram(Mixture(tuple(tasks), options.mixture), optimizer),
         state=TrainState.create(params, optimizer, key),
         hyper=strategy.hyper(LossWeights()),
         config=MixtureConfig(total, options.validate_every or max(1, total // 20), (head.name, "mae")),
@@ -207,7 +187,6 @@ def _tasks(
     head: PropertyHead,
     stream: PropertyStream,
     valid: PropertyStream,
-    apply: PropertyApply,
     frozen: Frozen,
     replay_data: Dataset | None,
     denoise_data: PropertyData | None,
@@ -225,7 +204,7 @@ def _tasks(
             jax.random.fold_in(key, 10),
             delta=options.property_delta,
             share=1.0 - share if together else 1.0,
-            evaluate=property_errors(apply, valid, head.name),
+            evaluate=property_errors(potential, valid, head.name),
         )
     ]
     notes = {head.name: f"{len(stream.data)} structures, {len(valid.data)} for validation"}
@@ -236,7 +215,7 @@ def _tasks(
         tasks.append(task)
     if options.denoise:
         task, notes[DENOISE] = denoising_companion(
-            potential, stream, valid, denoise_data, apply, key, sum(task.share for task in tasks), settings, options
+            potential, stream, valid, denoise_data, key, sum(task.share for task in tasks), settings, options
         )
         tasks.append(task)
     return tasks, notes

@@ -21,7 +21,6 @@ from mlipjax.optim import Strategy
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, Retention, error_report, predict
-from mlipjax.train.predict import Apply
 from mlipjax.typing import Params
 
 REPLAY_HEAD = "replay"
@@ -37,12 +36,10 @@ class Frozen(NamedTuple):
     Attributes:
         potential: with the isolated-atom energies it came with.
         params: in the dtype of the run.
-        apply: compiled ``potential.apply``.
     """
 
     potential: Potential
     params: Params
-    apply: Apply
 
 
 def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> tuple[Potential, Params]:
@@ -75,7 +72,7 @@ def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSe
     Raises:
         ValueError: if none is left.
     """
-    predictions = predict(frozen.apply, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
+    predictions = predict(frozen.potential, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
 
     def label(index: int) -> Labels:
         found, system = predictions[index], systems[index]
@@ -209,7 +206,7 @@ def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneS
     findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
     refuse_fatal(findings)
     batches = _once(frozen.potential, dataset, settings).part(_CHECKED)
-    compared = compare(name, frozen.potential, frozen.params, frozen.apply, batches)
+    compared = compare(name, frozen.potential, frozen.params, batches)
     found = check_predictions(frozen.potential, [compared], e0s="model", dtype=settings.dtype)
     findings += demote(of_other_sets(found, own=True), settings.ignore)
     refuse_fatal(findings)
@@ -242,8 +239,8 @@ def _batches(
     )
 
 
-def anchor_report(retention: Retention, apply: Apply, params: Params) -> Mapping[str, Any] | None:
+def anchor_report(retention: Retention, potential: Potential, params: Params) -> Mapping[str, Any] | None:
     """Return the error report on the anchor structures, ``None`` without them."""
     if retention.anchor is None:
         return None
-    return error_report(retention.anchor.dataset, predict(apply, jax.device_get(params), retention.anchor))
+    return error_report(retention.anchor.dataset, predict(potential, jax.device_get(params), retention.anchor))

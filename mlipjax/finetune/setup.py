@@ -61,7 +61,7 @@ class Controls:
     limits: Limits
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Setup:
     """What never changes in a run: the functions, and their static sizes.
 

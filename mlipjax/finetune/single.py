@@ -115,7 +115,7 @@ def finetune(
         )
         tuned = detach(state.best_params)
         records = followed.records if folder is None else read_metrics(folder)
-        after = predict(preparation.program.apply, state.best_params, preparation.reported)
+        after = predict(preparation.program.potential, state.best_params, preparation.reported)
         report = _report(preparation, state, after, settings, records, time.monotonic() - started)
         if folder is not None:
             save(folder, preparation.potential, jax.device_get(tuned))
@@ -178,7 +178,7 @@ def _report(
         "retained": {
             **preparation.retention_notes,
             "before": preparation.anchor_before,
-            "after": anchor_report(preparation.retention, program.apply, state.best_params),
+            "after": anchor_report(preparation.retention, program.potential, state.best_params),
         },
         "seconds": round(seconds, 1),
         "versions": runtime.versions(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
-from mlipjax.md.chunk import ChunkFunction, ChunkInfo, chunk
+from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.gate import Limits
 from mlipjax.md.restart import Checkpoint
@@ -20,10 +21,10 @@ from mlipjax.system import System
 from mlipjax.typing import Params
 
 
-@lru_cache(maxsize=32)
-def compiled_chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int) -> ChunkFunction:
-    """``jax.jit`` of a chunk; the same object for the same arguments, so that other parameters compile nothing."""
-    return jax.jit(chunk(potential, spec, n_steps, record_every))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def run_chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int, *arguments: Any) -> Any:
+    """``chunk(potential, spec, n_steps, record_every)(*arguments)``, compiled once for equal static arguments."""
+    return chunk(potential, spec, n_steps, record_every)(*arguments)
 
 
 _refreshed = jax.jit(refresh, static_argnums=(0, 1))
@@ -64,8 +65,7 @@ def advance(
             now = dataclasses.replace(now, state=rebuild(now.spec, now.state), steps_since_search=0)
         step = int(now.state.step)
         piece, record_every = next_piece(step, n_steps, now.chunk_steps, now.steps_since_search, frame_every)
-        function = compiled_chunk(potential, now.spec, piece, record_every)
-        state, info = function(params, now.state, ensemble, limits)
+        state, info = run_chunk(potential, now.spec, piece, record_every, params, now.state, ensemble, limits)
         info = jax.device_get(info)
         if np.any(info.overflow):
             now = _with_larger_tables(now, info, like)

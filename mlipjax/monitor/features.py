@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,7 +13,7 @@ from mlipjax import tree
 from mlipjax.graph import GraphBatch, batch_graphs, neighbor_tables, plan_batches
 from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.typing import Array, Features, Params
+from mlipjax.typing import Features, Params
 
 Layers = Literal["last", "all"]
 """Features that are charted: those the energy is read from, or those of every layer side by side."""
@@ -71,9 +70,7 @@ def graph_features(potential: Potential, params: Params, graph: GraphBatch, laye
     return potential.node_energy(params, graph, graph.positions)[1][:, feature_columns(potential, layers)]
 
 
-@functools.lru_cache(maxsize=16)
-def _compiled(potential: Potential, layers: Layers) -> Callable[[Params, GraphBatch], Array]:
-    return jax.jit(lambda params, graph: graph_features(potential, params, graph, layers))
+_compiled = jax.jit(graph_features, static_argnums=(0, 3))
 
 
 def frame_features(
@@ -107,7 +104,7 @@ def frame_features(
     size = max(1, min(batch_size, len(systems), _BATCH_SLOTS // largest))
     sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
     plans = plan_batches(*sizes, size, n_widths=1)  # frames of MD differ little: one shape to compile
-    apply, batches = _compiled(potential, layers), []
+    batches = []
     for plan in plans:
         graph = batch_graphs(
             [systems[i] for i in plan.indices],
@@ -118,7 +115,7 @@ def frame_features(
             tables=[tables[i] for i in plan.indices],
             dtype=np.dtype(dtype),
         )
-        features = np.asarray(apply(params, graph))
+        features = np.asarray(_compiled(potential, params, graph, layers))
         batches.append(FeatureBatch(tuple(plan.indices), _without_table(graph), features))
     return FrameFeatures(tuple(batches), len(systems))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import jax
@@ -97,11 +96,19 @@ class Watch:
         if self._rows is None:
             self.monitor.check_elements(state.atomic_numbers)
             self._rows = self.monitor.rows(state.atomic_numbers)
-        function = _compiled(self.potential, self.monitor.layers)
         d = state.dynamics
         replicas = state.table, d.position, d.cell
         frame, alarm = jax.device_get(
-            function(self.params, self.monitor.charts, self._rows, state.atomic_numbers, state.head, replicas)
+            _read_replicas(
+                self.potential,
+                self.monitor.layers,
+                self.params,
+                self.monitor.charts,
+                self._rows,
+                state.atomic_numbers,
+                state.head,
+                replicas,
+            )
         )
         self.steps.append(int(state.step))
         self.frame.append(frame)
@@ -125,15 +132,21 @@ class Watch:
             )
 
 
-@lru_cache(maxsize=16)
-def _compiled(potential: Potential, layers: Layers) -> Callable[..., tuple[Array, Array]]:
-    def run(params: Params, charts: MonitorState, rows: Array, numbers: Array, head: Array, replicas: Any) -> Any:
-        def one(replica: tuple[DenseTable, Array, Array]) -> tuple[Array, Array]:
-            table, position, cell = replica
-            graph = graph_from_table(numbers, head, table, position, cell)
-            readings = read_graph(potential, params, charts, rows, graph, layers)
-            return readings.frame[0], readings.alarm[0]
+@partial(jax.jit, static_argnums=(0, 1))
+def _read_replicas(
+    potential: Potential,
+    layers: Layers,
+    params: Params,
+    charts: MonitorState,
+    rows: Array,
+    numbers: Array,
+    head: Array,
+    replicas: Any,
+) -> tuple[Array, Array]:
+    def one(replica: tuple[DenseTable, Array, Array]) -> tuple[Array, Array]:
+        table, position, cell = replica
+        graph = graph_from_table(numbers, head, table, position, cell)
+        readings = read_graph(potential, params, charts, rows, graph, layers)
+        return readings.frame[0], readings.alarm[0]
 
-        return jax.lax.map(one, replicas)
-
-    return jax.jit(run)
+    return jax.lax.map(one, replicas)

@@ -3,7 +3,7 @@
 from mlipjax.optim.groups import Group, Rules, group_multipliers, merge, split
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
 from mlipjax.optim.modes import MODES, make_mode, published_multipliers
-from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update, make_optimizer
+from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update
 from mlipjax.optim.recipes import STRATEGIES, choose_strategy, make_strategy
 from mlipjax.optim.schedules import schedule_factor
 from mlipjax.optim.strategies import Strategy
@@ -23,7 +23,6 @@ __all__ = [
     "ema_update",
     "group_multipliers",
     "make_mode",
-    "make_optimizer",
     "make_strategy",
     "merge",
     "merge_adapters",

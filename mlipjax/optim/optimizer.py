@@ -63,15 +63,36 @@ class OptimizerConfig:
     ema_decay: float = 0.999
 
 
-class Optimizer(NamedTuple):
-    """An optimiser as pure functions.
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimiser as pure functions; it is its configuration, so that equal ones share compiled programs.
 
     ``init(params) -> opt_state``; ``split(params) -> (trainable, frozen)``;
     ``update(gradient, opt_state, hyper) -> (updates, opt_state)``, on trees with ``None`` for frozen leaves.
+
+    Raises:
+        ValueError: for a clip norm or an average's decay out of range, or a bad schedule.
     """
 
     config: OptimizerConfig
-    transformation: optax.GradientTransformationExtraArgs
+
+    def __post_init__(self) -> None:
+        if not self.config.clip > 0.0:
+            raise ValueError(f"clip must be a positive norm, found {self.config.clip}.")
+        if not 0.0 <= self.config.ema_decay < 1.0:
+            raise ValueError(f"ema_decay must lie in [0, 1), found {self.config.ema_decay}.")
+        _ = self.transformation  # a bad schedule shows here
+
+    @property
+    def transformation(self) -> optax.GradientTransformationExtraArgs:
+        """What optax runs; made when it is needed, which is while tracing."""
+        return optax.with_extra_args_support(
+            optax.chain(
+                clip_by_norm(self.config.clip),
+                optax.scale_by_adam(eps=0.0, eps_root=ADAM_EPS**2),
+                _scale_by_hyper(self.config),
+            )
+        )
 
     def init(self, params: Params) -> optax.OptState:
         """Return the state before the first step; frozen parameters have none."""
@@ -84,24 +105,6 @@ class Optimizer(NamedTuple):
     def update(self, gradient: Any, opt_state: optax.OptState, hyper: Hyper) -> tuple[Any, optax.OptState]:
         """Return what to add to the trainable parameters, and the next state."""
         return self.transformation.update(gradient, opt_state, None, hyper=hyper)
-
-
-def make_optimizer(config: OptimizerConfig) -> Optimizer:
-    """Build the optimiser of a configuration.
-
-    Raises:
-        ValueError: for a clip norm or an average's decay out of range, or a bad schedule.
-    """
-    if not config.clip > 0.0:
-        raise ValueError(f"clip must be a positive norm, found {config.clip}.")
-    if not 0.0 <= config.ema_decay < 1.0:
-        raise ValueError(f"ema_decay must lie in [0, 1), found {config.ema_decay}.")
-    transformation = optax.chain(
-        clip_by_norm(config.clip),
-        optax.scale_by_adam(eps=0.0, eps_root=ADAM_EPS**2),
-        _scale_by_hyper(config),
-    )
-    return Optimizer(config, optax.with_extra_args_support(transformation))
 
 
 def clip_by_norm(max_norm: float) -> optax.GradientTransformation:

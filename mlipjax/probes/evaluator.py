@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.graph import Buckets, GraphBatch, batch_graphs, neighbor_tables
+from mlipjax.graph import Buckets, batch_graphs, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
-from mlipjax.potential import Potential, Prediction
+from mlipjax.potential import Potential, Prediction, apply
 from mlipjax.system import System
 from mlipjax.typing import Params
 
@@ -102,27 +101,23 @@ class NativeEvaluator:
                     tables=[tables[i] for i in part],
                     dtype=np.dtype(self.dtype),
                 )
-                prediction = jax.device_get(_apply(self.potential, params, graph))
+                prediction = apply(self.potential, params, graph)
                 results += _unpack(prediction, [systems[i] for i in part], self)
         return results
 
 
-@partial(jax.jit, static_argnums=0)
-def _apply(potential: Potential, params: Params, graph: GraphBatch) -> Prediction:
-    prediction = potential.apply(params, graph)
+def _unpack(prediction: Prediction, systems: Sequence[System], evaluator: NativeEvaluator) -> list[Evaluation]:
     # features are as large as all the rest together many times over and stay on the device
-    return dataclasses.replace(prediction, features=prediction.features[:0])
-
-
-def _unpack(prediction: Any, systems: Sequence[System], evaluator: NativeEvaluator) -> list[Evaluation]:
+    found = jax.device_get((prediction.node_energy, prediction.forces, prediction.stress))
+    node_energy, forces, stresses = (np.asarray(part, np.float64) for part in found)
     results, start = [], 0
     for row, system in enumerate(systems):
         stop = start + system.n_atoms
         # summed in float64 on the host: float32 cannot hold the sum of many atoms to a meV
-        energy = float(np.sum(prediction.node_energy[start:stop], dtype=np.float64))
+        energy = float(np.sum(node_energy[start:stop]))
         energy += evaluator.potential.reference_energy(system.atomic_numbers, evaluator.head)
-        stress = np.asarray(prediction.stress[row], np.float64) if all(system.pbc) else None
-        results.append(Evaluation(energy, np.asarray(prediction.forces[start:stop], np.float64), stress))
+        stress = stresses[row] if all(system.pbc) else None
+        results.append(Evaluation(energy, forces[start:stop], stress))
         start = stop
     return results
 

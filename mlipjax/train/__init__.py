@@ -7,7 +7,7 @@ from mlipjax.train.fisher import fisher_diagonal
 from mlipjax.train.loop import Listener, NonFiniteError, TrainConfig, is_finished, train
 from mlipjax.train.metrics import error_report, error_summary
 from mlipjax.train.predict import StructurePrediction, predict
-from mlipjax.train.program import Program, compile_program, run_step, validation_loss
+from mlipjax.train.program import Program, run_step, validation_loss
 from mlipjax.train.recorder import Snapshots, read_metrics
 from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, shift_e0s
 from mlipjax.train.retention import Retention
@@ -40,7 +40,6 @@ __all__ = [
     "TrainState",
     "accumulate",
     "apply_gradient",
-    "compile_program",
     "error_report",
     "error_summary",
     "estimate_e0s",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from mlipjax import tree
@@ -57,7 +56,7 @@ def predict_dataset(
 ) -> Sequence[StructurePrediction]:
     """Predict a data set, in its order; arguments and errors as ``evaluate``."""
     batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-    found = predict(jax.jit(potential.apply), tree.cast(params, dtype), batches)
+    found = predict(potential, tree.cast(params, dtype), batches)
     _check_finite(found, str(dtype))
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 from mlipjax.losses import LossWeights
 from mlipjax.optim import merge
 from mlipjax.train.batches import LabelledBatches
-from mlipjax.train.program import Program
+from mlipjax.train.program import Program, counts_of
 from mlipjax.typing import Params
 
 MAX_STRUCTURES = 64
@@ -44,7 +44,7 @@ def fisher_diagonal(
     total = None
     for plan in single.plans:
         batch = single.batch(plan)
-        result = program.gradient(params, batch, weights, program.counts(batch.labels, batch.graph))
+        result = program.gradient(params, batch, weights, counts_of(batch.labels, batch.graph))
         total = _square(result.gradient) if total is None else _add_square(total, result.gradient)
     leaves = jax.tree.leaves(total)
     mean = sum(float(jnp.sum(leaf)) for leaf in leaves) / sum(leaf.size for leaf in leaves)

@@ -22,7 +22,7 @@ from mlipjax.graph import BatchPlan
 from mlipjax.optim import Hyper
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.judge import Judge, NonFiniteError
-from mlipjax.train.program import Program, run_step
+from mlipjax.train.program import Program, counts_of, run_step
 from mlipjax.train.recorder import Recorder, Snapshots
 from mlipjax.train.retention import Retention
 from mlipjax.train.state import TrainState
@@ -192,7 +192,7 @@ def _nonfinite(
     bad: list[int] = []
     for plan in plans:
         batch = batches.batch(plan)
-        counts = program.counts(batch.labels, batch.graph)
+        counts = counts_of(batch.labels, batch.graph)
         result = program.gradient(state.params, batch, hyper.weights, counts)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((result.loss, result.gradient))):
             bad.extend(plan.indices)

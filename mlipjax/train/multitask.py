@@ -21,7 +21,7 @@ import numpy as np
 from flax import struct
 
 from mlipjax import tree
-from mlipjax.optim import Hyper, Optimizer, OptimizerConfig, make_optimizer, merge, schedule_factor
+from mlipjax.optim import Hyper, Optimizer, merge, schedule_factor
 from mlipjax.train.state import TrainState
 from mlipjax.train.step import LossGradient, StepInfo, accumulate, apply_gradient
 from mlipjax.typing import Array, Key, Params
@@ -120,90 +120,73 @@ class TaskStep(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MixtureProgram:
-    """Compiled gradients and updates of a mixture.
+    """A mixture and its optimiser.
 
     Attributes:
         mixture: the tasks.
         optimizer: shared by them.
-        gradients: by task; ``(params, step, batch, prefactors) -> LossGradient``.
-        updates: by task; for a sum all are the same.
     """
 
     mixture: Mixture
     optimizer: Optimizer
-    gradients: dict[str, Callable[..., LossGradient]]
-    updates: dict[str, Callable[..., tuple[TrainState, StepInfo]]]
 
     def step(self, state: TrainState, turn: int, number: int, hyper: Hyper) -> tuple[TrainState, TaskStep]:
         """One optimiser step: task ``turn`` on its batches ``number``, or all tasks on theirs."""
         tasks = self.mixture.tasks
         if self.mixture.kind == "draw":
             result = self._gradient(tasks[turn], state, number)
-            state, info = self.updates[tasks[turn].name](state, result, hyper)
+            state, info = _update(self.optimizer, self._strangers(tasks[turn]), state, result, hyper)
             return state, TaskStep({tasks[turn].name: result.terms}, info)  # pyright: ignore[reportArgumentType]
         results = {task.name: self._gradient(task, state, number) for task in tasks}
         total = _weighted_sum(list(results.values()), [task.share for task in tasks])
-        state, info = self.updates[tasks[0].name](state, total, hyper)
+        state, info = _update(self.optimizer, frozenset(), state, total, hyper)
         return state, TaskStep({name: r.terms for name, r in results.items()}, info)  # pyright: ignore[reportArgumentType]
 
     def _gradient(self, task: Task, state: TrainState, number: int) -> LossGradient:
-        compute = self.gradients[task.name]
-        return accumulate(compute(state.params, state.step, part, task.prefactors) for part in task.batches(number))
+        return accumulate(
+            _gradient(task.objective, self.optimizer, state.params, state.step, part, task.prefactors)
+            for part in task.batches(number)
+        )
+
+    def _strangers(self, task: Task) -> frozenset[str]:
+        """Parameter groups that belong to other tasks alone."""
+        others = (group for other in self.mixture.tasks if other.name != task.name for group in other.groups)
+        return frozenset(others) - {*task.groups}
 
 
-def compile_mixture(mixture: Mixture, optimizer: Optimizer) -> MixtureProgram:
-    """Compile lazily what a mixture needs: a gradient and an update per task."""
-    owned = {task.name: task.groups for task in mixture.tasks}
-    updates = {}
-    for task in mixture.tasks:
-        others = frozenset(g for name, groups in owned.items() if name != task.name for g in groups) - {*task.groups}
-        updates[task.name] = _compiled_update(optimizer.config, others if mixture.kind == "draw" else frozenset())
-    gradients = {task.name: _compiled_gradient(task.objective, optimizer.config) for task in mixture.tasks}
-    return MixtureProgram(mixture, optimizer, gradients, updates)
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _compiled_gradient(objective: Callable[..., Any], config: OptimizerConfig) -> Callable[..., LossGradient]:
-    """The gradient of a task: runs that differ in seeds or data only share it."""
-    optimizer = make_optimizer(config)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient(
+    objective: Callable[..., Any], optimizer: Optimizer, params: Params, step: Array, batch: Any, prefactors: Prefactors
+) -> LossGradient:
+    """The gradient of a task; runs that differ in seeds or data only share the program."""
+    config = optimizer.config
     factor = schedule_factor(config.schedule, config.total_steps, config.warmup_steps, config.final_factor)
+    weights = prefactors.at(jnp.asarray(factor(step), jax.tree.leaves(params)[0].dtype))
+    trainable, frozen = optimizer.split(params)
 
-    def compute(params: Params, step: Array, batch: Any, prefactors: Prefactors) -> LossGradient:
-        weights = prefactors.at(jnp.asarray(factor(step), jax.tree.leaves(params)[0].dtype))
-        trainable, frozen = optimizer.split(params)
+    def loss(part: Any) -> tuple[Array, Mapping[str, Array]]:
+        return objective(merge(part, frozen), batch, weights)
 
-        def loss(part: Any) -> tuple[Array, Mapping[str, Array]]:
-            return objective(merge(part, frozen), batch, weights)
-
-        (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(trainable)
-        return LossGradient(value, terms, gradient)  # pyright: ignore[reportArgumentType]
-
-    return jax.jit(compute)
+    (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(trainable)
+    return LossGradient(value, terms, gradient)  # pyright: ignore[reportArgumentType]
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _compiled_update(
-    config: OptimizerConfig, groups: frozenset[str]
-) -> Callable[[TrainState, LossGradient, Hyper], tuple[TrainState, StepInfo]]:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _update(
+    optimizer: Optimizer, strangers: frozenset[str], state: TrainState, result: LossGradient, hyper: Hyper
+) -> tuple[TrainState, StepInfo]:
     """The update of a step to which parameter groups are strangers: they and their moments stay bit for bit."""
-    update = apply_gradient(make_optimizer(config))
+    after, info = apply_gradient(optimizer)(state, result, hyper)
 
-    def stranger(path: Any) -> bool:
-        return any(isinstance(part, jax.tree_util.DictKey) and part.key in groups for part in path)
+    def choose(path: Any, old: Array, new: Array) -> Array:
+        stranger = any(isinstance(part, jax.tree_util.DictKey) and part.key in strangers for part in path)
+        return old if stranger else new
 
-    def apply(state: TrainState, result: LossGradient, hyper: Hyper) -> tuple[TrainState, StepInfo]:
-        after, info = update(state, result, hyper)
-
-        def choose(path: Any, old: Array, new: Array) -> Array:
-            return old if stranger(path) else new
-
-        kept = {
-            name: jax.tree_util.tree_map_with_path(choose, getattr(state, name), getattr(after, name))
-            for name in ("params", "ema_params", "opt_state")
-        }
-        return dataclasses.replace(after, **kept), info
-
-    return jax.jit(apply)
+    kept = {
+        name: jax.tree_util.tree_map_with_path(choose, getattr(state, name), getattr(after, name))
+        for name in ("params", "ema_params", "opt_state")
+    }
+    return dataclasses.replace(after, **kept), info
 
 
 def _weighted_sum(results: Sequence[LossGradient], weights: Sequence[float]) -> LossGradient:

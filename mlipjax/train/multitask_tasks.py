@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,17 +13,16 @@ import numpy as np
 
 from mlipjax.losses import Loss, LossTerms, LossWeights
 from mlipjax.nn.readouts import PropertyHead
-from mlipjax.potential import Potential
+from mlipjax.potential import Potential, property_values
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.metrics import error_summary
 from mlipjax.train.multitask import Prefactors, Task
 from mlipjax.train.multitask_batches import Epochs, NoisyBatch, PropertyBatch, PropertyStream
-from mlipjax.train.predict import Apply, predict
+from mlipjax.train.predict import predict
 from mlipjax.train.state import Batch
 from mlipjax.typing import Array, Key, Params
 
 _RESAMPLES = 1000
-_KEPT = 16
 
 
 def property_task(
@@ -55,23 +54,26 @@ def property_task(
     def batches(number: int) -> list[PropertyBatch]:
         return [stream.batch(epochs.plan(number))]
 
-    objective = _property_objective(potential, head, delta)
+    objective = _PropertyObjective(potential, head, delta)
     return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share, evaluate)
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _property_objective(potential: Potential, head: PropertyHead, delta: float) -> Callable[..., Any]:
-    def objective(params: Params, batch: PropertyBatch, weight: Array) -> tuple[Array, Mapping[str, Array]]:
-        found = potential.property_values(params, batch.graph)[head.name]
+@dataclasses.dataclass(frozen=True)
+class _PropertyObjective:
+    potential: Potential
+    head: PropertyHead
+    delta: float
+
+    def __call__(self, params: Params, batch: PropertyBatch, weight: Array) -> tuple[Array, Mapping[str, Array]]:
+        head = self.head
+        found = self.potential.property_values(params, batch.graph)[head.name]
         scale = jnp.maximum(batch.graph.n_atoms, 1).astype(found.dtype) if head.kind == "extensive" else 1.0
         mask = batch.graph.graph_mask
         residual = jnp.where(mask, (found - batch.targets) / (head.std * scale), 0.0)
         count = jnp.maximum(jnp.sum(mask), 1)
         squared = residual**2
-        term = jnp.sum(squared / (jnp.sqrt(squared + delta**2) + delta)) / count
+        term = jnp.sum(squared / (jnp.sqrt(squared + self.delta**2) + self.delta)) / count
         return weight * term, {"loss": term, "mae": head.std * jnp.sum(jnp.abs(residual)) / count}
-
-    return objective
 
 
 def force_field_task(
@@ -106,17 +108,18 @@ def force_field_task(
         return [(part, total) for part in parts]
 
     group = f"readout_{potential.heads[labelled.task]}"
-    return Task(name, (group,), _force_objective(potential, loss), batches, prefactors, share, evaluate)
+    return Task(name, (group,), _ForceObjective(potential, loss), batches, prefactors, share, evaluate)
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _force_objective(potential: Potential, loss: Loss) -> Callable[..., Any]:
-    def objective(params: Params, batch: tuple[Batch, LossTerms], weights: LossWeights) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _ForceObjective:
+    potential: Potential
+    loss: Loss
+
+    def __call__(self, params: Params, batch: tuple[Batch, LossTerms], weights: LossWeights) -> Any:
         part, counts = batch
-        total, terms = loss(potential.apply(params, part.graph), part.labels, part.graph, weights, counts)
+        total, terms = self.loss(self.potential.apply(params, part.graph), part.labels, part.graph, weights, counts)
         return total, terms._asdict()
-
-    return objective
 
 
 def denoising_task(
@@ -151,19 +154,20 @@ def denoising_task(
     def batches(number: int) -> list[NoisyBatch]:
         return [stream.noisy_batch(epochs.plan(number), jax.random.fold_in(key, number))]
 
-    objective = _noise_objective(potential, head)
+    objective = _NoiseObjective(potential, head)
     return Task(head.name, (head.group,), objective, batches, Prefactors.constant(1.0), share, evaluate)
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _noise_objective(potential: Potential, head: PropertyHead) -> Callable[..., Any]:
-    def objective(params: Params, batch: NoisyBatch, weight: Array) -> tuple[Array, Mapping[str, Array]]:
-        found = potential.property_values(params, batch.graph)[head.name]
+@dataclasses.dataclass(frozen=True)
+class _NoiseObjective:
+    potential: Potential
+    head: PropertyHead
+
+    def __call__(self, params: Params, batch: NoisyBatch, weight: Array) -> tuple[Array, Mapping[str, Array]]:
+        found = self.potential.property_values(params, batch.graph)[self.head.name]
         count = 3 * jnp.maximum(jnp.sum(batch.graph.atom_mask), 1)
         term = jnp.sum(jnp.where(batch.graph.atom_mask[:, None], found - batch.noise, 0.0) ** 2) / count
         return weight * term, {"mse": term}
-
-    return objective
 
 
 class _EpochsOfSteps:
@@ -190,27 +194,11 @@ def _counts(batch: Batch) -> LossTerms:
     )
 
 
-PropertyApply = Callable[[Params, Any], Mapping[str, Array]]
-"""``compiled_properties(potential)``."""
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def compiled_properties(potential: Potential) -> PropertyApply:
-    """``jax.jit(potential.property_values)``, the same one for the same potential."""
-    return jax.jit(potential.property_values)
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def compiled_apply(potential: Potential) -> Apply:
-    """``jax.jit(potential.apply)``, likewise."""
-    return jax.jit(potential.apply)
-
-
-def predict_property(apply: PropertyApply, params: Params, stream: PropertyStream, name: str) -> np.ndarray:
+def predict_property(potential: Potential, params: Params, stream: PropertyStream, name: str) -> np.ndarray:
     """Predict a scalar property of every structure of a stream, in the data's order: (n,) float64."""
     values = np.zeros(len(stream.data))
     for plan in stream.plans:
-        found = apply(params, stream.batch(plan).graph)[name]
+        found = property_values(potential, params, stream.batch(plan).graph)[name]
         values[list(plan.indices)] = np.asarray(found, np.float64)[: len(plan.indices)]
     return values
 
@@ -233,18 +221,18 @@ def property_report(targets: np.ndarray, predictions: np.ndarray) -> dict[str, A
     }
 
 
-def property_errors(apply: PropertyApply, stream: PropertyStream, name: str) -> Callable[[Params], dict[str, float]]:
+def property_errors(potential: Potential, stream: PropertyStream, name: str) -> Callable[[Params], dict[str, float]]:
     """Return ``params -> {"mae", "rmse"}`` on a stream: what a property task's ``evaluate`` may be."""
 
     def evaluate(params: Params) -> dict[str, float]:
-        error = predict_property(apply, params, stream, name) - stream.data.targets
+        error = predict_property(potential, params, stream, name) - stream.data.targets
         return {"mae": float(np.abs(error).mean()), "rmse": math.sqrt(float((error**2).mean()))}
 
     return evaluate
 
 
 def denoising_errors(
-    apply: PropertyApply, stream: PropertyStream, name: str, key: Key
+    potential: Potential, stream: PropertyStream, name: str, key: Key
 ) -> Callable[[Params], dict[str, float]]:
     """Return ``params -> {"mse", "mse_of_zero"}`` on a stream with displacements that ``key`` fixes.
 
@@ -255,7 +243,7 @@ def denoising_errors(
         squares, zero, count = 0.0, 0.0, 0
         for number, plan in enumerate(stream.plans):
             batch = stream.noisy_batch(plan, jax.random.fold_in(key, number))
-            found = np.asarray(apply(params, batch.graph)[name], np.float64)
+            found = np.asarray(property_values(potential, params, batch.graph)[name], np.float64)
             mask = np.asarray(batch.graph.atom_mask)
             squares += float(np.sum((found - batch.noise)[mask] ** 2))
             zero += float(np.sum(batch.noise[mask].astype(np.float64) ** 2))
@@ -265,11 +253,11 @@ def denoising_errors(
     return evaluate
 
 
-def force_field_errors(apply: Apply, labelled: LabelledBatches) -> Callable[[Params], dict[str, float]]:
+def force_field_errors(potential: Potential, labelled: LabelledBatches) -> Callable[[Params], dict[str, float]]:
     """Return ``params -> errors`` on labelled structures, those that have labels."""
 
     def evaluate(params: Params) -> dict[str, float]:
-        summary = error_summary(labelled.dataset, predict(apply, params, labelled))
+        summary = error_summary(labelled.dataset, predict(potential, params, labelled))
         return {name: value for name, value in summary.items() if value is not None}
 
     return evaluate

@@ -10,14 +10,10 @@ import numpy as np
 
 from mlipjax.data import View
 from mlipjax.files import scratch
-from mlipjax.graph import GraphBatch
-from mlipjax.potential import Prediction
+from mlipjax.potential import Potential, Prediction, apply
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.state import Batch
 from mlipjax.typing import Params
-
-Apply = Callable[[Params, GraphBatch], Prediction]
-"""``jax.jit(potential.apply)``: made once by whoever predicts more than once, so that it is compiled once."""
 
 
 class StructurePrediction(NamedTuple):
@@ -35,7 +31,7 @@ class StructurePrediction(NamedTuple):
 
 
 def predict(
-    apply: Apply,
+    potential: Potential,
     params: Params,
     batches: LabelledBatches,
     on_batch: Callable[[Prediction, Batch], None] | None = None,
@@ -45,7 +41,7 @@ def predict(
     Many predictions are kept in a temporary file (``files.scratch``), not in memory.
 
     Args:
-        apply: compiled ``Potential.apply``.
+        potential: the network; isolated-atom energies are those of ``batches.potential``.
         params: parameters, in the dtype of ``batches``.
         batches: the data set.
         on_batch: called with the prediction and labels of every batch, still on the device and padded.
@@ -55,7 +51,7 @@ def predict(
     energies, stresses, all_forces = scratch((len(planned),)), scratch((len(planned), 3, 3)), scratch((starts[-1], 3))
     for plan in batches.plans:
         batch = batches.batch(plan)
-        prediction = apply(params, batch.graph)
+        prediction = apply(potential, params, batch.graph)
         if on_batch is not None:
             on_batch(prediction, batch)
         energy, forces, stress = jax.device_get((prediction.energy, prediction.forces, prediction.stress))

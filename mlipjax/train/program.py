@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from mlipjax.losses import Loss, LossTerms, LossWeights, label_counts
 from mlipjax.optim import Hyper, Optimizer
 from mlipjax.potential import Potential
 from mlipjax.train.batches import LabelledBatches
-from mlipjax.train.predict import Apply, StructurePrediction, predict
+from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.train.step import LossGradient, StepInfo, accumulate, add_replayed, apply_gradient, loss_gradient
 from mlipjax.typing import Array, Params
@@ -21,28 +22,38 @@ from mlipjax.typing import Array, Params
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Compiled pieces of a training run; each compiles once per batch shape."""
+    """What is trained, how, and by which loss; a value, so that equal programs and batch shapes compile once."""
 
+    potential: Potential
     optimizer: Optimizer
     loss: Loss
-    apply: Apply
-    score: Callable[..., Array]
-    counts: Callable[[Any, Any], LossTerms]
-    gradient: Callable[[Params, Batch, LossWeights, LossTerms], LossGradient]
-    update: Callable[[TrainState, LossGradient, Hyper], tuple[TrainState, StepInfo]]
+
+    def gradient(self, params: Params, batch: Batch, weights: LossWeights, counts: LossTerms) -> LossGradient:
+        """``step.loss_gradient``, compiled."""
+        return _loss_gradient(self, params, batch, weights, counts)
+
+    def update(self, state: TrainState, result: LossGradient, hyper: Hyper) -> tuple[TrainState, StepInfo]:
+        """``step.apply_gradient``, compiled."""
+        return _apply_gradient(self.optimizer, state, result, hyper)
 
 
-def compile_program(potential: Potential, optimizer: Optimizer, loss: Loss) -> Program:
-    """Compile lazily what ``train`` needs."""
-    return Program(
-        optimizer=optimizer,
-        loss=loss,
-        apply=jax.jit(potential.apply),
-        score=jax.jit(lambda *arguments: loss(*arguments)[0]),
-        counts=jax.jit(label_counts),
-        gradient=jax.jit(loss_gradient(potential, optimizer, loss)),
-        update=jax.jit(apply_gradient(optimizer)),
-    )
+@functools.partial(jax.jit, static_argnums=0)
+def _loss_gradient(program: Program, *arguments: Any) -> LossGradient:
+    return loss_gradient(program.potential, program.optimizer, program.loss)(*arguments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply_gradient(optimizer: Optimizer, *arguments: Any) -> tuple[TrainState, StepInfo]:
+    return apply_gradient(optimizer)(*arguments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(loss: Loss, *arguments: Any) -> Array:
+    return loss(*arguments)[0]
+
+
+counts_of = jax.jit(label_counts)
+"""``losses.label_counts``, compiled."""
 
 
 def run_step(
@@ -66,7 +77,7 @@ def run_step(
 
 
 def _gradient(program: Program, params: Params, micro_batches: Sequence[Batch], weights: LossWeights) -> LossGradient:
-    counts = _sum_counts(program, micro_batches)
+    counts = _sum_counts(micro_batches)
     return accumulate(program.gradient(params, batch, weights, counts) for batch in micro_batches)
 
 
@@ -74,16 +85,16 @@ def validation_loss(
     program: Program, params: Params, batches: LabelledBatches, weights: LossWeights
 ) -> tuple[float, Sequence[StructurePrediction]]:
     """Return the weighted loss of a data set, as one batch would have it, and the predictions."""
-    counts = _sum_counts(program, (batches.batch(plan) for plan in batches.plans))
+    counts = _sum_counts(batches.batch(plan) for plan in batches.plans)
     losses: list[Array] = []
 
     def score(prediction, batch):
-        losses.append(program.score(prediction, batch.labels, batch.graph, weights, counts))
+        losses.append(_score(program.loss, prediction, batch.labels, batch.graph, weights, counts))
 
-    predictions = predict(program.apply, params, batches, score)
+    predictions = predict(program.potential, params, batches, score)
     return float(sum(float(loss) for loss in losses)), predictions
 
 
-def _sum_counts(program: Program, batches: Iterable[Batch]) -> LossTerms:
-    counts = [jax.device_get(program.counts(batch.labels, batch.graph)) for batch in batches]
+def _sum_counts(batches: Iterable[Batch]) -> LossTerms:
+    counts = [jax.device_get(counts_of(batch.labels, batch.graph)) for batch in batches]
     return LossTerms(*(np.sum(values, dtype=values[0].dtype) for values in zip(*counts, strict=True)))

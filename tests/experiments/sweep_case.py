@@ -11,7 +11,7 @@ from tiny_potential import init_params, labelled_dataset, tiny_batch, tiny_poten
 
 from experiments.sweep.program import batch_orders, grid, hyper_of, layer_rules, one_run, over_settings, stack
 from mlipjax.losses import LossWeights, huber_loss
-from mlipjax.optim import OptimizerConfig, make_optimizer
+from mlipjax.optim import Optimizer, OptimizerConfig
 from mlipjax.train import TrainState
 
 SETTINGS = grid((0, 1), (1e-3, 1e-2), (1.0, 0.5), (0, 1))[:11]
@@ -38,7 +38,7 @@ def case():
     potential = tiny_potential()
     params = init_params(potential)
     rules = layer_rules(params)
-    optimizer = make_optimizer(OptimizerConfig(rules=rules, total_steps=STEPS))
+    optimizer = Optimizer(OptimizerConfig(rules=rules, total_steps=STEPS))
     batches = [tiny_batch(labelled_dataset((6, 6), seed), potential, n_atoms=12, n_neighbors=64) for seed in range(3)]
     return Case(
         potential,

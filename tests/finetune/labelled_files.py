@@ -33,11 +33,6 @@ def model():
     return potential, potential.init(jax.random.key(1), jnp.float32)
 
 
-@functools.cache
-def compiled():
-    return jax.jit(model()[0].apply)
-
-
 def rock_salts(n, seed=0):
     """Rattled, strained LiF, LiCl, NaF and NaCl, eight atoms each: interatomic distances as they should be."""
     rng = np.random.default_rng(seed)
@@ -63,7 +58,7 @@ def labelled(systems, params=None, noise=0.1, seed=0, **info):
     bare = Dataset.from_examples(Example(system, Labels.create(system.n_atoms), {}) for system in systems)
     batches = LabelledBatches.create(potential, bare, 4)
     examples = []
-    for index, (system, found) in enumerate(zip(systems, predict(compiled(), params, batches), strict=True)):
+    for index, (system, found) in enumerate(zip(systems, predict(model()[0], params, batches), strict=True)):
         kick = rng.normal(size=found.forces.shape) * noise * np.sqrt(np.mean(found.forces**2))
         forces = found.forces + kick - kick.mean(axis=0)
         energy = found.energy + rng.normal() * 1e-3 * system.n_atoms

@@ -11,7 +11,7 @@ from mlipjax.md.gate import default_limits
 from mlipjax.md.make import make_ensemble
 from mlipjax.md.table import TableSpec
 from mlipjax.models import NequIPConfig, nequip
-from mlipjax.optim import make_optimizer, make_strategy
+from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.oracles import Teacher
 from mlipjax.system import System
 
@@ -49,7 +49,7 @@ def case(config: RoundConfig = CONFIG, n_layers: int = 1):
     params = student.init(jax.random.key(0), jnp.float64)
     teacher = Teacher(student, student.init(jax.random.key(1), jnp.float64))
     strategy = make_strategy("llrd", params, layer_decay=0.8)
-    optimizer = make_optimizer(strategy.optimizer_config(config.train_steps))
+    optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
     spec = TableSpec.for_systems([System.from_ase(atoms())], student.cutoff, n_neighbors=12)
     controls = Controls(
         hyper=strategy.hyper(LossWeights()),

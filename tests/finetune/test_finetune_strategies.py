@@ -77,7 +77,7 @@ def test_replay_retains_more_than_naive_training_at_equal_rate():
 
 def error_of(potential, params, dataset, task):
     batches = LabelledBatches.create(potential, dataset, 8, task=task)
-    return error_report(dataset, predict(jax.jit(potential.apply), params, batches))["force_mae_meV_per_A"]
+    return error_report(dataset, predict(potential, params, batches))["force_mae_meV_per_A"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from mlipjax.finetune import FinetuneSettings
 from mlipjax.finetune.retain import REPLAY_HEAD, add_head
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.models import MACEConfig, mace
-from mlipjax.optim import OptimizerConfig, make_optimizer, make_strategy
+from mlipjax.optim import Optimizer, OptimizerConfig, make_strategy
 from mlipjax.optim.groups import split
 from mlipjax.optim.lora import Adapters, adapt
 from mlipjax.train import TrainState, evaluate
@@ -167,7 +167,7 @@ def moved(system, positions):
 def test_settings_of_a_sweep_equal_separate_runs():
     potential, params = model()
     rules = sweep.layer_rules(params)
-    optimizer = make_optimizer(OptimizerConfig(rules=rules, total_steps=3))
+    optimizer = Optimizer(OptimizerConfig(rules=rules, total_steps=3))
     train, _ = data()
     batches = sweep.stack([tiny_batch(train.subset([i, i + 1]), potential, n_neighbors=48) for i in (0, 2)])
     settings = sweep.grid((0,), (1e-3, 1e-2), (1.0, 0.5), (0, 1))[:3]

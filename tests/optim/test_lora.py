@@ -9,7 +9,7 @@ from tiny_potential import init_params, tiny_potential
 
 from mlipjax import tree
 from mlipjax.models import nequip
-from mlipjax.optim import Adapters, adapt, make_optimizer, make_strategy, merge_adapters
+from mlipjax.optim import Adapters, Optimizer, adapt, make_strategy, merge_adapters
 from mlipjax.system import System
 
 CONFIG = Adapters(rank=2, alpha=3.0)
@@ -93,7 +93,7 @@ def test_kernels_per_element_get_adapters_per_element():
 def test_only_adapters_and_readouts_are_trained():
     potential, params, _, own, *_ = case()
     strategy = make_strategy("lora", params, lora_rank=2)
-    optimizer = make_optimizer(strategy.optimizer_config(10))
+    optimizer = Optimizer(strategy.optimizer_config(10))
     trainable, frozen = optimizer.split(own)
     readout = tree.count(params["readout_energy"])
     assert tree.count(trainable) == tree.count(own["adapters"]) + readout

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from mlipjax.losses import LossWeights
-from mlipjax.optim import Group, Hyper, OptimizerConfig, ema_update, make_optimizer
+from mlipjax.optim import Group, Hyper, Optimizer, OptimizerConfig, ema_update
 
 RULES = (("layer_0/.*", Group(power=2)), ("layer_1/.*", Group(scale=0.3)), ("readout/.*", Group()), (".*", None))
 PARAMS = {
@@ -41,7 +41,7 @@ def _fill(updates):
 
 def test_updates_are_adams_times_the_multiplier():
     grads = gradients()
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=10, schedule="constant", clip=1e9))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=10, schedule="constant", clip=1e9))
     _, history = run(optimizer, hyper(), grads)
     adam = optax.adam(0.1)
     state = adam.init(PARAMS)
@@ -54,7 +54,7 @@ def test_updates_are_adams_times_the_multiplier():
 
 def test_multiplier_ratios_are_exact_because_they_follow_adam():
     grads = gradients()
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=10, clip=1e9))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=10, clip=1e9))
     _, full = run(optimizer, hyper(decay=1.0), grads)
     _, reduced = run(optimizer, hyper(decay=0.5), grads)
     for a, b in zip(full, reduced, strict=True):
@@ -63,7 +63,7 @@ def test_multiplier_ratios_are_exact_because_they_follow_adam():
 
 
 def test_a_scale_of_zero_holds_parameters_still():
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=10))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=10))
     params, _ = run(optimizer, hyper(scales=(0.0, 0.3, 1.0, 0.0)), gradients())
     np.testing.assert_array_equal(params["layer_0"]["w"], PARAMS["layer_0"]["w"])
     assert not np.array_equal(params["readout"]["w"], PARAMS["readout"]["w"])
@@ -71,7 +71,7 @@ def test_a_scale_of_zero_holds_parameters_still():
 
 def test_gradient_is_clipped_by_its_whole_trainable_norm():
     config = OptimizerConfig((("frozen/.*", None), (".*", Group())), total_steps=10, schedule="constant", clip=1.0)
-    optimizer = make_optimizer(config)
+    optimizer = Optimizer(config)
     numbers = hyper(decay=1.0, scales=(0.0, 1.0))
     small, large = gradients(1, 1e-3)[0], gradients(1, 1e3)[0]
     norm = np.sqrt(sum(np.sum(leaf**2) for name, leaf in jax.tree.leaves_with_path(large) if "frozen" not in str(name)))
@@ -83,7 +83,7 @@ def test_gradient_is_clipped_by_its_whole_trainable_norm():
 
 
 def test_updates_have_finite_derivatives_at_zero_gradients():
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=10))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=10))
 
     def moved(scale, rate):
         gradient = jax.tree.map(lambda leaf: scale * leaf, gradients(1)[0])
@@ -99,7 +99,7 @@ def test_updates_have_finite_derivatives_at_zero_gradients():
 
 def test_dtypes_are_those_of_the_parameters():
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PARAMS)
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=10, warmup_steps=2))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=10, warmup_steps=2))
     numbers = jax.tree.map(jnp.asarray, hyper())
     updates, state = optimizer.update(optimizer.split(params)[0], optimizer.init(params), numbers)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
@@ -119,4 +119,4 @@ def test_average_follows_fast_at_first_and_slowly_later():
 @pytest.mark.parametrize("settings", [{"clip": 0.0}, {"clip": float("nan")}, {"ema_decay": 1.0}])
 def test_bad_settings_are_refused(settings):
     with pytest.raises(ValueError, match="must"):
-        make_optimizer(OptimizerConfig(RULES, total_steps=10, **settings))
+        Optimizer(OptimizerConfig(RULES, total_steps=10, **settings))

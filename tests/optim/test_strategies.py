@@ -6,7 +6,7 @@ from tiny_potential import init_params, tiny_potential
 from mlipjax import tree
 from mlipjax.losses import LossWeights
 from mlipjax.models import nequip
-from mlipjax.optim import STRATEGIES, choose_strategy, group_multipliers, make_optimizer, make_strategy, split
+from mlipjax.optim import STRATEGIES, Optimizer, choose_strategy, group_multipliers, make_strategy, split
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_every_setting_is_shown_with_its_reason(params, name):
     rows = strategy.explain()
     assert {"learning_rate", "clip", "ema_decay", "schedule", "rules"} <= {row[0] for row in rows}
     assert all(value and reason for _, value, reason in rows)
-    make_optimizer(strategy.optimizer_config(total_steps=7))
+    Optimizer(strategy.optimizer_config(total_steps=7))
 
 
 def test_given_settings_replace_defaults_and_are_marked(params):

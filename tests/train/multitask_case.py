@@ -9,11 +9,11 @@ from tiny_potential import init_params, labelled_dataset, tiny_potential
 from mlipjax.data.properties import PropertyData
 from mlipjax.losses import LossWeights, mse_loss
 from mlipjax.nn.readouts import PropertyHead
-from mlipjax.optim import make_mode, make_optimizer
+from mlipjax.optim import Optimizer, make_mode
 from mlipjax.train import LabelledBatches, TrainState
-from mlipjax.train.multitask import Mixture, Prefactors, compile_mixture
+from mlipjax.train.multitask import Mixture, MixtureProgram, Prefactors
 from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import compiled_properties, force_field_task, property_errors, property_task
+from mlipjax.train.multitask_tasks import force_field_task, property_errors, property_task
 
 HEAD = PropertyHead("oxygen", hidden=(6,), mean=0.4, std=0.3)
 SIZES = (6,) * 8
@@ -49,12 +49,10 @@ def program(kind="draw", total_steps=12, mode="mft"):
     key = jax.random.key(3)
     weights = Prefactors(LossWeights(2.0, 10.0, 0.0), LossWeights(20.0, 1.0, 1.0))
     tasks = (
-        property_task(
-            potential, HEAD, stream, key, evaluate=property_errors(compiled_properties(potential), stream, "oxygen")
-        ),
+        property_task(potential, HEAD, stream, key, evaluate=property_errors(potential, stream, "oxygen")),
         force_field_task(potential, labelled, LOSS, key, prefactors=weights, share=0.5 if kind == "sum" else 1.0),
     )
     strategy = make_mode(mode, params)
-    optimizer = make_optimizer(strategy.optimizer_config(total_steps))
+    optimizer = Optimizer(strategy.optimizer_config(total_steps))
     state = TrainState.create(params, optimizer, key)
-    return compile_mixture(Mixture(tasks, kind), optimizer), state, strategy.hyper(LossWeights())
+    return MixtureProgram(Mixture(tasks, kind), optimizer), state, strategy.hyper(LossWeights())

@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlipjax.optim import OptimizerConfig, make_optimizer
+from mlipjax.optim import Optimizer, OptimizerConfig
 from mlipjax.train import Checkpoints, TrainState
 
 
 def make_state(seed=0, shape=(2, 3)):
     params = {"layer_0": {"w": jnp.full(shape, 0.1, jnp.float32)}, "readout": {"w": jnp.ones(3)}}
-    optimizer = make_optimizer(OptimizerConfig((("layer_0/.*", None), (".*", (1.0, 0))), 10))
+    optimizer = Optimizer(OptimizerConfig((("layer_0/.*", None), (".*", (1.0, 0))), 10))
     return TrainState.create(params, optimizer, jax.random.key(seed))
 
 

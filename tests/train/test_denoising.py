@@ -13,12 +13,13 @@ from mlipjax.data.properties import PropertyData
 from mlipjax.losses import LossWeights
 from mlipjax.models import nequip
 from mlipjax.nn.readouts import PropertyHead
-from mlipjax.optim import make_mode, make_optimizer
+from mlipjax.optim import Optimizer, make_mode
+from mlipjax.potential import property_values
 from mlipjax.train import TrainState
-from mlipjax.train.multitask import Mixture, compile_mixture
+from mlipjax.train.multitask import Mixture, MixtureProgram
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_loop import MixtureConfig, train_mixture
-from mlipjax.train.multitask_tasks import compiled_properties, denoising_errors, denoising_task
+from mlipjax.train.multitask_tasks import denoising_errors, denoising_task
 
 STEPS = 120
 NOISE = 0.15
@@ -34,12 +35,12 @@ def pretrained():
     key = jax.random.key(5)
     stream = PropertyStream.create(potential, data.subset(range(8)), 8, noise=NOISE)
     held_out = PropertyStream.create(potential, data.subset(range(8, 12)), 8, noise=NOISE)
-    errors = denoising_errors(compiled_properties(potential), held_out, HEAD.name, jax.random.key(6))
+    errors = denoising_errors(potential, held_out, HEAD.name, jax.random.key(6))
     task = denoising_task(potential, HEAD, stream, key, evaluate=errors)
     strategy = make_mode("ft", params).override(learning_rate=0.02)
-    optimizer = make_optimizer(strategy.optimizer_config(STEPS))
+    optimizer = Optimizer(strategy.optimizer_config(STEPS))
     end = train_mixture(
-        compile_mixture(Mixture((task,)), optimizer),
+        MixtureProgram(Mixture((task,)), optimizer),
         TrainState.create(params, optimizer, key),
         strategy.hyper(LossWeights()),
         MixtureConfig(STEPS, 40, (HEAD.name, "mse")),
@@ -58,7 +59,7 @@ def test_a_network_that_saw_no_label_says_better_than_zero_how_atoms_were_displa
 
 def test_what_it_predicts_turns_with_the_molecule_and_forgets_where_it_stands():
     potential, params, *_ = pretrained()
-    predict = compiled_properties(potential)
+    predict = functools.partial(property_values, potential)
     rotation = -np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
     still = molecule(20)
     turned = dataclasses.replace(still, positions=still.positions @ rotation.T + 1.5)

@@ -72,12 +72,12 @@ def test_tables_that_are_not_kept_are_found_again(tmp_path):
 def test_errors_and_pseudo_labels_are_those_of_structures_in_memory(tmp_path):
     run = setup()
     listed, stored = sources(tmp_path, "replay", REPLAY())
-    frozen = Frozen(run.potential, run.params, run.program.apply)
+    frozen = Frozen(run.potential, run.params)
     settings = FinetuneSettings(dtype="float64")
     for data in (listed, stored):
         found = pseudo_label(frozen, data.systems, settings)
         batches = LabelledBatches.create(run.potential, data, 8, dtype=np.float64)
-        predictions = predict(run.program.apply, run.params, batches)
+        predictions = predict(run.potential, run.params, batches)
         assert error_report(data, predictions) == error_report(listed, predictions)
         assert found.infos[0] == {"labels": "frozen model"}
         for labels, wanted in zip(found.labels, predictions, strict=True):

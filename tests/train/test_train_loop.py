@@ -16,15 +16,15 @@ from tiny_potential import init_params, labelled_dataset, tiny_potential
 
 from mlipjax.data import read_dataset
 from mlipjax.losses import LossWeights, huber_loss
-from mlipjax.optim import make_optimizer, make_strategy
+from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.train import (
     Checkpoints,
     LabelledBatches,
     Listener,
     NonFiniteError,
+    Program,
     TrainConfig,
     TrainState,
-    compile_program,
     read_metrics,
     run_step,
     train,
@@ -47,8 +47,8 @@ class Setup:
         arguments = {"dtype": np.float64, "max_slots": 1}
         self.train = LabelledBatches.create(self.potential, dataset.subset(range(N_TRAIN)), 2, **arguments)
         self.valid = LabelledBatches.create(self.potential, dataset.subset((9, 10)), 2, **arguments)
-        optimizer = make_optimizer(strategy.optimizer_config(400))
-        self.program = compile_program(self.potential, optimizer, huber_loss())
+        optimizer = Optimizer(strategy.optimizer_config(400))
+        self.program = Program(self.potential, optimizer, huber_loss())
         self.hyper = strategy.hyper(LossWeights())
         self.optimizer = optimizer
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_potential import init_params, labelled_dataset, tiny_batch, tiny_potential
 
 from mlipjax.losses import LossWeights, huber_loss, label_counts, mse_loss
-from mlipjax.optim import Group, Hyper, OptimizerConfig, make_optimizer, make_strategy
+from mlipjax.optim import Group, Hyper, Optimizer, OptimizerConfig, make_strategy
 from mlipjax.train import TrainState, accumulate, apply_gradient, fit, loss_gradient, train_step
 
 SIZES = {"n_atoms": 24, "n_neighbors": 48, "n_graphs": 4}
@@ -24,7 +24,7 @@ def dataset():
 @pytest.fixture(scope="module")
 def model():
     potential = tiny_potential()
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=8, warmup_steps=2, clip=0.5))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=8, warmup_steps=2, clip=0.5))
     return potential, optimizer, TrainState.create(init_params(potential), optimizer, jax.random.key(0))
 
 
@@ -83,7 +83,7 @@ def test_frozen_leaves_stay_the_same_to_the_last_bit(dataset):
     potential = tiny_potential()
     params = init_params(potential)
     strategy = make_strategy("freeze", params)
-    optimizer = make_optimizer(strategy.optimizer_config(4))
+    optimizer = Optimizer(strategy.optimizer_config(4))
     state = TrainState.create(params, optimizer, jax.random.key(0))
     _, stacked = batches(dataset, potential, [(0, 1), (2, 3), (4, 5), (6, 7)])
     end, _ = jax.jit(fit(potential, optimizer, mse_loss()))(state, stacked, strategy.hyper(LossWeights()))
@@ -142,7 +142,7 @@ def held_out_loss(checkpoint=False):
     """Loss on held-out structures after training, as a function of learning rate, decay and energy weight."""
     dataset = labelled_dataset((5, 7, 4, 6, 3, 8, 5, 4))
     potential = tiny_potential()
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=6, warmup_steps=2, clip=0.5))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=6, warmup_steps=2, clip=0.5))
     params = init_params(potential)
     _, stacked = batches(dataset, potential, [(0, 1), (2,), (3, 4)] * 2)
     test = tiny_batch(dataset.subset((5, 6)), potential, **SIZES)
@@ -179,7 +179,7 @@ def test_checkpointing_does_not_change_the_gradient():
 
 def test_float32_state_stays_float32_in_64_bit_mode(dataset):
     potential = tiny_potential()
-    optimizer = make_optimizer(OptimizerConfig(RULES, total_steps=4, warmup_steps=1))
+    optimizer = Optimizer(OptimizerConfig(RULES, total_steps=4, warmup_steps=1))
     state = TrainState.create(init_params(potential, dtype=jnp.float32), optimizer, jax.random.key(0))
     batch = tiny_batch(dataset.subset((0, 1)), potential, dtype=np.float32, **SIZES)
     after, _ = jax.eval_shape(train_step(potential, optimizer, huber_loss()), state, batch, HYPER)
