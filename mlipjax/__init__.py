@@ -1,6 +1,7 @@
 """Adapt a universal machine-learned interatomic potential to a material, safely, in one JAX program."""
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from mlipjax._version import __version__
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from mlipjax import finetune
     from mlipjax.calculator import Calculator
     from mlipjax.models import load, save
-    from mlipjax.potential import Potential, Prediction
+    from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
     from mlipjax.train import evaluate
     from mlipjax.verbs import predict, relax
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Calculator",
     "Labels",
+    "Model",
     "Potential",
     "Prediction",
     "System",
@@ -32,6 +34,7 @@ __all__ = [
 _HOMES = {
     "Calculator": "mlipjax.calculator",
     "Labels": "mlipjax.system",
+    "Model": "mlipjax.potential",
     "Potential": "mlipjax.potential",
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
@@ -47,7 +50,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # imported when first used: the command line answers --help and --version without loading JAX
     if name not in _HOMES:
-        raise AttributeError(f"module 'mlipjax' has no attribute {name!r}")
+        if name.startswith("_") or importlib.util.find_spec(f"mlipjax.{name}") is None:
+            raise AttributeError(f"module 'mlipjax' has no attribute {name!r}")
+        return importlib.import_module(f"mlipjax.{name}")  # mlipjax.md, mlipjax.probes, ...
     home = importlib.import_module(_HOMES[name])
     # a package of that name is both: ``mlipjax.finetune(...)`` and ``mlipjax.finetune.init``
     return home if _HOMES[name] == f"mlipjax.{name}" else getattr(home, name)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -234,6 +234,13 @@ class Potential:
     def replace(self, **changes: Any) -> Potential:
         """Return a potential with some attributes changed (for instance other ``e0s``)."""
         return dataclasses.replace(self, **changes)
+
+
+class Model(NamedTuple):
+    """A potential and its parameters: what ``mlipjax.load`` returns and what a fine-tune gives back."""
+
+    potential: Potential
+    params: Params
 
 
 apply = jax.jit(Potential.apply, static_argnums=0, static_argnames="stress")

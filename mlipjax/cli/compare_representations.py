@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,7 +163,7 @@ def _run_name(folder: Path) -> str:
 
 def _load_runs(
     folders: Sequence[Path],
-) -> tuple[dict[str, tuple[Potential, Params]], dict[str, dict[str, int]]]:
+) -> tuple[Mapping[str, tuple[Potential, Params]], dict[str, dict[str, int]]]:
     """Models of all runs by name, and of each run the steps of its models in order, the one that was kept last."""
     models, runs = {}, {}
     for folder in folders:
@@ -182,7 +182,7 @@ def _atoms(dataset: Dataset) -> int:
 
 def _nodes(
     command: CompareCommand,
-    models: dict[str, tuple[Potential, Params]],
+    models: Mapping[str, tuple[Potential, Params]],
     dataset: Dataset,
     old: Dataset | None,
     pieces: Pieces,
@@ -217,7 +217,7 @@ def _nodes(
 
 
 def _edges(
-    command: CompareCommand, models: dict[str, tuple[Potential, Params]], dataset: Dataset, pieces: Pieces
+    command: CompareCommand, models: Mapping[str, tuple[Potential, Params]], dataset: Dataset, pieces: Pieces
 ) -> Comparison:
     options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
     cutoff = min(potential.cutoff for potential, _ in models.values())
@@ -234,7 +234,7 @@ def _edges(
 
 
 def _of_models(
-    models: dict[str, tuple[Potential, Params]], compute: Callable[..., np.ndarray], what: str, pieces: Pieces
+    models: Mapping[str, tuple[Potential, Params]], compute: Callable[..., np.ndarray], what: str, pieces: Pieces
 ) -> dict[str, np.ndarray]:
     """What is computed of each model, by its name."""
     found = {}

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from mlipjax.models import foreign, registry, storage
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.importers import load_mace_torch, load_nqx
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.typing import Params
 
 
-def load(name_or_path: str | Path) -> tuple[Potential, Params]:
+def load(name_or_path: str | Path) -> Model:
     """Load a potential.
 
     Args:
@@ -23,8 +23,8 @@ def load(name_or_path: str | Path) -> tuple[Potential, Params]:
             ``.nqx`` file, a ``.model`` file of mace-torch, or a folder that ``save`` wrote.
 
     Returns:
-        The potential and its parameters as JAX arrays, in the precision they were stored in (float64 only where
-        JAX has it enabled).
+        ``Model(potential, params)``, which unpacks. Parameters are JAX arrays in the precision they were stored in
+        (float64 only where JAX has it enabled).
 
     Raises:
         ValueError: if the name is unknown or that of a foreign calculator (``ase:module:factory``: it has no
@@ -46,7 +46,7 @@ def load(name_or_path: str | Path) -> tuple[Potential, Params]:
             )
         path = registry.fetch(registry.find_entry(str(name_or_path)))
     potential, params = _read(path)
-    return potential, jax.tree.map(jnp.asarray, params)
+    return Model(potential, jax.tree.map(jnp.asarray, params))
 
 
 def _read(path: Path) -> tuple[Potential, Params]:
