@@ -54,7 +54,9 @@ def check_writable(path: str | os.PathLike[str], *, is_file: bool) -> None:
     Raises:
         OSError: naming what is in the way, or cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if is_file and path.exists() and not (path.is_file() or path.is_dir()):
+        return  # a device or a pipe, whatever its folder
     if is_file and path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file; choose another path", str(path))
     existing = _existing_folder(path.parent)
@@ -79,12 +81,17 @@ def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; on a clean exit it is synced to disk and renamed to ``path``.
 
     After an exception ``path`` is as it was and the temporary file is gone. After a kill a ``*.tmp`` file may
-    stay behind; the next write overwrites it.
+    stay behind; the next write overwrites it. Of a link what it points to is replaced. A device or a pipe
+    (``/dev/null``, ``/dev/stdout``) is written to and stays what it is.
 
     Raises:
         OSError: naming ``path``, if it is a folder or cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with _copied_to(path) as temporary:
+            yield temporary
+        return
     make_folder(path.parent)
     check_writable(path, is_file=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -98,6 +105,16 @@ def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
                 temporary.unlink()
             raise
         sync(path.parent)
+
+
+@contextmanager
+def _copied_to(device: Path) -> Iterator[Path]:
+    """Yield a temporary path elsewhere; on a clean exit its content is written to a device or pipe."""
+    with tempfile.TemporaryDirectory() as folder, naming(device):
+        temporary = Path(folder) / device.name
+        yield temporary
+        with open(temporary, "rb") as content, open(device, "wb") as target:
+            shutil.copyfileobj(content, target)
 
 
 def replace_together(contents: Mapping[Path, bytes]) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kills import at_every_change, failures
@@ -80,3 +82,32 @@ def test_outputs_are_checked_without_making_them(tmp_path, monkeypatch):
     with pytest.raises(PermissionError, match="cannot be written") as error:
         check_writable(tmp_path / "new" / "a.json", is_file=True)
     assert error.value.filename == str(tmp_path)
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_atomic(pipe, "all of it")
+        assert read.result(timeout=20) == b"all of it"
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="no such device on this system")
+def test_output_may_be_thrown_away_without_harm_to_the_device():
+    before = os.stat("/dev/null")
+    write_atomic("/dev/null", "nothing")
+    assert os.stat("/dev/null").st_mode == before.st_mode
+    assert stat.S_ISCHR(before.st_mode)
+
+
+def test_a_link_keeps_pointing_to_the_file_that_is_replaced(tmp_path):
+    target, link = tmp_path / "elsewhere" / "results.json", tmp_path / "results.json"
+    target.parent.mkdir()
+    target.write_text("old")
+    link.symlink_to(target)
+    write_atomic(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
