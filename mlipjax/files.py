@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,9 +55,9 @@ def check_writable(path: str | os.PathLike[str], *, is_file: bool) -> None:
     Raises:
         OSError: naming what is in the way, or cannot be written.
     """
+    if is_file and _is_stream(path):
+        return  # whatever its folder
     path = Path(os.path.realpath(path))
-    if is_file and path.exists() and not (path.is_file() or path.is_dir()):
-        return  # a device or a pipe, whatever its folder
     if is_file and path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file; choose another path", str(path))
     existing = _existing_folder(path.parent)
@@ -87,11 +88,11 @@ def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OSError: naming ``path``, if it is a folder or cannot be written.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        with _copied_to(path) as temporary:
+    if _is_stream(path):
+        with _copied_to(Path(path)) as temporary:
             yield temporary
         return
+    path = Path(os.path.realpath(path))
     make_folder(path.parent)
     check_writable(path, is_file=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -107,14 +108,30 @@ def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync(path.parent)
 
 
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a device, a pipe or an open stream, in whose place no file belongs."""
+    path = Path(path)
+    return _descriptor(path) is not None or (path.exists() and not (path.is_file() or path.is_dir()))
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of an open stream that a path names, such as 1 for ``/dev/stdout``."""
+    names = {"/dev/stdout": 1, "/dev/stderr": 2}
+    if str(path.parent) in ("/dev/fd", "/proc/self/fd") and path.name.isdecimal():
+        return int(path.name)
+    return names.get(str(path))
+
+
 @contextmanager
-def _copied_to(device: Path) -> Iterator[Path]:
-    """Yield a temporary path elsewhere; on a clean exit its content is written to a device or pipe."""
-    with tempfile.TemporaryDirectory() as folder, naming(device):
-        temporary = Path(folder) / device.name
+def _copied_to(stream: Path) -> Iterator[Path]:
+    """Yield a temporary path elsewhere; on a clean exit its content is written to a device, pipe or open stream."""
+    with tempfile.TemporaryDirectory() as folder, naming(stream):
+        temporary = Path(folder) / stream.name
         yield temporary
-        with open(temporary, "rb") as content, open(device, "wb") as target:
-            shutil.copyfileobj(content, target)
+        descriptor = _descriptor(stream)
+        sys.stdout.flush()
+        with open(temporary, "rb") as content, open(stream if descriptor is None else os.dup(descriptor), "wb") as out:
+            shutil.copyfileobj(content, out)
 
 
 def replace_together(contents: Mapping[Path, bytes]) -> None:

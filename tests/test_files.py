@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -111,3 +113,10 @@ def test_a_link_keeps_pointing_to_the_file_that_is_replaced(tmp_path):
     write_atomic(link, "new")
     assert link.is_symlink()
     assert target.read_text() == "new"
+
+
+def test_standard_output_in_a_file_gets_results_between_what_is_printed(tmp_path):
+    code = "from mlipjax.files import write_atomic\nprint('one')\nwrite_atomic('/dev/stdout', 'two\\n')\nprint('three')"
+    with open(tmp_path / "out", "w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text().split() == ["one", "two", "three"]
