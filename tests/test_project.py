@@ -14,7 +14,7 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
-    {"_version", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
+    {"_version", "defaults", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
     {"nn"},
@@ -23,7 +23,7 @@ LAYERS = (
     {"calculator", "losses"},
     {"optim", "oracles"},
     {"md", "monitor", "train"},  # dynamics and training meet in finetune, not before
-    {"probes", "representation"},
+    {"probes", "representation", "settings"},
     {"finetune", "verbs"},
     {"cli"},
 )

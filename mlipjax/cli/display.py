@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.wording import as_options
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneListener, Preparation
+from mlipjax.settings import FinetuneSettings
 from mlipjax.train import StepInfo, TrainState
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,20 +12,10 @@ from ase.data import chemical_symbols
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from mlipjax.cli.options.models import Models
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
-
-
-@dataclasses.dataclass(frozen=True)
-class Models:
-    """List the models known by name: elements, size, level of theory, licence, and where each one is.
-
-    Attributes:
-        json: also write the list to this file.
-    """
-
-    json: Path | None = None
 
 
 def run(command: Models) -> None:

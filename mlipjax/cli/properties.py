@@ -12,10 +12,9 @@ from mlipjax import tree
 from mlipjax.cli.error_tables import property_table, settings_table
 from mlipjax.data.properties import open_properties, parse_property
 from mlipjax.finetune.properties import PropertyListener, finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.properties_tasks import PropertyPreparation
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import load
+from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_tasks import predict_property, property_report
 

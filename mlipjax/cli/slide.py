@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import Literal
-
 import numpy as np
 from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
 from mlipjax.cli.neb import check_positive
+from mlipjax.cli.options.slide import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.structures import read_unconstrained
 from mlipjax.cli.tables import print_table
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
-from mlipjax.probes.sliding_layers import BOND_FACTOR
 from mlipjax.report import save_figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Slide:
-    """Slide the layers of a crystal over each other: along a vector, or over the whole plane (--surface).
-
-    Layers are found by connectivity; the first two lattice vectors must lie in them. One interface per cell slips.
-    Relaxed energies let atoms and cell height relax along the normal.
-
-    Attributes:
-        model: name, .nqx file or saved folder.
-        structure: layered crystal, any file ASE reads; of several frames the last one.
-        vector: end of the path in the first two lattice vectors; 1 0 is a whole period.
-        points: shifts along the vector, both ends included.
-        surface: instead of a path, an N x N grid of the plane; multiples of 6 suit hexagonal layers.
-        symmetry: compute only one of the grid's shifts that symmetry makes equal.
-        relaxed: also relax along the normal.
-        interface: gap that slips, counted from the lowest layer; by default the widest.
-        bond_factor: atoms closer than this many times the sum of their covalent radii are one layer.
-        fmax: eV/Å, largest force along the normal at which a structure is relaxed.
-        steps: evaluations at most.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        figure: also draw the result to this PNG.
-        json: also write the result to this file.
-    """
-
-    model: str
-    structure: Path
-    vector: tuple[float, float] = (1.0, 0.0)
-    points: int = 13
-    surface: int | None = None
-    symmetry: bool = True
-    relaxed: bool = True
-    interface: int | None = None
-    bond_factor: float = BOND_FACTOR
-    fmax: float = 0.02
-    steps: int = 300
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    figure: Path | None = None
-    json: Path | None = None
 
 
 def run(command: Slide) -> None:

@@ -1,7 +1,6 @@
 """Numbers of options: every command refuses what it could not honour, in the words of its command line."""
 
 import dataclasses
-import importlib
 import typing
 
 import pytest
@@ -27,7 +26,7 @@ def number_options(options):
 
 def commands_with_numbers():
     for command in COMMANDS:
-        options = options_of(importlib.import_module(f"mlipjax.cli.{command}"))
+        options = options_of(command)
         for name, kind in number_options(options):
             yield command, name, kind
 

@@ -13,9 +13,8 @@ from mlipjax.cli.main import main
 from mlipjax.data import read_dataset
 from mlipjax.data.properties import PropertyData
 from mlipjax.finetune.properties import finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import NequIPConfig, load, nequip, save
+from mlipjax.settings import FinetuneSettings, PropertySettings
 
 
 @pytest.fixture(scope="module")

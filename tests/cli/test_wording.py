@@ -1,7 +1,7 @@
 import pytest
 
 from mlipjax.cli.wording import as_options, option_words
-from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.settings import FinetuneSettings
 
 
 @pytest.mark.parametrize(
