@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax.cli.error_tables import number, settings_table
-from mlipjax.cli.wording import as_options
+from mlipjax.cli.wording import print_findings
 from mlipjax.finetune.single import FinetuneListener, Preparation
-from mlipjax.settings import FinetuneSettings
 from mlipjax.train import StepInfo, TrainState
 
 
@@ -37,9 +36,7 @@ class FinetuneDisplay(FinetuneListener):
         for kind, source in preparation.retention_notes.items():
             if source is not None:
                 self.console.print(f"{kind}: {source}")
-        for finding in preparation.findings:
-            text = as_options(f"{finding.severity}: {finding}", FinetuneSettings)
-            self.console.print(text, highlight=False, markup=False)
+        print_findings(self.console, preparation.findings)
         if (estimate := preparation.e0_estimate) is not None:
             self.console.print(
                 f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "

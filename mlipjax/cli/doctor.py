@@ -13,7 +13,7 @@ from mlipjax.cli.heads import load_head
 from mlipjax.cli.options.doctor import Doctor
 from mlipjax.cli.options.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.wording import as_options
+from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
@@ -47,7 +47,7 @@ def run(command: Doctor) -> None:
     _print(make_console(), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": plain_paths(command.train)})
     if fatal := examination.fatal:
-        raise ValueError(as_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
+        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
@@ -76,8 +76,7 @@ def _read(names: Mapping[str, tuple[Path, ...]], labels: LabelOptions) -> tuple[
 
 def _print(console: Console, examination: Examination) -> None:
     if examination.findings:
-        for finding in examination.findings:
-            console.print(as_options(f"{finding.severity}: {finding}", FinetuneSettings), highlight=False, markup=False)
+        print_findings(console, examination.findings)
     else:
         console.print("nothing to complain about")
     if (estimate := examination.e0_estimate) is not None:

@@ -9,7 +9,6 @@ from mlipjax.cli.heads import load_head
 from mlipjax.cli.options.finetune import Finetune
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
-from mlipjax.cli.wording import option_words
 from mlipjax.finetune.single import finetune
 from mlipjax.settings import PropertySettings
 
@@ -25,11 +24,6 @@ def run(command: Finetune) -> None:
         raise ValueError(
             "give either --train FILE (energies and forces) or --property FILE:KEY (a number per structure)."
         )
-    with option_words(Finetune):
-        _run(command)
-
-
-def _run(command: Finetune) -> None:
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
         if command.head is not None:

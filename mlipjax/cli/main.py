@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from mlipjax.cli.bounds import check_arguments, in_options
+from mlipjax.cli.bounds import check_arguments
 from mlipjax.notices import Notice
 
 _COMMANDS = {
@@ -95,6 +95,8 @@ def _complaint(name: str) -> str:
 
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
+
+    from mlipjax.cli.wording import in_options
 
     options = options_of(name)
     try:

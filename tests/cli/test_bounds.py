@@ -71,24 +71,6 @@ def test_supercells_are_counted_before_they_are_built():
         bounds.check_atoms(8, (4000, 4000, 4000))
 
 
-def test_names_of_the_library_become_those_of_options():
-    text = bounds.in_options(
-        "batch_size and learning_rate of /tmp/batch_size/x and my_batch_size, --batch-size", _Settings
-    )
-    assert text == "--batch-size and --learning-rate of /tmp/batch_size/x and my_batch_size, --batch-size"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Inner:
-    learning_rate: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    batch_size: int = 1
-    inner: _Inner = dataclasses.field(default_factory=_Inner)
-
-
 WRONG = [
     ("md", "--structure s.xyz --out o.extxyz --steps 10", "--timestep 0"),
     ("md", "--structure s.xyz --out o.extxyz --steps 10", "--temperature nan"),

@@ -50,7 +50,7 @@ def fake(monkeypatch):
     module.run = run
     monkeypatch.setitem(sys.modules, "mlipjax.cli.fake", module)
     options = types.ModuleType("mlipjax.cli.options.fake")
-    options.FakeOptions = FakeOptions
+    options.__file__, options.FakeOptions = __file__, FakeOptions
     monkeypatch.setattr(FakeOptions, "__module__", options.__name__)
     monkeypatch.setitem(sys.modules, options.__name__, options)
     monkeypatch.setitem(cli_main._COMMANDS, "fake", "do nothing")
