@@ -19,8 +19,7 @@ from experiments.monitors.config import PRESETS, Config
 from experiments.monitors.config import __doc__ as CLAIM
 from experiments.monitors.scores import Comparison
 from mlipjax import load, monitor, runtime
-from mlipjax.cli.monitor import runs_of
-from mlipjax.data import Dataset
+from mlipjax.data import Dataset, runs_of
 from mlipjax.files import write_atomic
 from mlipjax.monitor.soap import band
 from mlipjax.oracles import Failure, Labeller, make_oracle

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.lab.display import FinetuneDisplay, element_table, error_table
 from experiments.lab.embedded import read
 from experiments.lab.entry import run_experiment
 from experiments.pretrain.config import PRESETS, Config
 from experiments.pretrain.config import __doc__ as CLAIM
 from mlipjax import runtime
-from mlipjax.cli.display import FinetuneDisplay
-from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.finetune import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table

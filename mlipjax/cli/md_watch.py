@@ -19,7 +19,7 @@ from mlipjax.system import System
 from mlipjax.typing import Params
 
 if TYPE_CHECKING:
-    from mlipjax.cli.md import MD
+    from mlipjax.cli.options.md import MD
 
 
 def watch_summary(watch: Watch) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mlipjax.cli._monitor_tables import print_report
 from mlipjax.cli.heads import say_heads_are_alike
 from mlipjax.cli.options.monitor import MonitorCommand
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import Dataset, find_group_key, read_dataset
+from mlipjax.data import Dataset, read_dataset, runs_of
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
 from mlipjax.monitor import (
@@ -84,12 +84,6 @@ def _judge(command: MonitorCommand) -> None:
     write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})
     if command.out is not None:
         _save(command.out, monitor, readings, dataset)
-
-
-def runs_of(dataset: Dataset) -> list[Any]:
-    """Run of every frame: what its group information says, one run for all without any."""
-    key = find_group_key(dataset)
-    return [0 if key is None else info.get(key) for info in dataset.infos]
 
 
 def summary(monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,12 @@ def find_group_key(dataset: Dataset) -> str | None:
         if count == len(dataset) and len({str(info[key]) for info in dataset.infos}) > 1:
             return key
     return next((key for key, count in carried.items() if count < len(dataset)), None)
+
+
+def runs_of(dataset: Dataset) -> list[Any]:
+    """Run of every frame: what its group information says, one run for all without any."""
+    key = find_group_key(dataset)
+    return [0 if key is None else info.get(key) for info in dataset.infos]
 
 
 def is_trajectories(dataset: Dataset, key: str) -> bool:
