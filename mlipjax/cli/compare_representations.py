@@ -14,8 +14,8 @@ from rich.console import Console
 from mlipjax import runtime
 from mlipjax.cli.options.compare_representations import CompareCommand
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.pieces import Pieces
-from mlipjax.cli.tables import print_table
+from mlipjax.cli.progress import Pieces
+from mlipjax.cli.tables import Table
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import load
@@ -63,7 +63,9 @@ def run(command: CompareCommand) -> None:
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
     comparisons: dict[str, Comparison] = {}
-    with Pieces() as pieces:
+    console = make_console()
+    pieces = Pieces(console)
+    with pieces.progress:
         if command.kind != "edges":
             comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old, pieces)
         if command.kind != "nodes":
@@ -71,7 +73,6 @@ def run(command: CompareCommand) -> None:
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
     results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
     results |= {"run": list(command.run), "runs": runs}
-    console = make_console()
     for kind, comparison in comparisons.items():
         _print_numbers(console, kind, comparison)
     write_json(command.json, results)
@@ -82,7 +83,7 @@ def run(command: CompareCommand) -> None:
         write(command.out, comparisons, results, " ".join(["mlipjax", *sys.argv[1:]]))
     from mlipjax.cli._compare_report import verdict
 
-    console.print(verdict(comparisons, results)[0], highlight=False, soft_wrap=True)
+    console.print(verdict(comparisons, results)[0])
 
 
 def _check(command: CompareCommand) -> None:
@@ -96,12 +97,8 @@ def _check(command: CompareCommand) -> None:
     if len(set(names)) < len(names):
         what = "runs" if command.run else "models"
         raise ValueError(f"two of the {what} are called the same, {', '.join(names)}: rename a folder.")
-    limits = {"pairs": 2, "max_atoms": 10, "resamples": 2, "tsne_seeds": 0, "components": 1, "batch_size": 1}
-    for option, least in limits.items():
-        if getattr(command, option) < least:
-            raise ValueError(f"--{option.replace('_', '-')} must be {least} or more, found {getattr(command, option)}.")
-    if not command.perplexities or not all(value >= 1.0 for value in command.perplexities):
-        raise ValueError(f"--perplexities are numbers of neighbours, 1 or more; found {command.perplexities}.")
+    if not command.perplexities:
+        raise ValueError("--perplexities are numbers of neighbours, one or more; found none.")
 
 
 def _name(model: str) -> str:
@@ -226,7 +223,7 @@ def _print_numbers(console: Console, kind: str, comparison: Comparison) -> None:
     ]
     for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
         rows.append([key, *(show(comparison.drift.get(name, {}).get(key)) for name in models)])
-    print_table(console, what, ("number", *models), rows)
+    console.print(Table(("number", *models), rows, what))
 
 
 def show(value: Estimate | None) -> str:

@@ -26,7 +26,7 @@ def run(command: Convert) -> None:
         description, report = _convert_data(command.data, command.labels, command.out)
     else:
         raise ValueError("give either --model M or --data FILE.")
-    make_console().print(f"{command.out}: {description}", highlight=False, soft_wrap=True)
+    make_console().print(f"{command.out}: {description}")
     write_json(command.json, {"model": command.model, "data": plain_paths(command.data), "out": command.out, **report})
 
 

@@ -90,15 +90,13 @@ def _compare(command: Evaluate, dataset: Dataset, broken: Mapping[int, str]) -> 
         console.print(
             f"forces of {len(apart)} of {report['n_force_frames']} structures have a slope of their own (structures "
             f"{named}); without them the slope is {report['force_slope_bulk']:.3f}",
-            highlight=False,
-            soft_wrap=True,
         )
     if command.write is not None:
         write_atoms(command.write, beside_labels(dataset, found, command.model))
-        console.print(f"labels, predictions and errors: {command.write}", soft_wrap=True)
+        console.print(f"labels, predictions and errors: {command.write}")
     if command.out is not None:
         _report(command, report, parity_points(dataset, found, zero))
-        console.print(f"figures: {command.out / 'report.html'}", soft_wrap=True)
+        console.print(f"figures: {command.out / 'report.html'}")
     left_out = {"left_out": dict(broken)} if broken else {}
     told = {"model": command.model, "head": command.head, "data": plain_paths(command.data)}
     write_json(command.json, {**report, **left_out, **told})

@@ -49,7 +49,8 @@ def _fine_tune(command: Finetune) -> None:
     valid_data = command.labels.read(command.valid) if command.valid else None
     potential, params = load_head(command.model, command.head)
     console = make_console()
-    with FinetuneDisplay(console) as display:
+    display = FinetuneDisplay(console)
+    with display.progress:
         result = finetune(
             potential,
             params,
@@ -67,6 +68,6 @@ def _fine_tune(command: Finetune) -> None:
         console.print(error_table({"before": retained["before"], "after": retained["after"]}))
     # reports of earlier versions do not say why
     choice = report.get("choice", f"epoch {report['best_epoch']} of {report['epochs_run']} was best")
-    console.print(f"{choice}; model saved in {command.out}", highlight=False, soft_wrap=True)
-    console.print(f"figures, settings, what to do next: {command.out / 'report.html'}", soft_wrap=True)
+    console.print(f"{choice}; model saved in {command.out}")
+    console.print(f"figures, settings, what to do next: {command.out / 'report.html'}")
     write_json(command.json, report)

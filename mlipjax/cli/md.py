@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
@@ -17,6 +16,7 @@ from mlipjax.cli.md_start import read_start, temperature_of
 from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
 from mlipjax.cli.options.md import MD
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.progress import make_bar
 from mlipjax.md import (
     ChunkInfo,
     RunResult,
@@ -46,9 +46,8 @@ def run(command: MD) -> None:
     system = start.system
     potential, params = load(command.model)
     potential.check_elements(system.atomic_numbers)
-    head = choose_head(potential, command.head)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
-    watch = None if command.monitor is None else make_watch(command, potential, params)
+    watch = None if command.monitor is None else make_watch(command, command.monitor, potential, params)
     masses = masses_of(system)
     timestep = default_timestep(system.atomic_numbers, masses) if command.timestep is None else command.timestep
     temperature = temperature_of(command, start)
@@ -65,7 +64,8 @@ def run(command: MD) -> None:
     spec = TableSpec.for_systems([system], potential.cutoff)
     chunk = default_chunk_steps(system.atomic_numbers, temperature, timestep, spec.candidates.skin, masses)
     console = make_console()
-    with MDDisplay(console, command.steps, system.n_atoms) as display:
+    display = MDDisplay(console, command.steps, system.n_atoms)
+    with display.progress:
         result = run_md(
             potential,
             params,
@@ -78,7 +78,7 @@ def run(command: MD) -> None:
             frame_every=command.every,
             checkpoint=checkpoint_of(command.out),
             limits=default_limits(temperature, system.n_atoms, command.hottest, command.closest, start.freedom),
-            head=head,
+            head=choose_head(potential, command.head),
             momenta=start.momenta,
             freedom=start.freedom,
             spec=spec,
@@ -136,20 +136,13 @@ def summary(result: RunResult, n_atoms: int, timestep_fs: float, *, conserved: b
 
 
 class MDDisplay:
-    """A progress bar with temperature and potential energy of the first replica; use as a context manager."""
+    """A progress bar with temperature and potential energy of the first replica; to be used within ``progress``."""
 
     def __init__(self, console: Console, n_steps: int, n_atoms: int) -> None:
         self.n_atoms = n_atoms
         self.microseconds: float | None = None
         self._mark: tuple[float, int] | None = None
-        self.progress = Progress(
-            TextColumn("MD"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps {task.fields[state]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = make_bar(console, "MD", "steps {task.fields[state]}")
         self.task = self.progress.add_task("steps", total=n_steps, state="(compiling)")
 
     def chunk(self, state: SimState, info: ChunkInfo) -> None:
@@ -164,30 +157,21 @@ class MDDisplay:
         energy = float(info.trace.potential_energy[0, -1]) / self.n_atoms
         self.progress.update(self.task, completed=step, state=f"{kelvin:.0f} K, {energy:.4f} eV/atom")
 
-    def __enter__(self) -> MDDisplay:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
-
 
 def _print(console: Console, report: dict[str, Any]) -> None:
     if report["resumed_from"] == report["n_steps"]:
-        console.print(f"{report['trajectory']}: done already; ask for more steps to extend it.", soft_wrap=True)
+        console.print(f"{report['trajectory']}: done already; ask for more steps to extend it.")
     rows = ("temperature_mean_K", "temperature_std_K", "pressure_mean_bar", "energy_drift_meV_per_atom_per_ps")
     for name in (*rows, "min_distance_A"):
         if report[name] is None:
             continue
         values = ", ".join(f"{value:.4g}" for value in report[name])
-        console.print(f"{name}: {values}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {values}")
     if report["monitor"] is not None:
-        console.print(watch_line(report["monitor"]), highlight=False, soft_wrap=True)
+        console.print(watch_line(report["monitor"]))
     speed = report["microseconds_per_atom_step"]
     timing = "" if speed is None else f", {speed:.1f} µs per atom and step"
     console.print(
         f"{report['trajectory']}: {report['n_frames']} frames of {report['n_replicas']} x {report['n_atoms']} atoms, "
         f"{report['n_steps']} steps of {report['timestep_fs']:g} fs{timing}",
-        highlight=False,
-        soft_wrap=True,
     )

@@ -47,8 +47,6 @@ def run(command: MonitorCommand) -> None:
 
 def _judge(command: MonitorCommand) -> None:
     runtime.select_dtype(command.dtype)
-    if not 0.0 < command.level < 1.0:
-        raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")
     dataset = read_dataset(command.data, required=(), with_labels=False)
     potential, params = load(command.model)
     say_heads_are_alike(potential)

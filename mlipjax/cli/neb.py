@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
 from mlipjax.cli.options.neb import Neb
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
+from mlipjax.cli.tables import Table
 from mlipjax.data import read_atoms
 from mlipjax.data.constraints import free_coordinates
 from mlipjax.files import replace_on_success
@@ -30,7 +30,6 @@ def run(command: Neb) -> None:
         ValueError, FileNotFoundError: if model, images or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    check_positive(fmax=command.fmax, spring=command.spring, steps=command.steps)
     runtime.select_dtype(command.dtype)
     systems, free = read_images(command.images)
     potential, params = load(command.model)
@@ -53,7 +52,7 @@ def run(command: Neb) -> None:
             on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3f} eV/Å"),
         )
     console.print(_table(result))
-    console.print(result.verdict, highlight=False)
+    console.print(result.verdict)
     if command.out is not None:
         write_images(command.out, result)
     if command.figure is not None:
@@ -87,13 +86,6 @@ def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]
     return [System.from_ase(atoms) for atoms in frames], free
 
 
-def check_positive(**values: float) -> None:
-    """Raise ``ValueError`` naming the first value that is not positive."""
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive.")
-
-
 def write_images(path: Path, result: NEBResult) -> None:
     """Write the images as extended xyz with their energies."""
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -114,17 +106,16 @@ def write_images(path: Path, result: NEBResult) -> None:
 
 
 def _table(result: NEBResult) -> Table:
-    table = Table()
-    for heading in ("image", "path (Å)", "energy (eV)", "as given (eV)", "fmax (eV/Å)", "converged"):
-        table.add_column(heading, justify="right")
-    for index, energy in enumerate(result.energies_eV - result.energies_eV[0]):
-        given = result.fixed_path_energies_eV[index] - result.fixed_path_energies_eV[0]
-        table.add_row(
+    energies, given = (values - values[0] for values in (result.energies_eV, result.fixed_path_energies_eV))
+    rows = [
+        (
             str(index),
             f"{result.distance_A[index]:.3f}",
-            f"{energy:.4f}",
-            f"{given:.4f}",
+            f"{energies[index]:.4f}",
+            f"{given[index]:.4f}",
             f"{result.image_fmax_eV_per_A[index]:.3f}",
             "yes" if result.image_converged[index] else "no",
         )
-    return table
+        for index in range(len(energies))
+    ]
+    return Table(("image", "path (Å)", "energy (eV)", "as given (eV)", "fmax (eV/Å)", "converged"), rows)

@@ -33,8 +33,11 @@ _FILES = ("json", "figure")
 
 
 def make_console(width: int | None = None) -> Console:
-    """Return what a command prints with: text stays as it is, also a file called ``odd[/b].extxyz`` or ``:x:``."""
-    return Console(markup=False, emoji=False, width=width)
+    """Return what a command prints with: text stays as it is, also a file called ``odd[/b].extxyz`` or ``:x:``.
+
+    Lines are broken by no one but the terminal, so that a pipe gets them whole.
+    """
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
 
 
 def write_json(path: Path | None, results: Mapping[str, Any]) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.error_tables import make_table
 from mlipjax.cli.options.predict import Predict
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
+from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.units import GPA
 from mlipjax.verbs import predict_each
@@ -28,7 +27,7 @@ def run(command: Predict) -> None:
     runtime.select_dtype(command.dtype)
     if command.write is not None:
         check_name(command.write)
-    console, seen = Console(markup=False, highlight=False), _Seen()
+    console, seen = make_console(), _Seen()
     with Working(console, f"predicting {command.data.name}") as working:
         frames = predict_each(
             command.model,
@@ -48,11 +47,11 @@ def run(command: Predict) -> None:
     if seen.n_structures == 0:
         raise ValueError(f"{command.data}: no structure in this file.")
     headings = ("", "formula", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)")
-    console.print(make_table(headings, seen.rows))
+    console.print(Table(headings, seen.rows, name_columns=2))
     if seen.n_structures > len(seen.rows):
         console.print(f"... and {seen.n_structures - len(seen.rows)} more")
     summary = f"{seen.n_structures} structures, {seen.n_atoms} atoms; {seen.n_stresses} with stress"
-    console.print(summary if command.write is None else f"{summary}: {command.write}", soft_wrap=True)
+    console.print(summary if command.write is None else f"{summary}: {command.write}")
     report: dict[str, Any] = {"model": command.model, "data": command.data, "write": command.write}
     write_json(command.json, report | seen.as_dict() | {"dtype": command.dtype})
 

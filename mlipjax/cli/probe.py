@@ -38,7 +38,7 @@ def run(command: Probe) -> None:
     """
     runtime.select_dtype("float64")
     result = _PROBES[command.name](command)
-    make_console().print(f"{command.name}: {result.verdict}", soft_wrap=True)
+    make_console().print(f"{command.name}: {result.verdict}")
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(command.json, {"probe": command.name, "model": command.model, **result.as_dict()})

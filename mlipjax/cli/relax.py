@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.options.relax import Relax
-from mlipjax.cli.output import write_json
+from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.relax_tables import one_line, summary, table
 from mlipjax.data.write import check_name, write_atoms
@@ -25,7 +25,7 @@ def run(command: Relax) -> None:
     runtime.select_dtype(command.dtype)
     if command.write is not None:
         check_name(command.write)
-    console = Console(markup=False, highlight=False)
+    console = make_console()
     with Working(console, f"relaxing {command.structure.name}") as working:
         found = relax(
             command.model,
@@ -63,17 +63,17 @@ def _print(console: Console, command: Relax, found: list[Relaxation]) -> None:
         console.print(summary(found))
     for index, one in enumerate(found):
         if len(found) <= _IN_FULL or not one.converged:
-            console.print(one_line(index, one, command.fmax), soft_wrap=True)
+            console.print(one_line(index, one, command.fmax))
 
 
 def _write(console: Console, command: Relax, found: list[Relaxation]) -> None:
     for file in (command.write, None if command.out is None else command.out / "relaxed.extxyz"):
         if file is not None:
             write_atoms(file, (one.atoms for one in found))
-            console.print(f"relaxed structures: {file}", soft_wrap=True)
+            console.print(f"relaxed structures: {file}")
     if command.out is not None:
         write_atoms(command.out / "path.extxyz", (atoms for one in found for atoms in one.path))
-        console.print(f"all structures on the way: {command.out / 'path.extxyz'}", soft_wrap=True)
+        console.print(f"all structures on the way: {command.out / 'path.extxyz'}")
 
 
 _IN_FULL = 5

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
-from mlipjax.cli.neb import check_positive
 from mlipjax.cli.options.slide import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.structures import read_unconstrained
-from mlipjax.cli.tables import print_table
+from mlipjax.cli.tables import Table
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.report import save_figure
@@ -25,7 +23,6 @@ def run(command: Slide) -> None:
         ValueError, FileNotFoundError: if model, structure or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    check_positive(fmax=command.fmax, steps=command.steps, bond_factor=command.bond_factor)
     runtime.select_dtype(command.dtype)
     system = read_unconstrained(command.structure, "layers slide and relax along their normal as a whole")
     potential, params = load(command.model)
@@ -66,8 +63,8 @@ def run(command: Slide) -> None:
                 on_structures=show,
             )
     if isinstance(result, SlidingProfile):
-        _print_table(console, result)
-    console.print(result.verdict, highlight=False, markup=False, soft_wrap=True)
+        console.print(_table(result))
+    console.print(result.verdict)
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(
@@ -76,10 +73,10 @@ def run(command: Slide) -> None:
     )
 
 
-def _print_table(console: Console, result: SlidingProfile) -> None:
+def _table(result: SlidingProfile) -> Table:
     headings = ("shift (Å)", "rigid (meV/Å²)", "relaxed (meV/Å²)", "opening (Å)")
     columns = (result.shift_A, result.rigid_meV_per_A2, result.relaxed_meV_per_A2, result.opening_A)
     # what was not computed has no column
     kept = [k for k, column in enumerate(columns) if np.isfinite(column).any()]
     rows = [[f"{columns[k][row]:.3f}" for k in kept] for row in range(len(result.shift_A))]
-    print_table(console, "energy of sliding", [headings[k] for k in kept], rows)
+    return Table([headings[k] for k in kept], rows, "energy of sliding")

@@ -47,7 +47,7 @@ def in_options(text: str, options: Any) -> str:
 def print_findings(console: Console, findings: Iterable[Any]) -> None:
     """Print what the doctor found, a line each, in the words of ``mlipjax finetune``."""
     for finding in findings:
-        console.print(in_options(f"{finding.severity}: {finding}", FinetuneSettings), highlight=False, soft_wrap=True)
+        console.print(in_options(f"{finding.severity}: {finding}", FinetuneSettings))
 
 
 def _fields(kind: Any) -> Iterator[str]:
