@@ -13,8 +13,7 @@ from experiments.migration import units as parts
 from experiments.migration.config import PRESETS, Config
 from experiments.migration.config import __doc__ as CLAIM
 from mlipjax import runtime
-from mlipjax.files import write_atomic
-from mlipjax.probes.result import plain
+from mlipjax.files import plain, write_atomic
 
 
 def main(config: Config) -> None:
