@@ -214,6 +214,26 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def plain(value: Any) -> Any:
+    """Turn arrays, tuples, mappings, paths and results (``as_dict``) into what ``json.dumps`` takes.
+
+    JSON has no NaN and no infinity: they become ``None``.
+    """
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return plain(np.asarray(value).tolist())
+
+
 def sync(path: str | os.PathLike[str]) -> None:
     """Ask the operating system to put a file, or the entries of a folder, on the disk (``fsync``)."""
     if os.name == "nt" and Path(path).is_dir():

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
-    {"_version", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
+    {"_version", "defaults", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
     {"nn"},
@@ -23,7 +24,7 @@ LAYERS = (
     {"calculator", "losses"},
     {"optim", "oracles"},
     {"md", "monitor", "train"},  # dynamics and training meet in finetune, not before
-    {"probes", "representation"},
+    {"probes", "representation", "settings"},
     {"finetune", "verbs"},
     {"cli"},
 )
@@ -87,6 +88,50 @@ def test_imports_point_downwards(path):
 )
 def test_the_law_sees_a_breach(module, code):
     assert len(list(violations(module, ast.parse(code), LAYER_OF))) == 1
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in SOURCES if not path.is_relative_to(ROOT / "tests")}
+
+
+def imports_of(tree, modules):
+    """Modules that a file imports, at any depth of its code and for types alone too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield from {whole if whole in modules else node.module} & set(modules)
+
+
+def test_no_modules_import_each_other():
+    graph = {module: set(imports_of(parse(path), MODULES)) - {module} for module, path in MODULES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the modules of a circle
+
+
+def test_a_circle_of_imports_is_seen():
+    code = {
+        "a.b": "def f():\n    from a import c",
+        "a.c": "if TYPE_CHECKING:\n    from a.b import f",
+        "a.d": "import a.c",
+    }
+    graph = {module: set(imports_of(ast.parse(text), code)) for module, text in code.items()}
+    with pytest.raises(graphlib.CycleError, match=r"a\.[bc]"):
+        graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("experiments.")])
+def test_experiments_share_the_lab_alone(module):
+    own = module.split(".")[1]
+    for other in imports_of(parse(MODULES[module]), MODULES):
+        package, *rest = other.split(".")
+        assert package == "mlipjax" or rest[0] in (own, "lab"), f"{other} is another experiment's"
+        assert own == "lab" or not other.startswith("mlipjax.cli"), f"{other}: experiments.lab passes it on"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

@@ -43,7 +43,7 @@ def test_commands_and_their_options_exist():
     assert set(module._COMMANDS) == {command.split()[0] for command in commands}
     for command in commands:
         name, *rest = command.split()
-        options = module.options_of(importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}"))
+        options = module.options_of(name)
         fields = {field.name.replace("_", "-") for field in dataclasses.fields(options)}
         for option in re.findall(r"--([a-z-]+)", " ".join(rest)):
             assert option in fields or _nested(options, option), (name, option)

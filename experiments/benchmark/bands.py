@@ -28,10 +28,11 @@ from ase.optimize import FIRE
 
 import mlipjax
 from mlipjax import runtime
+from mlipjax.defaults import SPRING
 from mlipjax.files import write_atomic
 from mlipjax.models import registry
 from mlipjax.probes import neb, relax
-from mlipjax.probes.neb import SPRING, initial_path
+from mlipjax.probes.neb import initial_path
 from mlipjax.system import System
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from experiments.bias import charts, report
 from experiments.bias.claims import find_claims, growth_by_strategy
@@ -18,6 +16,7 @@ from experiments.bias.config import PRESETS, Config
 from experiments.bias.config import __doc__ as CLAIM
 from experiments.bias.models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model, outlying_labels
 from experiments.bias.runs import own_run
+from experiments.lab.display import Table, make_bar, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.lab.s0 import bond_events
 from mlipjax import runtime
@@ -29,10 +28,9 @@ StrategyName = Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "pseudo
 def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Fine-tune, evaluate and simulate everything that is not on disk yet."""
     jobs = experiment.jobs()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows = []
     final: dict[str, Model] = {}
-    with Progress(*columns, console=console) as progress:
+    with make_bar(console, "{task.description}") as progress:
         bar = progress.add_task("zero-shot", total=len(jobs) + 1 + 2 * (len(experiment.arms) + 1))
         for job in [ZERO_SHOT, *jobs]:
             progress.update(bar, description=job.name)
@@ -87,7 +85,7 @@ def _collect(
 
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    console = Console()
+    console = make_console()
     settings = settings_of(config)
     experiment = Experiment.open(config)
     claim_folder(config.out, settings)
@@ -96,13 +94,13 @@ def main(config: Config) -> None:
     results["claims"] = [dataclasses.asdict(claim) for claim in claims]
     report.write(experiment, results, claims, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
-    table = Table("model", "test", "n", "E std (meV/atom)", "F RMSE (meV/Å)")
+    table = []
     for row in results["rows"]:
         for test, errors in row["tests"].items():
             numbers = (errors["energy_std_meV_per_atom"], errors["force_rmse_meV_per_A"])
             name = f"{row['arm']} {row['labels']} {row['strategy']}"
-            table.add_row(name, test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers))
-    console.print(table)
+            table.append((name, test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers)))
+    console.print(Table(("model", "test", "n", "E std (meV/atom)", "F RMSE (meV/Å)"), table, name_columns=2))
     console.print(report.verdict(results, claims)[0], soft_wrap=True)
 
 

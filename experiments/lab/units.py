@@ -22,8 +22,9 @@ from typing import Any
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from experiments.lab.display import make_bar
 from mlipjax import runtime
 from mlipjax.files import write_atomic
 from mlipjax.oracles import SerialExecutor, local_processes
@@ -78,8 +79,7 @@ def run_units(units: Sequence[Unit], folder: Path, console: Console, workers: in
         raise ValueError(f"units wait for {', '.join(sorted(missing))}, which nothing makes.")
     folder.mkdir(parents=True, exist_ok=True)
     open_ = {name: unit for name, unit in todo.items() if not _file(folder, name).exists()}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with make_bar(console, "{task.description}") as progress:
         bar = progress.add_task("", total=len(todo), completed=len(todo) - len(open_))
         _compute(open_, folder, min(workers, max(len(open_), 1)), functools.partial(_show, progress, bar))
     return {name: _read(folder, name) for name in todo}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from rich.console import Console
-from rich.table import Table
-
+from experiments.lab.display import Table, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.lab.units import run_units
 from experiments.migration import report
@@ -15,14 +13,13 @@ from experiments.migration import units as parts
 from experiments.migration.config import PRESETS, Config
 from experiments.migration.config import __doc__ as CLAIM
 from mlipjax import runtime
-from mlipjax.files import write_atomic
-from mlipjax.probes.result import plain
+from mlipjax.files import plain, write_atomic
 
 
 def main(config: Config) -> None:
     """Run what is missing, print and report."""
     parts.check(config)
-    console = Console()
+    console = make_console()
     settings = settings_of(config, apart=("out", "workers"))
     claim_folder(config.out, settings)
     done = run_units(parts.units_of(config), config.out / "units", console, config.workers)
@@ -33,10 +30,8 @@ def main(config: Config) -> None:
     command = " ".join(["python", "-m", "experiments.migration", *sys.argv[1:]])
     report.write(config.out, results, summary, command, runtime.versions())
     for path, entries in summary["paths"].items():
-        table = Table(*report.BRIEF_COLUMNS, title=f"{path}: barriers, and distance from the oracle")
-        for row in report.brief_rows(entries):
-            table.add_row(*row)
-        console.print(table)
+        title = f"{path}: barriers, and distance from the oracle"
+        console.print(Table(report.BRIEF_COLUMNS, list(report.brief_rows(entries)), title))
     console.print(report.verdict(results, summary), highlight=False)
     console.print(f"report: {config.out / 'report.html'}")
 

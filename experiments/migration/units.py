@@ -15,6 +15,7 @@ from experiments.migration.latent import compare_latent
 from experiments.migration.probes import Prober, path_row
 from mlipjax import tree
 from mlipjax.data import Dataset
+from mlipjax.files import plain
 from mlipjax.finetune import FinetuneSettings
 from mlipjax.finetune.single import finetune
 from mlipjax.models import load
@@ -22,7 +23,6 @@ from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.oracles import Labeller, make_oracle
 from mlipjax.potential import Potential
 from mlipjax.probes.evaluator import load_evaluator
-from mlipjax.probes.result import plain
 from mlipjax.typing import Params
 
 ARMS = {

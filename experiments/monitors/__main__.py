@@ -11,16 +11,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from experiments.lab.display import Table, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.monitors import runs
 from experiments.monitors.config import PRESETS, Config
 from experiments.monitors.config import __doc__ as CLAIM
 from experiments.monitors.scores import Comparison
 from mlipjax import load, monitor, runtime
-from mlipjax.cli.monitor import runs_of
-from mlipjax.data import Dataset
+from mlipjax.data import Dataset, runs_of
 from mlipjax.files import write_atomic
 from mlipjax.monitor.soap import band
 from mlipjax.oracles import Failure, Labeller, make_oracle
@@ -167,7 +166,7 @@ def main(config: Config) -> None:
     if config.timing_steps:
         results["overhead"] = runs.overhead(config, potential, params, fitted.monitor)
     write_atomic(config.out / "results.json", json.dumps({**results, "versions": runtime.versions()}, indent=1))
-    _print(Console(), results)
+    _print(make_console(), results)
 
 
 def _print(console: Console, results: dict[str, Any]) -> None:
@@ -182,15 +181,15 @@ def _print(console: Console, results: dict[str, Any]) -> None:
         "bad frames found",
         "lead times (fs)",
     )
-    table = Table("index", *columns)
+    table = []
     for name, row in alarms["indices"].items():
         other = found["indices"][name]
         leads = ", ".join("-" if lead is None else f"{lead:.0f}" for lead in other["lead_fs"].values())
         size = f"{alarms['n_held_out']} ({row['n_effective']:.0f})"
         percent = (f"{100 * row[kind]:.2f} %" if kind in row else "-" for kind in ("conformal", "cross", "box", "band"))
         rates = (*percent, size, f"{other['auroc'] or 0:.3f}")
-        table.add_row(name, *rates, f"{100 * other['detected_bad_frames']:.0f} %", leads)
-    console.print(table)
+        table.append((name, *rates, f"{100 * other['detected_bad_frames']:.0f} %", leads))
+    console.print(Table(("index", *columns), table))
     console.print(json.dumps({key: found[key] for key in found if key != "indices"}), alarms["atoms"], soft_wrap=True)
     console.print(results.get("overhead", {}), soft_wrap=True)
 

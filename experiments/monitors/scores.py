@@ -10,8 +10,7 @@ import numpy as np
 
 from experiments.monitors.config import Config
 from mlipjax import monitor
-from mlipjax.cli.monitor import runs_of
-from mlipjax.data import Dataset
+from mlipjax.data import Dataset, runs_of
 from mlipjax.monitor.cross import MIN_RUNS
 from mlipjax.monitor.soap import SoapChart, fit_soap
 from mlipjax.potential import Potential

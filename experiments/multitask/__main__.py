@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from experiments.lab.display import Table, make_bar, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.multitask import report
 from experiments.multitask.collapse import examine
@@ -24,9 +23,8 @@ from mlipjax.files import write_atomic
 
 def compare_modes(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Train and evaluate everything that is not on disk yet."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     runs, rows = experiment.runs(), []
-    with Progress(*columns, console=console) as progress:
+    with make_bar(console, "{task.description}") as progress:
         bar = progress.add_task("runs", total=len(runs))
         steps = progress.add_task("steps", total=experiment.config.steps)
         for run in runs:
@@ -53,7 +51,7 @@ def main(config: Config) -> None:
     Raises:
         ValueError, FileNotFoundError: if data are missing, or the folder holds another experiment.
     """
-    console = Console()
+    console = make_console()
     experiment = Experiment.open(config)
     config = experiment.config
     settings = settings_of(config)
@@ -71,11 +69,11 @@ def main(config: Config) -> None:
         config.out, results, predictions, targets, " ".join(["python -m experiments.multitask", *sys.argv[1:]])
     )
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
-    table = Table("mode", "n", "seeds", "ID MAE", "OOD MAE", "ID %", "OOD %", "OOD/ID", "F MAE left")
+    table = []
     for row in report.table_rows(results):
         cells = [*row[:4], row[5], *row[7:10], row[-1]]
-        table.add_row(*(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells))
-    console.print(table)
+        table.append([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells])
+    console.print(Table(("mode", "n", "seeds", "ID MAE", "OOD MAE", "ID %", "OOD %", "OOD/ID", "F MAE left"), table))
     console.print(report.verdict(results)[0])
 
 

@@ -15,11 +15,10 @@ from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetune.properties import PropertyListener, finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import load
 from mlipjax.nn.readouts import GROUP
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import LabelledBatches, error_summary, predict
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_tasks import predict_property, property_report

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
+from experiments.lab.display import Table, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.periodic import arms, report
 from experiments.periodic.config import PRESETS, Config
@@ -20,7 +20,7 @@ from mlipjax.files import write_atomic
 
 def main(config: Config) -> None:
     """Run what is missing and write ``results.json``, ``report.html`` and the figures."""
-    console = Console()
+    console = make_console()
     results_file = config.out / "results.json"
     runtime.select_dtype(config.dtype)
     settings = settings_of(config, apart=("out", "workers"))
@@ -39,10 +39,11 @@ def main(config: Config) -> None:
 
 
 def _print_summary(console: Console, results: dict) -> None:
-    table = Table("model", "labels", "test set", "n", "mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)")
+    table = []
     for row in report.error_rows(results):
-        table.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
-    console.print(table)
+        table.append([f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row])
+    headings = ("model", "labels", "test set", "n", "mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)")
+    console.print(Table(headings, table, name_columns=3))
     if results["settings"].get("on_alarm", "off") != "off":
         console.print("alarms: " + ", ".join(f"{arm} {count}" for arm, count in results["alarms"].items()))
 

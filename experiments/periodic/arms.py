@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from experiments.lab.display import make_bar
 from experiments.periodic import evaluation as tests
 from experiments.periodic.experiment import Arm, Experiment, Model
 from mlipjax import md
@@ -93,8 +94,7 @@ def _run_arm(
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)
+    return make_bar(console, "{task.description}")
 
 
 class _Listener:

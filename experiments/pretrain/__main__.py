@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.lab.display import FinetuneDisplay, element_table, error_table, make_console
 from experiments.lab.embedded import read
 from experiments.lab.entry import run_experiment
 from experiments.pretrain.config import PRESETS, Config
 from experiments.pretrain.config import __doc__ as CLAIM
 from mlipjax import runtime
-from mlipjax.cli.display import FinetuneDisplay
-from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.finetune import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
@@ -31,7 +30,7 @@ from mlipjax.typing import Params
 
 def main(config: Config) -> None:
     """Train, evaluate on held-out groups, save."""
-    console = Console()
+    console = make_console()
     dataset = read(config.data)
     split = split_dataset(dataset, valid=0.05, test=0.05, group_key="group", seed=config.seed)
     console.print(f"{len(dataset)} structures; {split.describe()}")
@@ -142,7 +141,8 @@ def _train(
 
     if params is None:
         params = potential.init(jax.random.key(settings.seed))
-    with FinetuneDisplay(console) as display:
+    display = FinetuneDisplay(console)
+    with display.progress:
         return finetune(potential, params, train, valid, settings=settings, out=out, listener=display)
 
 

@@ -6,9 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from experiments.lab.display import Table, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.lab.units import run_units
 from experiments.reactive import report
@@ -23,7 +21,7 @@ NATIVE = ("nequix-mp-1", "nequix-omat-1", "nequix-oam-1-pft")
 
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    console = Console()
+    console = make_console()
     parts.check(config)
     settings = settings_of(config, apart=("out", "workers"))
     claim_folder(config.out, settings)
@@ -32,10 +30,7 @@ def main(config: Config) -> None:
     report.write(config.out, results, command=" ".join(["python -m experiments.reactive", *sys.argv[1:]]))
     write_atomic(config.out / "results.json", json.dumps(results, indent=1))
     for system, rows in report.brief(results).items():
-        table = Table(*report.BRIEF_COLUMNS, title=system)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(Table(report.BRIEF_COLUMNS, list(rows), system))
     console.print(report.verdict(results)[0])
     console.print(f"report: {config.out / 'report.html'}")
 

@@ -12,12 +12,12 @@ import numpy as np
 from experiments.reactive.structures import Event
 from mlipjax import tree
 from mlipjax.data import Dataset
+from mlipjax.files import plain
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.potential import Potential
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
 from mlipjax.probes.neb import neb
-from mlipjax.probes.result import plain
 from mlipjax.system import System
 from mlipjax.train import error_report
 from mlipjax.train.predict import StructurePrediction

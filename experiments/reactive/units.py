@@ -15,10 +15,10 @@ from experiments.reactive.structures import EVENTS, sodium
 from experiments.reactive.tuning import Published, Recipe, load_formate, most_changed, report_on, tune
 from experiments.reactive.workflow import VACANCY, Workflow
 from mlipjax.data import Dataset
+from mlipjax.files import plain
 from mlipjax.md import SimulationStopped
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.relax import ProbeDiverged
-from mlipjax.probes.result import plain
 from mlipjax.system import System
 
 

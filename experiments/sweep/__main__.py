@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from experiments.lab.display import Table, make_bar, make_console
 from experiments.lab.entry import claim_folder, run_experiment, settings_of
 from experiments.lab.s0 import load_arms
 from experiments.sweep import report
@@ -137,9 +136,8 @@ def train(sweep: Sweep, width: int, folder: Path, console: Console) -> tuple[Tra
     """Train all settings epoch by epoch; measure drift after the first one; a checkpoint after each."""
     program = over_settings(lambda mapped, batches: sweep.run(*mapped, batches), width)
     file = folder / "progress.json"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     states, log = sweep.states, {"losses": [], "early": None}
-    with Checkpoints(folder / "checkpoints") as checkpoints, Progress(*columns, console=console) as progress:
+    with Checkpoints(folder / "checkpoints") as checkpoints, make_bar(console, "{task.description}") as progress:
         restored = checkpoints.restore(states)
         done = checkpoints.latest() or 0
         if restored is not None:
@@ -206,7 +204,7 @@ def _speed(sweep: Sweep, folder: Path, console: Console) -> Throughput:
 
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``table.csv``, ``report.html`` and the figures."""
-    console = Console()
+    console = make_console()
     runtime.select_dtype(config.dtype)
     if config.speed_steps == 0 and config.width == 0:
         raise ValueError("--speed-steps 0 measures no width; give one with --width.")
@@ -223,9 +221,8 @@ def main(config: Config) -> None:
 
 
 def _table(results: dict[str, Any]) -> Table:
-    table = Table(
-        "learning rate", "decay", "frozen", "seeds", "F RMSE id", "F RMSE ood (meV/Å)", "E std ood (meV/atom)"
-    )
+    headings = ("learning rate", "decay", "frozen", "seeds", "F RMSE id", "F RMSE ood (meV/Å)", "E std ood (meV/atom)")
+    table = []
     for group, rows in report.groups(results["rows"]).items():
         numbers = [
             np.mean([row[test][key] for row in rows])
@@ -235,8 +232,8 @@ def _table(results: dict[str, Any]) -> Table:
                 ("ood", "energy_std_meV_per_atom"),
             )
         ]
-        table.add_row(*(f"{value:g}" for value in group), str(len(rows)), *(f"{value:.1f}" for value in numbers))
-    return table
+        table.append((*(f"{value:g}" for value in group), str(len(rows)), *(f"{value:.1f}" for value in numbers)))
+    return Table(headings, table)
 
 
 if __name__ == "__main__":

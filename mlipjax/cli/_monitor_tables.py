@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mlipjax.cli.tables import print_table
+from mlipjax.cli.tables import Table
 from mlipjax.monitor.judgement import Judgement
 
 _MEANING = {
@@ -33,27 +33,24 @@ def print_report(console: Console, report: dict[str, Any], verdict: Judgement, *
     _print_elements(console, report)
     _print_indices(console, report, name)
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
     chosen = report["indices"][index]
     if chosen["guaranteed_level"] > report["level"]:
-        say(
+        console.print(
             f"the {chosen['n_calibration']} calibration frames are worth {chosen['n_calibration_effective']} "
             f"independent ones, which guarantee a level of {chosen['guaranteed_level']:.2g}, not {report['level']:g}: "
             "the limit is an estimate. Longer reference runs give a guaranteed one."
         )
     if verdict.promise:
-        say(f"{verdict.promise}.")
+        console.print(f"{verdict.promise}.")
     frames = report["frames"][index]
     # the furthest out first; what is not a number before all
     alarms = sorted(report["alarms"][index].tolist(), key=lambda frame: -np.nan_to_num(frames[frame], nan=np.inf))
     for frame in alarms[:_SHOWN]:
-        say(_frame_line(report, index, frame))
+        console.print(_frame_line(report, index, frame))
     if len(alarms) > _SHOWN:
-        say(f"... and {len(alarms) - _SHOWN} more, less far out")
+        console.print(f"... and {len(alarms) - _SHOWN} more, less far out")
     advice = "" if verdict.in_control else " Do not trust the model on such frames; label some and fine-tune."
-    say(f"{_worst(report)} {verdict.words} ({index}).{advice}")
+    console.print(f"{_worst(report)} {verdict.words} ({index}).{advice}")
 
 
 def _frame_line(report: dict[str, Any], index: str, frame: int) -> str:
@@ -85,9 +82,9 @@ def _print_elements(console: Console, report: dict[str, Any]) -> None:
         others = (q["jackson_mudholkar"], q["box"], t2["f"], t2["beta"])
         limits.append([symbol, str(row["n_atoms_fit"]), str(row["rank"]), explained, *map(_number, others)])
     headings = ("Q mean", "Q limit", "T² mean", "T² limit", "worst atom")
-    print_table(console, "frames judged by the charts of each element", ("element", *headings), rows)
+    console.print(Table(("element", *headings), rows, "frames judged by the charts of each element"))
     headings = ("atoms fit", "PCs", "variance %", "Q: JM", "Q: Box", "T²: F", "T²: Beta")
-    print_table(console, "charts, and parametric limits to compare with", ("element", *headings), limits)
+    console.print(Table(("element", *headings), limits, "charts, and parametric limits to compare with"))
 
 
 def _print_indices(console: Console, report: dict[str, Any], name: str) -> None:
@@ -106,7 +103,7 @@ def _print_indices(console: Console, report: dict[str, Any], name: str) -> None:
         ]
         for index, row in report["indices"].items()
     ]
-    print_table(console, title, ("index", *headings), rows)
+    console.print(Table(("index", *headings), rows, title))
     headings = ("level", "calibration n", "effective n")
     rows = [
         [
@@ -118,7 +115,7 @@ def _print_indices(console: Console, report: dict[str, Any], name: str) -> None:
         ]
         for index, row in report["indices"].items()
     ]
-    print_table(console, "where the limits come from", ("index", "meaning", *headings), rows, name_columns=2)
+    console.print(Table(("index", "meaning", *headings), rows, "where the limits come from", name_columns=2))
 
 
 def _number(value: float | None) -> str:

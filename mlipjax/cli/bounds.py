@@ -6,11 +6,9 @@ honour (no number at all, a negative count, more than any computer holds); what 
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 MAX_ATOMS = 2_000_000
 """Most atoms of a structure that a command builds."""
@@ -150,32 +148,8 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def in_options(text: str, command: Any) -> str:
-    """Spell the names of a command's fields in a message of the library as its options.
-
-    Only names with an underscore, which no plain word has, and no part of a path.
-
-    Args:
-        text: message.
-        command: the dataclass of options, or its type.
-    """
-    for name in sorted(set(_names(command)), key=len, reverse=True):
-        if "_" in name:
-            text = re.sub(rf"(?<![\w/.'\"-]){name}(?![\w/.'\"-])(?!\.\w)", option(name), text)
-    return text
-
-
 def _number(word: str) -> float | None:
     try:
         return float(word)
     except ValueError:
         return None
-
-
-def _names(command: Any) -> Iterator[str]:
-    for field in dataclasses.fields(command):
-        inner = field.default_factory
-        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            yield from _names(inner)
-        else:
-            yield field.name

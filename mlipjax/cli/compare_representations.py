@@ -6,16 +6,16 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from mlipjax import runtime
+from mlipjax.cli.options.compare_representations import CompareCommand
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.pieces import Pieces
-from mlipjax.cli.tables import print_table
+from mlipjax.cli.progress import Pieces
+from mlipjax.cli.tables import Table
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import load
@@ -35,55 +35,6 @@ from mlipjax.representation import (
     old_data_residual,
 )
 from mlipjax.typing import Params
-
-
-@dataclasses.dataclass(frozen=True)
-class CompareCommand:
-    """Compare the features of the same atoms in two or more models, or along one or more fine-tunes.
-
-    Classes are elements by their number of bonds (C4, C3, ..., H, O2, ...). Every number has a 95 % interval over
-    structures; the report says what each can and cannot show.
-
-    Attributes:
-        data: structures (no labels are needed).
-        model: name, .nqx file or saved folder; give it two or more times, the model before fine-tuning first.
-        run: instead of models, the folder of a fine-tune made with --snapshots N: the model before its first step, its
-            snapshots and the model that was kept, and a figure of every number against the optimiser step. May be
-            given again; all are compared with the first model of the first run.
-        old: structures the first model was made for: how far they leave the charts of --data in every model.
-        layer: whose features, counted from the bottom (0, 1, ...) or the top (-1, -2, ...).
-        kind: features of atoms ("nodes"), messages between them ("edges"), or both.
-        pairs: pairs of atoms of every structure, for edges.
-        max_atoms: structures are drawn up to this many atoms: time grows with its square.
-        resamples: half-samples of the structures for the intervals.
-        tsne_seeds: random starts of t-SNE; by default 3 for models, and 0 (no t-SNE) for the many of runs. Pairs get
-            maps with --kind edges only.
-        perplexities: of t-SNE.
-        components: of PCA subspaces and charts.
-        seed: of structures, pairs and half-samples.
-        dtype: precision of the networks.
-        batch_size: structures computed together.
-        out: folder for report.html, results.json, figures and the table.
-        json: also write the numbers to this file.
-    """
-
-    data: Path
-    model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    run: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    old: Path | None = None
-    layer: int = -1
-    kind: Literal["nodes", "edges", "both"] = "both"
-    pairs: int = 16
-    max_atoms: int = 2000
-    resamples: int = 100
-    tsne_seeds: int | None = None
-    perplexities: tuple[float, ...] = (10.0, 30.0)
-    components: int = 5
-    seed: int = 0
-    dtype: Literal["float32", "float64"] = "float32"
-    batch_size: int = 16
-    out: Path | None = None
-    json: Path | None = None
 
 
 def run(command: CompareCommand) -> None:
@@ -112,7 +63,9 @@ def run(command: CompareCommand) -> None:
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
     comparisons: dict[str, Comparison] = {}
-    with Pieces() as pieces:
+    console = make_console()
+    pieces = Pieces(console)
+    with pieces.progress:
         if command.kind != "edges":
             comparisons["nodes"], results["old_data_q"] = _nodes(command, models, dataset, old, pieces)
         if command.kind != "nodes":
@@ -120,7 +73,6 @@ def run(command: CompareCommand) -> None:
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
     results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
     results |= {"run": list(command.run), "runs": runs}
-    console = make_console()
     for kind, comparison in comparisons.items():
         _print_numbers(console, kind, comparison)
     write_json(command.json, results)
@@ -131,7 +83,7 @@ def run(command: CompareCommand) -> None:
         write(command.out, comparisons, results, " ".join(["mlipjax", *sys.argv[1:]]))
     from mlipjax.cli._compare_report import verdict
 
-    console.print(verdict(comparisons, results)[0], highlight=False, soft_wrap=True)
+    console.print(verdict(comparisons, results)[0])
 
 
 def _check(command: CompareCommand) -> None:
@@ -145,12 +97,8 @@ def _check(command: CompareCommand) -> None:
     if len(set(names)) < len(names):
         what = "runs" if command.run else "models"
         raise ValueError(f"two of the {what} are called the same, {', '.join(names)}: rename a folder.")
-    limits = {"pairs": 2, "max_atoms": 10, "resamples": 2, "tsne_seeds": 0, "components": 1, "batch_size": 1}
-    for option, least in limits.items():
-        if getattr(command, option) < least:
-            raise ValueError(f"--{option.replace('_', '-')} must be {least} or more, found {getattr(command, option)}.")
-    if not command.perplexities or not all(value >= 1.0 for value in command.perplexities):
-        raise ValueError(f"--perplexities are numbers of neighbours, 1 or more; found {command.perplexities}.")
+    if not command.perplexities:
+        raise ValueError("--perplexities are numbers of neighbours, one or more; found none.")
 
 
 def _name(model: str) -> str:
@@ -275,7 +223,7 @@ def _print_numbers(console: Console, kind: str, comparison: Comparison) -> None:
     ]
     for key in dict.fromkeys(key for drift in comparison.drift.values() for key in drift):
         rows.append([key, *(show(comparison.drift.get(name, {}).get(key)) for name in models)])
-    print_table(console, what, ("number", *models), rows)
+    console.print(Table(("number", *models), rows, what))
 
 
 def show(value: Estimate | None) -> str:

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from mlipjax.cli.labels import LabelOptions, options_for, plain_paths
+from mlipjax.cli.options.convert import Convert
+from mlipjax.cli.options.labels import LabelOptions, options_for, plain_paths
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import LabelKeyError, read_dataset, read_examples, write_store
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
 from mlipjax.tree import flatten_paths
-
-
-@dataclasses.dataclass(frozen=True)
-class Convert:
-    """Save a model as a folder with config.json and params.safetensors, which other programs can read.
-
-    With --data, write labelled structures to a folder of flat arrays instead, one by one: wherever a command takes
-    labelled structures it takes this folder, and reads from disk what it needs at the time. For data that do not fit
-    into memory.
-
-    Attributes:
-        out: folder to write; it must not hold a model yet, or with --data not exist.
-        model: name, .nqx file or saved folder.
-        data: labelled structures: files of any format that ASE reads, slices such as FILE@:100, patterns, folders.
-        labels: names of the labels in the files.
-        json: also write what was converted to this file.
-    """
-
-    out: Path
-    model: str | None = None
-    data: tuple[Path, ...] = ()
-    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
-    json: Path | None = None
 
 
 def run(command: Convert) -> None:
@@ -51,7 +26,7 @@ def run(command: Convert) -> None:
         description, report = _convert_data(command.data, command.labels, command.out)
     else:
         raise ValueError("give either --model M or --data FILE.")
-    make_console().print(f"{command.out}: {description}", highlight=False, soft_wrap=True)
+    make_console().print(f"{command.out}: {description}")
     write_json(command.json, {"model": command.model, "data": plain_paths(command.data), "out": command.out, **report})
 
 

@@ -5,41 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax.cli.error_tables import number, settings_table
-from mlipjax.cli.wording import as_options
-from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.cli.progress import make_bar
+from mlipjax.cli.wording import print_findings
 from mlipjax.finetune.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
 
 
 class FinetuneDisplay(FinetuneListener):
-    """Prints the plan of a fine-tune and follows it with a progress bar; use as a context manager."""
+    """Prints the plan of a fine-tune and follows it with a progress bar; to be used within ``progress``."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps, loss {task.fields[loss]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = make_bar(console, "epoch {task.fields[epoch]}", "steps, loss {task.fields[loss]}")
         self.task = self.progress.add_task("training", total=None, epoch=0, loss="")
 
     def start(self, preparation: Preparation) -> None:
         """Print settings, split, isolated-atom energies and what the doctor found."""
         self.console.print(settings_table(preparation.strategy.explain()))
-        self.console.print(f"data: {preparation.split}", markup=False)
+        self.console.print(f"data: {preparation.split}")
         self.console.print(f"trained: {preparation.n_trained} parameters; the model has {preparation.n_parameters}")
         for kind, source in preparation.retention_notes.items():
             if source is not None:
                 self.console.print(f"{kind}: {source}")
-        for finding in preparation.findings:
-            text = as_options(f"{finding.severity}: {finding}", FinetuneSettings)
-            self.console.print(text, highlight=False, markup=False)
+        print_findings(self.console, preparation.findings)
         if (estimate := preparation.e0_estimate) is not None:
             self.console.print(
                 f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "
@@ -73,12 +63,4 @@ class FinetuneDisplay(FinetuneListener):
             parts.append("before training")
         elif record["valid_loss"] is not None and record["best_epoch"] == record["epoch"]:
             parts.append("best")
-        self.console.print("  ".join(parts), highlight=False)
-
-    def __enter__(self) -> FinetuneDisplay:
-        if self.console.is_terminal:  # elsewhere a line per epoch says enough
-            self.progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+        self.console.print("  ".join(parts))

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-import tyro
 from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.heads import load_head
-from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
+from mlipjax.cli.options.doctor import Doctor
+from mlipjax.cli.options.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.wording import as_options
+from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.finetune.doctor import Examination, examine
 from mlipjax.finetune.findings import Finding
-from mlipjax.finetune.settings import FinetuneSettings
-from mlipjax.train import MAX_SLOTS
-
-
-@dataclasses.dataclass(frozen=True)
-class Doctor:
-    """Check whether fine-tuning a model on labelled structures makes sense; fatal findings exit non-zero.
-
-    Attributes:
-        model: name, .nqx file or saved folder to start from.
-        train: labelled structures to train on: files of any format that ASE reads (extended xyz, ASE database, OUTCAR,
-            vasprun.xml, ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
-        valid: labelled structures for validation, if there are any; likewise.
-        test: labelled structures for testing, if there are any.
-        replay: structures to replay with labels of the model's own level of theory, if there are any.
-        anchor: structures of the model's own level to measure the retained error on, if there are any.
-        labels: names of the labels in the files.
-        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
-            isolated atoms in the training set) or "model" (as is).
-        head: name of the energy head; by default the model's first.
-        dtype: precision of training.
-        batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        json: also write the findings to this file.
-    """
-
-    model: str
-    train: tuple[Path, ...]
-    valid: tuple[Path, ...] = ()
-    test: tuple[Path, ...] = ()
-    replay: tuple[Path, ...] = ()
-    anchor: tuple[Path, ...] = ()
-    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
-    e0s: str = "model"
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    batch_size: int = 8
-    max_slots: int = MAX_SLOTS
-    json: Path | None = None
+from mlipjax.settings import FinetuneSettings
 
 
 def run(command: Doctor) -> None:
@@ -87,7 +47,7 @@ def run(command: Doctor) -> None:
     _print(make_console(), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": plain_paths(command.train)})
     if fatal := examination.fatal:
-        raise ValueError(as_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
+        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
@@ -116,8 +76,7 @@ def _read(names: Mapping[str, tuple[Path, ...]], labels: LabelOptions) -> tuple[
 
 def _print(console: Console, examination: Examination) -> None:
     if examination.findings:
-        for finding in examination.findings:
-            console.print(as_options(f"{finding.severity}: {finding}", FinetuneSettings), highlight=False, markup=False)
+        print_findings(console, examination.findings)
     else:
         console.print("nothing to complain about")
     if (estimate := examination.e0_estimate) is not None:

@@ -1,11 +1,11 @@
-"""Tables that fit 80 columns and lose no letter, on terminals and in pipes."""
+"""What is in the tables of errors and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from mlipjax.cli.tables import Table
 
 _ROWS = (
     ("energy: mean, meV/atom", "energy_mean_meV_per_atom"),
@@ -19,26 +19,6 @@ _ROWS = (
 )
 
 
-def make_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, words: bool = False
-) -> Table:
-    """Return a table; what does not fit into a column goes on in the next line.
-
-    Args:
-        headings: of the columns.
-        rows: cells as text.
-        title: above the table.
-        words: whether the cells are words; by default those of all columns but the first are numbers.
-    """
-    table = Table(title=title, title_justify="left")
-    for index, heading in enumerate(headings):
-        # "fold" breaks a word that is wider than its column; rich would cut it off and put an ellipsis
-        table.add_column(heading, justify="right" if index and not words else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Main errors with 95 % intervals, one column per report."""
     sizes = (f"{name} (n = {report['n_frames']})" for name, report in reports.items())
@@ -46,7 +26,7 @@ def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
         (label, *(with_interval(report[key], report["confidence_95"][key]) for report in reports.values()))
         for label, key in _ROWS
     ]
-    return make_table(("error", *sizes), rows)
+    return Table(("error", *sizes), rows)
 
 
 def element_table(report: Mapping[str, Any]) -> Table:
@@ -57,12 +37,12 @@ def element_table(report: Mapping[str, Any]) -> Table:
         for symbol, row in report["per_element"].items()
     ]
     headings = ("element", "atoms", "force MAE", "force RMSE", "slope", "mean |F|")
-    return make_table(headings, rows, title="forces, meV/Å")
+    return Table(headings, rows, "forces, meV/Å")
 
 
 def settings_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     """Settings with their reasons."""
-    return make_table(("setting", "value", "why"), rows, words=True)
+    return Table(("setting", "value", "why"), list(rows), words=True)
 
 
 def property_table(reports: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
@@ -76,7 +56,7 @@ def property_table(reports: Mapping[str, Mapping[str, Any]], unit: str) -> Table
         )
         for key, label in words.items()
     ]
-    return make_table(("error", *sizes), rows)
+    return Table(("error", *sizes), rows)
 
 
 def number(value: float | None) -> str:

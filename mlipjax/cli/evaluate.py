@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.cli.heads import load_head
-from mlipjax.cli.labels import LabelOptions, plain_paths, set_name
+from mlipjax.cli.options.evaluate import Evaluate
+from mlipjax.cli.options.labels import plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.data import Dataset
@@ -23,7 +22,7 @@ from mlipjax.graph import coincidences
 from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.evaluator import load_evaluator
 from mlipjax.system import System
-from mlipjax.train import MAX_SLOTS, error_report
+from mlipjax.train import error_report
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.parity import parity_points
 from mlipjax.train.predict import StructurePrediction
@@ -31,38 +30,6 @@ from mlipjax.verbs.beside import beside_labels
 
 _NAMED = 5
 """Structures without an energy that are named one by one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Compare a model's energies, forces and stresses with labels.
-
-    Attributes:
-        model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
-        data: labelled structures: files of any format that ASE reads (extended xyz, ASE database, OUTCAR, vasprun.xml,
-            ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
-        labels: names of the labels in the files.
-        property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        write: also write every structure with labels, predictions and errors to this file (extended xyz).
-        out: also write report.html with parity plots, and results.json, to this folder.
-        json: also write the report to this file.
-    """
-
-    model: str
-    data: tuple[Path, ...] = ()
-    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
-    property: str | None = None
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    batch_size: int = 8
-    max_slots: int = MAX_SLOTS
-    write: Path | None = None
-    out: Path | None = None
-    json: Path | None = None
 
 
 def run(command: Evaluate) -> None:
@@ -123,15 +90,13 @@ def _compare(command: Evaluate, dataset: Dataset, broken: Mapping[int, str]) -> 
         console.print(
             f"forces of {len(apart)} of {report['n_force_frames']} structures have a slope of their own (structures "
             f"{named}); without them the slope is {report['force_slope_bulk']:.3f}",
-            highlight=False,
-            soft_wrap=True,
         )
     if command.write is not None:
         write_atoms(command.write, beside_labels(dataset, found, command.model))
-        console.print(f"labels, predictions and errors: {command.write}", soft_wrap=True)
+        console.print(f"labels, predictions and errors: {command.write}")
     if command.out is not None:
         _report(command, report, parity_points(dataset, found, zero))
-        console.print(f"figures: {command.out / 'report.html'}", soft_wrap=True)
+        console.print(f"figures: {command.out / 'report.html'}")
     left_out = {"left_out": dict(broken)} if broken else {}
     told = {"model": command.model, "head": command.head, "data": plain_paths(command.data)}
     write_json(command.json, {**report, **left_out, **told})

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
-import tyro
-
 from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.heads import load_head
-from mlipjax.cli.labels import LabelOptions
+from mlipjax.cli.options.finetune import Finetune
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
-from mlipjax.cli.wording import option_words
-from mlipjax.finetune.properties_settings import PropertySettings
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
-
-
-@dataclasses.dataclass(frozen=True)
-class Finetune:
-    """Fine-tune a model on labelled structures; the same command again resumes a run that was stopped.
-
-    With --property the model gets a head for a number per structure instead, by --strategy scratch, ft (all
-    parameters), lp (the head alone) or mft (together with the force field, on --replay structures).
-
-    Attributes:
-        model: name, .nqx file or saved folder to start from.
-        out: folder of the run; at the end a model itself.
-        train: labelled structures: files of any format that ASE reads (extended xyz, ASE database, OUTCAR, vasprun.xml,
-            ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data, from which only
-            what a batch needs is read; files of other options may be all that too.
-        labels: names of the labels in the files of --train and --valid.
-        property: structures and a number for each instead, as FILE:KEY: an array of an .npz file, or information in
-            any file that ASE reads.
-        valid: structures for validation, like those of training; by default a part of them (labelled structures by
-            trajectory).
-        head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
-            is the first of the result.
-        settings: everything else.
-        task: of the property.
-        json: also write the report to this file.
-    """
-
-    model: str
-    out: Path
-    train: tuple[Path, ...] = ()
-    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
-    property: str | None = None
-    valid: tuple[Path, ...] = ()
-    head: str | None = None
-    settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
-    task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
-    json: Path | None = None
+from mlipjax.settings import PropertySettings
 
 
 def run(command: Finetune) -> None:
@@ -68,11 +24,6 @@ def run(command: Finetune) -> None:
         raise ValueError(
             "give either --train FILE (energies and forces) or --property FILE:KEY (a number per structure)."
         )
-    with option_words(Finetune):
-        _run(command)
-
-
-def _run(command: Finetune) -> None:
     runtime.select_dtype(command.settings.dtype)
     if command.property is not None:
         if command.head is not None:
@@ -98,7 +49,8 @@ def _fine_tune(command: Finetune) -> None:
     valid_data = command.labels.read(command.valid) if command.valid else None
     potential, params = load_head(command.model, command.head)
     console = make_console()
-    with FinetuneDisplay(console) as display:
+    display = FinetuneDisplay(console)
+    with display.progress:
         result = finetune(
             potential,
             params,
@@ -116,6 +68,6 @@ def _fine_tune(command: Finetune) -> None:
         console.print(error_table({"before": retained["before"], "after": retained["after"]}))
     # reports of earlier versions do not say why
     choice = report.get("choice", f"epoch {report['best_epoch']} of {report['epochs_run']} was best")
-    console.print(f"{choice}; model saved in {command.out}", highlight=False, soft_wrap=True)
-    console.print(f"figures, settings, what to do next: {command.out / 'report.html'}", soft_wrap=True)
+    console.print(f"{choice}; model saved in {command.out}")
+    console.print(f"figures, settings, what to do next: {command.out / 'report.html'}")
     write_json(command.json, report)

@@ -1,7 +1,7 @@
 """Choosing a command, and what happens to its errors.
 
-A command is a module of this package with a function ``run(command)``, whose argument is annotated with the dataclass
-of its options. The module is imported when the command is chosen, so that ``mlipjax --help`` does not load JAX.
+A command is a module of this package with a function ``run(command)``, and a module of ``mlipjax.cli.options`` with the
+dataclass of its argument. The first is imported when a command line is right, so that ``--help`` does not load JAX.
 
 Exit codes: 0 success; 1 the command could not be carried out (one line on stderr says why); 2 the command line is
 wrong; 130 interrupted. Errors that are no one's input are bugs: their line says so. ``MLIPJAX_TRACEBACK=1`` shows where
@@ -10,6 +10,7 @@ any error comes from. Warnings are one line each on stderr, said once.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import io
@@ -19,10 +20,9 @@ import traceback
 import typing
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
-from mlipjax.cli.bounds import check_arguments, in_options
+from mlipjax.cli.bounds import check_arguments
 from mlipjax.notices import Notice
 
 _COMMANDS = {
@@ -96,26 +96,28 @@ def _complaint(name: str) -> str:
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
-    from mlipjax.cli.output import check_outputs
+    from mlipjax.cli.wording import in_options
 
-    module = importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}")
-    options = options_of(module)
+    options = options_of(name)
     try:
         check_arguments(arguments)
         command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+        from mlipjax.cli.output import check_outputs
+
         check_outputs(command)
         _set_up()
-        module.run(command)
+        importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
     except ValueError as error:
         if (spelt := in_options(str(error), options)) == str(error):
             raise
         raise ValueError(spelt) from error
 
 
-def options_of(module: ModuleType) -> Any:
-    """Return the dataclass of a command's options: the annotation of the argument of its ``run``."""
-    hints = typing.get_type_hints(module.run)
-    return next(hint for name, hint in hints.items() if name != "return")
+def options_of(name: str) -> Any:
+    """Return the dataclass of a command's options: the one that its module of options defines."""
+    module = importlib.import_module(f"mlipjax.cli.options.{name.replace('-', '_')}")
+    own = (kind for kind in vars(module).values() if getattr(kind, "__module__", None) == module.__name__)
+    return next(kind for kind in own if dataclasses.is_dataclass(kind))
 
 
 def _set_up() -> None:

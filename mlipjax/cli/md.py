@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
 from mlipjax.cli.md_start import read_start, temperature_of
 from mlipjax.cli.md_watch import make_watch, show_and_watch, watch_line, watch_summary
+from mlipjax.cli.options.md import MD
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.progress import make_bar
 from mlipjax.md import (
     ChunkInfo,
     RunResult,
@@ -28,76 +28,9 @@ from mlipjax.md import (
     masses_of,
 )
 from mlipjax.md import run as run_md
-from mlipjax.md.make import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.models import load
 from mlipjax.units import BAR
-
-
-@dataclasses.dataclass(frozen=True)
-class MD:
-    """Simulate a structure; the same command again continues a run that was stopped, more steps extend it.
-
-    Attributes:
-        model: name, .nqx file or saved folder.
-        structure: any file ASE reads; of several frames the last one. Its masses and fixed atoms (FixAtoms, move_mask)
-            are honoured, its momenta as --velocities says.
-        out: trajectory to write, extended xyz with energies, forces and momenta; replicas are told apart by ``run``.
-        steps: number of steps from the start.
-        ensemble: constant energy, temperature, or temperature and isotropic pressure.
-        thermostat: for nvt langevin (default), nose-hoover or csvr; npt has nose-hoover.
-        temperature: K; for nve that of velocities that are drawn.
-        velocities: "file" for the momenta of the structure, or "draw"; by default those of the file where it has some
-            and one copy of the cell is simulated.
-        pressure: bar, for npt.
-        timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
-        replicas: number of copies, each with velocities and noise of its own.
-        every: steps between frames.
-        repeat: how often to repeat the cell along its three vectors.
-        friction: 1/ps, for langevin.
-        damping: fs, for nose-hoover and csvr.
-        barostat_damping: fs, for npt.
-        hottest: stop if the temperature exceeds this many times the one asked for.
-        closest: stop if two atoms are closer than this part of the sum of their covalent radii.
-        monitor: monitor.npz saved by mlipjax monitor for this model: its charts are read during the run.
-        on_alarm: with --monitor: "stop" when a replica has been out of control for --alarm-readings readings, with
-            its frame saved next to the trajectory, or "ignore" and only count.
-        alarm_index: with --monitor: the number of a frame that decides.
-        alarm_readings: with --monitor: readings in a row that make an alarm; one in a hundred is high by chance.
-        monitor_every: with --monitor: least number of steps between two readings.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of network and integrator.
-        seed: of velocities and noise.
-        json: also write averages to this file.
-    """
-
-    model: str
-    structure: Path
-    out: Path
-    steps: int
-    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
-    thermostat: Literal["langevin", "nose-hoover", "csvr"] | None = None
-    temperature: float = 300.0
-    velocities: Literal["file", "draw"] | None = None
-    pressure: float = ATMOSPHERE_BAR
-    timestep: float | None = None
-    replicas: int = 1
-    every: int = 100
-    repeat: tuple[int, int, int] = (1, 1, 1)
-    friction: float = FRICTION_PER_PS
-    damping: float = DAMPING_FS
-    barostat_damping: float = BAROSTAT_DAMPING_FS
-    hottest: float = 5.0
-    closest: float = 0.5
-    monitor: Path | None = None
-    on_alarm: Literal["stop", "ignore"] = "stop"
-    alarm_index: Literal["q", "t2", "combined", "worst"] = "combined"
-    alarm_readings: int = 3
-    monitor_every: int = 50
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    seed: int = 0
-    json: Path | None = None
 
 
 def run(command: MD) -> None:
@@ -113,9 +46,8 @@ def run(command: MD) -> None:
     system = start.system
     potential, params = load(command.model)
     potential.check_elements(system.atomic_numbers)
-    head = choose_head(potential, command.head)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
-    watch = None if command.monitor is None else make_watch(command, potential, params)
+    watch = None if command.monitor is None else make_watch(command, command.monitor, potential, params)
     masses = masses_of(system)
     timestep = default_timestep(system.atomic_numbers, masses) if command.timestep is None else command.timestep
     temperature = temperature_of(command, start)
@@ -132,7 +64,8 @@ def run(command: MD) -> None:
     spec = TableSpec.for_systems([system], potential.cutoff)
     chunk = default_chunk_steps(system.atomic_numbers, temperature, timestep, spec.candidates.skin, masses)
     console = make_console()
-    with MDDisplay(console, command.steps, system.n_atoms) as display:
+    display = MDDisplay(console, command.steps, system.n_atoms)
+    with display.progress:
         result = run_md(
             potential,
             params,
@@ -145,7 +78,7 @@ def run(command: MD) -> None:
             frame_every=command.every,
             checkpoint=checkpoint_of(command.out),
             limits=default_limits(temperature, system.n_atoms, command.hottest, command.closest, start.freedom),
-            head=head,
+            head=choose_head(potential, command.head),
             momenta=start.momenta,
             freedom=start.freedom,
             spec=spec,
@@ -203,20 +136,13 @@ def summary(result: RunResult, n_atoms: int, timestep_fs: float, *, conserved: b
 
 
 class MDDisplay:
-    """A progress bar with temperature and potential energy of the first replica; use as a context manager."""
+    """A progress bar with temperature and potential energy of the first replica; to be used within ``progress``."""
 
     def __init__(self, console: Console, n_steps: int, n_atoms: int) -> None:
         self.n_atoms = n_atoms
         self.microseconds: float | None = None
         self._mark: tuple[float, int] | None = None
-        self.progress = Progress(
-            TextColumn("MD"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps {task.fields[state]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = make_bar(console, "MD", "steps {task.fields[state]}")
         self.task = self.progress.add_task("steps", total=n_steps, state="(compiling)")
 
     def chunk(self, state: SimState, info: ChunkInfo) -> None:
@@ -231,30 +157,21 @@ class MDDisplay:
         energy = float(info.trace.potential_energy[0, -1]) / self.n_atoms
         self.progress.update(self.task, completed=step, state=f"{kelvin:.0f} K, {energy:.4f} eV/atom")
 
-    def __enter__(self) -> MDDisplay:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
-
 
 def _print(console: Console, report: dict[str, Any]) -> None:
     if report["resumed_from"] == report["n_steps"]:
-        console.print(f"{report['trajectory']}: done already; ask for more steps to extend it.", soft_wrap=True)
+        console.print(f"{report['trajectory']}: done already; ask for more steps to extend it.")
     rows = ("temperature_mean_K", "temperature_std_K", "pressure_mean_bar", "energy_drift_meV_per_atom_per_ps")
     for name in (*rows, "min_distance_A"):
         if report[name] is None:
             continue
         values = ", ".join(f"{value:.4g}" for value in report[name])
-        console.print(f"{name}: {values}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {values}")
     if report["monitor"] is not None:
-        console.print(watch_line(report["monitor"]), highlight=False, soft_wrap=True)
+        console.print(watch_line(report["monitor"]))
     speed = report["microseconds_per_atom_step"]
     timing = "" if speed is None else f", {speed:.1f} µs per atom and step"
     console.print(
         f"{report['trajectory']}: {report['n_frames']} frames of {report['n_replicas']} x {report['n_atoms']} atoms, "
         f"{report['n_steps']} steps of {report['timestep_fs']:g} fs{timing}",
-        highlight=False,
-        soft_wrap=True,
     )

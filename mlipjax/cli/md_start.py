@@ -13,7 +13,7 @@ from mlipjax.notices import notice
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlipjax.cli.md import MD
+    from mlipjax.cli.options.md import MD
 
 
 def read_start(command: MD) -> Start:

@@ -19,7 +19,7 @@ from mlipjax.system import System
 from mlipjax.typing import Params
 
 if TYPE_CHECKING:
-    from mlipjax.cli.md import MD
+    from mlipjax.cli.options.md import MD
 
 
 def watch_summary(watch: Watch) -> dict[str, Any]:
@@ -45,15 +45,10 @@ def watch_summary(watch: Watch) -> dict[str, Any]:
     }
 
 
-def make_watch(command: MD, potential: Potential, params: Params) -> Watch:
-    """A monitor that reads along and stops the run if that was asked for."""
-    if command.monitor is None or command.alarm_readings < 1 or command.monitor_every < 1:
-        raise ValueError(
-            f"--alarm-readings and --monitor-every must be 1 or more; found {command.alarm_readings} and "
-            f"{command.monitor_every}."
-        )
+def make_watch(command: MD, file: Path, potential: Potential, params: Params) -> Watch:
+    """A monitor from its file that reads along and stops the run if that was asked for."""
     return Watch(
-        load_monitor(command.monitor, params),
+        load_monitor(file, params),
         potential,
         params,
         every=command.monitor_every,

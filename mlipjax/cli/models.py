@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,51 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from mlipjax.cli.options.models import Models
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.tables import Table
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
-
-
-@dataclasses.dataclass(frozen=True)
-class Models:
-    """List the models known by name: elements, size, level of theory, licence, and where each one is.
-
-    Attributes:
-        json: also write the list to this file.
-    """
-
-    json: Path | None = None
 
 
 def run(command: Models) -> None:
     """Print the table."""
     rows = [_describe(entry) for entry in registry.known_entries()]
     console = make_console()
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("name", "elements", "size", "labels", "licence"):
-        # the longest word of the labels is "pseudopotentials,"
-        least = 17 if heading == "labels" else None
-        table.add_column(heading, no_wrap=heading == "name", overflow="fold", min_width=least)
+    table = []
     for row in rows:
         size = "not here yet" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         elements = str(len(row["elements"])) if row["elements"] else ""
-        table.add_row(row["name"], elements, size, row["level"], row["licence"])
-    console.print(table)
+        table.append((row["name"], elements, size, row["level"], row["licence"]))
+    console.print(Table(("name", "elements", "size", "labels", "licence"), table, words=True))
     # a line each: in a column of a narrow terminal paths and URLs could be neither read nor copied
     for row in rows:
         place = row["path"] or row["url"] or "not installed"
         hash_ = "" if row["verified"] else " (SHA-256 is recorded at the first use)"
-        console.print(f"{row['name']}: {place}{hash_}", highlight=False, soft_wrap=True)
+        console.print(f"{row['name']}: {place}{hash_}")
         if row["elements"]:
-            console.print(f"  knows {element_ranges(row['elements'])}", highlight=False, soft_wrap=True)
+            console.print(f"  knows {element_ranges(row['elements'])}")
     console.print(
         "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and for comparisons "
         "(evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
-        highlight=False,
-        soft_wrap=True,
     )
     write_json(command.json, {"models": rows})
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -12,12 +11,12 @@ from ase.data import chemical_symbols
 from mlipjax import runtime
 from mlipjax.cli._monitor_tables import print_report
 from mlipjax.cli.heads import say_heads_are_alike
+from mlipjax.cli.options.monitor import MonitorCommand
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import Dataset, find_group_key, read_dataset
+from mlipjax.data import Dataset, read_dataset, runs_of
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
 from mlipjax.monitor import (
-    COMPONENTS,
     FRAME_INDICES,
     FrameReadings,
     Monitor,
@@ -35,44 +34,6 @@ from mlipjax.monitor.judgement import Judgement, judge
 from mlipjax.monitor.limits import box_q_limit, jackson_mudholkar, t2_limit_beta, t2_limit_f
 
 
-@dataclasses.dataclass(frozen=True)
-class MonitorCommand:
-    """Fit control charts to reference frames, and say which frames of other data are out of control.
-
-    Frames of a file that carry "run" (as those of mlipjax md) or another group are taken as trajectories.
-
-    Attributes:
-        model: name, .nqx file or saved folder.
-        reference: frames the model can be trusted on, best several runs of equilibrium MD; or a monitor.npz that this
-            command saved.
-        data: frames to judge.
-        level: probability of a false alarm, 0.01 for one frame in a hundred.
-        components: principal components per element.
-        layers: features of the last layer, which the energy is read from, or of all layers.
-        calibration: "split": charts from the first half of the reference runs, limits from the second, with the
-            level guaranteed; "cross": every run is judged by charts of the others, which scatters less where there
-            are few runs, for a weaker guarantee (twice the level).
-        index: the number of a frame that decides.
-        dtype: precision of the network.
-        batch_size: structures computed together.
-        out: also save the fitted monitor and a figure in this folder.
-        json: also write the report to this file.
-    """
-
-    model: str
-    reference: Path
-    data: Path
-    level: float = 0.01
-    components: int = COMPONENTS
-    layers: Literal["last", "all"] = "last"
-    calibration: Literal["split", "cross"] = "split"
-    index: Literal["q", "t2", "combined", "worst"] = "combined"
-    dtype: Literal["float32", "float64"] = "float32"
-    batch_size: int = 16
-    out: Path | None = None
-    json: Path | None = None
-
-
 def run(command: MonitorCommand) -> None:
     """Fit, read and print.
 
@@ -86,8 +47,6 @@ def run(command: MonitorCommand) -> None:
 
 def _judge(command: MonitorCommand) -> None:
     runtime.select_dtype(command.dtype)
-    if not 0.0 < command.level < 1.0:
-        raise ValueError(f"--level is the probability of a false alarm, between 0 and 1; found {command.level}.")
     dataset = read_dataset(command.data, required=(), with_labels=False)
     potential, params = load(command.model)
     say_heads_are_alike(potential)
@@ -123,12 +82,6 @@ def _judge(command: MonitorCommand) -> None:
     write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})
     if command.out is not None:
         _save(command.out, monitor, readings, dataset)
-
-
-def runs_of(dataset: Dataset) -> list[Any]:
-    """Run of every frame: what its group information says, one run for all without any."""
-    key = find_group_key(dataset)
-    return [0 if key is None else info.get(key) for info in dataset.infos]
 
 
 def summary(monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> dict[str, Any]:

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from rich.table import Table
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
+from mlipjax.cli.options.neb import Neb
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
+from mlipjax.cli.tables import Table
 from mlipjax.data import read_atoms
 from mlipjax.data.constraints import free_coordinates
 from mlipjax.files import replace_on_success
 from mlipjax.models import load
 from mlipjax.notices import notice
 from mlipjax.probes import NEBResult, neb
-from mlipjax.probes.neb import SPRING
 from mlipjax.report import save_figure
 from mlipjax.system import System
-
-
-@dataclasses.dataclass(frozen=True)
-class Neb:
-    """Find the minimum-energy path of a model between two structures, and the barrier on it (climbing image).
-
-    Both ends are relaxed first, so that the barrier is the model's own; the energies of the images as they are given
-    are reported as well. Atoms that the first file fixes (move_mask in extended xyz, FixAtoms) stay where they are.
-
-    Attributes:
-        model: name, .nqx file or saved folder.
-        images: files with the images in order, every frame of each: both ends, or a whole path.
-        n_images: images of the band, ends included; by default 7 between two ends, or as many as given.
-        interpolation: how the path starts when only its ends are given.
-        fmax: eV/Å, largest force at which an image is converged.
-        climb: whether the highest image climbs to the saddle point.
-        relax_ends: whether both ends are relaxed first.
-        spring: eV/Å^2, between images along the path.
-        steps: evaluations at most, of the ends and of the band each.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        out: also write the images with energies to this file (extended xyz).
-        figure: also draw energies along the path to this PNG.
-        json: also write the result to this file.
-    """
-
-    model: str
-    images: tuple[Path, ...]
-    n_images: int | None = None
-    interpolation: Literal["idpp", "linear"] = "idpp"
-    fmax: float = 0.05
-    climb: bool = True
-    relax_ends: bool = True
-    spring: float = SPRING
-    steps: int = 500
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    out: Path | None = None
-    figure: Path | None = None
-    json: Path | None = None
 
 
 def run(command: Neb) -> None:
@@ -72,7 +30,6 @@ def run(command: Neb) -> None:
         ValueError, FileNotFoundError: if model, images or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    check_positive(fmax=command.fmax, spring=command.spring, steps=command.steps)
     runtime.select_dtype(command.dtype)
     systems, free = read_images(command.images)
     potential, params = load(command.model)
@@ -95,7 +52,7 @@ def run(command: Neb) -> None:
             on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3f} eV/Å"),
         )
     console.print(_table(result))
-    console.print(result.verdict, highlight=False)
+    console.print(result.verdict)
     if command.out is not None:
         write_images(command.out, result)
     if command.figure is not None:
@@ -129,13 +86,6 @@ def read_images(paths: Sequence[Path]) -> tuple[list[System], np.ndarray | None]
     return [System.from_ase(atoms) for atoms in frames], free
 
 
-def check_positive(**values: float) -> None:
-    """Raise ``ValueError`` naming the first value that is not positive."""
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive.")
-
-
 def write_images(path: Path, result: NEBResult) -> None:
     """Write the images as extended xyz with their energies."""
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -156,17 +106,16 @@ def write_images(path: Path, result: NEBResult) -> None:
 
 
 def _table(result: NEBResult) -> Table:
-    table = Table()
-    for heading in ("image", "path (Å)", "energy (eV)", "as given (eV)", "fmax (eV/Å)", "converged"):
-        table.add_column(heading, justify="right")
-    for index, energy in enumerate(result.energies_eV - result.energies_eV[0]):
-        given = result.fixed_path_energies_eV[index] - result.fixed_path_energies_eV[0]
-        table.add_row(
+    energies, given = (values - values[0] for values in (result.energies_eV, result.fixed_path_energies_eV))
+    rows = [
+        (
             str(index),
             f"{result.distance_A[index]:.3f}",
-            f"{energy:.4f}",
-            f"{given:.4f}",
+            f"{energies[index]:.4f}",
+            f"{given[index]:.4f}",
             f"{result.image_fmax_eV_per_A[index]:.3f}",
             "yes" if result.image_converged[index] else "no",
         )
-    return table
+        for index in range(len(energies))
+    ]
+    return Table(("image", "path (Å)", "energy (eV)", "as given (eV)", "fmax (eV/Å)", "converged"), rows)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from mlipjax.files import check_writable, write_atomic
+from mlipjax.files import check_writable, plain, write_atomic
 
 
 def check_outputs(command: Any) -> None:
@@ -33,8 +31,11 @@ _FILES = ("json", "figure")
 
 
 def make_console(width: int | None = None) -> Console:
-    """Return what a command prints with: text stays as it is, also a file called ``odd[/b].extxyz`` or ``:x:``."""
-    return Console(markup=False, emoji=False, width=width)
+    """Return what a command prints with: text stays as it is, also a file called ``odd[/b].extxyz`` or ``:x:``.
+
+    Lines are broken by no one but the terminal, so that a pipe gets them whole.
+    """
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
 
 
 def write_json(path: Path | None, results: Mapping[str, Any]) -> None:
@@ -47,18 +48,4 @@ def write_json(path: Path | None, results: Mapping[str, Any]) -> None:
     from mlipjax import runtime
 
     report = {**results, "versions": runtime.versions()}
-    write_atomic(path, json.dumps(_plain(report), indent=1, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return _plain(np.asarray(value).tolist())
+    write_atomic(path, json.dumps(plain(report), indent=1, allow_nan=False) + "\n")

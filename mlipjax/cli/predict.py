@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import numpy as np
+from ase import Atoms
 
-    from ase import Atoms
-
-
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Predict energies, forces and stresses of structures; labels are not needed, and not used.
-
-    The file written is extended xyz with energy (eV), forces (eV/Å), energies per atom (eV), stress (eV/Å^3, tension
-    positive) where there is a volume, and the model's name: ASE, OVITO and others read it. A file of any size is read
-    and written structure by structure.
-
-    Attributes:
-        model: name, .nqx or .model file or saved folder; or ase:module:factory.
-        data: structures, any file that ASE reads (extended xyz, POSCAR, cif, trajectories, ...).
-        write: file to write (.extxyz, .xyz; also .gz or .xz).
-        features: also write the features of every atom, as the column features.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        json: also write a summary to this file.
-    """
-
-    model: str
-    data: Path
-    write: Path | None = None
-    features: bool = False
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    batch_size: int = 8
-    max_slots: int = 65_536
-    json: Path | None = None
+from mlipjax import runtime
+from mlipjax.cli.options.predict import Predict
+from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.progress import Working
+from mlipjax.cli.tables import Table
+from mlipjax.data.write import check_name, write_atoms
+from mlipjax.units import GPA
+from mlipjax.verbs import predict_each
 
 
 def run(command: Predict) -> None:
@@ -49,19 +24,10 @@ def run(command: Predict) -> None:
     Raises:
         ValueError, FileNotFoundError: if model or structures cannot be used, or a prediction is not finite.
     """
-    from rich.console import Console
-
-    from mlipjax import runtime
-    from mlipjax.cli.error_tables import make_table
-    from mlipjax.cli.output import write_json
-    from mlipjax.cli.progress import Working
-    from mlipjax.data.write import check_name, write_atoms
-    from mlipjax.verbs import predict_each
-
     runtime.select_dtype(command.dtype)
     if command.write is not None:
         check_name(command.write)
-    console, seen = Console(markup=False, highlight=False), _Seen()
+    console, seen = make_console(), _Seen()
     with Working(console, f"predicting {command.data.name}") as working:
         frames = predict_each(
             command.model,
@@ -81,11 +47,11 @@ def run(command: Predict) -> None:
     if seen.n_structures == 0:
         raise ValueError(f"{command.data}: no structure in this file.")
     headings = ("", "formula", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)")
-    console.print(make_table(headings, seen.rows))
+    console.print(Table(headings, seen.rows, name_columns=2))
     if seen.n_structures > len(seen.rows):
         console.print(f"... and {seen.n_structures - len(seen.rows)} more")
     summary = f"{seen.n_structures} structures, {seen.n_atoms} atoms; {seen.n_stresses} with stress"
-    console.print(summary if command.write is None else f"{summary}: {command.write}", soft_wrap=True)
+    console.print(summary if command.write is None else f"{summary}: {command.write}")
     report: dict[str, Any] = {"model": command.model, "data": command.data, "write": command.write}
     write_json(command.json, report | seen.as_dict() | {"dtype": command.dtype})
 
@@ -113,10 +79,6 @@ class _Seen:
             yield atoms
 
     def _row(self, atoms: Atoms) -> tuple[str, ...]:
-        import numpy as np
-
-        from mlipjax.units import GPA
-
         results = _results(atoms)
         energy, n = results["energy"], len(atoms)
         force = np.linalg.norm(results["forces"], axis=1).max()

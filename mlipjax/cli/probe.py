@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from mlipjax import runtime
 from mlipjax.cli.bounds import check_atoms
 from mlipjax.cli.heads import load_head
-from mlipjax.cli.labels import LabelOptions
+from mlipjax.cli.options.probe import Probe
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.structures import read_unconstrained
 from mlipjax.models.foreign import is_foreign
@@ -34,55 +29,6 @@ from mlipjax.probes.vibrations import vibrational_spectrum
 from mlipjax.report import save_figure
 from mlipjax.system import System
 
-Name = Literal[
-    "eos", "elastic", "gamma", "phonons", "vacancy", "dimer", "softening", "rdf", "diffusion", "vdos", "events", "order"
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """Run one probe and say its verdict.
-
-    A model and a structure: eos (equation of state), elastic, gamma (modes at Gamma, exact), phonons, vacancy. A model
-    and elements: dimer. A model and labelled structures: softening. A trajectory alone: rdf, diffusion, vdos, events,
-    order.
-
-    Attributes:
-        name: which probe.
-        model: name, .nqx file or saved folder; or ase:module:factory.
-        head: name of the model's energy head; by default its first.
-        structure: file with the structure, relaxed beforehand where the probe needs it.
-        data: labelled structures, for softening.
-        labels: names of the labels in that file.
-        trajectory: frames of a simulation.
-        run: replica of the trajectory, where its frames say "run": a name or number; by default the only one, or 0.
-        spacing_ps: ps between frames; by default what the frames say.
-        repeat: supercell, for phonons; by default the smallest one that holds twice the model's cutoff, in the shortest
-            lattice vectors.
-        site: atom that is taken out, for vacancy.
-        elements: symbols, for dimer (by default those of the structure) and events (by default all).
-        cutoff: Å, longest distance for rdf (by default 6), or end of the first shell for order (by default the first
-            minimum of g(r)).
-        figure: also draw the result into this PNG.
-        json: also write the result to this file.
-    """
-
-    name: Annotated[Name, tyro.conf.Positional]
-    model: str | None = None
-    head: str | None = None
-    structure: Path | None = None
-    data: Path | None = None
-    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
-    trajectory: Path | None = None
-    run: str | None = None
-    spacing_ps: float | None = None
-    repeat: tuple[int, int, int] | None = None
-    site: int = 0
-    elements: tuple[str, ...] = ()
-    cutoff: float | None = None
-    figure: Path | None = None
-    json: Path | None = None
-
 
 def run(command: Probe) -> None:
     """Run the probe, print its verdict, write what was asked for.
@@ -92,7 +38,7 @@ def run(command: Probe) -> None:
     """
     runtime.select_dtype("float64")
     result = _PROBES[command.name](command)
-    make_console().print(f"{command.name}: {result.verdict}", soft_wrap=True)
+    make_console().print(f"{command.name}: {result.verdict}")
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(command.json, {"probe": command.name, "model": command.model, **result.as_dict()})

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlipjax import tree
 from mlipjax.cli.error_tables import property_table, settings_table
+from mlipjax.cli.progress import make_bar
 from mlipjax.data.properties import open_properties, parse_property
 from mlipjax.finetune.properties import PropertyListener, finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.properties_tasks import PropertyPreparation
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import load
+from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_tasks import predict_property, property_report
 
@@ -39,7 +38,8 @@ def learn_property(
     train_data = open_properties(file, key)
     valid_data = None if valid is None else open_properties(valid, key)
     potential, params = load(model)
-    with PropertyDisplay(console) as display:
+    display = PropertyDisplay(console)
+    with display.progress:
         result = finetune_property(
             potential, params, train_data, valid_data, settings=settings, options=options, out=out, listener=display
         )
@@ -52,7 +52,7 @@ def learn_property(
     if (noise := report["denoising"]) is not None:
         console.print(f"denoise: mean squared error {noise['mse']:.3f}, of predicting zero {noise['mse_of_zero']:.3f}")
     console.print(f"step {report['best_step']} of {report['steps']} was best; model saved in {out}")
-    console.print(f"figures and settings: {out / 'report.html'}", soft_wrap=True)
+    console.print(f"figures and settings: {out / 'report.html'}")
     return report
 
 
@@ -76,25 +76,18 @@ def evaluate_property(
 
 
 class PropertyDisplay(PropertyListener):
-    """Prints the plan of a property fine-tune and follows it with a progress bar; use as a context manager."""
+    """Prints the plan of a property fine-tune and follows it with a progress bar; to be used within ``progress``."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=console)
+        self.progress = make_bar(console, "training", "steps")
         self.task = self.progress.add_task("training", total=None)
 
     def start(self, preparation: PropertyPreparation) -> None:
         """Print settings and data."""
         self.console.print(settings_table(preparation.strategy.explain()))
         for task, note in preparation.notes.items():
-            self.console.print(f"task {task}: {note}", highlight=False)
+            self.console.print(f"task {task}: {note}")
 
     def steps(self, done: int, total: int) -> None:
         """Move the bar."""
@@ -108,15 +101,7 @@ class PropertyDisplay(PropertyListener):
             chosen = [f"{key} {value:.4g}" for key, value in shown.items() if key in _SHOWN]
             tasks.append(f"{name} ({found['steps']} steps): {', '.join(chosen)}")
         mark = "  best" if record["best_step"] == record["step"] else ""
-        self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}", highlight=False)
-
-    def __enter__(self) -> PropertyDisplay:
-        if self.console.is_terminal:  # elsewhere a line per interval says enough
-            self.progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+        self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}")
 
 
 _SHOWN = ("loss", "mse", "forces", "valid mae", "valid force_mae_meV_per_A", "valid mse")

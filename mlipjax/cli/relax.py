@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-if TYPE_CHECKING:
-    from mlipjax.verbs import Relaxation
+from rich.console import Console
 
-
-@dataclasses.dataclass(frozen=True)
-class Relax:
-    """Relax structures: positions, and with --cell the cell too.
-
-    Structures of the same atoms are relaxed side by side. Fixed atoms (FixAtoms; move_mask in extended xyz) stay where
-    they are. What has not converged after --steps is said, and the exit code is 0 all the same.
-
-    Attributes:
-        model: name, .nqx or .model file or saved folder; or ase:module:factory.
-        structure: any file that ASE reads (POSCAR, cif, extended xyz, ...); every structure in it is relaxed.
-        cell: what relaxes besides positions: nothing (none), the volume at fixed shape (volume), or lengths and angles
-            (full).
-        pressure: GPa on the outside; needs --cell volume or full.
-        fmax: eV/Å, largest force at which a structure is converged; of a cell, the stress left over times volume
-            over the number of atoms.
-        steps: evaluations at most.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        write: write the relaxed structures with energy, forces and stress to this file (extended xyz).
-        out: or to this folder, as relaxed.extxyz, with every structure on the way as path.extxyz and results.json.
-        json: also write the result to this file.
-    """
-
-    model: str
-    structure: Path
-    cell: Literal["none", "volume", "full"] = "none"
-    pressure: float = 0.0
-    fmax: float = 0.01
-    steps: int = 500
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float64"
-    write: Path | None = None
-    out: Path | None = None
-    json: Path | None = None
+from mlipjax import runtime
+from mlipjax.cli.options.relax import Relax
+from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.progress import Working
+from mlipjax.cli.relax_tables import one_line, summary, table
+from mlipjax.data.write import check_name, write_atoms
+from mlipjax.verbs import Relaxation, relax
 
 
 def run(command: Relax) -> None:
@@ -53,18 +22,10 @@ def run(command: Relax) -> None:
         ValueError, FileNotFoundError: if model, structures or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    from rich.console import Console
-
-    from mlipjax import runtime
-    from mlipjax.cli.output import write_json
-    from mlipjax.cli.progress import Working
-    from mlipjax.data.write import check_name
-    from mlipjax.verbs import relax
-
     runtime.select_dtype(command.dtype)
     if command.write is not None:
         check_name(command.write)
-    console = Console(markup=False, highlight=False)
+    console = make_console()
     with Working(console, f"relaxing {command.structure.name}") as working:
         found = relax(
             command.model,
@@ -94,9 +55,7 @@ def run(command: Relax) -> None:
         write_json(command.out / "results.json", results)
 
 
-def _print(console: Any, command: Relax, found: list[Relaxation]) -> None:
-    from mlipjax.cli.relax_tables import one_line, summary, table
-
+def _print(console: Console, command: Relax, found: list[Relaxation]) -> None:
     if len(found) <= _IN_FULL:
         for index, one in enumerate(found):
             console.print(table(one, f"structure {index}: " if len(found) > 1 else ""))
@@ -104,19 +63,17 @@ def _print(console: Any, command: Relax, found: list[Relaxation]) -> None:
         console.print(summary(found))
     for index, one in enumerate(found):
         if len(found) <= _IN_FULL or not one.converged:
-            console.print(one_line(index, one, command.fmax), soft_wrap=True)
+            console.print(one_line(index, one, command.fmax))
 
 
-def _write(console: Any, command: Relax, found: list[Relaxation]) -> None:
-    from mlipjax.data.write import write_atoms
-
+def _write(console: Console, command: Relax, found: list[Relaxation]) -> None:
     for file in (command.write, None if command.out is None else command.out / "relaxed.extxyz"):
         if file is not None:
             write_atoms(file, (one.atoms for one in found))
-            console.print(f"relaxed structures: {file}", soft_wrap=True)
+            console.print(f"relaxed structures: {file}")
     if command.out is not None:
         write_atoms(command.out / "path.extxyz", (atoms for one in found for atoms in one.path))
-        console.print(f"all structures on the way: {command.out / 'path.extxyz'}", soft_wrap=True)
+        console.print(f"all structures on the way: {command.out / 'path.extxyz'}")
 
 
 _IN_FULL = 5

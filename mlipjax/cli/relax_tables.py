@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.table import Table
-
-from mlipjax.cli.error_tables import make_table
+from mlipjax.cli.tables import Table
 from mlipjax.verbs import Relaxation
 
 
@@ -15,7 +13,7 @@ def table(relaxation: Relaxation, name: str) -> Table:
     """One structure before and after."""
     found = relaxation.as_dict()
     title = f"{name}{found['formula']}, {found['n_atoms']} atoms"
-    return make_table(("", "before", "after"), _rows(found["before"], found["after"]), title=title)
+    return Table(("", "before", "after"), list(_rows(found["before"], found["after"])), title)
 
 
 def _rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -59,7 +57,8 @@ def summary(found: Sequence[Relaxation]) -> Table:
                 "yes" if one.converged else "NO",
             )
         )
-    return make_table(("", "formula", "energy change (eV)", "volume change (%)", "fmax (eV/Å)", "converged"), rows)
+    headings = ("", "formula", "energy change (eV)", "volume change (%)", "fmax (eV/Å)", "converged")
+    return Table(headings, rows, name_columns=2)
 
 
 def one_line(index: int, relaxation: Relaxation, fmax: float) -> str:

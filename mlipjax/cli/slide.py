@@ -2,66 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import Literal
-
 import numpy as np
-from rich.console import Console
 
 from mlipjax import runtime
 from mlipjax.cli.heads import choose_head
-from mlipjax.cli.neb import check_positive
+from mlipjax.cli.options.slide import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.structures import read_unconstrained
-from mlipjax.cli.tables import print_table
+from mlipjax.cli.tables import Table
 from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
-from mlipjax.probes.sliding_layers import BOND_FACTOR
 from mlipjax.report import save_figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Slide:
-    """Slide the layers of a crystal over each other: along a vector, or over the whole plane (--surface).
-
-    Layers are found by connectivity; the first two lattice vectors must lie in them. One interface per cell slips.
-    Relaxed energies let atoms and cell height relax along the normal.
-
-    Attributes:
-        model: name, .nqx file or saved folder.
-        structure: layered crystal, any file ASE reads; of several frames the last one.
-        vector: end of the path in the first two lattice vectors; 1 0 is a whole period.
-        points: shifts along the vector, both ends included.
-        surface: instead of a path, an N x N grid of the plane; multiples of 6 suit hexagonal layers.
-        symmetry: compute only one of the grid's shifts that symmetry makes equal.
-        relaxed: also relax along the normal.
-        interface: gap that slips, counted from the lowest layer; by default the widest.
-        bond_factor: atoms closer than this many times the sum of their covalent radii are one layer.
-        fmax: eV/Å, largest force along the normal at which a structure is relaxed.
-        steps: evaluations at most.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        figure: also draw the result to this PNG.
-        json: also write the result to this file.
-    """
-
-    model: str
-    structure: Path
-    vector: tuple[float, float] = (1.0, 0.0)
-    points: int = 13
-    surface: int | None = None
-    symmetry: bool = True
-    relaxed: bool = True
-    interface: int | None = None
-    bond_factor: float = BOND_FACTOR
-    fmax: float = 0.02
-    steps: int = 300
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    figure: Path | None = None
-    json: Path | None = None
 
 
 def run(command: Slide) -> None:
@@ -71,7 +23,6 @@ def run(command: Slide) -> None:
         ValueError, FileNotFoundError: if model, structure or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    check_positive(fmax=command.fmax, steps=command.steps, bond_factor=command.bond_factor)
     runtime.select_dtype(command.dtype)
     system = read_unconstrained(command.structure, "layers slide and relax along their normal as a whole")
     potential, params = load(command.model)
@@ -112,8 +63,8 @@ def run(command: Slide) -> None:
                 on_structures=show,
             )
     if isinstance(result, SlidingProfile):
-        _print_table(console, result)
-    console.print(result.verdict, highlight=False, markup=False, soft_wrap=True)
+        console.print(_table(result))
+    console.print(result.verdict)
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(
@@ -122,10 +73,10 @@ def run(command: Slide) -> None:
     )
 
 
-def _print_table(console: Console, result: SlidingProfile) -> None:
+def _table(result: SlidingProfile) -> Table:
     headings = ("shift (Å)", "rigid (meV/Å²)", "relaxed (meV/Å²)", "opening (Å)")
     columns = (result.shift_A, result.rigid_meV_per_A2, result.relaxed_meV_per_A2, result.opening_A)
     # what was not computed has no column
     kept = [k for k, column in enumerate(columns) if np.isfinite(column).any()]
     rows = [[f"{columns[k][row]:.3f}" for k in kept] for row in range(len(result.shift_A))]
-    print_table(console, "energy of sliding", [headings[k] for k in kept], rows)
+    return Table([headings[k] for k in kept], rows, "energy of sliding")

@@ -2,55 +2,95 @@
 
 from __future__ import annotations
 
+import dataclasses
+import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 _GAP = "  "
+_LEAST = 20
+"""Columns that a cell has in any case."""
 
 
-def print_table(
-    console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, name_columns: int = 1
-) -> None:
-    """Print a table whose first columns name the rows; where it is wider than the console, several with these names.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table to print; where it is wider than the console, several parts that repeat the names of the rows.
 
-    Args:
-        console: where to.
-        title: a line above it.
+    Attributes:
         headings: of the columns, with units.
         rows: cells as text, as many in each as there are headings.
+        title: a line above it, if any.
         name_columns: columns that name a row, left-aligned and in every part; the others are right-aligned numbers.
+        words: whether all cells are words: left-aligned, and folded between words to stay in one part.
     """
-    for text in table_texts(title, headings, rows, width=console.width, name_columns=name_columns):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    name_columns: int = 1
+    words: bool = False
 
-def table_texts(
-    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, width: int, name_columns: int = 1
-) -> Iterator[str]:
-    """The parts of a table as text, each at most ``width`` columns wide if its names and one more column are.
+    def texts(self, width: int) -> Iterator[str]:
+        """The parts as text, at most ``width`` columns wide if the names leave room for one more column."""
+        columns = list(zip(self.headings, *self.rows, strict=True))
+        widths = self._widths(columns, width)
+        names = list(range(self.name_columns))
+        taken = sum(widths[k] + len(_GAP) for k in names)
+        parts: list[list[int]] = [[]]
+        for k in range(self.name_columns, len(columns)):
+            used = taken + sum(widths[i] + len(_GAP) for i in parts[-1])
+            if parts[-1] and used + widths[k] > width:
+                parts.append([])
+            parts[-1].append(k)
+        for number, part in enumerate(parts):
+            heading, *lines = (
+                self._lines([columns[k][row] for k in names + part], [widths[k] for k in names + part])
+                for row in range(len(self.rows) + 1)
+            )
+            body = [line for cells in lines for line in cells]
+            title = self.title if number == 0 else f"{self.title} (continued)".lstrip()
+            yield "\n".join(
+                [*([title] if title else []), *heading, "─" * max(map(cell_len, heading + body)), *body, ""]
+            )
 
-    Arguments as for ``print_table``.
-    """
-    columns = [[heading, *(row[k] for row in rows)] for k, heading in enumerate(headings)]
-    widths = [max(map(cell_len, column)) for column in columns]
-    names = list(range(name_columns))
-    taken = sum(widths[k] + len(_GAP) for k in names)
-    parts: list[list[int]] = [[]]
-    for k in range(name_columns, len(columns)):
-        used = taken + sum(widths[i] + len(_GAP) for i in parts[-1])
-        if parts[-1] and used + widths[k] > width:
-            parts.append([])
-        parts[-1].append(k)
-    for number, part in enumerate(parts):
-        chosen = names + part
-        lines = [
-            _GAP.join(_aligned(columns[k][row], widths[k], k in names) for k in chosen) for row in range(len(rows) + 1)
+    def _widths(self, columns: Sequence[Sequence[str]], width: int) -> list[int]:
+        """Widths of the columns: what they hold, less where that does not fit."""
+        widths = [max(map(cell_len, column)) for column in columns]
+        room = max(_LEAST, width - sum(w + len(_GAP) for w in widths[: self.name_columns]))
+        widths[self.name_columns :] = [min(w, room) for w in widths[self.name_columns :]]
+        if self.words:
+            least = [min(w, _longest_word(column)) for w, column in zip(widths, columns, strict=True)]
+            # the widest gives way first
+            while sum(w + len(_GAP) for w in widths) - len(_GAP) > width and widths != least:
+                k = max((k for k in range(len(widths)) if widths[k] > least[k]), key=widths.__getitem__)
+                widths[k] -= 1
+        return widths
+
+    def _lines(self, cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+        """The lines of a row; what is wider than its column goes on in the next line."""
+        folded = [
+            [cell] if cell_len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)
+            for cell, width in zip(cells, widths, strict=True)
         ]
-        rule = "─" * max(map(cell_len, lines))
-        heading = title if number == 0 else f"{title} (continued)"
-        yield "\n".join([heading, lines[0], rule, *lines[1:], ""])
+        left = len(cells) if self.words else self.name_columns
+        return [
+            _GAP.join(_aligned(text, widths[k], k < left) for k, text in enumerate(line)).rstrip()
+            for line in zip_longest(*folded, fillvalue="")
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """What a console prints."""
+        for text in self.texts(options.max_width):
+            yield Text(text, no_wrap=True, overflow="ignore")
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    """Width of the longest word in some cells."""
+    return max((cell_len(word) for cell in cells for word in cell.split()), default=0)
 
 
 def _aligned(text: str, width: int, left: bool) -> str:
@@ -58,4 +98,4 @@ def _aligned(text: str, width: int, left: bool) -> str:
     return text + space if left else space + text
 
 
-__all__ = ["print_table", "table_texts"]
+__all__ = ["Table"]

@@ -5,55 +5,49 @@ The library names its settings as Python arguments; a command has an option for 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from rich.console import Console
+
+from mlipjax.cli.bounds import option
+from mlipjax.settings import FinetuneSettings
 
 # name="value", name=("one", "two"), name=0.2; or a name alone in parentheses
 _GIVEN = re.compile(r"""\b([a-z][a-z0-9_]*)=(\([^()]*\)|"[^"]*"|'[^']*'|[\w.+-]*[\w])""")
 _ALONE = re.compile(r"\(([a-z][a-z0-9_]*)\)")
+# in a sentence only names with an underscore, which no plain word has, and no part of a path
+_NAME = re.compile(r"(?<![\w/.'\"-])([a-z][a-z0-9]*_[a-z0-9_]+)(?![\w/'\"-]|\.\w)")
 
 
-def as_options(text: str, *options: Any) -> str:
+def in_options(text: str, options: Any) -> str:
     """Return a message in which settings are named as options of a command.
 
     Args:
         text: message of the library.
-        options: dataclasses whose fields are options.
+        options: dataclass whose fields are options, also those of dataclasses in it.
     """
-    names = {name for kind in options for name in _fields(kind)}
+    names = set(_fields(options))
 
     def given(match: re.Match[str]) -> str:
-        name, value = match[1], match[2]
-        if name not in names:
+        if match[1] not in names:
             return match[0]
-        words = re.findall(r"[^\s,()\"']+", value)
-        option = f"--{name.replace('_', '-')}"
-        return option if words == ["True"] else " ".join([option, *words])
+        words = re.findall(r"[^\s,()\"']+", match[2])
+        return option(match[1]) if words == ["True"] else " ".join([option(match[1]), *words])
 
     def alone(match: re.Match[str]) -> str:
-        return f"(--{match[1].replace('_', '-')})" if match[1] in names else match[0]
+        return match[0].replace(match[1], option(match[1])) if match[1] in names else match[0]
 
-    return _ALONE.sub(alone, _GIVEN.sub(given, text))
+    return _NAME.sub(alone, _ALONE.sub(alone, _GIVEN.sub(given, text)))
 
 
-@contextlib.contextmanager
-def option_words(*options: Any) -> Iterator[None]:
-    """Reword errors about bad input that leave this context.
-
-    Raises:
-        ValueError: with the same message, in the words of the command.
-    """
-    try:
-        yield
-    except ValueError as error:
-        reworded = as_options(str(error), *options)
-        if type(error) is not ValueError or reworded == str(error):
-            raise
-        raise ValueError(reworded) from error
+def print_findings(console: Console, findings: Iterable[Any]) -> None:
+    """Print what the doctor found, a line each, in the words of ``mlipjax finetune``."""
+    for finding in findings:
+        console.print(in_options(f"{finding.severity}: {finding}", FinetuneSettings))
 
 
 def _fields(kind: Any) -> Iterator[str]:
@@ -64,3 +58,6 @@ def _fields(kind: Any) -> Iterator[str]:
             yield from _fields(hints[field.name])
         else:
             yield field.name
+
+
+__all__ = ["in_options", "print_findings"]

@@ -40,7 +40,7 @@ def canonical_hash(system: System, tolerance: float = 1e-4) -> str:
 
     Positions and cell are put on a grid of ``tolerance`` Å, so that files with different numbers of digits
     agree (but for the rare coordinate that lies on a grid boundary). Translated, rotated or otherwise
-    equivalent structures count as different.
+    equivalent structures count as different, and so does the same crystal in other lattice vectors.
     """
     from ase.geometry import complete_cell
 

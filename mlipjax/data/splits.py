@@ -11,11 +11,13 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mlipjax.data.dataset import Dataset
 from mlipjax.data.hashing import structure_hash
+from mlipjax.lattice import minimum_image
 from mlipjax.notices import notice
 from mlipjax.system import System
 
@@ -83,6 +85,12 @@ def find_group_key(dataset: Dataset) -> str | None:
     return next((key for key, count in carried.items() if count < len(dataset)), None)
 
 
+def runs_of(dataset: Dataset) -> list[Any]:
+    """Run of every frame: what its group information says, one run for all without any."""
+    key = find_group_key(dataset)
+    return [0 if key is None else info.get(key) for info in dataset.infos]
+
+
 def is_trajectories(dataset: Dataset, key: str) -> bool:
     """Whether each value of some information is a trajectory: frames of the same atoms, neighbours alike.
 
@@ -106,12 +114,8 @@ def _drifts(systems: Sequence[System]) -> bool:
 
 
 def _moved(a: System, b: System) -> float:
-    """Root-mean-square displacement in Å, nearest images along the cell vectors of ``a``."""
-    delta = np.asarray(b.positions, np.float64) - np.asarray(a.positions, np.float64)
-    cell = np.asarray(a.cell, np.float64)
-    if all(a.pbc) and abs(np.linalg.det(cell)) > 0.0:
-        fractional = np.linalg.solve(cell.T, delta.T).T
-        delta = (fractional - np.round(fractional)) @ cell
+    """Root-mean-square displacement in Å, to the nearest images in the cell of ``a``."""
+    delta = minimum_image(np.asarray(b.positions, np.float64) - np.asarray(a.positions, np.float64), a.cell, a.pbc)
     return float(np.sqrt(np.mean(np.sum(delta**2, axis=1))))
 
 

@@ -4,10 +4,10 @@ from mlipjax.finetune import _callable as _callable
 from mlipjax.finetune.alarm import AlarmConfig
 from mlipjax.finetune.compiled import check_rounds, init, run_compiled
 from mlipjax.finetune.round import make_round
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.setup import Controls, RoundConfig, Setup
 from mlipjax.finetune.single import FinetuneResult, finetune
 from mlipjax.finetune.state import FineTuneState, LabelBuffer, RoundInfo
+from mlipjax.settings import FinetuneSettings
 
 __all__ = [
     "AlarmConfig",

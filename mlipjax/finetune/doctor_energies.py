@@ -27,7 +27,7 @@ from mlipjax.finetune.agreement import (
 from mlipjax.finetune.compared import Compared
 from mlipjax.finetune.doctor_factors import ENERGIES, Scale, find_factors, scales
 from mlipjax.finetune.findings import Finding
-from mlipjax.finetune.settings import STEP_0_LIMIT
+from mlipjax.settings.finetune import STEP_0_LIMIT
 
 LEAST_ENERGIES = 6
 # A label stands out if its error is that many robust standard deviations, and eV/atom, from others of its composition;

@@ -15,8 +15,8 @@ from mlipjax.finetune.compared import Compared
 from mlipjax.finetune.doctor_energies import check_energies, energies_by_composition
 from mlipjax.finetune.doctor_vectors import check_forces, check_stress
 from mlipjax.finetune.findings import Finding
-from mlipjax.finetune.settings import STEP_0_LIMIT
 from mlipjax.potential import Potential
+from mlipjax.settings.finetune import STEP_0_LIMIT
 from mlipjax.train import StructurePrediction
 
 # A model that follows one kind of label so well knows these structures: where another kind disagrees, labels are wrong.

@@ -16,9 +16,9 @@ import numpy as np
 from mlipjax import tree
 from mlipjax.data import Dataset, hash_input, structure_hash
 from mlipjax.files import write_atomic
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.locks import LOCK
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings
 from mlipjax.train.loop import BAD_FRAMES
 from mlipjax.train.recorder import CHECKPOINTS, METRICS
 from mlipjax.typing import Params

@@ -24,9 +24,9 @@ from mlipjax.finetune.doctor_labels import check_predictions, check_zero_shot
 from mlipjax.finetune.doctor_splits import check_validation
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.finetune.retain import Frozen, add_head, anchor_report, make_retention
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.optim import Hyper, Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings
 from mlipjax.system import System
 from mlipjax.train import (
     E0Estimate,

@@ -25,15 +25,15 @@ from mlipjax.data.properties import PropertyData
 from mlipjax.files import write_atomic
 from mlipjax.finetune.folder import REPORT, claim_run, find_run, hash_dataset, hash_model
 from mlipjax.finetune.properties_companions import DENOISE
-from mlipjax.finetune.properties_settings import PropertySettings, check_settings
 from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
 from mlipjax.finetune.run_report import save_points, write_run_report
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneResult
 from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings
+from mlipjax.settings.properties import PropertySettings, check_settings
 from mlipjax.train.multitask_batches import PropertyStream
 from mlipjax.train.multitask_loop import MixtureListener, train_mixture
 from mlipjax.train.multitask_tasks import predict_property, property_report

@@ -11,11 +11,10 @@ import numpy as np
 
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.data.properties import PropertyData
-from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.retain import Frozen, check_level, pseudo_label, split_replay
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.structures import element_structures
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import LabelledBatches
 from mlipjax.train.multitask import Task
 from mlipjax.train.multitask_batches import PropertyStream

@@ -13,14 +13,13 @@ from mlipjax.data import Dataset
 from mlipjax.data.properties import PropertyData
 from mlipjax.finetune.properties_checks import check_properties
 from mlipjax.finetune.properties_companions import DENOISE, denoising_companion, force_field_companion
-from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.retain import Frozen
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.losses import LossWeights
 from mlipjax.nn.readouts import STATISTICS, PropertyHead
 from mlipjax.optim import Hyper, Optimizer, Strategy, make_mode, published_multipliers
 from mlipjax.optim.recipes import layer_count
 from mlipjax.potential import Potential, property_inputs
+from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import TrainState
 from mlipjax.train.multitask import Mixture, MixtureProgram, Task
 from mlipjax.train.multitask_batches import PropertyStream

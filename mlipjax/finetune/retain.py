@@ -14,11 +14,11 @@ from mlipjax.finetune.doctor import compare, of_other_sets
 from mlipjax.finetune.doctor_labels import check_predictions
 from mlipjax.finetune.doctor_structures import check_structures
 from mlipjax.finetune.findings import Finding, demote, refuse_fatal
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, Retention, error_report, predict
 from mlipjax.typing import Params

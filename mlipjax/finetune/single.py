@@ -26,11 +26,11 @@ from mlipjax.finetune.folder import REPORT, claim_run, describe_run, find_run
 from mlipjax.finetune.prepare import Preparation, points_of, prepare
 from mlipjax.finetune.retain import anchor_report
 from mlipjax.finetune.run_report import save_points, write_run_report
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.snapshots import plan_snapshots
 from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings
 from mlipjax.train import Listener, StepInfo, TrainState, error_report, predict, read_metrics, train
 from mlipjax.train.judge import Judge, explain_choice
 from mlipjax.train.predict import StructurePrediction

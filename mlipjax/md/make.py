@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
 from mlipjax.md.ensembles import CSVR, NVE, Ensemble, Langevin
 from mlipjax.md.nose_hoover import IsotropicNPT, NoseHoover
-
-FRICTION_PER_PS = 10.0
-"""Velocities forget within 100 fs: quick equilibration; for transport coefficients choose 1/ps, CSVR or NVE."""
-
-DAMPING_FS = 100.0
-"""As the friction: several periods of a bond vibration, so that no mode is driven off resonance."""
-
-BAROSTAT_DAMPING_FS = 1000.0
-"""Slower than the thermostat by the usual factor of ten, so that the cell does not follow single vibrations."""
-
-ATMOSPHERE_BAR = 1.01325
 
 EnsembleName = Literal["nve", "nvt", "npt"]
 ThermostatName = Literal["langevin", "nose-hoover", "csvr"]

@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
-from mlipjax.models.registry import Entry
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A published potential.
+
+    Attributes:
+        name: what ``mlipjax.load`` takes.
+        elements: atomic numbers it knows; empty for an embedded model, whose own configuration says it.
+        level: what labelled its training data.
+        licence: of the weights.
+        citation: paper to cite.
+        url: where to download it; ``None`` for a model that comes with this package.
+        sha256: of the file; ``None`` for a model that comes with this package, or if it has not been verified.
+        terms: what to know before the download, such as a licence that forbids some uses.
+    """
+
+    name: str
+    elements: tuple[int, ...]
+    level: str
+    licence: str
+    citation: str
+    url: str | None = None
+    sha256: str | None = None
+    terms: str | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the file's SHA-256 is known here."""
+        return self.embedded or self.sha256 is not None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model comes with this package."""
+        return self.url is None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the downloaded file; empty for a model that comes with this package."""
+        return (self.url or "").rsplit("/", 1)[-1]
+
 
 _NEQUIX = "https://github.com/atomicarchitects/nequix/raw"
 _NEQUIX_ELEMENTS = (*range(1, 84), *range(89, 95))

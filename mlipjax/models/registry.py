@@ -9,7 +9,6 @@ then on.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import hashlib
 import json
@@ -20,51 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from mlipjax.files import replace_on_success
+from mlipjax.models._published import ENTRIES, Entry
 from mlipjax.reading import read_json
 
 _TIMEOUT = 30.0  # seconds without an answer
 _PACKAGE = Path(__file__).resolve().parents[1]
 _HASHES = "first_use_sha256.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A published potential.
-
-    Attributes:
-        name: what ``mlipjax.load`` takes.
-        elements: atomic numbers it knows; empty for an embedded model, whose own configuration says it.
-        level: what labelled its training data.
-        licence: of the weights.
-        citation: paper to cite.
-        url: where to download it; ``None`` for a model that comes with this package.
-        sha256: of the file; ``None`` for a model that comes with this package, or if it has not been verified.
-        terms: what to know before the download, such as a licence that forbids some uses.
-    """
-
-    name: str
-    elements: tuple[int, ...]
-    level: str
-    licence: str
-    citation: str
-    url: str | None = None
-    sha256: str | None = None
-    terms: str | None = None
-
-    @property
-    def verified(self) -> bool:
-        """Whether the file's SHA-256 is known here."""
-        return self.embedded or self.sha256 is not None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the model comes with this package."""
-        return self.url is None
-
-    @property
-    def file_name(self) -> str:
-        """Name of the downloaded file; empty for a model that comes with this package."""
-        return (self.url or "").rsplit("/", 1)[-1]
 
 
 def find_entry(name: str, entries: tuple[Entry, ...] | None = None) -> Entry:
@@ -83,8 +43,6 @@ def find_entry(name: str, entries: tuple[Entry, ...] | None = None) -> Entry:
 
 def known_entries() -> tuple[Entry, ...]:
     """Return all published potentials that have a name."""
-    from mlipjax.models._published import ENTRIES
-
     return ENTRIES
 
 

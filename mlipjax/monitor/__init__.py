@@ -1,5 +1,6 @@
 """Charts that say when a model leaves the region it was trained on."""
 
+from mlipjax.defaults import COMPONENTS
 from mlipjax.monitor.charts import (
     FRAME_INDICES,
     AtomIndices,
@@ -21,7 +22,7 @@ from mlipjax.monitor.compare import (
 from mlipjax.monitor.correlation import by_run, effective_size, statistical_inefficiency
 from mlipjax.monitor.cross import cross_fit_monitor
 from mlipjax.monitor.features import FrameFeatures, Layers, feature_columns, frame_features, graph_features
-from mlipjax.monitor.fit import COMPONENTS, FrameReadings, Monitor, fit_monitor, read_frames, split_reference
+from mlipjax.monitor.fit import FrameReadings, Monitor, fit_monitor, read_frames, split_reference
 from mlipjax.monitor.limits import (
     Conformal,
     block_limit,

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from mlipjax.defaults import COMPONENTS
 from mlipjax.monitor.charts import FRAME_INDICES
 from mlipjax.monitor.correlation import by_run
 from mlipjax.monitor.features import FrameFeatures, Layers
 from mlipjax.monitor.fit import (
-    COMPONENTS,
     MIN_CALIBRATION,
     Monitor,
     atom_limits,

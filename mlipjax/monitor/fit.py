@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.defaults import COMPONENTS
 from mlipjax.graph import GraphBatch
 from mlipjax.monitor.charts import FRAME_INDICES, MonitorState, atom_indices, fit_charts
 from mlipjax.monitor.correlation import by_run, statistical_inefficiency
@@ -19,9 +20,6 @@ from mlipjax.monitor.readings import Readings, contributions, read
 
 MIN_CALIBRATION = 10
 """Fewer calibration frames say nothing about rare ones."""
-
-COMPONENTS = 5
-"""As many as the paper this follows (arXiv 2603.10159) keeps."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,14 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import Buckets, batch_graphs, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.potential import Potential, Prediction, apply
 from mlipjax.system import System
 from mlipjax.typing import Params
-
-MAX_SLOTS = 65_536
-"""Padded atoms times neighbour slots computed at once: about 1 GB for Nequix in float64."""
 
 _BUCKETS = Buckets()
 

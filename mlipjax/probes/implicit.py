@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.defaults import SPRING
 from mlipjax.potential import Potential
-from mlipjax.probes.neb import SPRING
 from mlipjax.probes.neb_path import unwrapped
 from mlipjax.probes.relax import band_task, check_systems, freedom, plain_task
 from mlipjax.probes.relax_batch import SKIN, Batch, BatchSpec, build_batch, evaluate

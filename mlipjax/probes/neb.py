@@ -20,6 +20,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.defaults import SPRING
 from mlipjax.notices import notice
 from mlipjax.potential import Potential
 from mlipjax.probes.neb_forces import between_images
@@ -31,9 +32,6 @@ from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probes as figures
 from mlipjax.system import System
 from mlipjax.typing import Params
-
-SPRING = 1.0
-"""Default spring constant in eV/Å^2."""
 
 _CLIMB_AT = 10.0  # the highest image climbs once no force exceeds this many times fmax
 

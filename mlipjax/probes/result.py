@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 from matplotlib.figure import Figure
+
+from mlipjax.files import plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +34,3 @@ class ProbeResult(abc.ABC):
         """Return all fields and the verdict as JSON knows them: lists for arrays, ``None`` for NaN and infinity."""
         names = [field.name for field in dataclasses.fields(self) if field.name not in self.not_in_json]
         return {name: plain(getattr(self, name)) for name in names} | {"verdict": self.verdict}
-
-
-def plain(value: Any) -> Any:
-    """Turn arrays, tuples, mappings and results into what ``json.dumps(..., allow_nan=False)`` accepts."""
-    if isinstance(value, ProbeResult):
-        return value.as_dict()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return plain(np.asarray(value).tolist())

@@ -8,12 +8,9 @@ from collections import deque
 import numpy as np
 from ase.data import covalent_radii
 
+from mlipjax.defaults import BOND_FACTOR
 from mlipjax.graph import neighbor_table
 from mlipjax.system import System
-
-BOND_FACTOR = 1.2
-"""Atoms closer than 1.2 times the sum of their covalent radii are bonded (Sb-Te in Sb2Te3: 1.08 and 1.14; Te-Te
-across its gap: 1.35)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Training: states, steps, batches, evaluation, isolated-atom energies and checkpoints."""
 
-from mlipjax.train.batches import MAX_SLOTS, LabelledBatches, make_batch
+from mlipjax.defaults import MAX_SLOTS
+from mlipjax.train.batches import LabelledBatches, make_batch
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.evaluate import evaluate
 from mlipjax.train.fisher import fisher_diagonal

@@ -15,15 +15,12 @@ import jax
 import numpy as np
 
 from mlipjax.data import Dataset
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 from mlipjax.train.state import Batch
 from mlipjax.typing import Key
-
-MAX_SLOTS = 65_536
-"""Neighbour slots (padded atoms times ``K``) of a micro-batch: four frames of a 170-atom liquid at 6 Å. The training
-gradient of nequix-mp-1 (700 000 parameters) took 1.0 GB of memory for half as many."""
 
 KEEP_BYTES = 2**28
 _SLOT_BYTES = 21  # neighbour, shift, reverse, mask

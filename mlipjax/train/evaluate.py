@@ -9,8 +9,9 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.potential import Potential
-from mlipjax.train.batches import MAX_SLOTS, LabelledBatches
+from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.metrics import error_report
 from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.typing import Params

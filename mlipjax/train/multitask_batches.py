@@ -14,10 +14,11 @@ import numpy as np
 from flax import struct
 
 from mlipjax.data.properties import PropertyData
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import BatchPlan, GraphBatch, NeighborTable, batch_graphs, shuffle_plan
 from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.train.batches import KEEP_BYTES, MAX_SLOTS, SLOTS_PER_SHAPE, Tables, cheapest_plan
+from mlipjax.train.batches import KEEP_BYTES, SLOTS_PER_SHAPE, Tables, cheapest_plan
 from mlipjax.typing import Key
 
 # The gradient of a property takes a fifth of that of forces and half as long to compile.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import Buckets, GraphBatch, NeighborTable, batch_graphs, neighbor_table
 from mlipjax.potential import Potential, Prediction
 from mlipjax.system import System
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
-
-MAX_SLOTS = 65_536
-"""Padded atoms times neighbour slots computed at once: about 1 GB for Nequix in float64."""
 
 _BUCKETS = Buckets()
 _LOOSE = 3  # slots of a program that is there already over those of one that fits, at which it is used all the same

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import neighbor_table
 from mlipjax.notices import notice
 from mlipjax.probes.relax import Engine, OnStep, ProbeDiverged, freedom, plain_task
@@ -25,7 +26,7 @@ from mlipjax.probes.relax_search import Search
 from mlipjax.system import System
 from mlipjax.units import GPA
 from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
-from mlipjax.verbs.predict import MAX_SLOTS, annotate
+from mlipjax.verbs.predict import annotate
 from mlipjax.verbs.relax_ase import relax_with_calculator
 from mlipjax.verbs.relax_cells import CellChange, free_atoms, strains
 from mlipjax.verbs.relaxation import Relaxation, moved

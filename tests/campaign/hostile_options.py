@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import types
 import typing
 from pathlib import Path
@@ -98,8 +97,7 @@ def option_types(command: str) -> dict[str, Any]:
     """Options of a command and their types; those of nested dataclasses too. ``--json`` needs no test of ours."""
     from mlipjax.cli.main import options_of
 
-    module = importlib.import_module(f"mlipjax.cli.{command.replace('-', '_')}")
-    return dict(_fields(options_of(module)))
+    return dict(_fields(options_of(command)))
 
 
 def _fields(options: Any) -> Any:

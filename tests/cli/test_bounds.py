@@ -1,7 +1,6 @@
 """Numbers of options: every command refuses what it could not honour, in the words of its command line."""
 
 import dataclasses
-import importlib
 import typing
 
 import pytest
@@ -27,7 +26,7 @@ def number_options(options):
 
 def commands_with_numbers():
     for command in COMMANDS:
-        options = options_of(importlib.import_module(f"mlipjax.cli.{command}"))
+        options = options_of(command)
         for name, kind in number_options(options):
             yield command, name, kind
 
@@ -70,24 +69,6 @@ def test_supercells_are_counted_before_they_are_built():
     bounds.check_atoms(8, (4, 4, 4))
     with pytest.raises(ValueError, match="--repeat 4000 4000 4000 makes 512000000000 atoms of 8"):
         bounds.check_atoms(8, (4000, 4000, 4000))
-
-
-def test_names_of_the_library_become_those_of_options():
-    text = bounds.in_options(
-        "batch_size and learning_rate of /tmp/batch_size/x and my_batch_size, --batch-size", _Settings
-    )
-    assert text == "--batch-size and --learning-rate of /tmp/batch_size/x and my_batch_size, --batch-size"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Inner:
-    learning_rate: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    batch_size: int = 1
-    inner: _Inner = dataclasses.field(default_factory=_Inner)
 
 
 WRONG = [

@@ -97,7 +97,10 @@ def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys)
         (("few.extxyz", "iron.extxyz", []), "holds Si, which no frame of"),
         (("few.extxyz", "few.extxyz", []), "12 reference frames are too few"),
         (("absent.extxyz", "reference.extxyz", []), "no such file"),
-        (("few.extxyz", "reference.extxyz", ["--level", "2"]), "between 0 and 1; found 2.0"),
+        (
+            ("few.extxyz", "reference.extxyz", ["--level", "2"]),
+            "--level must be between 0 and 1",
+        ),
         (("few.extxyz", "reference.extxyz", ["--components", "9"]), "9 components of 4 features"),
         (("few.extxyz", "absent.npz", []), "no such file"),
     ]

@@ -13,9 +13,8 @@ from mlipjax.cli.main import main
 from mlipjax.data import read_dataset
 from mlipjax.data.properties import PropertyData
 from mlipjax.finetune.properties import finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.models import NequIPConfig, load, nequip, save
+from mlipjax.settings import FinetuneSettings, PropertySettings
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +143,7 @@ def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys)
             lambda: command(tmp_path, models=(folder / "before", folder / "after"), data="salt.extxyz"),
             "not know Na, Cl",
         ),
-        (lambda: command(folder, "--resamples", "1"), "--resamples must be 2 or more, found 1"),
+        (lambda: command(folder, "--resamples", "1"), "--resamples must be between 2 and 1000000, found 1"),
         (lambda: command(folder, "--max-atoms", "12", "--kind", "nodes"), "fewer than two environment classes"),
     ]
     for run, message in cases:

@@ -3,10 +3,11 @@
 import io
 
 import pytest
-from rich.console import Console
 
-from mlipjax.cli.error_tables import element_table, error_table, make_table, property_table, settings_table
+from mlipjax.cli.error_tables import element_table, error_table, property_table, settings_table
+from mlipjax.cli.output import make_console
 from mlipjax.cli.progress import Working
+from mlipjax.cli.tables import Table
 
 KEYS = {
     "energy_mean_meV_per_atom": -12345.678,
@@ -36,8 +37,9 @@ ROW = {
 
 
 def printed(table, width=80):
-    file = io.StringIO()
-    Console(file=file, width=width).print(table)
+    console = make_console(width)
+    console.file = file = io.StringIO()
+    console.print(table)
     return file.getvalue()
 
 
@@ -62,18 +64,19 @@ def test_usual_tables_need_no_folding():
     usual = dict.fromkeys(KEYS, -12.34)
     report = {**usual, "n_frames": 49, "confidence_95": {key: [-11.11, -13.33] for key in usual}}
     lines = printed(error_table({"before": report, "after": report})).splitlines()
-    assert len(lines) == 3 + len(KEYS) + 1
+    assert len(lines) == 2 + len(KEYS) + 1
 
 
 def test_a_word_wider_than_its_column_goes_on_in_the_next_line():
     word = "x" * 100
-    text = printed(make_table(("name", "value"), [(word, "1")]))
+    text = printed(Table(("name", "value"), [("1", word)]))
     assert text.count("x") == 100
 
 
 def test_without_a_terminal_each_piece_of_work_is_one_plain_line():
-    file = io.StringIO()
-    with Working(Console(file=file), "reading [/odd] names") as working:
+    console = make_console()
+    console.file = file = io.StringIO()
+    with Working(console, "reading [/odd] names") as working:
         working.say("1 of 2")
         working.next("computing")
     assert file.getvalue() == "reading [/odd] names ...\ncomputing ...\n"

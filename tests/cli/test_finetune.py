@@ -190,7 +190,6 @@ def test_wrong_isolated_atoms_are_refused_before_training(files, tmp_path):
     [
         (("--freeze-layers", "1"), "strategy 'naive' has no option freeze_layers"),
         (("--strategy", "freeze", "--freeze-layers", "3"), "between 0 and 2"),
-        (("--valid-fraction", "1.5"), "give a fraction"),
     ],
 )
 def test_settings_that_cannot_be_honoured_are_refused(files, tmp_path, options, message):
@@ -203,6 +202,7 @@ def test_settings_that_cannot_be_honoured_are_refused(files, tmp_path, options, 
     [
         (("--epochs", "0"), "epochs and batch_size must be at least 1"),
         (("--lr", "-1"), "learning_rate must be positive"),
+        (("--valid-fraction", "1.5"), "give a fraction"),
         (("--strategy", "hope"), "invalid choice"),
     ],
 )

@@ -41,7 +41,7 @@ def evaluated(folder, json_file, *options, data="train.extxyz"):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_that_use_energies_take_a_head(name):
-    options = importlib.import_module("mlipjax.cli.main").options_of(importlib.import_module(f"mlipjax.cli.{name}"))
+    options = importlib.import_module("mlipjax.cli.main").options_of(name)
     assert options.__dataclass_fields__["head"].default is None
 
 

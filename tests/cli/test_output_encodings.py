@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from rich.table import Table
 
 from mlipjax.cli.main import main
 from mlipjax.cli.output import make_console
+from mlipjax.cli.tables import Table
 
 ODD = "odd[/b][red]:smile:.extxyz"
 
@@ -23,16 +23,13 @@ def printed(thing, width=80):
 
 def test_text_is_printed_as_it_is():
     assert ODD in printed(f"{ODD}: done")
-    table = Table("name", ODD, title=ODD)
-    table.add_row(ODD, "[bold]")
-    assert printed(table, 120).count(ODD) == 3
+    assert printed(Table(("name", ODD), [(ODD, "[bold]")], ODD), 120).count(ODD) == 3
     with make_console(80).status("x"):
         pass
 
 
 def test_tables_print_in_any_width():
-    table = Table("a", "b")
-    table.add_row("meV/Å", "x" * 50)
+    table = Table(("a", "b"), [("meV/Å", "x" * 50)])
     for width in (1, 2, 5, 1000):
         assert printed(table, width)
 

@@ -1,7 +1,8 @@
 import pytest
 
-from mlipjax.cli.wording import as_options, option_words
-from mlipjax.finetune.settings import FinetuneSettings
+from mlipjax.cli.options.finetune import Finetune
+from mlipjax.cli.wording import in_options
+from mlipjax.settings import FinetuneSettings
 
 
 @pytest.mark.parametrize(
@@ -15,12 +16,17 @@ from mlipjax.finetune.settings import FinetuneSettings
         ("config_type=IsolatedAtom is no option", "config_type=IsolatedAtom is no option"),
     ],
 )
-def test_settings_are_named_as_options(library, command):
-    assert as_options(library, FinetuneSettings) == command
+def test_settings_are_named_in_options(library, command):
+    assert in_options(library, FinetuneSettings) == command
 
 
-def test_errors_of_the_library_leave_a_command_in_its_words():
-    with pytest.raises(ValueError, match="set --e0s model"), option_words(FinetuneSettings):
-        raise ValueError('set e0s="model".')
-    with pytest.raises(OSError, match="e0s=1"), option_words(FinetuneSettings):
-        raise OSError("e0s=1")
+def test_names_alone_are_options_but_parts_of_paths_are_not():
+    text = (
+        "batch_size and learning_rate of /tmp/batch_size/x, batch_size.json and my_batch_size; set allow_e0_mismatch."
+    )
+    spelt = in_options(text, Finetune)
+    assert spelt == (
+        "--batch-size and --learning-rate of /tmp/batch_size/x, batch_size.json and my_batch_size; "
+        "set --allow-e0-mismatch."
+    )
+    assert in_options(spelt, Finetune) == spelt

@@ -12,9 +12,9 @@ import pytest
 from labelled_files import labelled, model, rock_salts
 
 from mlipjax.finetune.folder import claim_run, find_run
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import finetune
 from mlipjax.locks import InUseError
+from mlipjax.settings import FinetuneSettings
 from mlipjax.train import NonFiniteError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,9 @@ from mlipjax import tree
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
 from mlipjax.data.properties import PropertyData, open_properties
 from mlipjax.finetune.properties import finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
 from mlipjax.finetune.properties_tasks import prepare_property, target_moments
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.nn.readouts import PropertyHead
+from mlipjax.settings import FinetuneSettings, PropertySettings
 
 SIZES = (6,) * 12
 OPTIONS = PropertySettings(property_hidden=(6,), property_batch_size=4, steps=8, validate_every=4)

@@ -11,11 +11,10 @@ from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 from mlipjax import load, tree
 from mlipjax.data.properties import PropertyData
 from mlipjax.finetune.properties import PropertyListener, finetune_property
-from mlipjax.finetune.properties_settings import PropertySettings
-from mlipjax.finetune.settings import FinetuneSettings
 from mlipjax.finetune.single import FinetuneListener, finetune
 from mlipjax.finetune.snapshots import run_models
 from mlipjax.models import NequIPConfig, nequip
+from mlipjax.settings import FinetuneSettings, PropertySettings
 
 SIZES = (6,) * 9
 SETTINGS = FinetuneSettings(

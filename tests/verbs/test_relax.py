@@ -1,8 +1,6 @@
 """Relaxation: ASE's optimiser is the reference, Stillinger-Weber silicon and Lennard-Jones argon the crystals."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -212,14 +210,3 @@ def test_the_command_prints_and_writes(file_and_model, tmp_path, capsys):
     assert len(read(out / "path.extxyz", ":")) == 6
     with pytest.raises(ValueError, match=r"end\.cif: structures are written as extended xyz"):
         relax_command.run(tyro.cli(relax_command.Relax, args=[*arguments[:4], "--write", "end.cif"]))
-
-
-@pytest.mark.parametrize("command", ["relax", "predict"])
-def test_help_does_not_load_jax(command):
-    code = (
-        f"import sys; from mlipjax.cli import main\ntry: main(['{command}', '--help'])\nfinally: "
-        "print('jax' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "--model" in done.stdout
-    assert done.stdout.strip().endswith("False")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mlipjax.finetune.settings import FinetuneSettings
-from mlipjax.losses import LossWeights
-from mlipjax.nn.readouts import PropertyHead
-from mlipjax.optim.modes import MODES
-from mlipjax.train.multitask import Prefactors
+from mlipjax.settings.finetune import FinetuneSettings
 
-_PUBLISHED = Prefactors(LossWeights(0.2, 100.0, 0.02), LossWeights(20.0, 60.0, 1.0))
-"""S3's, of squared errors. DeePMD-kit divides the squared energy and virial by the number of atoms once, this code
-twice, and the virial is the stress times the volume."""
+if TYPE_CHECKING:
+    from mlipjax.nn.readouts import PropertyHead
+    from mlipjax.train.multitask import Prefactors
+
+_PUBLISHED = (0.2, 100.0, 0.02), (20.0, 60.0, 1.0)
+"""S3's factors of energies, forces and stresses, of squared errors, from the first learning rate to a vanished one.
+DeePMD-kit divides the squared energy and virial by the number of atoms once, this code twice, and the virial is the
+stress times the volume."""
 
 _UNUSED = (
     "auto", "e0s", "freeze_layers", "l2sp", "ewc", "lora_rank", "lora_radial", "replay_weight", "anchor",
@@ -80,6 +81,8 @@ class PropertySettings:
 
     def head(self, name: str, mean: float, std: float) -> PropertyHead:
         """Return the head of the property."""
+        from mlipjax.nn.readouts import PropertyHead
+
         return PropertyHead(
             name, self.property_kind, self.property_hidden, self.property_layers, mean, std, self.property_unit
         )
@@ -90,12 +93,15 @@ class PropertySettings:
         Raises:
             ValueError: if published ones are combined with another loss or with given weights.
         """
+        from mlipjax.losses import LossWeights
+        from mlipjax.train.multitask import Prefactors
+
         if self.prefactors == "constant":
             return Prefactors.constant(settings.loss_weights())
         weights = (settings.energy_weight, settings.forces_weight, settings.stress_weight)
         if settings.loss != "mse" or any(weight is not None for weight in weights):
             raise ValueError(f"published prefactors are for the loss 'mse' and no others, found {settings.loss!r}.")
-        return _PUBLISHED
+        return Prefactors(*(LossWeights(*weights) for weights in _PUBLISHED))
 
 
 def check_settings(settings: FinetuneSettings, options: PropertySettings) -> None:
@@ -104,6 +110,8 @@ def check_settings(settings: FinetuneSettings, options: PropertySettings) -> Non
     Raises:
         ValueError: for another strategy than the modes of S3, or an option that would be ignored.
     """
+    from mlipjax.optim.modes import MODES
+
     if settings.strategy not in MODES:
         raise ValueError(f"a property is learned by {', '.join(MODES)}, not by strategy {settings.strategy!r}.")
     default = FinetuneSettings()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from mlipjax.losses import Loss, LossWeights, huber_loss, mse_loss
+from mlipjax.defaults import MAX_SLOTS
+
+if TYPE_CHECKING:
+    from mlipjax.losses import Loss, LossWeights
 
 STEP_0_LIMIT = 0.5
 """Largest energy error before training, eV/atom: more means that the isolated-atom energies do not fit the labels
@@ -15,11 +18,10 @@ STEP_0_LIMIT = 0.5
 
 _WEIGHTS = {
     # absolute errors in the ratio the published Nequix weights were trained with
-    "huber": LossWeights(1.0, 1.0, 0.25),
+    "huber": (1.0, 1.0, 0.25),
     # squared errors: energies per atom are some ten times smaller than forces, stresses another ten
-    "mse": LossWeights(100.0, 1.0, 100.0),
+    "mse": (100.0, 1.0, 100.0),
 }
-_LOSSES = {"huber": huber_loss, "mse": mse_loss}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,7 @@ class FinetuneSettings:
     snapshots: int = 0
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
-    max_slots: int = 65_536
+    max_slots: int = MAX_SLOTS
     allow_e0_mismatch: bool = False
     ignore: tuple[str, ...] = ()
 
@@ -114,8 +116,8 @@ class FinetuneSettings:
             raise ValueError(f"learning_rate must be positive, found {self.learning_rate}.")
         if not 0.0 <= self.valid_fraction < 1.0:
             raise ValueError(f"valid_fraction={self.valid_fraction}: give a fraction from 0 to below 1.")
-        if self.loss not in _LOSSES:
-            raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(_LOSSES)}.")
+        if self.loss not in _WEIGHTS:
+            raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(_WEIGHTS)}.")
         weights = (self.energy_weight, self.forces_weight, self.stress_weight)
         if not all(weight is None or weight >= 0.0 for weight in weights):
             raise ValueError(f"loss weights must not be negative, found {weights}.")
@@ -134,15 +136,14 @@ class FinetuneSettings:
 
     def make_loss(self) -> Loss:
         """Return the loss."""
-        return _LOSSES[self.loss]()
+        from mlipjax.losses import huber_loss, mse_loss
+
+        return {"huber": huber_loss, "mse": mse_loss}[self.loss]()
 
     def loss_weights(self) -> LossWeights:
         """Return the factors of its terms."""
-        given = {
-            "energy": self.energy_weight,
-            "forces": self.forces_weight,
-            "stress": self.stress_weight,
-        }
-        return dataclasses.replace(
-            _WEIGHTS[self.loss], **{name: value for name, value in given.items() if value is not None}
-        )
+        from mlipjax.losses import LossWeights
+
+        given = (self.energy_weight, self.forces_weight, self.stress_weight)
+        default = _WEIGHTS[self.loss]
+        return LossWeights(*(own if one is None else one for one, own in zip(given, default, strict=True)))

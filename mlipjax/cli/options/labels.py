@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlipjax.data import Dataset, LabelKeyError, LabelKeys, read_dataset
-from mlipjax.data.label_keys import AUTO
+if TYPE_CHECKING:
+    from mlipjax.data import Dataset, LabelKeyError, LabelKeys
 
-_NONE = "none"
+_AUTO, _NONE = "auto", "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +25,15 @@ class LabelOptions:
         virial_key: name of the virials (eV, minus stress times volume), used in place of stresses; likewise.
     """
 
-    energy_key: str = AUTO
-    forces_key: str = AUTO
-    stress_key: str = AUTO
-    virial_key: str = AUTO
+    energy_key: str = _AUTO
+    forces_key: str = _AUTO
+    stress_key: str = _AUTO
+    virial_key: str = _AUTO
 
     def keys(self) -> LabelKeys:
         """Return what the options say."""
+        from mlipjax.data import LabelKeys
+
         given = dataclasses.asdict(self)
         return LabelKeys(
             **{name.removesuffix("_key"): None if value == _NONE else value for name, value in given.items()}
@@ -42,6 +45,8 @@ class LabelOptions:
         Raises:
             ValueError: with the options that help, if the names of labels are in doubt.
         """
+        from mlipjax.data import LabelKeyError, read_dataset
+
         try:
             return read_dataset(paths, self.keys(), required=required)
         except LabelKeyError as error:

@@ -1,0 +1,33 @@
+"""Options of ``mlipjax convert``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from mlipjax.cli.options.labels import LabelOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Save a model as a folder with config.json and params.safetensors, which other programs can read.
+
+    With --data, write labelled structures to a folder of flat arrays instead, one by one: wherever a command takes
+    labelled structures it takes this folder, and reads from disk what it needs at the time. For data that do not fit
+    into memory.
+
+    Attributes:
+        out: folder to write; it must not hold a model yet, or with --data not exist.
+        model: name, .nqx file or saved folder.
+        data: labelled structures: files of any format that ASE reads, slices such as FILE@:100, patterns, folders.
+        labels: names of the labels in the files.
+        json: also write what was converted to this file.
+    """
+
+    out: Path
+    model: str | None = None
+    data: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
+    json: Path | None = None

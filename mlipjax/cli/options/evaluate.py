@@ -1,0 +1,44 @@
+"""Options of ``mlipjax evaluate``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.defaults import MAX_SLOTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Compare a model's energies, forces and stresses with labels.
+
+    Attributes:
+        model: name, .nqx file or saved folder; ase:module:factory for a foreign calculator.
+        data: labelled structures: files of any format that ASE reads (extended xyz, ASE database, OUTCAR, vasprun.xml,
+            ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
+        labels: names of the labels in the files.
+        property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
+        head: name of the energy head; by default the model's first.
+        dtype: precision of the network.
+        batch_size: structures computed together.
+        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        write: also write every structure with labels, predictions and errors to this file (extended xyz).
+        out: also write report.html with parity plots, and results.json, to this folder.
+        json: also write the report to this file.
+    """
+
+    model: str
+    data: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
+    property: str | None = None
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    batch_size: int = 8
+    max_slots: int = MAX_SLOTS
+    write: Path | None = None
+    out: Path | None = None
+    json: Path | None = None

@@ -1,0 +1,48 @@
+"""Options of ``mlipjax finetune``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.settings import FinetuneSettings, PropertySettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Fine-tune a model on labelled structures; the same command again resumes a run that was stopped.
+
+    With --property the model gets a head for a number per structure instead, by --strategy scratch, ft (all
+    parameters), lp (the head alone) or mft (together with the force field, on --replay structures).
+
+    Attributes:
+        model: name, .nqx file or saved folder to start from.
+        out: folder of the run; at the end a model itself.
+        train: labelled structures: files of any format that ASE reads (extended xyz, ASE database, OUTCAR, vasprun.xml,
+            ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data, from which only
+            what a batch needs is read; files of other options may be all that too.
+        labels: names of the labels in the files of --train and --valid.
+        property: structures and a number for each instead, as FILE:KEY: an array of an .npz file, or information in
+            any file that ASE reads.
+        valid: structures for validation, like those of training; by default a part of them (labelled structures by
+            trajectory).
+        head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
+            is the first of the result.
+        settings: everything else.
+        task: of the property.
+        json: also write the report to this file.
+    """
+
+    model: str
+    out: Path
+    train: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
+    property: str | None = None
+    valid: tuple[Path, ...] = ()
+    head: str | None = None
+    settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
+    task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
+    json: Path | None = None

@@ -1,0 +1,75 @@
+"""Options of ``mlipjax md``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
+
+
+@dataclasses.dataclass(frozen=True)
+class MD:
+    """Simulate a structure; the same command again continues a run that was stopped, more steps extend it.
+
+    Attributes:
+        model: name, .nqx file or saved folder.
+        structure: any file ASE reads; of several frames the last one. Its masses and fixed atoms (FixAtoms, move_mask)
+            are honoured, its momenta as --velocities says.
+        out: trajectory to write, extended xyz with energies, forces and momenta; replicas are told apart by ``run``.
+        steps: number of steps from the start.
+        ensemble: constant energy, temperature, or temperature and isotropic pressure.
+        thermostat: for nvt langevin (default), nose-hoover or csvr; npt has nose-hoover.
+        temperature: K; for nve that of velocities that are drawn.
+        velocities: "file" for the momenta of the structure, or "draw"; by default those of the file where it has some
+            and one copy of the cell is simulated.
+        pressure: bar, for npt.
+        timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
+        replicas: number of copies, each with velocities and noise of its own.
+        every: steps between frames.
+        repeat: how often to repeat the cell along its three vectors.
+        friction: 1/ps, for langevin.
+        damping: fs, for nose-hoover and csvr.
+        barostat_damping: fs, for npt.
+        hottest: stop if the temperature exceeds this many times the one asked for.
+        closest: stop if two atoms are closer than this part of the sum of their covalent radii.
+        monitor: monitor.npz saved by mlipjax monitor for this model: its charts are read during the run.
+        on_alarm: with --monitor: "stop" when a replica has been out of control for --alarm-readings readings, with
+            its frame saved next to the trajectory, or "ignore" and only count.
+        alarm_index: with --monitor: the number of a frame that decides.
+        alarm_readings: with --monitor: readings in a row that make an alarm; one in a hundred is high by chance.
+        monitor_every: with --monitor: least number of steps between two readings.
+        head: name of the energy head; by default the model's first.
+        dtype: precision of network and integrator.
+        seed: of velocities and noise.
+        json: also write averages to this file.
+    """
+
+    model: str
+    structure: Path
+    out: Path
+    steps: int
+    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
+    thermostat: Literal["langevin", "nose-hoover", "csvr"] | None = None
+    temperature: float = 300.0
+    velocities: Literal["file", "draw"] | None = None
+    pressure: float = ATMOSPHERE_BAR
+    timestep: float | None = None
+    replicas: int = 1
+    every: int = 100
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    friction: float = FRICTION_PER_PS
+    damping: float = DAMPING_FS
+    barostat_damping: float = BAROSTAT_DAMPING_FS
+    hottest: float = 5.0
+    closest: float = 0.5
+    monitor: Path | None = None
+    on_alarm: Literal["stop", "ignore"] = "stop"
+    alarm_index: Literal["q", "t2", "combined", "worst"] = "combined"
+    alarm_readings: int = 3
+    monitor_every: int = 50
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    seed: int = 0
+    json: Path | None = None

@@ -1,0 +1,40 @@
+"""Options of ``mlipjax predict``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from mlipjax.defaults import MAX_SLOTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Predict energies, forces and stresses of structures; labels are not needed, and not used.
+
+    The file written is extended xyz with energy (eV), forces (eV/Å), energies per atom (eV), stress (eV/Å^3, tension
+    positive) where there is a volume, and the model's name: ASE, OVITO and others read it. A file of any size is read
+    and written structure by structure.
+
+    Attributes:
+        model: name, .nqx or .model file or saved folder; or ase:module:factory.
+        data: structures, any file that ASE reads (extended xyz, POSCAR, cif, trajectories, ...).
+        write: file to write (.extxyz, .xyz; also .gz or .xz).
+        features: also write the features of every atom, as the column features.
+        head: name of the energy head; by default the model's first.
+        dtype: precision of the network.
+        batch_size: structures computed together.
+        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        json: also write a summary to this file.
+    """
+
+    model: str
+    data: Path
+    write: Path | None = None
+    features: bool = False
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    batch_size: int = 8
+    max_slots: int = MAX_SLOTS
+    json: Path | None = None

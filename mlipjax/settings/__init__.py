@@ -1,0 +1,6 @@
+"""Settings of fine-tunes: records that load neither JAX nor ASE until something is made of them."""
+
+from mlipjax.settings.finetune import FinetuneSettings
+from mlipjax.settings.properties import PropertySettings
+
+__all__ = ["FinetuneSettings", "PropertySettings"]
