@@ -10,6 +10,7 @@ any error comes from. Warnings are one line each on stderr, said once.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import io
@@ -103,6 +104,7 @@ def _run(name: str, arguments: list[str]) -> None:
     try:
         check_arguments(arguments)
         command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+        _check_given(command)
         check_outputs(command)
         _set_up()
         module.run(command)
@@ -110,6 +112,14 @@ def _run(name: str, arguments: list[str]) -> None:
         if (spelt := in_options(str(error), options)) == str(error):
             raise
         raise ValueError(spelt) from error
+
+
+def _check_given(command: Any) -> None:
+    """Refuse an option that must be given, and is, but with no value after it."""
+    for field in dataclasses.fields(command):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and getattr(command, field.name) == ():
+            raise ValueError(f"--{field.name.replace('_', '-')} is given without a value; name one at least.")
 
 
 def options_of(module: ModuleType) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipjax.data.checks import check_label
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, full_matrix
 from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
@@ -54,6 +55,9 @@ class LabelReader:
         for name, kinds in (("energy", ("energy",)), ("forces", ("forces",)), ("stress", self._kinds)):
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
+        for name, value in found.items():
+            if value is not None:
+                check_label(name, value, len(atoms), where)
         energy = None if found["energy"] is None else float(found["energy"])
         labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
