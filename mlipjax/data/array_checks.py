@@ -118,13 +118,15 @@ def check_label_arrays(
 
 def _odd_atoms(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """(A,) whether an atom has no element, or lies nowhere or too far out."""
-    far = np.logical_not(np.abs(positions) <= MAX_LENGTH)  # also NaN
-    return far.any(axis=1) | (numbers < 1) | (numbers > 118)
+    near = np.all(np.abs(positions) <= MAX_LENGTH, axis=1)  # not so for NaN
+    return ~near | (numbers < 1) | (numbers > 118)
 
 
 def _odd_cells(cells: np.ndarray, pbc: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """(n,) whether a cell, or the number of atoms in it, needs a closer look."""
-    short = (np.abs(cells) <= MAX_LENGTH / 2).all(axis=(1, 2))  # then no vector is longer than MAX_LENGTH; not for NaN
+    short = np.all(
+        np.abs(cells) <= MAX_LENGTH / 2, axis=(1, 2)
+    )  # then no vector is longer than MAX_LENGTH; not for NaN
     cells = np.where(short[:, None, None], cells, 0.0)
     # no height of a cell, or of some of its vectors, is smaller than its smallest singular value
     heights = np.linalg.svd(cells, compute_uv=False)[:, -1]

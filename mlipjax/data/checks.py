@@ -120,9 +120,16 @@ def label_limit(name: str, n_atoms: int) -> tuple[float, str]:
 
 
 def _check_motion(atoms: Atoms, where: str) -> None:
-    for name in ("momenta", "masses"):
-        if name in atoms.arrays and not np.isfinite(atoms.arrays[name]).all():
-            raise ValueError(f"{where}: {name} are not finite ({_first_bad(name, atoms.arrays[name])}).")
+    for name, shape in (("momenta", (len(atoms), 3)), ("masses", (len(atoms),))):
+        if name not in atoms.arrays:
+            continue
+        values = atoms.arrays[name]
+        if values.dtype.kind not in "fiub" or values.shape != shape:
+            raise ValueError(
+                f"{where}: {name} are {values.dtype} of shape {values.shape}, expected numbers of {shape}."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{where}: {name} are not finite ({_first_bad(name, values)}).")
     if "masses" in atoms.arrays and (atoms.arrays["masses"] <= 0.0).any():
         atom = int(np.argmin(atoms.arrays["masses"]))
         raise ValueError(f"{where}: atom {atom} has the mass {atoms.arrays['masses'][atom]:g} u; masses are positive.")

@@ -132,17 +132,25 @@ def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
         value = atoms.info.get(key, usual)
         if isinstance(value, (int, float, np.number)) and value not in (usual, 0):
             notice(f"structures name a {key} other than {usual:g}; models here do not take it into account.")
-    moments = results.get("magmoms", atoms.arrays.get("initial_magmoms"))
-    if moments is not None and np.size(moments) and np.abs(moments).max() > _MOMENT:
+    moments = _numbers(results.get("magmoms", atoms.arrays.get("initial_magmoms")))
+    if np.abs(moments).max(initial=0.0) > _MOMENT:
         notice("structures carry magnetic moments; models here do not take them into account.")
-    free = results.get("free_energy")
-    if energy is not None and free is not None and np.size(free) == 1:
-        difference = float(np.asarray(free).reshape(())) - float(energy)
+    free = _numbers(results.get("free_energy"))
+    if energy is not None and free.size == 1:
+        difference = float(free.reshape(())) - float(energy)
         if results.get("energy") == energy and abs(difference) > _ENTROPY * len(atoms):
             notice(
                 "energies are those at zero width of smearing ('energy'); forces are the slopes of 'free_energy', "
                 "which differs by more than 1 meV/atom. Name 'free_energy' as the key of the energies to train on it."
             )
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """What is there as an array of numbers; an empty one if there is nothing, or something else."""
+    try:
+        return np.asarray(() if value is None else value, np.float64)
+    except (TypeError, ValueError):
+        return np.zeros(0)
 
 
 __all__ = ["LabelReader"]

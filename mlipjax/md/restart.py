@@ -116,7 +116,7 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
             raise ValueError(f"the checkpoint holds {arrays[name].shape} for {name}, expected {shape}; start anew.")
     pbc = np.asarray(spec.candidates.pbc, bool)
     for number, (where, cell) in enumerate(zip(arrays["table.positions"], arrays["table.cells"], strict=True)):
-        check_system(np.ones(len(where), int), where, cell, pbc, f"neighbours of replica {number}")
+        check_system(np.ones(len(where), int), where, cell, pbc, f"the checkpoint, replica {number}")
     state = _fill(dataclasses.replace(template, table=None), arrays)
     state = rebuild_at(spec, state, jnp.asarray(arrays["table.positions"]), jnp.asarray(arrays["table.cells"]))
     statistics = {name.removeprefix("statistics."): a for name, a in arrays.items() if name.startswith("statistics.")}
