@@ -259,7 +259,7 @@ def make_named(rng: np.random.Generator, folder: Path, good: Path) -> Case:
     inner = folder / pick(rng, ["in", "in[dir]", "in @2", "in'dir", "@3"])
     inner.mkdir()
     path = inner / f"{stem}{suffix}"
-    path.parent.mkdir(exist_ok=True)  # "[/b]" holds a slash
+    path.parent.mkdir(parents=True, exist_ok=True)  # "[/b]" holds a slash
     path.write_bytes(gzip.compress(source) if suffix.endswith("gz") else source)
     return Case(path, f"name: {path.name!r}", accept=True, arguments=_evaluate(path, good))
 

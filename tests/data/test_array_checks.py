@@ -1,5 +1,7 @@
 """Many structures at a time pass the checks that one alone passes."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_the_first_structure_that_is_none_alone_is_none_among_many():
         numbers, positions, counts, cells, pbc = some(rng, 4)
         starts = np.concatenate([[0], np.cumsum(counts)])
 
-        parts = [slice(*ends) for ends in zip(starts[:-1], starts[1:], strict=True)]
+        parts = [slice(*ends) for ends in itertools.pairwise(starts.tolist())]
         alone = [
             complaint(check_system, numbers[part], positions[part], cells[row], pbc[row], f"structure {row}")
             for row, part in enumerate(parts)
