@@ -110,6 +110,11 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
     # averages over no step yet are no numbers
     if broken := [name for name in broken if not name.startswith("statistics.")]:
         raise ValueError(f"the checkpoint holds NaN for {broken[0]}; start anew.")
+    moved = {name: array for name, array in arrays.items() if name.startswith("state.dynamics.")}
+    if broken := [name for name, array in moved.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
+        raise ValueError(f"the checkpoint holds infinite numbers for {broken[0]}; start anew.")
+    if (step := arrays["state.step"]).size and step.min() < 0:
+        raise ValueError(f"the checkpoint has come to step {int(step.min())}; start anew.")
     positions = template.dynamics.position.shape
     for name, shape in (("table.positions", positions), ("table.cells", (positions[0], 3, 3))):
         if arrays[name].shape != shape:

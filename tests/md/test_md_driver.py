@@ -91,6 +91,8 @@ def damaged_checkpoints(arrays):
     spec = header["spec"]
     nowhere = spec | {"candidates": spec["candidates"] | {"pbc": [1, "x", None]}}
     yield "periodic along words", arrays | {"header": np.array(json.dumps(header | {"spec": nowhere}))}
+    yield "infinite", arrays | {positions: np.full_like(arrays[positions], -np.inf)}
+    yield "step before the first", arrays | {"state.step": np.full_like(arrays["state.step"], -3)}
     yield "table cut", arrays | {"table.positions": arrays["table.positions"][:, :-1]}
 
 
