@@ -25,6 +25,7 @@ from mlipjax.typing import Params
 
 FORMAT = 2
 _MOST_EDGES = 10**9
+_LONGEST = 1e3  # Å
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
         return _checkpoint(arrays, header, template)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{path}: not a checkpoint of a simulation, or damaged ({type(error).__name__}: {error}); remove it to "
             "start anew."
@@ -202,6 +203,9 @@ def _spec(fields: dict[str, Any]) -> TableSpec:
     counts = (fields["n_neighbors"], sizes["n_neighbors"], sizes["n_edges"], *sizes["images"])
     if not all(type(count) is int and 0 <= count <= _MOST_EDGES for count in counts):
         raise ValueError(f"the checkpoint has tables of sizes {shown(counts)}; start anew.")
+    lengths = (sizes["cutoff"], sizes["skin"])
+    if not all(type(length) in (int, float) and 0.0 <= length <= _LONGEST for length in lengths):
+        raise ValueError(f"the checkpoint has tables of cutoff and skin {shown(lengths)} Å; start anew.")
     if [type(periodic) for periodic in sizes["pbc"]] != [bool] * 3:
         raise ValueError(f"the checkpoint is periodic along {shown(sizes['pbc'])}; start anew.")
     candidates = DeviceTableSpec(**{**sizes, "images": tuple(sizes["images"]), "pbc": tuple(sizes["pbc"])})
