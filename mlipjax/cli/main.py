@@ -102,6 +102,7 @@ def _run(name: str, arguments: list[str]) -> None:
     try:
         check_arguments(arguments)
         command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+        _check_given(command)
         from mlipjax.cli.output import check_outputs
 
         check_outputs(command)
@@ -111,6 +112,14 @@ def _run(name: str, arguments: list[str]) -> None:
         if (spelt := in_options(str(error), options)) == str(error):
             raise
         raise ValueError(spelt) from error
+
+
+def _check_given(command: Any) -> None:
+    """Refuse an option that must be given, and is, but with no value after it."""
+    for field in dataclasses.fields(command):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and getattr(command, field.name) == ():
+            raise ValueError(f"--{field.name.replace('_', '-')} is given without a value; name one at least.")
 
 
 def options_of(name: str) -> Any:

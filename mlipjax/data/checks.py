@@ -19,6 +19,12 @@ MAX_LENGTH = 1e6
 """Å. Longer lattice vectors, or positions farther from the origin, are not those of an atomic structure."""
 MAX_DENSITY = 10.0
 """Atoms per Å^3 of a crystal. Diamond has 0.18; solid hydrogen at the centre of Jupiter about 2.5."""
+MAX_ENERGY = 1e7
+"""eV per atom: six times the total energy of the heaviest element."""
+MAX_FORCE = 1e6
+"""eV/Å: no two atoms that touch push each other harder."""
+MAX_STRESS = 1e6
+"""eV/Å^3."""
 _FULL = 1e-3  # how far an occupancy may be from 1
 
 
@@ -46,38 +52,87 @@ def check_structure(atoms: Atoms, where: str) -> None:
             positions, cell, momenta or masses are not finite, or farther out than ``MAX_LENGTH``; if a periodic
             direction is zero, flat or shorter than ``MIN_HEIGHT``; if more atoms than matter can hold share the cell.
     """
-    if len(atoms) == 0:
+    check_system(
+        np.asarray(atoms.numbers),
+        np.asarray(atoms.positions),
+        np.asarray(atoms.cell.array, np.float64),
+        np.asarray(atoms.pbc, bool),
+        where,
+    )
+    _check_motion(atoms, where)
+    _check_occupancy(atoms, where)
+
+
+def check_system(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, where: str) -> None:
+    """As ``check_structure``, for atomic numbers (n,), positions (n, 3) Å, cell (3, 3) Å and pbc (3,)."""
+    if len(numbers) == 0:
         raise ValueError(f"{where}: no atoms.")
-    check_count(len(atoms), where)
-    numbers = np.asarray(atoms.numbers)
+    check_count(len(numbers), where)
     if (numbers < 1).any():
         raise ValueError(f"{where}: atom {int(np.argmin(numbers))} has no element (X); remove it.")
     if (numbers > 118).any():
         atom = int(np.argmax(numbers))
         raise ValueError(f"{where}: atom {atom} has the atomic number {numbers[atom]}; elements go up to 118.")
-    _check_finite(atoms, where)
-    _check_cell(np.asarray(atoms.cell.array, np.float64), np.asarray(atoms.pbc, bool), len(atoms), where)
-    _check_occupancy(atoms, where)
-
-
-def _check_finite(atoms: Atoms, where: str) -> None:
-    arrays = {"positions": atoms.positions, "cell": atoms.cell.array}
-    for name, array in arrays.items():
+    for name, array in (("positions", positions), ("cell", cell)):
         if not np.isfinite(array).all():
             raise ValueError(f"{where}: positions or cell are not finite ({_first_bad(name, array)}).")
-    for name in ("momenta", "masses"):
-        if name in atoms.arrays and not np.isfinite(atoms.arrays[name]).all():
-            raise ValueError(f"{where}: {name} are not finite ({_first_bad(name, atoms.arrays[name])}).")
-    if "masses" in atoms.arrays and (atoms.arrays["masses"] <= 0.0).any():
-        atom = int(np.argmin(atoms.arrays["masses"]))
-        raise ValueError(f"{where}: atom {atom} has the mass {atoms.arrays['masses'][atom]:g} u; masses are positive.")
-    far = np.abs(atoms.positions).max()
+    far = np.abs(positions).max()
     if far > MAX_LENGTH:
-        atom = int(np.argmax(np.abs(atoms.positions).max(axis=1)))
+        atom = int(np.argmax(np.abs(positions).max(axis=1)))
         raise ValueError(
             f"{where}: atom {atom} lies {far:.3g} Å from the origin, at most {MAX_LENGTH:g} are read; "
             "correct its position or wrap it into the cell."
         )
+    _check_cell(cell, pbc, len(numbers), where)
+
+
+def check_label(name: str, value: np.ndarray, n_atoms: int, where: str) -> None:
+    """Refuse a label that no atoms can have; what is read, stored and computed has the same bounds.
+
+    Args:
+        name: "energy", "forces" or "stress".
+        value: of the structure: total eV, (n_atoms, 3) eV/Å or (3, 3) eV/Å^3.
+        n_atoms: of the structure.
+        where: file and structure, for the message.
+
+    Raises:
+        ValueError: if it is not finite, or larger than ``MAX_ENERGY`` per atom, ``MAX_FORCE`` or ``MAX_STRESS``.
+    """
+    if not np.isfinite(value).all():
+        raise ValueError(f"{where}: {name} is not finite; remove the label or the structure.")
+    limit, unit = label_limit(name, n_atoms)
+    largest = float(np.abs(value).max(initial=0.0))
+    if largest > limit:
+        raise ValueError(
+            f"{where}: {name} of {largest:.3g} {unit}, more than any atoms have ({limit:.3g}); correct its unit, or "
+            "remove the label or the structure."
+        )
+
+
+def label_limit(name: str, n_atoms: int) -> tuple[float, str]:
+    """Largest absolute value of a label of so many atoms, and its unit."""
+    limits = {
+        "energy": (MAX_ENERGY * n_atoms, "eV"),
+        "forces": (MAX_FORCE, "eV/Å"),
+        "stress": (MAX_STRESS, "eV/Å^3"),
+    }
+    return limits[name]
+
+
+def _check_motion(atoms: Atoms, where: str) -> None:
+    for name, shape in (("momenta", (len(atoms), 3)), ("masses", (len(atoms),))):
+        if name not in atoms.arrays:
+            continue
+        values = atoms.arrays[name]
+        if values.dtype.kind not in "fiub" or values.shape != shape:
+            raise ValueError(
+                f"{where}: {name} are {values.dtype} of shape {values.shape}, expected numbers of {shape}."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{where}: {name} are not finite ({_first_bad(name, values)}).")
+    if "masses" in atoms.arrays and (atoms.arrays["masses"] <= 0.0).any():
+        atom = int(np.argmin(atoms.arrays["masses"]))
+        raise ValueError(f"{where}: atom {atom} has the mass {atoms.arrays['masses'][atom]:g} u; masses are positive.")
 
 
 def _first_bad(name: str, array: np.ndarray) -> str:
@@ -163,4 +218,17 @@ def _refuse_occupancy(site: str, where: str) -> None:
     )
 
 
-__all__ = ["MAX_ATOMS", "MAX_DENSITY", "MAX_LENGTH", "MIN_HEIGHT", "check_count", "check_structure"]
+__all__ = [
+    "MAX_ATOMS",
+    "MAX_DENSITY",
+    "MAX_ENERGY",
+    "MAX_FORCE",
+    "MAX_LENGTH",
+    "MAX_STRESS",
+    "MIN_HEIGHT",
+    "check_count",
+    "check_label",
+    "check_structure",
+    "check_system",
+    "label_limit",
+]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipjax.data.checks import check_label
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, full_matrix
 from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
@@ -54,6 +55,9 @@ class LabelReader:
         for name, kinds in (("energy", ("energy",)), ("forces", ("forces",)), ("stress", self._kinds)):
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
+        for name, value in found.items():
+            if value is not None:
+                check_label(name, value, len(atoms), where)
         energy = None if found["energy"] is None else float(found["energy"])
         labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
@@ -128,17 +132,25 @@ def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
         value = atoms.info.get(key, usual)
         if isinstance(value, (int, float, np.number)) and value not in (usual, 0):
             notice(f"structures name a {key} other than {usual:g}; models here do not take it into account.")
-    moments = results.get("magmoms", atoms.arrays.get("initial_magmoms"))
-    if moments is not None and np.size(moments) and np.abs(moments).max() > _MOMENT:
+    moments = _numbers(results.get("magmoms", atoms.arrays.get("initial_magmoms")))
+    if np.abs(moments).max(initial=0.0) > _MOMENT:
         notice("structures carry magnetic moments; models here do not take them into account.")
-    free = results.get("free_energy")
-    if energy is not None and free is not None and np.size(free) == 1:
-        difference = float(np.asarray(free).reshape(())) - float(energy)
+    free = _numbers(results.get("free_energy"))
+    if energy is not None and free.size == 1:
+        difference = float(free.reshape(())) - float(energy)
         if results.get("energy") == energy and abs(difference) > _ENTROPY * len(atoms):
             notice(
                 "energies are those at zero width of smearing ('energy'); forces are the slopes of 'free_energy', "
                 "which differs by more than 1 meV/atom. Name 'free_energy' as the key of the energies to train on it."
             )
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """What is there as an array of numbers; an empty one if there is nothing, or something else."""
+    try:
+        return np.asarray(() if value is None else value, np.float64)
+    except (TypeError, ValueError):
+        return np.zeros(0)
 
 
 __all__ = ["LabelReader"]

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.data.array_checks import check_counts, check_systems
 from mlipjax.data.atoms import iread_located
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, scratch, write_atomic
@@ -68,7 +69,8 @@ class PropertyData:
         """Check arrays and make a data set of them.
 
         Raises:
-            ValueError: if one is missing, they do not fit together, or a value is not finite.
+            ValueError: if one is missing, they do not fit together, a structure is none (see ``checks``), or a value is
+                not finite.
         """
         missing = [name for name in (*_REQUIRED, key) if name not in arrays]
         if missing:
@@ -80,22 +82,17 @@ class PropertyData:
         values = np.asarray(arrays[key], np.float64)
         if counts.ndim != 1:
             raise ValueError(f"{source}: 'n_atoms' has shape {counts.shape}, expected one number per structure.")
+        check_counts(counts, {"atomic_numbers": arrays["atomic_numbers"].size}, source)
         n, total = len(counts), int(counts.sum())
         shapes = {"atomic_numbers": (total,), "positions": (total, 3), key: (n,)}
         shapes |= {name: shape for name, shape in (("cells", (n, 3, 3)), ("pbc", (n, 3))) if name in arrays}
         for name, shape in shapes.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{source}: {name!r} has shape {arrays[name].shape}, n_atoms asks for {shape}.")
-        if n == 0 or counts.min() < 1:
-            raise ValueError(f"{source}: found {n} structures, or one without atoms.")
-        numbers = arrays["atomic_numbers"]
-        if numbers.min() < 1 or numbers.max() > 118:
-            raise ValueError(f"{source}: atomic numbers from {numbers.min()} to {numbers.max()}, expected 1 to 118.")
-        for name in ("positions", "cells"):
-            for start in range(0, len(arrays.get(name, ())), _CHUNK):
-                # a piece at a time: the array may be on disk
-                if not np.isfinite(arrays[name][start : start + _CHUNK]).all():
-                    raise ValueError(f"{source}: {name!r} is not finite from row {start} on.")
+        check_systems(
+            arrays["atomic_numbers"], arrays["positions"], counts, arrays.get("cells"), arrays.get("pbc"),
+            lambda row: f"{source}, structure {row}",
+        )  # fmt: skip
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values))
             raise ValueError(f"{source}: {key!r} is not finite for {len(bad)} structures (first: {bad[0]}).")

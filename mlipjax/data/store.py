@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.data.array_checks import check_counts, check_label_arrays, check_systems
+from mlipjax.data.checks import check_label, check_system
 from mlipjax.data.dataset import Dataset, Example, View
 from mlipjax.files import folder_on_success, make_folder, map_arrays
 from mlipjax.locks import Lock
@@ -28,6 +30,7 @@ from mlipjax.system import Labels, System
 DESCRIPTION = "store.json"
 _FORMAT = "mlipjax labelled structures, version 1"
 _ARRAY, _DTYPE = "__array__", "dtype"
+_BY_ATOM = ("atomic_numbers", "positions", "forces")
 _LABELS = ("energy", "forces", "stress", "energy_weight", "forces_weight", "stress_weight")
 # Type and shape of a row of each array.
 _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -74,14 +77,18 @@ def write_store(folder: str | os.PathLike[str], examples: Iterable[Example]) -> 
 
 
 def open_store(folder: str | os.PathLike[str]) -> Dataset:
-    """Open what ``write_store`` wrote; its checksums are compared in one pass, then structures are read when needed.
+    """Open what ``write_store`` wrote; all of it is checked in one pass, then structures are read when needed.
 
     Raises:
-        ValueError: if it is no such folder, or a file is missing or not what was written.
+        ValueError: if it is no such folder, or a file is missing or not what was written; if a structure or label in
+            it is none (see ``checks``): checksums say that a folder is whole, not that it makes sense.
     """
     folder = Path(folder)
-    _check(folder)
-    store = _Store.create(map_arrays(folder))
+    count = _check(folder)
+    # plain arrays of the same memory: a slice of a memmap takes ten times as long
+    arrays = {name: np.asarray(array) for name, array in map_arrays(folder).items() if name in _COLUMNS}
+    _check_arrays(arrays, count, folder)
+    store = _Store.create(folder, arrays)
     n = len(store.starts) - 1
     return Dataset(View(store.system, n), View(store.labels, n), View(store.info, n))
 
@@ -95,18 +102,17 @@ def hash_input(path: str | os.PathLike[str]) -> str | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Store:
-    """Arrays of a folder, and where each structure and its information begin in them."""
+    """A folder, its arrays, and where each structure and its information begin in them."""
 
+    folder: Path
     arrays: Mapping[str, np.ndarray]
     starts: np.ndarray
     info_starts: np.ndarray
 
     @classmethod
-    def create(cls, arrays: Mapping[str, np.ndarray]) -> _Store:
-        # plain arrays of the same memory: a slice of a memmap takes ten times as long
-        arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    def create(cls, folder: Path, arrays: Mapping[str, np.ndarray]) -> _Store:
         starts = (np.concatenate([[0], np.cumsum(arrays[name])]) for name in ("n_atoms", "info_sizes"))
-        return cls(arrays, *starts)
+        return cls(folder, arrays, *starts)
 
     def system(self, row: int) -> System:
         part, arrays = slice(self.starts[row], self.starts[row + 1]), self.arrays
@@ -119,7 +125,15 @@ class _Store:
 
     def info(self, row: int) -> dict[str, Any]:
         text = self.arrays["infos"][self.info_starts[row] : self.info_starts[row + 1]].tobytes()
-        return json.loads(text, object_hook=_decoded)
+        try:
+            info = json.loads(text, object_hook=_decoded)
+        except (ValueError, TypeError, OverflowError, MemoryError, RecursionError):
+            info = None
+        if not isinstance(info, dict):
+            raise ValueError(
+                f"{self.folder / 'infos.npy'}: the information of structure {row} is damaged; convert the data again."
+            )
+        return info
 
 
 class _Column:
@@ -156,6 +170,7 @@ def _rows(example: Example, where: str) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{where}: forces have shape {np.shape(labels.forces)}, positions {np.shape(system.positions)}."
         )
+    _check_example(system, labels, where)
     try:
         text = json.dumps(dict(info), default=_encoded, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
@@ -176,6 +191,14 @@ def _rows(example: Example, where: str) -> dict[str, np.ndarray]:
     }
 
 
+def _check_example(system: System, labels: Labels, where: str) -> None:
+    """What is written can be opened again."""
+    numbers, positions, cell = (np.asarray(x) for x in (system.atomic_numbers, system.positions, system.cell))
+    check_system(numbers, positions, cell, np.asarray(system.pbc), where)
+    for name in ("energy", "forces", "stress"):
+        check_label(name, np.asarray(getattr(labels, name)), system.n_atoms, where)
+
+
 def _encoded(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
@@ -185,18 +208,27 @@ def _encoded(value: Any) -> Any:
 
 
 def _decoded(content: dict[str, Any]) -> Any:
-    return np.array(content[_ARRAY], content[_DTYPE]) if _ARRAY in content else content
+    if _ARRAY not in content:
+        return content
+    array = np.array(content[_ARRAY])
+    dtype = np.dtype(content[_DTYPE])
+    # a type that is larger than what it holds asks for any amount of memory
+    if dtype.kind not in "fiubcUS" or dtype.itemsize > max(array.itemsize, 16):
+        raise ValueError(f"an array of {dtype}")
+    return array.astype(dtype)
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path) -> int:
+    """Check description and checksums; return the number of structures."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         checksums = {name: description["sha256"][name] for name in _COLUMNS}
+        count = description["structures"]
     except FileNotFoundError:
         raise ValueError(
             f"{folder}: no {DESCRIPTION}, so not a folder of labelled structures (mlipjax convert --data makes them)."
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{folder / DESCRIPTION}: damaged; convert the data again.") from None
     if description.get("format") != _FORMAT:
         raise ValueError(f"{folder}: its format is {description.get('format')!r}, this version reads {_FORMAT!r}.")
@@ -206,6 +238,36 @@ def _check(folder: Path) -> None:
             raise ValueError(f"{file}: missing; convert the data again.")
         if _sha256(file) != expected:
             raise ValueError(f"{file}: not what was written: cut short or changed; convert the data again.")
+    return count
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], count: int, folder: Path) -> None:
+    """Check that arrays fit together, and every structure and label as those of any other file."""
+    for name, (dtype, shape) in _COLUMNS.items():
+        found = arrays[name]
+        if found.dtype != np.dtype(dtype) or found.ndim != 1 + len(shape) or found.shape[1:] != shape:
+            expected = ", ".join(["n", *map(str, shape)])
+            raise ValueError(
+                f"{folder / name}.npy: holds {found.dtype} of shape {found.shape}, expected {np.dtype(dtype)} of shape "
+                f"({expected}); convert the data again."
+            )
+    counts = arrays["n_atoms"]
+    for name in _COLUMNS:
+        if name not in (*_BY_ATOM, "infos") and len(arrays[name]) != count:
+            raise ValueError(
+                f"{folder / name}.npy: {len(arrays[name])} rows, {DESCRIPTION} says {count} structures; convert the "
+                "data again."
+            )
+    check_counts(counts, {name: len(arrays[name]) for name in _BY_ATOM}, str(folder))
+    check_counts(arrays["info_sizes"], {"infos": len(arrays["infos"])}, str(folder), "info_sizes")
+
+    def where(row: int) -> str:
+        return f"{folder}, structure {row}"
+
+    check_systems(arrays["atomic_numbers"], arrays["positions"], counts, arrays["cells"], arrays["pbc"], where)
+    names = ("energy", "forces", "stress")
+    labels, weights = ({name: arrays[f"{name}{end}"] for name in names} for end in ("", "_weight"))
+    check_label_arrays(labels, weights, counts, where)
 
 
 def _sha256(file: Path) -> str:

@@ -95,6 +95,8 @@ def examine(
     Raises:
         ValueError: if a data set is empty or the file of E0s cannot be used.
     """
+    if not datasets:
+        raise ValueError("there is no data set to check.")
     apart = {name: set_apart(dataset) for name, dataset in datasets.items()}
     datasets = {name: part.rest for name, part in apart.items()}
     isolated = next(iter(apart.values()))

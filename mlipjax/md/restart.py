@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.data.checks import check_system
 from mlipjax.files import replace_on_success
 from mlipjax.graph import DeviceTableSpec
 from mlipjax.md.state import SimState, rebuild_at
@@ -24,6 +25,7 @@ from mlipjax.typing import Params
 
 FORMAT = 2
 _MOST_EDGES = 10**9
+_LONGEST = 1e3  # Å
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +91,11 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: checkpoint of format {shown(header.get('format'))}, expected {FORMAT}; start anew.")
     try:
-        _compare(path, header["settings"], json.loads(json.dumps(dict(settings))))
+        _compare(header["settings"], json.loads(json.dumps(dict(settings))))
         return _checkpoint(arrays, header, template)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{path}: not a checkpoint of a simulation, or damaged ({type(error).__name__}: {error}); remove it to "
             "start anew."
@@ -107,10 +111,18 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
     # averages over no step yet are no numbers
     if broken := [name for name in broken if not name.startswith("statistics.")]:
         raise ValueError(f"the checkpoint holds NaN for {broken[0]}; start anew.")
+    moved = {name: array for name, array in arrays.items() if name.startswith("state.dynamics.")}
+    if broken := [name for name, array in moved.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
+        raise ValueError(f"the checkpoint holds infinite numbers for {broken[0]}; start anew.")
+    if (step := arrays["state.step"]).size and step.min() < 0:
+        raise ValueError(f"the checkpoint has come to step {int(step.min())}; start anew.")
     positions = template.dynamics.position.shape
     for name, shape in (("table.positions", positions), ("table.cells", (positions[0], 3, 3))):
         if arrays[name].shape != shape:
             raise ValueError(f"the checkpoint holds {arrays[name].shape} for {name}, expected {shape}; start anew.")
+    pbc = np.asarray(spec.candidates.pbc, bool)
+    for number, (where, cell) in enumerate(zip(arrays["table.positions"], arrays["table.cells"], strict=True)):
+        check_system(np.ones(len(where), int), where, cell, pbc, f"the checkpoint, replica {number}")
     state = _fill(dataclasses.replace(template, table=None), arrays)
     state = rebuild_at(spec, state, jnp.asarray(arrays["table.positions"]), jnp.asarray(arrays["table.cells"]))
     statistics = {name.removeprefix("statistics."): a for name, a in arrays.items() if name.startswith("statistics.")}
@@ -131,6 +143,8 @@ def is_begun(path: str | os.PathLike[str]) -> bool:
         ValueError: if the file is no checkpoint.
     """
     step = _read(Path(path)).get("state.step")
+    if step is not None and (step.shape != () or step.dtype.kind != "i"):
+        raise ValueError(f"{path}: not a checkpoint of a simulation, or damaged (its step); remove it to start anew.")
     return step is None or int(step) > 0
 
 
@@ -189,12 +203,17 @@ def _spec(fields: dict[str, Any]) -> TableSpec:
     counts = (fields["n_neighbors"], sizes["n_neighbors"], sizes["n_edges"], *sizes["images"])
     if not all(type(count) is int and 0 <= count <= _MOST_EDGES for count in counts):
         raise ValueError(f"the checkpoint has tables of sizes {shown(counts)}; start anew.")
+    lengths = (sizes["cutoff"], sizes["skin"])
+    if not all(type(length) in (int, float) and 0.0 <= length <= _LONGEST for length in lengths):
+        raise ValueError(f"the checkpoint has tables of cutoff and skin {shown(lengths)} Å; start anew.")
+    if [type(periodic) for periodic in sizes["pbc"]] != [bool] * 3:
+        raise ValueError(f"the checkpoint is periodic along {shown(sizes['pbc'])}; start anew.")
     candidates = DeviceTableSpec(**{**sizes, "images": tuple(sizes["images"]), "pbc": tuple(sizes["pbc"])})
     return TableSpec(**{**fields, "candidates": candidates})
 
 
-def _compare(path: str | os.PathLike[str], found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
     if names:
-        differences = "; ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
-        raise ValueError(f"{path} belongs to another run: {differences[:500]}. Choose another output, or remove it.")
+        differences = "; ".join(f"{name} was {shown(found.get(name))}, is {wanted.get(name)}" for name in names)
+        raise ValueError(f"belongs to another run: {differences[:500]}. Choose another output, or remove it.")

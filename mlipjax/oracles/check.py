@@ -8,16 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.data.checks import label_limit
 from mlipjax.system import Labels, voigt_to_full
-
-MAX_ENERGY = 1e7
-"""eV per atom: six times the total energy of the heaviest element."""
-
-MAX_FORCE = 1e6
-"""eV/Å: no two atoms that touch push each other harder."""
-
-MAX_STRESS = 1e6
-"""eV/Å^3."""
 
 
 class BadLabelError(ValueError):
@@ -37,11 +29,11 @@ def make_labels(n_atoms: int, energy: Any, forces: Any, stress: Any = None) -> L
         BadLabelError: saying which one has another shape or type, or is not finite or absurdly large.
     """
     if energy is not None:
-        energy = _real("energy", energy, ((), (1,)), MAX_ENERGY * n_atoms, "eV").reshape(())
+        energy = _real("energy", energy, ((), (1,)), *label_limit("energy", n_atoms)).reshape(())
     if forces is not None:
-        forces = _real("forces", forces, ((n_atoms, 3),), MAX_FORCE, "eV/Å")
+        forces = _real("forces", forces, ((n_atoms, 3),), *label_limit("forces", n_atoms))
     if stress is not None:
-        stress = _real("stress", stress, ((3, 3), (6,), (9,)), MAX_STRESS, "eV/Å^3")
+        stress = _real("stress", stress, ((3, 3), (6,), (9,)), *label_limit("stress", n_atoms))
         stress = voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)
     return Labels.create(n_atoms, energy, forces, stress)
 
@@ -96,4 +88,4 @@ def _real(name: str, value: Any, shapes: Sequence[tuple[int, ...]], limit: float
     return array
 
 
-__all__ = ["MAX_ENERGY", "MAX_FORCE", "MAX_STRESS", "BadLabelError", "check_labels", "make_labels"]
+__all__ = ["BadLabelError", "check_labels", "make_labels"]

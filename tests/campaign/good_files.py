@@ -206,6 +206,7 @@ def outcar(atoms: Any) -> str:
    NKPTS =      1   k-points in BZ
    ions per type =               {" ".join("1" for _ in symbols)}
 --------------------------------------- Iteration      1(   1)  ---------------------------------------
+------------------------ aborting loop because EDIFF is reached ----------------------------------------
   FORCE on cell =-STRESS in cart. coord.  units (eV):
   in kB  {stress}
       direct lattice vectors                 reciprocal lattice vectors

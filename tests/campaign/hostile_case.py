@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+CUTOFF = 6.0
+"""Å; what is accepted must have neighbours within it that fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,14 @@ class Kind:
     make: Callable[[np.random.Generator, Path, Path], Case]
     read: Callable[[Path, Path], None] | None = None
     every: int = 1
+
+
+def check_neighbours(system: Any) -> None:
+    """A structure that was accepted has neighbours that can be computed with.
+
+    Atoms that coincide are not the reader's business (a probe may look for them): models and commands refuse them.
+    """
+    from mlipjax.graph import CoincidingAtoms, neighbor_table
+
+    with contextlib.suppress(CoincidingAtoms):
+        neighbor_table(system, CUTOFF)

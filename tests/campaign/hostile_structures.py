@@ -10,11 +10,8 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
-from campaign.hostile_case import Case, Kind
+from campaign.hostile_case import Case, Kind, check_neighbours
 from campaign.mutations import WORDS, pick, spoil_bytes, spoil_json, spoil_text
-
-CUTOFF = 6.0
-"""Å; what is accepted must have neighbours within it that fit into memory."""
 
 ROWS = "Mg 0.0 0.0 0.0 0.0 0.0 0.1\nO 2.1 0.0 0.1 0.0 0.0 -0.1\n"
 HEADER = (
@@ -69,7 +66,7 @@ LABELS = (
 def read_structures(path: Path, good: Path) -> None:
     """Read with and without labels; what is accepted must be finite, of known elements, and have neighbours."""
     from mlipjax.data import read_atoms, read_dataset
-    from mlipjax.graph import neighbor_table
+    from mlipjax.data.checks import MAX_ENERGY
 
     frames = read_atoms(path)
     assert frames, "no structure"
@@ -83,9 +80,9 @@ def read_structures(path: Path, good: Path) -> None:
         assert np.isfinite(np.asarray(system.cell)).all(), "a cell that is not finite"
         for label in (labels.energy, labels.forces, labels.stress):
             assert np.isfinite(np.asarray(label)).all(), "labels that are not finite"
-            assert np.abs(np.asarray(label)).max(initial=0.0) < 1e30, "labels beyond all measure"
+            assert np.abs(np.asarray(label)).max(initial=0.0) <= MAX_ENERGY * len(numbers), "labels beyond all measure"
     for system in dataset.systems[:50]:
-        neighbor_table(system, CUTOFF)
+        check_neighbours(system)
 
 
 def _hostile_xyz(rng: np.random.Generator, good: Path) -> tuple[bytes, str, bool]:
@@ -262,7 +259,7 @@ def make_named(rng: np.random.Generator, folder: Path, good: Path) -> Case:
     inner = folder / pick(rng, ["in", "in[dir]", "in @2", "in'dir", "@3"])
     inner.mkdir()
     path = inner / f"{stem}{suffix}"
-    path.parent.mkdir(exist_ok=True)  # "[/b]" holds a slash
+    path.parent.mkdir(parents=True, exist_ok=True)  # "[/b]" holds a slash
     path.write_bytes(gzip.compress(source) if suffix.endswith("gz") else source)
     return Case(path, f"name: {path.name!r}", accept=True, arguments=_evaluate(path, good))
 

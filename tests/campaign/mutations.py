@@ -176,7 +176,7 @@ def _as(array: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _spoil_shape(rng: np.random.Generator, array: np.ndarray) -> tuple[bytes, str]:
-    ways = [array[None], array.reshape(-1), array[:0], array.T, np.concatenate([array.reshape(-1)] * 2)]
+    ways = [array[None], array.reshape(-1), np.atleast_1d(array)[:0], array.T, np.concatenate([array.reshape(-1)] * 2)]
     ways += [
         array.reshape(-1)[:-1],
         np.zeros((0, 7)),

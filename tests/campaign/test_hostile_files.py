@@ -9,7 +9,7 @@ import pytest
 from campaign.good_files import make_good_files
 from campaign.hostile_kinds import BY_NAME
 from campaign.hostile_runs import groups, make_case, run_kind
-from campaign.hostile_worker import judge_output
+from campaign.hostile_worker import judge_call, judge_output
 
 N = int(os.environ.get("MLIPJAX_CAMPAIGN_N", "60"))
 """Inputs of each kind; ``.ci/nightly`` runs the program for the full number."""
@@ -32,6 +32,32 @@ def test_no_input_does_harm(name, good, tmp_path):
         f"{count} x {text} (first: {first['index']} {first['what']})" for text, count, first in groups(tally.failures)
     ]
     assert failed == []
+
+
+GOOD = {
+    "extended xyz": "good.extxyz",
+    "POSCAR": "good.vasp",
+    "CIF": "good.cif",
+    "vasprun.xml": "vasprun.xml",
+    "OUTCAR": "OUTCAR",
+    "ASE trajectory": "good.traj",
+    "ASE database": "good.db",
+    "file names": "good.extxyz",
+    ".nqx": "good.nqx",
+    "model folder": "model",
+    "labelled store": "store",
+    "property set": "good.npz",
+    "E0 file": "e0s.json",
+    "monitor": "monitor.npz",
+    "restart file": "md_restart.npz",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(GOOD))
+def test_what_is_spoilt_was_good(name, good):
+    """Otherwise every input of the kind is refused, for a reason that has nothing to do with how it was spoilt."""
+    assert judge_call(lambda: BY_NAME[name].read(good / GOOD[name], good), good / GOOD[name]) == ("accepted", "")
 
 
 @pytest.mark.slow

@@ -102,3 +102,12 @@ def test_commands_refuse_wrong_numbers_in_one_line_before_they_open_a_file(comma
     assert len(err.splitlines()) == 1
     assert f"{name} must be" in err
     assert f"found {value}." in err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(["doctor", "--model", "universal"], "--train"), (["neb", "--model", "universal"], "--images")],
+)
+def test_a_list_that_must_be_given_holds_something(command, option, capsys):
+    assert main([*command, option]) == 1
+    assert f"error: {option} is given without a value; name one at least." in capsys.readouterr().err

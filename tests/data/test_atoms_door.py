@@ -149,6 +149,11 @@ HOSTILE = {
     "columns.xyz": (f"1\nProperties=species:S:1:pos:R:{LARGE}\nH 0 0 0\n", "Properties is"),
     "pbc.xyz": ('1\npbc="7 T"\nH 0 0 0\n', "expected three of T and F"),
     "deep.xyz": ('1\na="_JSON ' + "[" * 100000 + '"\nH 0 0 0\n', "opens a quote|RecursionError|cannot be read"),
+    "triple.xyz": (
+        "1\nProperties=species:S:1:pos:R:3:masses:R:3\nH 0 0 0 1 1 1\n",
+        r"masses are float64 of shape \(1, 3\), expected numbers of \(1,\)",
+    ),
+    "word.xyz": ("1\nProperties=species:S:1:pos:R:3:momenta:R:2\nH 0 0 0 1 1\n", r"momenta are .* \(1, 2\)"),
     "mass.xyz": ("1\nProperties=species:S:1:pos:R:3:masses:R:1\nH 0 0 0 -1\n", "masses are positive"),
     "binary.xyz": (bytes(range(256)) * 9, "not text"),
     "empty.xyz": ("", "empty"),

@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -131,6 +133,67 @@ def test_a_damaged_store_is_refused(store, damage, message):
         read_dataset(store)
 
 
+def change(folder, name, value):
+    """Replace an array, or one number of it, and make its checksum right again."""
+    file = folder / f"{name}.npy"
+    array = np.load(file)
+    if not isinstance(value, np.ndarray):
+        array.flat[-1] = value
+    np.save(file, value if isinstance(value, np.ndarray) else array)
+    description = json.loads((folder / "store.json").read_text())
+    description["sha256"][name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "store.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("positions", np.nan, "structure 5: positions or cell are not finite"),
+        ("positions", 1e30, "structure 5: atom 3 lies 1e.30 Å from the origin"),
+        ("forces", np.inf, "structure 5: forces is not finite"),
+        ("forces", 1e300, "structure 5: forces of 1e.300 eV/Å, more than any atoms have"),
+        ("energy", 1e300, "structure 5: energy of 1e.300 eV"),
+        ("stress", -1e38, "structure 5: stress of 1e.38"),
+        ("forces_weight", -1.0, "structure 5: the weight of the forces is -1"),
+        ("atomic_numbers", 0, "structure 5: atom 3 has no element"),
+        ("atomic_numbers", 200, "structure 5: atom 3 has the atomic number 200"),
+        ("n_atoms", 0, "asks for 23"),
+        ("n_atoms", 2**62, "structure 5: 'n_atoms' is"),
+        ("n_atoms", np.array(6), "n_atoms.npy: holds int64 of shape"),
+        ("n_atoms", np.ones(27, int), "n_atoms.npy: 27 rows, store.json says 6 structures"),
+        ("cells", np.zeros((6, 3, 3)), "structure 0: periodic along lattice vector 0, which is zero"),
+        (
+            "cells",
+            np.zeros((6, 9)),
+            r"cells.npy: holds float64 of shape \(6, 9\), expected float64 of shape \(n, 3, 3\)",
+        ),
+        ("energy", np.zeros(6, np.float32), "energy.npy: holds float32"),
+        ("info_sizes", 10**6, "structure 5: 'info_sizes' is 1000000"),
+        ("infos", 0, "infos.npy: the information of structure 5 is damaged"),
+        ("infos", 255, "infos.npy: the information of structure 5 is damaged"),
+    ],
+)
+def test_whole_is_not_right(store, name, value, message):
+    """Checksums that fit say that nothing is lost; the arrays pass the same checks as any other file."""
+    change(store, name, value)
+    with pytest.raises(ValueError, match=message) as caught:
+        list(read_dataset(store, required=()))
+    assert str(store) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "info",
+    ["[" * 5000, "[1]", '{"a": {"__array__": [1.0], "dtype": "V1000000000"}}', '{"a": {"__array__": "x", "dtype": 3}}',
+     '{"a": {"__array__": ["x"], "dtype": "U1000000000"}}', '{"a": {"__array__": [[1], 2], "dtype": "<f8"}}'],
+)  # fmt: skip
+def test_information_that_is_none_names_its_file(tmp_path, info):
+    write_store(tmp_path / "store", [dataset()[5]])
+    change(tmp_path / "store", "infos", np.frombuffer(info.encode(), np.uint8))
+    change(tmp_path / "store", "info_sizes", np.array([len(info)]))
+    with pytest.raises(ValueError, match=r"infos.npy: the information of structure 0 is damaged"):
+        list(read_dataset(tmp_path / "store"))
+
+
 def cut(file):
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -146,6 +209,14 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     good, path = dataset()[0], tmp_path / "store"
     for bad, message in (
         (good._replace(labels=Labels.create(2)), r"structure 1: forces have shape \(2, 3\), positions \(5, 3\)"),
+        (
+            good._replace(labels=dataclasses.replace(good.labels, energy=np.float64(1e300))),
+            "structure 1: energy of 1e.300 eV, more than any atoms have",
+        ),
+        (
+            good._replace(system=dataclasses.replace(good.system, positions=good.system.positions * np.nan)),
+            "structure 1: positions or cell are not finite",
+        ),
         (good._replace(info={"a": object()}), "structure 1: its information cannot be stored as JSON: found a object"),
     ):
         with pytest.raises(ValueError, match=message):

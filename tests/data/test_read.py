@@ -261,6 +261,10 @@ def test_a_required_label_that_is_nowhere_is_an_error(tmp_path):
     [
         (labelled(energy=np.nan), "energy under 'energy' is not finite"),
         (labelled(energy=1.0, forces=np.full((4, 3), np.inf)), "forces under 'forces' is not finite"),
+        (labelled(energy=-1e300), "energy of 1e.300 eV, more than any atoms have"),
+        (labelled(energy=1.0, forces=np.full((4, 3), 1e7)), "forces of 1e.07 eV/Å, more than any atoms have"),
+        (labelled(energy=1.0, stress=np.full(6, 1e38)), "stress of 1e.38 eV/Å.3, more than any atoms have"),
+        (Atoms("H", cell=np.eye(3) * 4, pbc=True, info={"virial": np.eye(3) * 1e9}), "stress of 1.56e.07"),
         (Atoms("X", cell=[4, 4, 4], pbc=True), "atom 0 has no element"),
         (Atoms("H", cell=[4, 4, 0], pbc=True), "lattice vector 2, which is zero"),
         (Atoms("H", positions=[[np.nan, 0, 0]]), "not finite"),

@@ -86,6 +86,13 @@ def damaged_checkpoints(arrays):
     positions = next(name for name in arrays if name.startswith("state") and arrays[name].ndim == 3)
     yield "cut", arrays | {positions: arrays[positions][:, :-1]}
     yield "NaN", arrays | {positions: np.full_like(arrays[positions], np.nan)}
+    yield "table without cells", arrays | {"table.cells": np.zeros_like(arrays["table.cells"])}
+    yield "table far away", arrays | {"table.positions": arrays["table.positions"] + 1e7}
+    spec = header["spec"]
+    nowhere = spec | {"candidates": spec["candidates"] | {"pbc": [1, "x", None]}}
+    yield "periodic along words", arrays | {"header": np.array(json.dumps(header | {"spec": nowhere}))}
+    yield "infinite", arrays | {positions: np.full_like(arrays[positions], -np.inf)}
+    yield "step before the first", arrays | {"state.step": np.full_like(arrays["state.step"], -3)}
     yield "table cut", arrays | {"table.positions": arrays["table.positions"][:, :-1]}
 
 
@@ -111,6 +118,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         with pytest.raises(ValueError, match="checkpoint") as error:
             simulate(10, folder=tmp_path, n_replicas=2)
         assert "\n" not in str(error.value)
+        assert str(tmp_path / "t.npz") in str(error.value)
     (tmp_path / "t.npz").unlink()
     with pytest.raises(ValueError, match="without a checkpoint"):
         simulate(10, folder=tmp_path, n_replicas=2)

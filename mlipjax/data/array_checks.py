@@ -1,0 +1,138 @@
+"""The checks of ``checks`` for many structures in flat arrays, which may lie on disk and hold millions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mlipjax.data.checks import (
+    MAX_ATOMS,
+    MAX_DENSITY,
+    MAX_LENGTH,
+    MIN_HEIGHT,
+    check_label,
+    check_system,
+    label_limit,
+)
+
+_CHUNK = 1024
+"""Structures that are looked at together."""
+_MARGIN = 1.001  # rounding must not hide from the screen what the check would refuse
+
+
+def check_counts(counts: np.ndarray, totals: Mapping[str, int], where: str, what: str = "n_atoms") -> None:
+    """Refuse numbers of rows by structure that do not add up to the rows there are.
+
+    Args:
+        counts: (n,) whole numbers.
+        totals: rows of each array that they divide.
+        where: file, for the message.
+        what: name of the counts, for the message.
+
+    Raises:
+        ValueError: if there is no structure, a count is negative, or the sum is another.
+    """
+    if len(counts) == 0:
+        raise ValueError(f"{where}: holds no structure.")
+    largest = max(totals.values())
+    for bad in np.flatnonzero((counts < 0) | (counts > largest))[:1]:
+        raise ValueError(f"{where}: structure {bad}: {what!r} is {counts[bad]}, of {largest} in all.")
+    for name, total in totals.items():
+        if int(counts.sum(dtype=np.int64)) != total:
+            raise ValueError(f"{where}: {name!r} has {total} rows, {what!r} asks for {counts.sum(dtype=np.int64)}.")
+
+
+def check_systems(
+    numbers: np.ndarray,
+    positions: np.ndarray,
+    counts: np.ndarray,
+    cells: np.ndarray | None,
+    pbc: np.ndarray | None,
+    where: Callable[[int], str],
+) -> None:
+    """Refuse structures as ``check_system`` does, one after the other.
+
+    All are screened together, which costs next to nothing; only those that the screen cannot clear are checked alone.
+
+    Args:
+        numbers, positions: (A,) and (A, 3) Å of all structures.
+        counts: (n,) atoms of each; their sum is A.
+        cells, pbc: (n, 3, 3) Å and (n, 3), or ``None`` for zero and open.
+        where: names a structure by its number.
+
+    Raises:
+        ValueError: for the first structure that is none.
+    """
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    for first in range(0, len(counts), _CHUNK):
+        rows = slice(first, min(first + _CHUNK, len(counts)))
+        atoms = slice(starts[rows.start], starts[rows.stop])
+        n = rows.stop - rows.start
+        chunk_cells = np.zeros((n, 3, 3)) if cells is None else np.asarray(cells[rows], np.float64)
+        chunk_pbc = np.zeros((n, 3), bool) if pbc is None else np.asarray(pbc[rows], bool)
+        bad_atoms = _odd_atoms(np.asarray(numbers[atoms]), np.asarray(positions[atoms]))
+        suspect = _odd_cells(chunk_cells, chunk_pbc, counts[rows])
+        suspect[np.repeat(np.arange(n), counts[rows])[bad_atoms]] = True
+        for row in np.flatnonzero(suspect):
+            part = slice(starts[first + row], starts[first + row + 1])
+            check_system(
+                np.asarray(numbers[part]),
+                np.asarray(positions[part], np.float64),
+                chunk_cells[row],
+                chunk_pbc[row],
+                where(first + int(row)),
+            )
+
+
+def check_label_arrays(
+    labels: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray], counts: np.ndarray, where: Callable[[int], str]
+) -> None:
+    """Refuse labels as ``check_label`` does, and weights that are no finite numbers of 0 or more.
+
+    Args:
+        labels: "energy" (n,) eV, "forces" (A, 3) eV/Å and "stress" (n, 3, 3) eV/Å^3.
+        weights: (n,) by the same names.
+        counts: (n,) atoms of each structure; their sum is A.
+        where: names a structure by its number.
+
+    Raises:
+        ValueError: for the first structure with a label or weight that is none.
+    """
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    for name, weight in weights.items():
+        for bad in np.flatnonzero(~(np.isfinite(weight) & (weight >= 0.0)))[:1]:
+            raise ValueError(f"{where(bad)}: the weight of the {name} is {weight[bad]}, expected 0 or more.")
+    for name, values in labels.items():
+        by_atom = name == "forces"
+        step = _CHUNK * (64 if by_atom else 1)
+        for first in range(0, len(values), step):
+            piece = np.asarray(values[first : first + step])
+            # of one atom: the smallest limit there is
+            odd = ~(np.abs(piece) <= label_limit(name, 1)[0]).reshape(len(piece), -1).all(axis=1)
+            places = first + np.flatnonzero(odd)
+            for row in np.unique(np.searchsorted(starts, places, side="right") - 1) if by_atom else places:
+                part = slice(starts[row], starts[row + 1]) if by_atom else row
+                check_label(name, np.asarray(values[part]), int(counts[row]), where(int(row)))
+
+
+def _odd_atoms(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(A,) whether an atom has no element, or lies nowhere or too far out."""
+    near = np.all(np.abs(positions) <= MAX_LENGTH, axis=1)  # not so for NaN
+    return ~near | (numbers < 1) | (numbers > 118)
+
+
+def _odd_cells(cells: np.ndarray, pbc: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n,) whether a cell, or the number of atoms in it, needs a closer look."""
+    short = np.all(
+        np.abs(cells) <= MAX_LENGTH / 2, axis=(1, 2)
+    )  # then no vector is longer than MAX_LENGTH; not for NaN
+    cells = np.where(short[:, None, None], cells, 0.0)
+    # no height of a cell, or of some of its vectors, is smaller than its smallest singular value
+    heights = np.linalg.svd(cells, compute_uv=False)[:, -1]
+    flat = pbc.any(axis=1) & (heights < MIN_HEIGHT * _MARGIN)
+    dense = pbc.all(axis=1) & (counts * _MARGIN > MAX_DENSITY * np.abs(np.linalg.det(cells)))
+    return ~short | flat | dense | (counts < 1) | (counts > MAX_ATOMS)
+
+
+__all__ = ["check_counts", "check_label_arrays", "check_systems"]
