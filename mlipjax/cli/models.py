@@ -51,8 +51,8 @@ def run(command: Models) -> None:
         if row["elements"]:
             console.print(f"  knows {element_ranges(row['elements'])}", highlight=False, soft_wrap=True)
     console.print(
-        "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and for comparisons "
-        "(evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
+        "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and (predict, relax, "
+        "evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
         highlight=False,
         soft_wrap=True,
     )

@@ -58,6 +58,7 @@ def run(command: Relax) -> None:
     from mlipjax import runtime
     from mlipjax.cli.output import write_json
     from mlipjax.cli.progress import Working
+    from mlipjax.cli.wording import option_words
     from mlipjax.data.write import check_name
     from mlipjax.verbs import relax
 
@@ -65,7 +66,7 @@ def run(command: Relax) -> None:
     if command.write is not None:
         check_name(command.write)
     console = Console(markup=False, highlight=False)
-    with Working(console, f"relaxing {command.structure.name}") as working:
+    with Working(console, f"relaxing {command.structure.name}") as working, option_words(Relax):
         found = relax(
             command.model,
             command.structure,

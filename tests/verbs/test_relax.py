@@ -9,7 +9,7 @@ import pytest
 import tyro
 from analytic_case import PARAMS, known_a0, potential_of
 from ase import Atoms
-from ase.build import bulk, fcc111
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixBondLength
 from ase.filters import FrechetCellFilter
@@ -95,6 +95,7 @@ def test_fixed_atoms_stay_and_count_for_nothing():
     np.testing.assert_array_equal(found.atoms.positions[fixed], atoms.positions[fixed])
     assert np.linalg.norm(found.atoms.get_forces(apply_constraint=False)[fixed], axis=1).max() > 1e-3
     assert len(found.atoms.constraints) == 1
+    assert found.as_dict()["after"]["max_force_eV_per_A"] <= found.fmax + 1e-9
     expected = by_ase(atoms, LJ)
     assert found.atoms.get_potential_energy() == pytest.approx(expected.get_potential_energy(), abs=1e-4)
 
@@ -139,7 +140,7 @@ def test_what_is_not_converged_says_so():
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda a: None, {"pressure": 1.0}, "choose cell volume or full"),
+        (lambda a: None, {"pressure": 1.0}, 'choose cell="volume" or cell="full"'),
         (lambda a: None, {"cell": "shape"}, "none, volume or full"),
         (lambda a: None, {"fmax": 0.0}, "positive"),
         (lambda a: None, {"steps": 0}, "1 or more"),
@@ -223,3 +224,10 @@ def test_help_does_not_load_jax(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "--model" in done.stdout
     assert done.stdout.strip().endswith("False")
+
+
+def test_the_command_names_its_option_where_there_is_no_cell(tmp_path):
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    arguments = ["--model", "universal", "--structure", str(tmp_path / "water.xyz"), "--cell", "full"]
+    with pytest.raises(ValueError, match=r"water\.xyz, structure 0: .*Choose --cell none\."):
+        relax_command.run(tyro.cli(relax_command.Relax, args=arguments))
