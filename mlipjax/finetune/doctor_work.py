@@ -116,7 +116,7 @@ def _step(one: System, other: System) -> Step | None:
     volumes = [abs(float(np.linalg.det(cell))) for cell in cells]
     if min(volumes) == 0.0:
         move = places[1] - places[0]
-        return Step((move, move), (np.zeros((3, 3)),) * 2, (0.0, 0.0), strained=False)
+        return Step((move, move), (np.zeros((3, 3)), np.zeros((3, 3))), (0.0, 0.0), strained=False)
     inverses = [np.linalg.inv(cell) for cell in cells]
     fractions = places[1] @ inverses[1] - places[0] @ inverses[0]
     fractions -= np.where(np.asarray(one.pbc), np.round(fractions), 0.0)

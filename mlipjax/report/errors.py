@@ -175,7 +175,7 @@ def _draw_parity(panel: Axes, reference: np.ndarray, values: np.ndarray, style: 
 
 def _errors_text(reference: np.ndarray, values: np.ndarray, factor: float, unit: str) -> str:
     error = values - reference
-    mae, rmse = factor * np.mean(np.abs(error)), factor * np.sqrt(np.mean(error**2))
+    mae, rmse = factor * float(np.mean(np.abs(error))), factor * float(np.sqrt(np.mean(error**2)))
     spread = np.ptp(reference)
     slope = f"\nslope {np.polyfit(reference, values, 1)[0]:.3f}" if spread > 0 else ""
     return f"n = {len(error)}\nMAE {rounded(mae)} {unit}\nRMSE {rounded(rmse)} {unit}{slope}"
