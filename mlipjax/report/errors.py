@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
 from mlipjax.report.style import ArmStyle, arm_styles, letter_panels, new_figure, rounded, shared_legend, styled
@@ -143,8 +143,9 @@ def parity(reference: ArrayLike, predictions: Mapping[str, ArrayLike], *, quanti
         text = _errors_text(reference, values, factor, error_unit)
         if offset:
             text += f"\nnot drawn: mean error\n{factor * offset:+.0f} {error_unit}"
-        # points above the diagonal leave the corner below it free
-        x, y, across, up = (0.96, 0.04, "right", "bottom") if np.mean(drawn[-1] - reference) > 0 else _UPPER_LEFT
+        # points far above the diagonal leave the corner below it free
+        above = np.mean(drawn[-1] - reference) > 0.1 * np.ptp([reference, drawn[-1]])
+        x, y, across, up = (0.96, 0.04, "right", "bottom") if above else _UPPER_LEFT
         panel.text(x, y, text, ha=across, va=up, transform=panel.transAxes, fontsize=7, linespacing=1.35)
         panel.set_title(styles[name].label)
         panel.set_xlabel(f"reference {quantity} ({unit})")
@@ -241,6 +242,7 @@ def training_history(
         if best is not None:
             panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
         panel.set_yscale("log")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("epoch")
         panel.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     panels[0].set_ylabel("loss (dimensionless)")
