@@ -94,7 +94,7 @@ def check_step_0(compared: list[Compared], e0s: str) -> list[Finding]:
             remedy = (
                 "Either the labels come from another code or other pseudopotentials than the E0s, or this model was "
                 "trained with E0s fitted to total energies, which true isolated atoms cannot replace. Set "
-                'e0s="estimate" (a least-squares shift); to train all the same, set allow_e0_mismatch.'
+                'e0s="estimate" (a least-squares shift); to train all the same, say so (allow_e0_mismatch).'
             )
             worst = [rows[i] for i in np.argsort(-np.abs(errors))]
             frames = tuple((part.name, part.indices[row]) for row in worst)
