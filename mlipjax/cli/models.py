@@ -35,8 +35,8 @@ def run(command: Models) -> None:
         if row["elements"]:
             console.print(f"  knows {element_ranges(row['elements'])}")
     console.print(
-        "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and for comparisons "
-        "(evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
+        "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and (predict, relax, "
+        "evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
     )
     write_json(command.json, {"models": rows})
 

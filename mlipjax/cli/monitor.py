@@ -135,6 +135,7 @@ def _verdict_of(verdict: Judgement) -> dict[str, Any]:
     """The verdict in JSON types."""
     return {
         "in_control": verdict.in_control,
+        "undecided": verdict.undecided,
         "words": verdict.words,
         "too_many": verdict.too_many,
         "too_far": verdict.too_far,

@@ -14,6 +14,7 @@ from mlipjax.finetune.agreement import cosine
 from mlipjax.finetune.compared import Compared
 from mlipjax.finetune.doctor_energies import check_energies, energies_by_composition
 from mlipjax.finetune.doctor_vectors import check_forces, check_stress
+from mlipjax.finetune.doctor_work import check_work
 from mlipjax.finetune.findings import Finding
 from mlipjax.potential import Potential
 from mlipjax.settings.finetune import STEP_0_LIMIT
@@ -37,7 +38,9 @@ def check_predictions(potential: Potential, compared: list[Compared], *, e0s: st
     findings: list[Finding] = []
     for part in compared:
         forces, stress, energies = check_forces(part), check_stress(part), check_energies(part)
-        findings += _weigh(part, [*forces, *stress, *energies])
+        wrong = _weigh(part, [*forces, *stress, *energies])
+        # what is in another unit, or of other structures, does no work
+        findings += wrong or check_work(part)
         if not any(finding.severity == "fatal" and finding.check in ("units", "placeholder") for finding in energies):
             findings += [*check_step_0([part], e0s), *check_energy_range(potential, [part], dtype)]
     return findings
@@ -91,7 +94,7 @@ def check_step_0(compared: list[Compared], e0s: str) -> list[Finding]:
             remedy = (
                 "Either the labels come from another code or other pseudopotentials than the E0s, or this model was "
                 "trained with E0s fitted to total energies, which true isolated atoms cannot replace. Set "
-                'e0s="estimate" (a least-squares shift); to train all the same, set allow_e0_mismatch.'
+                'e0s="estimate" (a least-squares shift); to train all the same, say so (allow_e0_mismatch).'
             )
             worst = [rows[i] for i in np.argsort(-np.abs(errors))]
             frames = tuple((part.name, part.indices[row]) for row in worst)

@@ -111,8 +111,7 @@ def check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
 def check_validation(train: Dataset, valid: Dataset | None) -> list[Finding]:
     """Whether validation data are enough, and like the training data, to decide which epoch is kept."""
     remedy = (
-        "Give validation structures of every kind (valid), or hold out a larger part of the training data "
-        "(valid_fraction=0.2)."
+        "Give validation structures of every kind, or hold out a larger part of the training data (valid_fraction=0.2)."
     )
     if valid is None:
         message = "there are no validation structures: the last epoch is kept, and nothing says how good it is"

@@ -9,7 +9,9 @@ index beyond its limit is taken to fall as slowly as the fourth power of the dis
 exponential tail of a mean of squares: among n frames in control one exceeds ``r`` limits with a probability of at most
 ``n level / r^4``. Beyond ``GROSS`` limits no number of frames makes an exceedance chance.
 
-Either way a run of frames in control is called out of control with a probability of about ``FALSE_ALARM``.
+Either way a run of frames in control is called out of control with a probability of about ``FALSE_ALARM``. Where that
+care leaves no way to tell, because even all frames out would be no proof, more frames out than expected are not called
+in control either: the verdict is open.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from mlipjax.monitor.limits import Conformal
 
 FALSE_ALARM = 0.01
 """Probability that frames in control are called out of control, half of it for each test."""
+
+DOUBT = 0.05
+"""Probability below which as many alarms in control are too unlikely to speak of control."""
 
 GROSS = 10.0
 """Times its limit at which a single frame is out of control, however many frames were read."""
@@ -48,6 +53,7 @@ class Judgement:
         worst: frame with the largest value, the first one without a finite value if there is one.
         worst_ratio: its value over the limit.
         p_count, p_weight: probability in control of as many alarms, and of one as far out, or more.
+        p_all: probability in control that all frames are out: how little a count can prove.
     """
 
     n: int
@@ -61,6 +67,7 @@ class Judgement:
     worst_ratio: float
     p_count: float
     p_weight: float
+    p_all: float
 
     @property
     def too_many(self) -> bool:
@@ -73,9 +80,20 @@ class Judgement:
         return self.n_unknown > 0 or self.worst_ratio > GROSS or self.p_weight < 0.5 * FALSE_ALARM
 
     @property
+    def out(self) -> bool:
+        """Whether one of both tests fails."""
+        return self.too_many or self.too_far
+
+    @property
+    def undecided(self) -> bool:
+        """Whether more frames are out than expected, and there are too few to tell whether that is chance."""
+        tells = self.p_all < 0.5 * FALSE_ALARM and self.p_count >= DOUBT
+        return not self.out and not tells and self.n_alarms > self.level * self.n
+
+    @property
     def in_control(self) -> bool:
-        """Whether both tests pass."""
-        return not (self.too_many or self.too_far)
+        """Whether nothing speaks against it."""
+        return not (self.out or self.undecided)
 
     @property
     def words(self) -> str:
@@ -86,14 +104,24 @@ class Judgement:
         )
         if self.n_unknown:
             return f"OUT OF CONTROL: {self.n_unknown} frames hold what the charts have never seen; {shares}"
+        if self.undecided:
+            return (
+                f"UNDECIDED, more frames are out than expected, but {self._independent} and {self.n_calibration} of "
+                f"calibration are too few to be sure that they are OUT OF CONTROL: {shares}"
+            )
         if self.in_control:
-            return f"IN CONTROL as far as {max(round(self.n_effective), 1)} independent frames can tell: {shares}"
+            return f"IN CONTROL as far as {self._independent} can tell: {shares}"
         reasons = []
         if self.too_far:
             reasons.append(f"a frame at {self.worst_ratio:.3g} times the limit is no chance")
         if self.too_many:
             reasons.append("more frames are out than chance allows")
         return f"OUT OF CONTROL, {' and '.join(reasons)}: {shares}"
+
+    @property
+    def _independent(self) -> str:
+        n = max(round(self.n_effective), 1)
+        return f"{n} independent frame{'s' * (n > 1)}"
 
     @property
     def promise(self) -> str:
@@ -146,6 +174,7 @@ def judge(values: np.ndarray, runs: Sequence[object], calibration: Conformal) ->
         worst_ratio=ratio,
         p_count=float(stats.betabinom(trials, above, below).sf(hits - 1)),
         p_weight=min(1.0, n * level * max(ratio, 1.0) ** -_TAIL),
+        p_all=float(stats.betabinom(trials, above, below).sf(trials - 1)),
     )
 
 
@@ -162,4 +191,4 @@ def _inefficiency(values: np.ndarray, runs: Sequence[object], out: np.ndarray) -
 
 
 def _percent(share: float) -> str:
-    return f"{100.0 * share:.2g} %"
+    return f"{100.0 * share:.2g} %" if share < 0.995 else "100 %"

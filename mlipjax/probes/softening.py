@@ -16,6 +16,8 @@ from mlipjax.system import System
 from mlipjax.train.slopes import slopes_apart
 
 _BOOTSTRAP = 500
+_LITTLE = 0.05
+"""Distance of the slope from 1 that changes little in what a simulation gives, however surely it is known."""
 _NAMED = 8
 """Structures that a verdict names."""
 
@@ -51,9 +53,11 @@ class Softening(ProbeResult):
 
     @property
     def verdict(self) -> str:
-        """Whether the surface is too soft, too stiff or neither."""
+        """Whether the surface is too soft, too stiff or neither, beyond the scatter of the structures."""
         low, high = self.interval
-        word = "too SOFT" if high < 1.0 else "too STIFF" if low > 1.0 else "neither soft nor stiff"
+        soft = "too SOFT" if high < 1.0 - _LITTLE else "a little soft"
+        stiff = "too STIFF" if low > 1.0 + _LITTLE else "a little stiff"
+        word = soft if high < 1.0 else stiff if low > 1.0 else "neither soft nor stiff"
         return (
             f"{word}: slope of forces {self.slope:.3f} (95 % {low:.3f} to {high:.3f}, "
             f"{self.n_structures - len(self.structures_apart)} structures, correlation {self.correlation:.3f})"

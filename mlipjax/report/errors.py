@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
-from mlipjax.report.style import ArmStyle, arm_styles, letter_panels, new_figure, shared_legend, styled
+from mlipjax.report.style import ArmStyle, arm_styles, letter_panels, new_figure, rounded, shared_legend, styled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +115,9 @@ def _finish_error_panel(panel: Axes, *, signed: bool) -> None:
 def parity(reference: ArrayLike, predictions: Mapping[str, ArrayLike], *, quantity: str, unit: str) -> Figure:
     """Draw predictions against the reference, a panel for each model, with n, MAE, RMSE and slope.
 
+    A mean error larger than the whole range of the reference, as of energies with another zero, is taken out of the
+    points and printed: drawn, it would leave a speck beside an empty diagonal.
+
     Args:
         reference: (n,) values, for instance all force components of a test set.
         predictions: (n,) values by model.
@@ -129,21 +132,39 @@ def parity(reference: ArrayLike, predictions: Mapping[str, ArrayLike], *, quanti
     styles = arm_styles(predictions)
     figure = new_figure(height=2.9, width=min(7.1, 2.4 * len(styles) + 0.4))
     axes = figure.subplots(1, len(styles), squeeze=False, sharex=True, sharey=True)[0]
+    drawn: list[np.ndarray] = []
     for panel, (name, values) in zip(axes, predictions.items(), strict=True):
         values = np.asarray(values, np.float64).ravel()
         if values.shape != reference.shape:
             raise ValueError(f"{name}: {values.size} predictions for {reference.size} reference values.")
-        _draw_parity(panel, reference, values, styles[name])
-        panel.text(0.04, 0.96, _errors_text(reference, values, factor, error_unit), va="top",
-                   transform=panel.transAxes, fontsize=7, linespacing=1.35)  # fmt: skip
+        offset = _offset_not_drawn(reference, values)
+        drawn.append(values - offset)
+        _draw_parity(panel, reference, drawn[-1], styles[name])
+        text = _errors_text(reference, values, factor, error_unit)
+        if offset:
+            text += f"\nnot drawn: mean error\n{factor * offset:+.0f} {error_unit}"
+        # points far above the diagonal leave the corner below it free
+        above = np.mean(drawn[-1] - reference) > 0.1 * np.ptp([reference, drawn[-1]])
+        x, y, across, up = (0.96, 0.04, "right", "bottom") if above else _UPPER_LEFT
+        panel.text(x, y, text, ha=across, va=up, transform=panel.transAxes, fontsize=7, linespacing=1.35)
         panel.set_title(styles[name].label)
         panel.set_xlabel(f"reference {quantity} ({unit})")
         panel.set_aspect("equal")
-    everything = np.concatenate([reference, *(np.ravel(values) for values in predictions.values())])
+    everything = np.concatenate([reference, *drawn])
     margin = 0.04 * (np.ptp(everything) or 1.0)
     ends = (everything.min() - margin, everything.max() + margin)
     axes[0].set(xlim=ends, ylim=ends, ylabel=f"predicted ({unit})")
     return figure
+
+
+_UPPER_LEFT = (0.04, 0.96, "left", "top")
+"""Place of the text of a parity plot, and how it is aligned there."""
+
+
+def _offset_not_drawn(reference: np.ndarray, values: np.ndarray) -> float:
+    """Mean error where it exceeds the range of the reference, else 0; one value alone has no range to compare with."""
+    offset, spread = float(np.mean(values - reference)), float(np.ptp(reference))
+    return offset if 0.0 < spread < abs(offset) else 0.0
 
 
 def _draw_parity(panel: Axes, reference: np.ndarray, values: np.ndarray, style: ArmStyle) -> None:
@@ -155,10 +176,10 @@ def _draw_parity(panel: Axes, reference: np.ndarray, values: np.ndarray, style: 
 
 def _errors_text(reference: np.ndarray, values: np.ndarray, factor: float, unit: str) -> str:
     error = values - reference
-    mae, rmse = factor * np.mean(np.abs(error)), factor * np.sqrt(np.mean(error**2))
+    mae, rmse = factor * float(np.mean(np.abs(error))), factor * float(np.sqrt(np.mean(error**2)))
     spread = np.ptp(reference)
     slope = f"\nslope {np.polyfit(reference, values, 1)[0]:.3f}" if spread > 0 else ""
-    return f"n = {len(error)}\nMAE {mae:.3g} {unit}\nRMSE {rmse:.3g} {unit}{slope}"
+    return f"n = {len(error)}\nMAE {rounded(mae)} {unit}\nRMSE {rounded(rmse)} {unit}{slope}"
 
 
 @styled
@@ -221,6 +242,7 @@ def training_history(
         if best is not None:
             panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
         panel.set_yscale("log")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("epoch")
         panel.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     panels[0].set_ylabel("loss (dimensionless)")

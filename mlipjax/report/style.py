@@ -124,6 +124,11 @@ def letter_panels(axes: Iterable[Axes]) -> None:
         panel.set_title(chr(ord("a") + index), loc="left", fontweight="bold")
 
 
+def rounded(value: float) -> str:
+    """Three significant digits; numbers of four and more digits before the point in full: 2222, not 2.22e+03."""
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
 def figure_png(figure: Figure, dpi: int = 200) -> bytes:
     """Render a figure; equal figures give equal bytes."""
     buffer = io.BytesIO()

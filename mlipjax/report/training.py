@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.report.errors import parity, training_history
 from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import save_figure
+from mlipjax.report.style import rounded, save_figure
 
 QUANTITIES = {
     "energy": ("energy per atom", "eV/atom"),
@@ -140,7 +140,7 @@ def finetune_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
         ("stress MAE", "stress_mae_meV_per_A3", "meV/Å³"),
     ):
         if before.get(key) is not None and after.get(key) is not None:
-            changes.append(f"{words} {before[key]:.3g} → {after[key]:.3g} {unit}")
+            changes.append(f"{words} {rounded(before[key])} → {rounded(after[key])} {unit}")
             worse = worse or after[key] > before[key]
     parts = [f"On {n_valid} validation structures: {', '.join(changes)}."]
     best = report["best_epoch"]
@@ -166,7 +166,7 @@ def write_evaluation_report(
     content: list[Illustration | Table] = [error_rows({name: report}), element_rows({name: report})]
     content += _parities(folder, points, f"{report['n_frames']} structures of {os.path.basename(data)}")
     shown = [
-        f"{words} {report[key]:.3g} {unit}"
+        f"{words} {rounded(report[key])} {unit}"
         for words, key, unit in (
             ("force MAE", "force_mae_meV_per_A", "meV/Å"),
             ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),

@@ -101,7 +101,9 @@ def _check(cell: str, pressure: float, fmax: float, steps: int, dtype: str) -> N
     if not np.isfinite(pressure):
         raise ValueError(f"pressure is a number of GPa, found {pressure}.")
     if pressure != 0.0 and cell == "none":
-        raise ValueError(f"a pressure of {pressure} GPa acts on a cell that relaxes: choose cell volume or full.")
+        raise ValueError(
+            f'a pressure of {pressure} GPa acts on a cell that relaxes: choose cell="volume" or cell="full".'
+        )
 
 
 class _Job(NamedTuple):

@@ -33,7 +33,7 @@ def strains(cell: CellChange, atoms: Atoms, name: str) -> np.ndarray:
     if not atoms.pbc.any() or atoms.cell.rank < 3:
         raise ValueError(
             f"{name}: only a structure that is periodic and has three cell vectors has a cell to relax; found pbc "
-            f"{atoms.pbc.tolist()} and {atoms.cell.rank} vectors. Relax it with cell none."
+            f'{atoms.pbc.tolist()} and {atoms.cell.rank} vectors. Choose cell="none".'
         )
     # orthonormal directions of the space that the periodic vectors span, as columns
     across = np.linalg.svd(atoms.cell.array[atoms.pbc].T)[0][:, : int(atoms.pbc.sum())]

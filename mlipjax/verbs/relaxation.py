@@ -70,12 +70,12 @@ def moved(atoms: Atoms, system: System) -> Atoms:
 
 
 def describe(atoms: Atoms) -> dict[str, Any]:
-    """Energy, largest force, and where there is one the cell, its stress and its space group; JSON types."""
+    """Energy, largest force on what may move, and of a cell its shape, stress and space group; JSON types."""
     calculator: Any = atoms.calc
     results = calculator.results
     found: dict[str, Any] = {
         "energy_eV": float(atoms.get_potential_energy()),
-        "max_force_eV_per_A": float(np.linalg.norm(results["forces"], axis=1).max()),
+        "max_force_eV_per_A": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
     }
     if atoms.cell.rank == 3 and atoms.pbc.any():
         found["lengths_A"] = atoms.cell.lengths().tolist()

@@ -27,7 +27,7 @@ def test_frames_in_control_are_rarely_called_out(phi, n_calibration, n, level):
     false = 0
     for _ in range(trials):
         calibration = thinned_limit([stream(rng, n_calibration, phi)], level)
-        false += not judge(stream(rng, n, phi), [0] * n, calibration).in_control
+        false += judge(stream(rng, n, phi), [0] * n, calibration).out
     # no more than what binomial scatter of the promised rate allows in one of a thousand test runs
     assert false <= stats.binom.isf(1e-3, trials, FALSE_ALARM)
 
@@ -109,3 +109,26 @@ def test_long_calibration_makes_no_excuses():
     assert found.promise == ""
     assert found.in_control
     assert dataclasses.asdict(found)["worst_ratio"] == 0.5
+
+
+def test_too_few_frames_to_tell_are_not_called_in_control():
+    """Nearly all frames of five runs out, by a limit that 27 correlated frames gave: no proof, and no assurance."""
+    calibration = Conformal(1.0, 1 / 14, 27, 13, 2.1)
+    runs = np.repeat(np.arange(5), 10)
+    values = 1.0 + np.repeat([0.1, 0.2, 0.3, 0.4, 0.5], 10) + 0.01 * np.random.default_rng(8).normal(size=50)
+    values[:3] = 0.9
+    found = judge(values, runs, calibration)
+    assert found.n_effective < 10
+    assert found.undecided
+    assert not found.in_control
+    assert "47 of 50 frames exceed the limit (94 %)" in found.words
+    # no more of them out than expected: nothing speaks against control
+    values[3:] = 0.9
+    assert judge(values, runs, calibration).in_control
+
+
+def test_one_frame_a_little_beyond_the_limit_is_not_called_in_control():
+    calibration = Conformal(1.0, 0.01, 200, 200, 1.0)
+    assert judge(np.array([0.9]), [0], calibration).in_control
+    assert not judge(np.array([1.2]), [0], calibration).in_control
+    assert judge(np.full(40, 1.2), range(40), calibration).words.count("100 %") == 1

@@ -56,6 +56,9 @@ def test_softening_finds_the_factor_of_a_softened_potential():
     assert result.slope == pytest.approx(0.8, rel=1e-10)
     assert result.interval == pytest.approx((0.8, 0.8))
     assert "too SOFT" in result.verdict
+    for factor, word in ((0.97, "a little soft"), (1.03, "a little stiff"), (1.2, "too STIFF")):
+        other = NativeEvaluator(potential_of("sw"), {"strength": np.float64(factor)})
+        assert softening_against(other, evaluator("sw"), systems).verdict.startswith(f"{word}: slope of forces")
     # and from labels, where atoms at equilibrium are left out
     labels = [Labels.create(8, forces=e.forces) for e in evaluator("sw")(systems)]
     data = Dataset.from_examples(Example(s, x, {}) for s, x in zip(systems, labels, strict=True))

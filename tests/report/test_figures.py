@@ -98,6 +98,22 @@ def test_values_reach_the_figure(figures):
     assert figures["parity"].axes[1].texts[0].get_text().startswith("n = 99\nMAE 0 ")
 
 
+def test_another_zero_of_energy_is_said_and_leaves_the_points_at_the_diagonal():
+    reference = np.linspace(-3.2, -3.1, 20)
+    panel = report.parity(reference, {"model": reference + 2.2221}, quantity="energy", unit="eV/atom").axes[0]
+    assert "MAE 2222 meV/atom" in panel.texts[0].get_text()
+    assert panel.texts[0].get_text().endswith("not drawn: mean error\n+2222 meV/atom")
+    np.testing.assert_allclose(panel.collections[0].get_offsets(), np.column_stack([reference, reference]))
+    assert np.ptp(panel.get_xlim()) < 0.2
+
+
+def test_the_numbers_of_a_parity_plot_are_printed_beside_its_points():
+    reference = np.linspace(-3.2, -3.1, 20)
+    for shift, place in ((0.03, "bottom"), (-0.03, "top")):
+        panel = report.parity(reference, {"model": reference + shift}, quantity="energy", unit="eV/atom").axes[0]
+        assert panel.texts[0].get_va() == place
+
+
 def test_parity_refuses_mismatched_lengths():
     with pytest.raises(ValueError, match="naive: 3 predictions for 4 reference values"):
         report.parity(np.zeros(4), {"naive": np.zeros(3)}, quantity="energy", unit="eV")

@@ -1,13 +1,14 @@
 """Relaxation: ASE's optimiser is the reference, Stillinger-Weber silicon and Lennard-Jones argon the crystals."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import tyro
 from analytic_case import PARAMS, known_a0, potential_of
 from ase import Atoms
-from ase.build import bulk, fcc111
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixBondLength
 from ase.filters import FrechetCellFilter
@@ -16,6 +17,7 @@ from ase.optimize import BFGS
 
 import mlipjax
 from mlipjax import Calculator
+from mlipjax.cli import main
 from mlipjax.cli import relax as relax_command
 from mlipjax.notices import Notice
 from mlipjax.units import GPA
@@ -93,6 +95,7 @@ def test_fixed_atoms_stay_and_count_for_nothing():
     np.testing.assert_array_equal(found.atoms.positions[fixed], atoms.positions[fixed])
     assert np.linalg.norm(found.atoms.get_forces(apply_constraint=False)[fixed], axis=1).max() > 1e-3
     assert len(found.atoms.constraints) == 1
+    assert found.as_dict()["after"]["max_force_eV_per_A"] <= found.fmax + 1e-9
     expected = by_ase(atoms, LJ)
     assert found.atoms.get_potential_energy() == pytest.approx(expected.get_potential_energy(), abs=1e-4)
 
@@ -137,7 +140,7 @@ def test_what_is_not_converged_says_so():
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda a: None, {"pressure": 1.0}, "choose cell volume or full"),
+        (lambda a: None, {"pressure": 1.0}, 'choose cell="volume" or cell="full"'),
         (lambda a: None, {"cell": "shape"}, "none, volume or full"),
         (lambda a: None, {"fmax": 0.0}, "positive"),
         (lambda a: None, {"steps": 0}, "1 or more"),
@@ -210,3 +213,10 @@ def test_the_command_prints_and_writes(file_and_model, tmp_path, capsys):
     assert len(read(out / "path.extxyz", ":")) == 6
     with pytest.raises(ValueError, match=r"end\.cif: structures are written as extended xyz"):
         relax_command.run(tyro.cli(relax_command.Relax, args=[*arguments[:4], "--write", "end.cif"]))
+
+
+def test_the_command_names_its_option_where_there_is_no_cell(tmp_path, capsys):
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    arguments = ["relax", "--model", "universal", "--structure", str(tmp_path / "water.xyz"), "--cell", "full"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 1
+    assert re.search(r"water\.xyz, structure 0: .*Choose --cell none\.", capsys.readouterr().err)
