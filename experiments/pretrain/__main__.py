@@ -20,6 +20,7 @@ from mlipjax import runtime
 from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.error_tables import element_table, error_table
 from mlipjax.data import Dataset, Example, split_dataset
+from mlipjax.files import write_atomic
 from mlipjax.finetune import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
 from mlipjax.models import NequIPConfig, nequip, save
@@ -62,7 +63,7 @@ def main(config: Config) -> None:
         "test_by_family": families,
         "versions": runtime.versions(),
     }
-    (config.out / "results.json").write_text(json.dumps(results, indent=1))
+    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
 
 
 def build(train: Dataset, config: Config) -> Potential:

@@ -187,11 +187,11 @@ _SPOILT = {
     "forces_huge forces_text forces_of_objects forces_none forces_ragged energy_none energy_nan energy_huge "
     "energy_complex energy_text energy_array raises_value_error raises_runtime_error raises_memory_error "
     "raises_system_exit raises_interrupt raises_recursion_error raises_unpicklable raises_long lacks_forces "
-    "lacks_everything no_calculator factory_raises": "failure",
+    "lacks_everything no_calculator factory_raises forces_objects moves_atoms": "failure",
     "hangs": "failure",
     "exits crashes swallows_and_hangs": "death",
-    "good forces_objects changes_folder writes_to_stdout writes_odd_bytes starts_slowly leaves_a_process moves_atoms "
-    "reuses_memory changes_environment changes_recursion seeds_numpy": "label",
+    "good changes_folder writes_to_stdout writes_odd_bytes starts_slowly leaves_a_process reuses_memory "
+    "changes_environment changes_recursion seeds_numpy": "label",
     "closes_stdout changes_errors": "label",
 }
 OUTCOMES = {name: outcome for names, outcome in _SPOILT.items() for name in names.split()}
