@@ -76,7 +76,7 @@ def mounted(folder, options):
 def test_a_full_disk_is_one_line_and_the_command_works_when_there_is_room(name, good, tmp_path):
     with mounted(tmp_path / "disk", "size=64k") as disk:
         filling = disk / "filling"
-        filling.write_bytes(bytes((os.statvfs(disk).f_bavail - 1) * os.statvfs(disk).f_bsize))
+        filling.write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
         text = refused_in_one_line(start(commands(good, disk)[name]))
         assert "No space left" in text or "full" in text
         filling.unlink()
