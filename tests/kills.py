@@ -15,8 +15,9 @@ Example:
     assert failures(results) == []
 
 The three texts are Python; ``FOLDER`` is a ``Path``. ``setup`` runs once, in a process from which every ``write`` and
-``check`` is forked, so it must not start threads (no JAX computation). ``restart=True`` runs each in a process of its
-own instead, setup included: slow, but anything goes.
+``check`` is forked, so it must not start threads (no JAX computation). ``together=True`` is for what computes: setup,
+one ``write`` and all checks run in one process, so that everything is compiled once. A kill leaves the folder as it is
+at that moment, so a copy of it, made before every change, stands for the kill; equal copies are checked once.
 """
 
 import ctypes
@@ -37,21 +38,27 @@ SOURCE = r"""
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-static char below[4096];
+extern char **environ;
+static char below[4096], copies[4096];
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static long count, kill_at, fail_at;
 static int failure;
 
-void kills_arm(const char *folder, long kill, long fail, int error) {
+void kills_arm(const char *folder, long kill, long fail, int error, const char *copy_to) {
     count = 0; kill_at = kill; fail_at = fail; failure = error;
+    snprintf(copies, sizeof copies, "%s", copy_to);
     snprintf(below, sizeof below, "%s", folder);
 }
 long kills_count(void) { return count; }
@@ -72,12 +79,25 @@ static int concerns(int fd, const char *path) {
     name[n] = 0;
     return inside(name);
 }
+/* Keep what a kill would leave here. Other threads wait before their next change. */
+static void copy(long number) {
+    char target[4200];
+    char *command[] = {"cp", "-a", below, target, 0};
+    pid_t child;
+    int status = -1;
+    snprintf(target, sizeof target, "%s/%ld", copies, number);
+    if (posix_spawnp(&child, "cp", 0, 0, command, environ)) abort();
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR);
+}
 /* Count a change; return whether it is to fail. A full disk stays full: later writes fail too, removals do not. */
 static int change(int concerned, int grows) {
     if (!concerned) return 0;
-    ++count;
-    if (kill_at && count == kill_at) raise(SIGKILL);
-    if (fail_at && (count == fail_at || (count > fail_at && grows))) { errno = failure; return 1; }
+    pthread_mutex_lock(&one_at_a_time);
+    long number = ++count;
+    if (*copies) copy(number);
+    pthread_mutex_unlock(&one_at_a_time);
+    if (kill_at && number == kill_at) raise(SIGKILL);
+    if (fail_at && (number == fail_at || (number > fail_at && grows))) { errno = failure; return 1; }
     return 0;
 }
 #define REAL(name) static __typeof__(&name) real; if (!real) real = dlsym(RTLD_NEXT, #name)
@@ -122,23 +142,69 @@ OPENSAT(openat64)
 """
 
 RUNNER = r"""
-import ctypes, json, os, shutil, sys, traceback
+import ctypes, hashlib, json, os, shutil, sys, traceback
 from pathlib import Path
 
 job = json.loads(sys.stdin.read())
+results = os.fdopen(os.dup(1), "w")  # what the code prints is not among them
+os.dup2(2, 1)
 FOLDER = Path(job["folder"])
 counter = ctypes.CDLL(None)
 counter.kills_count.restype = ctypes.c_long
 
-def armed(kill=0, fail=0, error=0):
-    counter.kills_arm(str(FOLDER).encode(), ctypes.c_long(kill), ctypes.c_long(fail), error)
+def armed(kill=0, fail=0, error=0, copies=""):
+    counter.kills_arm(str(FOLDER).encode(), ctypes.c_long(kill), ctypes.c_long(fail), error, copies.encode())
 
-def fresh():
+def disarmed():
+    counter.kills_arm(b"", ctypes.c_long(0), ctypes.c_long(0), 0, b"")
+
+def fresh(start=job["start"]):
     shutil.rmtree(FOLDER, ignore_errors=True)
-    if job["start"] is None:
+    if start is None:
         FOLDER.mkdir(parents=True)
     else:
-        shutil.copytree(job["start"], FOLDER)
+        shutil.copytree(start, FOLDER)
+
+def tell(*result):
+    print(json.dumps(result), file=results, flush=True)
+
+def here(code, **arm):
+    '''Status, number of changes and last line of some code in this process.'''
+    status, last = 0, ""
+    try:
+        armed(**arm)
+        exec(compile(code, "<code>", "exec"), {**globals(), **prepared})
+    except BaseException as error:
+        status, last = 1, f"{type(error).__name__}: {error}"
+        if os.environ.get("KILLS_TRACEBACK"):
+            traceback.print_exc()
+    changes = counter.kills_count()
+    disarmed()
+    return status, changes, last
+
+def state(folder):
+    '''Digest of everything below a folder.'''
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{path.relative_to(folder)} {path.is_file()} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+def killed_together():
+    '''One run, copied before every change; then the check of every copy that is not like another.'''
+    copies = FOLDER.with_name(FOLDER.name + "-copies")
+    copies.mkdir()
+    status, changes, last = here(job["write"], copies=str(copies))
+    if status:
+        sys.exit(f"the code fails by itself: {last}")
+    known = {}
+    for point in range(1, changes + 1):
+        key = state(copies / str(point))
+        if key not in known:
+            fresh(copies / str(point))
+            known[key] = here(job["check"])
+        tell(point, -9, "", known[key][0], known[key][2])
+        shutil.rmtree(copies / str(point))
 
 def forked(code, **arm):
     '''Exit status, number of changes and last line of a copy of this process that runs some code.'''
@@ -146,16 +212,7 @@ def forked(code, **arm):
     sys.stdout.flush()
     child = os.fork()
     if not child:
-        status, last = 0, ""
-        try:
-            armed(**arm)
-            exec(compile(code, "<code>", "exec"), {**globals(), **prepared})
-        except BaseException as error:
-            status, last = 1, f"{type(error).__name__}: {error}"
-            if os.environ.get("KILLS_TRACEBACK"):
-                traceback.print_exc()
-        changes = counter.kills_count()
-        counter.kills_arm(b"", ctypes.c_long(0), ctypes.c_long(0), 0)
+        status, changes, last = here(code, **arm)
         os.write(writing, json.dumps([changes, last]).encode())
         os._exit(status)
     os.close(writing)
@@ -166,18 +223,22 @@ def forked(code, **arm):
 
 prepared = {"FOLDER": FOLDER}
 exec(compile(job["setup"], "<setup>", "exec"), prepared)
+run = here if job["together"] else forked
+fresh()
+if job["together"] and not job["error"]:
+    killed_together()
+    sys.exit(0)
 if job["points"] is None:
-    fresh()
-    status, changes, last = forked(job["write"])
+    status, changes, last = run(job["write"])
     if status:
         sys.exit(f"the code fails by itself: {last}")
     job["points"] = list(range(1, changes + 1))[:: job["every"]]
 for point in job["points"]:
     fresh()
     arm = {"fail": point, "error": job["error"]} if job["error"] else {"kill": point}
-    written = forked(job["write"], **arm)
-    checked = forked(job["check"])
-    print(json.dumps([point, written[0], written[2], checked[0], checked[2]]), flush=True)
+    written = run(job["write"], **arm)
+    checked = run(job["check"])
+    tell(point, written[0], written[2], checked[0], checked[2])
 """
 
 
@@ -201,7 +262,7 @@ class Result:
 
 
 def at_every_change(
-    folder, *, setup, write, check, start=None, error=0, points=None, every=1, restart=False, timeout=300.0
+    folder, *, setup, write, check, start=None, error=0, points=None, every=1, together=False, timeout=300.0
 ):
     """Run ``write`` once for every change that it makes, ended there; then ``check``, undisturbed.
 
@@ -212,7 +273,7 @@ def at_every_change(
         error: ``errno`` with which the call fails; 0 kills the process instead.
         points: numbers of the changes; by default all of them.
         every: of all changes only every so-manieth.
-        restart: whether each run is a process of its own.
+        together: whether everything runs in one process, for code that computes.
         timeout: seconds for everything together.
 
     Returns:
@@ -220,9 +281,7 @@ def at_every_change(
     """
     folder = Path(os.path.realpath(folder))
     job = {"folder": str(folder), "start": start and str(start), "setup": setup, "write": write, "check": check}
-    job |= {"error": error, "points": points, "every": every}
-    if restart:
-        job |= {"setup": "", "write": f"{setup}\n{write}", "check": f"{setup}\n{check}"}
+    job |= {"error": error, "points": points, "every": every, "together": together}
     environment = {**os.environ, "LD_PRELOAD": str(library())}
     done = subprocess.run(
         [sys.executable, "-c", RUNNER],
@@ -250,7 +309,17 @@ def library():
         pytest.skip("counting changes of files needs Linux and a C compiler")
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     (folder / "kills.c").write_text(SOURCE)
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(folder / "kills.so"), str(folder / "kills.c"), "-ldl"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(folder / "kills.so"),
+        str(folder / "kills.c"),
+        "-ldl",
+        "-lpthread",
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"the C compiler fails: {built.stderr[-300:]}")

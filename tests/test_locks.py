@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlipjax.cli.main import main
 from mlipjax.locks import LOCK, InUseError, Lock, folder_alone
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,3 +85,24 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
             pass
         assert error.value.filename == str(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "a thesis"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convert", "--model", "universal"],
+        ["compare-representations", "--data", "structures.extxyz", "--model", "universal", "--model", "other"],
+        ["monitor", "--model", "universal", "--reference", "reference.extxyz", "--data", "structures.extxyz"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_leave_a_folder_alone_in_which_another_process_works(tmp_path, capsys, command):
+    other = holder(tmp_path)
+    try:
+        # said before anything is read: none of these files exist
+        assert main([*command, "--out", str(tmp_path)]) == 1
+    finally:
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    assert f"{tmp_path} is in use by another process" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]

@@ -17,6 +17,7 @@ from experiments.benchmark.config import PRESETS, Config
 from experiments.benchmark.config import __doc__ as CLAIM
 from experiments.lab.entry import run_experiment
 from experiments.lab.paths import ELECTROLYTE
+from mlipjax.files import write_atomic
 
 _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "2147483648",
@@ -46,7 +47,7 @@ def main(config: Config) -> None:
         rows += _dynamics(config)
     _print(rows)
     if config.json is not None:
-        config.json.write_text(json.dumps(rows, indent=1))
+        write_atomic(config.json, json.dumps(rows, indent=1))
 
 
 def _potential(config: Config, name: str, file: Path) -> list[dict[str, Any]]:

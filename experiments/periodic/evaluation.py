@@ -21,7 +21,7 @@ from experiments.periodic.config import Config
 from experiments.periodic.experiment import Experiment, Model
 from mlipjax import md, tree
 from mlipjax.data import Dataset, Example
-from mlipjax.files import replace_on_success
+from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.graph import batch_graphs, neighbor_table
 from mlipjax.monitor import fit_charts, q_residual
 from mlipjax.oracles import Failure, Labeller, Oracle
@@ -174,7 +174,7 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
         except md.SimulationStopped as stop:
             trace["stopped"] = str(stop)
         trace["timestep_fs"] = c.timestep
-        trace_file.write_text(json.dumps(trace))
+        write_atomic(trace_file, json.dumps(trace))
     frames = [System.from_ase(atoms) for atoms in read_frames(trajectory)] if trajectory.exists() else []
     if not frames:
         raise RuntimeError(f"{name}: the first frame of the own trajectory was not reached; see {trace_file}")

@@ -19,6 +19,7 @@ from experiments.pretrain.config import PRESETS, Config
 from experiments.pretrain.config import __doc__ as CLAIM
 from mlipjax import runtime
 from mlipjax.data import Dataset, Example, split_dataset
+from mlipjax.files import write_atomic
 from mlipjax.finetune import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
 from mlipjax.models import NequIPConfig, nequip, save
@@ -61,7 +62,7 @@ def main(config: Config) -> None:
         "test_by_family": families,
         "versions": runtime.versions(),
     }
-    (config.out / "results.json").write_text(json.dumps(results, indent=1))
+    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
 
 
 def build(train: Dataset, config: Config) -> Potential:

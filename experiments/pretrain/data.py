@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 from experiments.lab.embedded import pack, unpack
-from mlipjax.files import replace_on_success
+from mlipjax.files import replace_on_success, write_atomic
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -70,7 +70,7 @@ def main(config: Config) -> None:
     identity = {"seed": config.seed, "tasks_per_part": TASKS_PER_PART, "families": FAMILIES}
     if settings.exists() and json.loads(settings.read_text()) != json.loads(json.dumps(identity)):
         sys.exit(f"{config.out} holds parts made with other settings; choose another --out or delete the folder")
-    settings.write_text(json.dumps(identity))
+    write_atomic(settings, json.dumps(identity))
     if not config.pack_only:
         _label_parts(config, parts)
     done = sorted(parts.glob("part_*.npz"))

@@ -18,6 +18,7 @@ from mlipjax.cli.progress import Pieces
 from mlipjax.cli.tables import Table
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetune.snapshots import run_models
+from mlipjax.locks import folder_alone
 from mlipjax.models import load
 from mlipjax.potential import Potential
 from mlipjax.representation import (
@@ -42,7 +43,13 @@ def run(command: CompareCommand) -> None:
 
     Raises:
         ValueError, FileNotFoundError: if models or data cannot be used.
+        InUseError: if another process works in the folder to write.
     """
+    with folder_alone(command.out):
+        _compare_and_write(command)
+
+
+def _compare_and_write(command: CompareCommand) -> None:
     runtime.select_dtype(command.dtype)
     if command.tsne_seeds is None:
         command = dataclasses.replace(command, tsne_seeds=0 if command.run else 3)

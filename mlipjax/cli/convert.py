@@ -9,6 +9,7 @@ from mlipjax.cli.options.convert import Convert
 from mlipjax.cli.options.labels import LabelOptions, options_for, plain_paths
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import LabelKeyError, read_dataset, read_examples, write_store
+from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
 from mlipjax.tree import flatten_paths
@@ -19,6 +20,7 @@ def run(command: Convert) -> None:
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: if the model or data cannot be read, or the folder is taken.
+        InUseError: if another process writes the same folder.
     """
     if command.model is not None and not command.data:
         description, report = _convert_model(command.model, command.out)
@@ -32,10 +34,11 @@ def run(command: Convert) -> None:
 
 def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
     """Load and save; parameters keep their bits."""
-    if is_model_folder(out):
-        raise ValueError(f"{out} already holds a model; choose another folder.")
-    potential, params = load(model)
-    save(out, potential, params)
+    with folder_alone(out):
+        if is_model_folder(out):
+            raise ValueError(f"{out} already holds a model; choose another folder.")
+        potential, params = load(model)
+        save(out, potential, params)
     n_parameters = sum(leaf.size for leaf in flatten_paths(params).values())
     description = (
         f"{n_parameters} parameters, {len(potential.species)} elements, cutoff {potential.cutoff} Å, "

@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 from mlipjax import tree
 from mlipjax.data import Dataset, hash_input, structure_hash
 from mlipjax.files import write_atomic
-from mlipjax.locks import LOCK
+from mlipjax.locks import LOCK, folder_alone
 from mlipjax.potential import Potential
 from mlipjax.settings import FinetuneSettings
 from mlipjax.train.loop import BAD_FRAMES
@@ -87,6 +89,24 @@ def find_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None
     if _is_begun(folder):
         raise ValueError(f"{folder} is not empty and holds no fine-tune; choose another folder.")
     return None
+
+
+@contextmanager
+def run_folder(folder: Path | None, description: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """Hold the folder of a run alone, and yield the report if the run is done already.
+
+    A run that is done is only read, without a lock: it may lie where nothing can be written.
+
+    Raises:
+        ValueError: see ``find_run``.
+        InUseError: if another process works in the folder.
+        OSError: if it cannot be made or written.
+    """
+    if folder is not None and (finished := find_run(folder, description)) is not None:
+        yield finished
+        return
+    with folder_alone(folder):
+        yield None if folder is None else find_run(folder, description)
 
 
 def claim_run(folder: Path, description: dict[str, Any]) -> None:

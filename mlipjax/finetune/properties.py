@@ -23,13 +23,12 @@ from mlipjax import runtime, tree
 from mlipjax.data import Dataset, hash_input
 from mlipjax.data.properties import PropertyData
 from mlipjax.files import write_atomic
-from mlipjax.finetune.folder import REPORT, claim_run, find_run, hash_dataset, hash_model
+from mlipjax.finetune.folder import REPORT, claim_run, hash_dataset, hash_model, run_folder
 from mlipjax.finetune.properties_companions import DENOISE
 from mlipjax.finetune.properties_tasks import PropertyPreparation, prepare_property
-from mlipjax.finetune.run_report import save_points, write_run_report
+from mlipjax.finetune.run_report import complete_run_report, save_points, write_run_report
 from mlipjax.finetune.single import FinetuneResult
 from mlipjax.finetune.snapshots import plan_snapshots
-from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.settings import FinetuneSettings
@@ -93,9 +92,9 @@ def finetune_property(
         raise ValueError("denoise_data needs the size of the noise: give denoise in Å.")
     data = {"train": train_data, "valid": valid_data, "denoise": denoise_data}
     description = _describe(potential, params, data, replay_data, settings, options)
-    with folder_alone(folder):
-        if folder is not None and (finished := find_run(folder, description)) is not None:
-            write_run_report(folder, finished)
+    with run_folder(folder, description) as finished:
+        if folder is not None and finished is not None:
+            complete_run_report(folder, finished)
             return FinetuneResult(*load(folder), finished)
         ready = prepare_property(
             potential, params, train_data, valid_data, replay_data, settings, options, denoise_data

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from mlipjax.files import write_atomic
+from mlipjax.locks import InUseError, folder_alone
+from mlipjax.notices import notice
 from mlipjax.train import read_metrics
 
 HTML, PARITY = "report.html", "parity.npz"
@@ -43,6 +45,17 @@ def read_points(folder: Path) -> Points:
                 if found == kind:
                     points.setdefault(name, {})[kind] = arrays[key]
     return points
+
+
+def complete_run_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write what is missing of the report of a run that is found done; where that cannot be, say so."""
+    if (folder / HTML).is_file():
+        return
+    try:
+        with folder_alone(folder):
+            write_run_report(folder, report)
+    except (OSError, InUseError) as error:
+        notice(f"the run is done, but its {HTML} is missing and cannot be written: {error}")
 
 
 def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:

@@ -22,12 +22,11 @@ import jax
 from mlipjax import runtime
 from mlipjax.data import Dataset
 from mlipjax.files import write_atomic
-from mlipjax.finetune.folder import REPORT, claim_run, describe_run, find_run
+from mlipjax.finetune.folder import REPORT, claim_run, describe_run, run_folder
 from mlipjax.finetune.prepare import Preparation, points_of, prepare
 from mlipjax.finetune.retain import anchor_report
-from mlipjax.finetune.run_report import save_points, write_run_report
+from mlipjax.finetune.run_report import complete_run_report, save_points, write_run_report
 from mlipjax.finetune.snapshots import plan_snapshots
-from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.potential import Potential
 from mlipjax.settings import FinetuneSettings
@@ -88,9 +87,9 @@ def finetune(
     listener = FinetuneListener() if listener is None else listener
     folder = None if out is None else Path(out)
     description = describe_run(potential, params, train_data, valid_data, settings)
-    with folder_alone(folder):
-        if folder is not None and (finished := find_run(folder, description)) is not None:
-            write_run_report(folder, finished)
+    with run_folder(folder, description) as finished:
+        if folder is not None and finished is not None:
+            complete_run_report(folder, finished)
             return FinetuneResult(*load(folder), finished)
         preparation = prepare(potential, params, train_data, valid_data, settings)
         total_steps = settings.epochs * preparation.train_batches.steps_per_epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from mlipjax.factory import import_factory, make_calculator
 from mlipjax.oracles.check import BadLabelError, make_labels
+from mlipjax.oracles.stale import is_same_structure
 from mlipjax.system import Labels, System
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def evaluate(calculator: Calculator, system: System) -> Labels:
 
     Raises:
         BadLabelError: the calculator returned something that cannot be a label of this structure, or changed the
-            structure, so that its numbers belong to another one.
+            structure, or remembers another one, so that its numbers belong to that.
         Exception: whatever the calculator raises.
     """
     atoms = system.to_ase()
@@ -41,7 +43,22 @@ def evaluate(calculator: Calculator, system: System) -> Labels:
                 f"{type(calculator).__name__} changed the {name.replace('_', ' ')} of the structure: its numbers belong"
                 " to another one"
             )
+    _check_remembered(calculator, system)
     return labels
+
+
+def _check_remembered(calculator: Any, system: System) -> None:
+    """An ASE calculator keeps the structure that its results belong to as ``atoms``; one without says nothing."""
+    from ase import Atoms
+
+    atoms = getattr(calculator, "atoms", None)
+    if isinstance(atoms, Atoms) and not is_same_structure(
+        dataclasses.replace(System.from_ase(atoms), pbc=system.pbc), system
+    ):
+        raise BadLabelError(
+            f"the results of {type(calculator).__name__} belong to another structure, the one that it keeps as atoms:"
+            " was nothing computed for this one?"
+        )
 
 
 @dataclass(frozen=True)

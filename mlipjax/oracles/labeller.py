@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from mlipjax.oracles.protocol import Failure, Oracle
+from mlipjax.oracles.stale import RecentLabels
 from mlipjax.oracles.store import LabelStore, label_key
 from mlipjax.oracles.workers import (
     Attempt,
@@ -35,6 +36,11 @@ Progress = Callable[[int, int, "Labels | Failure"], None]
 
 MAX_DEATHS = 6
 """Deaths of local processes, without one label in between, after which starting another is pointless."""
+
+_REPEATED = (
+    "energy and forces are, to the last digit, those of another structure labelled before: was nothing computed for"
+    " this one?"
+)
 
 
 @dataclass
@@ -60,9 +66,10 @@ class Labeller:
     """Computes each label once, whatever happens.
 
     What an oracle returns is checked (``check_labels``): what cannot be the label of its structure is a failed
-    attempt. A label is committed to the store before it is returned or reported. A structure whose label fails or
-    takes too long is tried once more (``retries``) and then skipped; attempts recorded in the store count, so a run
-    that is repeated does not try again (``LabelStore.forget_failures`` makes it).
+    attempt, and so are labels that were those of another structure before (``RecentLabels``). A label is committed to
+    the store before it is returned or reported. A structure whose label fails or takes too long is tried once more
+    (``retries``) and then skipped; attempts recorded in the store count, so a run that is repeated does not try again
+    (``LabelStore.forget_failures`` makes it).
 
     Use as a context manager: leaving it ends the worker processes it started, which live on from one call of
     :meth:`label` to the next.
@@ -110,6 +117,7 @@ class Labeller:
         self._given = SerialExecutor() if executor is None and oracle.jittable else executor
         self._own: ProcessPoolExecutor | None = None
         self._deaths = 0
+        self._recent = RecentLabels()
 
     def __enter__(self) -> Labeller:
         return self
@@ -192,7 +200,8 @@ class Labeller:
                     running[self._submit(job)] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 try:
-                    for future in done:
+                    # in the order of submission: a run that is repeated writes the same store
+                    for future in [future for future in running if future in done]:
                         outcome = _outcome(future)
                         self._record(running.pop(future), outcome, jobs, finish)
                 except BrokenExecutor as error:
@@ -249,6 +258,8 @@ class Labeller:
     ) -> None:
         """Commit what an attempt gave, then hand it on, try again or give up."""
         name, seconds = self.oracle.name, outcome.seconds
+        if outcome.labels is not None and self._recent.repeats(job.system, outcome.labels):
+            outcome = Attempt(None, _REPEATED, seconds)
         if outcome.labels is not None:
             labels = outcome.labels
             if self.store is not None:

@@ -162,6 +162,21 @@ def reuses_memory() -> Calculator:
     return Spring(spoil)
 
 
+class _Remembering(Spring):
+    """Says what it computed first, whatever it is asked about."""
+
+    def get_property(self, name: str, atoms: Any = None, allow_calculation: bool = True) -> Any:
+        """A result that is there already."""
+        return self.results[name]
+
+
+def remembers() -> Calculator:
+    """Has the results of another structure, of as many atoms."""
+    calculator = _Remembering()
+    calculator.calculate(Atoms("H4", positions=np.arange(12.0).reshape(4, 3)))
+    return calculator
+
+
 def lacks_forces() -> Calculator:
     """Has an energy only, although it says otherwise."""
     return Spring(lambda calculator, atoms: calculator.results.pop("forces"))
@@ -187,11 +202,12 @@ _SPOILT = {
     "forces_huge forces_text forces_of_objects forces_none forces_ragged energy_none energy_nan energy_huge "
     "energy_complex energy_text energy_array raises_value_error raises_runtime_error raises_memory_error "
     "raises_system_exit raises_interrupt raises_recursion_error raises_unpicklable raises_long lacks_forces "
-    "lacks_everything no_calculator factory_raises": "failure",
+    "lacks_everything no_calculator factory_raises forces_objects moves_atoms "
+    "remembers": "failure",
     "hangs": "failure",
     "exits crashes swallows_and_hangs": "death",
-    "good forces_objects changes_folder writes_to_stdout writes_odd_bytes starts_slowly leaves_a_process moves_atoms "
-    "reuses_memory changes_environment changes_recursion seeds_numpy": "label",
+    "good changes_folder writes_to_stdout writes_odd_bytes starts_slowly leaves_a_process reuses_memory "
+    "changes_environment changes_recursion seeds_numpy": "label",
     "closes_stdout changes_errors": "label",
 }
 OUTCOMES = {name: outcome for names, outcome in _SPOILT.items() for name in names.split()}

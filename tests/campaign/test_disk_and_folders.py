@@ -40,11 +40,12 @@ def commands(good, out):
 NAMES = ["finetune", "md", "convert a model", "convert data", "monitor", "evaluate", "figure"]
 
 
-def start(arguments, **options):
+def start(arguments, cache=True, **options):
     command = [sys.executable, "-m", "mlipjax.cli", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # files of that folder are not what is tried here
+    if not cache:
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     return subprocess.Popen(command, text=True, env=environment, **pipes, **options)
 
 
@@ -75,7 +76,7 @@ def mounted(folder, options):
 def test_a_full_disk_is_one_line_and_the_command_works_when_there_is_room(name, good, tmp_path):
     with mounted(tmp_path / "disk", "size=64k") as disk:
         filling = disk / "filling"
-        filling.write_bytes(bytes((os.statvfs(disk).f_bavail - 1) * os.statvfs(disk).f_bsize))
+        filling.write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
         text = refused_in_one_line(start(commands(good, disk)[name]))
         assert "No space left" in text or "full" in text
         filling.unlink()
@@ -95,7 +96,8 @@ def test_a_limit_on_the_size_of_files_is_one_line(name, good, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does by itself: an error instead of a signal
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 
-    process = start(commands(good, tmp_path)[name], preexec_fn=limit)
+    # files of the compiler's cache are not what is tried here
+    process = start(commands(good, tmp_path)[name], cache=False, preexec_fn=limit)
     text = refused_in_one_line(process)
     assert "too large" in text or "No space" in text or "written" in text
 
@@ -109,6 +111,20 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(name, good, tmp_path):
         assert "Read-only" in text or "cannot be written" in text
         assert str(disk) in text
         assert time.monotonic() - begun < 300
+
+
+@pytest.mark.slow
+def test_a_run_that_is_done_is_told_where_nothing_can_be_written(good, tmp_path):
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        arguments = commands(good, disk)["finetune"]
+        first = start(arguments)
+        err = first.communicate(timeout=600)[1]
+        assert first.returncode == 0, err[-500:]
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        again = start(arguments)
+        out, err = again.communicate(timeout=600)
+        assert again.returncode == 0, err[-500:]
+        assert str(disk / "run") in out
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from mlipjax.oracles import AseOracle, Failure, Labeller, LabelStore
 from mlipjax.oracles.workers import SerialExecutor
 from mlipjax.system import System
 
-SERIAL = [name for name, outcome in OUTCOMES.items() if outcome != "death"]
+# what closes the standard output closes that of pytest too
+SERIAL = [name for name, outcome in OUTCOMES.items() if outcome != "death" and name != "closes_stdout"]
 
 
 def systems(n=3):

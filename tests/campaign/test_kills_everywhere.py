@@ -12,8 +12,8 @@ from campaign.writers import WRITERS
 from kills import at_every_change, failures
 
 TESTS = Path(__file__).resolve().parents[1]
-EVERY = int(os.environ.get("MLIPJAX_CAMPAIGN_EVERY", "0"))
-"""Of all changes of the slow writers, every so-manieth; 0 for what each writer says, 1 for all (hours)."""
+EVERY = int(os.environ.get("MLIPJAX_CAMPAIGN_EVERY", "1"))
+"""Of all changes at which a disk can be full, every so-manieth, for a try."""
 CLEAN = ("OSError", "FileNotFoundError", "PermissionError", "ValueError", "mlipjax.")
 
 
@@ -41,14 +41,18 @@ def prepared(writer, folder, good):
 
 
 def options(writer):
-    every = EVERY if EVERY and writer.restart else writer.every
-    return {"write": writer.write, "check": writer.check, "restart": writer.restart, "every": every, "timeout": 3600.0}
+    return {
+        "write": writer.write,
+        "check": writer.check,
+        "together": True,
+        "every": EVERY,
+        "timeout": 7200.0,
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
-def test_a_kill_loses_nothing(writer, request, tmp_path):
-    good = request.getfixturevalue("good") if writer.restart else None
+def test_a_kill_loses_nothing(writer, good, tmp_path):
     results = at_every_change(tmp_path / "work", setup=prepared(writer, tmp_path, good), **options(writer))
     print(f"{writer.name}: killed at {len(results)} changes")
     assert [result.status for result in results] == [-9] * len(results)
@@ -57,8 +61,7 @@ def test_a_kill_loses_nothing(writer, request, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
-def test_a_full_disk_is_an_error_and_no_more(writer, request, tmp_path):
-    good = request.getfixturevalue("good") if writer.restart else None
+def test_a_full_disk_is_an_error_and_no_more(writer, good, tmp_path):
     setup = prepared(writer, tmp_path, good)
     results = at_every_change(tmp_path / "work", setup=setup, error=errno.ENOSPC, **options(writer))
     print(f"{writer.name}: out of space at {len(results)} changes")

@@ -13,7 +13,7 @@ from labelled_files import labelled, model, rock_salts
 
 from mlipjax.finetune.folder import claim_run, find_run
 from mlipjax.finetune.single import finetune
-from mlipjax.locks import InUseError
+from mlipjax.locks import LOCK, InUseError
 from mlipjax.settings import FinetuneSettings
 from mlipjax.train import NonFiniteError
 
@@ -80,14 +80,36 @@ def test_a_refused_run_leaves_nothing_and_the_corrected_one_trains(tmp_path, dat
     assert [path.name for path in tmp_path.iterdir()] == ["e0s.json"]
     result = finetune(*model(), *data, settings=settings(), out=out)
     assert result.report["steps"] == 2
-    assert sorted(path.name for path in out.iterdir()) == [
+    kept = {
         "checkpoints",
         "config.json",
         "metrics.jsonl",
         "params.safetensors",
+        "parity.npz",
         "report.json",
         "run.json",
-    ]
+    }
+    found = {path.name for path in out.iterdir()}
+    assert kept < found
+    # and what is drawn from it
+    assert {Path(name).suffix for name in found - kept} == {".html", ".png"}
+
+
+def test_a_run_that_is_done_is_told_where_nothing_can_be_written(tmp_path, data, monkeypatch):
+    first = finetune(*model(), *data, settings=settings(), out=tmp_path)
+    # a lock cannot be taken any more, by whatever right
+    (tmp_path / LOCK).mkdir()
+    found = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = finetune(*model(), *data, settings=settings(), out=tmp_path)
+    assert again.report == json.loads(json.dumps(first.report))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == found
+    # without its page it is told all the same, and why there is none
+    (tmp_path / "report.html").unlink()
+    said = []
+    monkeypatch.setattr("mlipjax.finetune.run_report.notice", said.append)
+    assert finetune(*model(), *data, settings=settings(), out=tmp_path).report == again.report
+    assert len(said) == 1
+    assert "report.html is missing and cannot be written" in said[0]
 
 
 def test_a_run_that_diverges_in_its_first_step_leaves_the_folder_to_another(tmp_path, data):
