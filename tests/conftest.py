@@ -1,6 +1,8 @@
 """Settings and fixtures of the whole test suite."""
 
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 # One thread per process: kernels this small only get slower with more, and test processes share the machine.
@@ -14,6 +16,7 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 ROOT = Path(__file__).resolve().parents[1]
+_LARGE_KB = 3_000_000
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data in {folder}; set MLIPJAX_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file() -> Iterator[None]:
+    """Forget compiled programs after a file once they have grown large: potentials are values, so jit keeps them all."""
+    yield
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _LARGE_KB:
+        jax.clear_caches()
