@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_one_file() -> Iterator[None]:
-    """Forget compiled programs after a file once they have grown large: potentials are values, so jit keeps them all."""
+    """Forget compiled programs after a file once a process is large: jit keeps those of all potentials."""
     yield
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _LARGE_KB:
         jax.clear_caches()
