@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_nequip import (
-    SMALL,
     SMALLEST,
     graph_of,
     molecule,
@@ -105,13 +104,6 @@ def test_unknown_elements_are_named():
     ) as error:
         potential.reference_energy(np.array([26, 8, 2, 2]))
     assert "\n" not in str(error.value)
-
-
-def test_potentials_are_static_arguments():
-    potential, other = nequip(SMALL), nequip(SMALL)
-    assert hash(potential) != hash(other)
-    assert potential == potential
-    assert potential != other
 
 
 def test_two_loads_of_a_model_are_equal_and_share_one_program_whatever_their_energy_zero():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS
-from mlipjax.graph import Buckets, GraphBatch, NeighborTable, batch_graphs, neighbor_table
-from mlipjax.potential import Potential, Prediction
+from mlipjax.graph import Buckets, NeighborTable, batch_graphs, neighbor_table
+from mlipjax.potential import apply
 from mlipjax.system import System
-from mlipjax.typing import Params
 from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
 
 if TYPE_CHECKING:
@@ -121,9 +119,10 @@ class _Runner:
         system = System.from_ase(atoms)
         try:
             self.model.potential.check_elements(np.unique(system.atomic_numbers))
+            table = neighbor_table(system, self.model.potential.cutoff)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        return _Member(atoms, system, neighbor_table(system, self.model.potential.cutoff), name)
+        return _Member(atoms, system, table, name)
 
     def fits(self, batch: Sequence[_Member]) -> bool:
         n_atoms, width = _needed(batch)
@@ -142,7 +141,10 @@ class _Runner:
                 tables=[member.table for member in batch],
                 dtype=np.dtype(self.dtype),
             )
-            prediction = jax.device_get(_apply(self.model.potential, self.features, self.params, graph))
+            prediction = apply(self.model.potential, self.params, graph)
+            if not self.features:  # as large as all the rest together many times over: they stay on the device
+                prediction = dataclasses.replace(prediction, features=prediction.features[:0])
+            prediction = jax.device_get(prediction)
         start = 0
         for row, member in enumerate(batch):
             stop = start + len(member.atoms)
@@ -207,13 +209,6 @@ def _closest(atoms: Atoms) -> str:
 def _needed(batch: Sequence[_Member]) -> tuple[int, int]:
     n_atoms, width = sum(len(member.atoms) for member in batch), max(member.table.max_count for member in batch)
     return n_atoms, max(width, 1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(potential: Potential, features: bool, params: Params, graph: GraphBatch) -> Prediction:
-    prediction = potential.apply(params, graph)
-    # features are as large as all the rest together many times over: they leave the device only if asked for
-    return prediction if features else dataclasses.replace(prediction, features=prediction.features[:0])
 
 
 def _ask_calculator(model: ForeignModel, structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:

@@ -193,6 +193,8 @@ def test_a_table_of_an_unchanged_system_stays_valid(name):
 
 def test_a_table_in_a_graph_gives_the_vectors_of_the_host_graph():
     atoms, cutoff = CASES["liquid"]
+    atoms = atoms.copy()
+    atoms.wrap()  # a graph brings atoms into the cell, and a table is of the positions it was built from
     structure = system(atoms)
     _, table = build_for(atoms, cutoff)
     graph = batch_graphs([structure], cutoff, n_atoms=len(atoms), dtype=np.float64)

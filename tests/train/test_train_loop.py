@@ -191,18 +191,17 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
 
 def test_a_run_that_diverges_stops_and_saves_the_frames(tmp_path):
     run = copy.copy(setup())
-    # two atoms on top of each other: finite energy, forces without a direction
+    # a label whose square no number holds; readers refuse it, data made in memory may have it
     dataset = run.train.dataset
-    overlapping = dataset.systems[3].replace(positions=np.array(dataset.systems[3].positions))
-    overlapping.positions[1] = overlapping.positions[0]
-    systems = tuple(overlapping if i == 3 else system for i, system in enumerate(dataset.systems))
-    dataset = dataset.__class__(systems, dataset.labels, dataset.infos)
+    absurd = dataset.labels[3].replace(forces=np.full_like(dataset.labels[3].forces, 1e200))
+    labels = tuple(absurd if i == 3 else label for i, label in enumerate(dataset.labels))
+    dataset = dataset.__class__(dataset.systems, labels, dataset.infos)
     run.train = LabelledBatches.create(run.potential, dataset, 2, dtype=np.float64, max_slots=1)
     with pytest.raises(NonFiniteError, match=r"loss nan, .* on frames \[3\] of the training set") as error:
         run.run(folder=tmp_path)
-    saved = read_dataset(tmp_path / "nonfinite_frames.extxyz")
+    saved = read_dataset(tmp_path / "nonfinite_frames.extxyz", with_labels=False)
     assert len(saved) == 1
-    np.testing.assert_array_equal(saved.systems[0].positions, overlapping.positions)
+    np.testing.assert_array_equal(saved.systems[0].positions, dataset.systems[3].positions)
     step = int(str(error.value).split()[1].rstrip(":"))
     last_good = run.state()
     for plans in run.train.epoch(last_good.key, 0)[: step - 1]:
