@@ -36,6 +36,7 @@ def test_bad_input_is_one_line_and_no_success(tmp_path, capsys) -> None:
 
 def test_folder_of_another_run_is_refused(tmp_path, capsys) -> None:
     (tmp_path / "settings.json").write_text(json.dumps({"seed": "7"}))
+    (tmp_path / "naive").mkdir()  # it has begun: settings alone are those of a run that was refused
     assert periodic.run(["--out", str(tmp_path)]) == 1
     assert "choose another --out" in capsys.readouterr().err
 
