@@ -262,3 +262,9 @@ def test_constraints_are_exact_versions_and_cover_the_requirements():
     requirements = project["dependencies"] + project["optional-dependencies"]["dev"]
     for requirement in requirements:
         assert re.match(r"[A-Za-z0-9-]+", requirement).group() in pins, requirement
+
+
+def test_no_two_test_files_have_one_name():
+    # pytest imports them by their names alone
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))

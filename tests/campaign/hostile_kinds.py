@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from campaign import hostile_models, hostile_options, hostile_stores, hostile_structures, hostile_torch
+from campaign import hostile_model_files, hostile_options, hostile_stores, hostile_structures, hostile_torch
 from campaign.hostile_case import Kind
 
 KINDS: tuple[Kind, ...] = (
     *hostile_structures.KINDS,
-    *hostile_models.KINDS,
+    *hostile_model_files.KINDS,
     *hostile_torch.KINDS,
     *hostile_stores.KINDS,
     *hostile_options.KINDS,

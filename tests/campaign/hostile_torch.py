@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from campaign.hostile_case import Case, Kind
-from campaign.hostile_models import NUMBERS, read_model
+from campaign.hostile_model_files import NUMBERS, read_model
 from campaign.mutations import pick, spoil_bytes
 
 MACE_FILES = ("mp0_small.model", "one_layer.model", "two_heads.model", "mp0b.model")

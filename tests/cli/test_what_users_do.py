@@ -224,7 +224,7 @@ def test_dynamics_start_with_the_momenta_of_the_file_or_say_that_they_do_not(com
 
 
 def test_names_of_runs_need_not_be_numbers(salt, command, tmp_path):
-    frames = [atoms.copy() for atoms, _ in salt[:6]]
+    frames = [atoms.copy() for atoms, _ in salt[:12]]
     for index, atoms in enumerate(frames):
         atoms.info |= {"run": "melt", "time_fs": float(index)}
     ase.io.write(tmp_path / "melt.extxyz", frames)
