@@ -171,8 +171,16 @@ class PressesCtrlC:
         return Labels.create(N, 0.0, FORCES)
 
 
+@pytest.fixture
+def listening():
+    """A process that hears Ctrl-C: one started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("swallow", [False, True])
-def test_the_users_own_interrupt_ends_the_run(swallow):
+def test_the_users_own_interrupt_ends_the_run(listening, swallow):
     with (
         pytest.raises(KeyboardInterrupt),
         Labeller(PressesCtrlC(swallow), executor=SerialExecutor()) as labeller,
