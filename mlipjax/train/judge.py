@@ -54,6 +54,9 @@ class Judge:
     def consider(self, state: TrainState, epoch: int) -> tuple[TrainState, dict[str, Any]]:
         """Judge the averaged parameters, and keep them if they are the best so far.
 
+        The parameters before training are given up as soon as the validation loss falls below theirs, whatever the
+        anchor says: they remember everything, and nothing could be learned against that. Afterwards the score decides.
+
         Raises:
             NonFiniteError: if a loss is not finite.
         """
@@ -64,10 +67,12 @@ class Judge:
                 f"epoch {epoch}: the validation loss is {record['valid_loss']:g}, the anchor loss "
                 f"{record['anchor_loss']}. Lower the learning rate."
             )
-        if score is None or score < float(state.best_metric):
+        untrained = int(state.best_epoch) == 0
+        if score is None or (record["valid_loss"] if untrained else score) < float(state.best_metric):
+            metric = record["valid_loss"] if epoch == 0 else score
             state = dataclasses.replace(
                 state,
-                best_metric=state.best_metric if score is None else jnp.asarray(score, state.best_metric.dtype),
+                best_metric=state.best_metric if score is None else jnp.asarray(metric, state.best_metric.dtype),
                 best_epoch=jnp.asarray(epoch, jnp.int32),
                 best_params=state.ema_params,
             )
