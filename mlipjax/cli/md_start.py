@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlipjax.cli.bounds import check_atoms
 from mlipjax.data import read_last_atoms
 from mlipjax.md import Start
 from mlipjax.notices import notice
@@ -52,13 +53,14 @@ def read_repeated(path: Path, repeat: tuple[int, int, int]) -> Atoms:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no structure, or a molecule without a cell is to be repeated.
+        ValueError: if it holds no structure, a molecule without a cell is to be repeated, or it becomes too large.
     """
     atoms = read_last_atoms(path)
     if repeat == (1, 1, 1):
         return atoms
     if min(repeat) < 1 or atoms.cell.rank < 3:
         raise ValueError(f"cannot repeat this structure {repeat} times: that needs a cell and positive numbers.")
+    check_atoms(len(atoms), repeat)
     return atoms.repeat(repeat)
 
 

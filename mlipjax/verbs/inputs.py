@@ -13,6 +13,7 @@ from ase import Atoms
 from mlipjax.data import iread_atoms
 from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign
+from mlipjax.models.heads import head_index
 from mlipjax.potential import Potential
 from mlipjax.typing import Params
 
@@ -67,22 +68,14 @@ def open_model(model: ModelLike, head: str | None = None) -> NativeModel | Forei
         return model
     if isinstance(model, tuple):
         potential, params = model
-        return NativeModel(type(potential.config).__name__.removesuffix("Config"), *model, _head(potential, head))
+        return NativeModel(type(potential.config).__name__.removesuffix("Config"), *model, head_index(potential, head))
     name = os.fspath(model)
     if is_foreign(name):
         if head is not None:
             raise ValueError(f"{name} is a foreign calculator and has no heads; found {head!r}.")
         return ForeignModel(name, foreign_calculator(name))
     potential, params = load(name)
-    return NativeModel(name, potential, params, _head(potential, head))
-
-
-def _head(potential: Potential, name: str | None) -> int:
-    if name is None:
-        return 0
-    if name not in potential.heads:
-        raise ValueError(f"this model has the heads {', '.join(potential.heads)}; found {name!r}.")
-    return potential.heads.index(name)
+    return NativeModel(name, potential, params, head_index(potential, head))
 
 
 def is_one(structures: Any) -> bool:

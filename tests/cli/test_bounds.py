@@ -4,6 +4,7 @@ import dataclasses
 import typing
 
 import pytest
+from ase.build import bulk
 
 from mlipjax.cli import bounds
 from mlipjax.cli.main import _COMMANDS, main, options_of
@@ -111,3 +112,16 @@ def test_commands_refuse_wrong_numbers_in_one_line_before_they_open_a_file(comma
 def test_a_list_that_must_be_given_holds_something(command, option, capsys):
     assert main([*command, option]) == 1
     assert f"error: {option} is given without a value; name one at least." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["md", "--steps", "2", "--out", "t.extxyz"], ["probe", "phonons"]],
+    ids=["md", "probe"],
+)
+def test_commands_count_the_atoms_of_a_supercell_before_they_make_it(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    bulk("Si", "diamond", a=5.43, cubic=True).write("si.extxyz")
+    given = [*command, "--model", "universal", "--structure", "si.extxyz", "--repeat", "4000", "4000", "4000"]
+    assert main(given) == 1
+    assert "--repeat 4000 4000 4000 makes 512000000000 atoms of 8" in capsys.readouterr().err
