@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from mlipjax import tree
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.nn.symmetric_contraction import MAX_CORRELATION
@@ -177,11 +176,6 @@ def find_broken(leaves: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
         if np.abs(leaf).max(initial=0.0) > MAX_PARAMETER:
             return path, f"has a value of {np.abs(leaf).max():.3g}, beyond {MAX_PARAMETER:g}"
     return None
-
-
-def flat_leaves(params: Params) -> dict[str, np.ndarray]:
-    """Parameters by path, on the host."""
-    return {path: np.asarray(leaf) for path, leaf in tree.flatten_paths(params).items()}
 
 
 def _check_numbers(name: str, value: Any, bound: Bound) -> None:
