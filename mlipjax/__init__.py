@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mlipjax._version import __version__
 
 if TYPE_CHECKING:
-    from mlipjax import finetune
     from mlipjax.calculator import Calculator
+    from mlipjax.finetuning import finetune
     from mlipjax.models import load, save
     from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
@@ -39,7 +39,7 @@ _HOMES = {
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
     "evaluate": "mlipjax.train",
-    "finetune": "mlipjax.finetune",
+    "finetune": "mlipjax.finetuning",
     "load": "mlipjax.models",
     "predict": "mlipjax.verbs",
     "relax": "mlipjax.verbs",
@@ -53,6 +53,4 @@ def __getattr__(name: str) -> Any:
         if name.startswith("_") or importlib.util.find_spec(f"mlipjax.{name}") is None:
             raise AttributeError(f"module 'mlipjax' has no attribute {name!r}")
         return importlib.import_module(f"mlipjax.{name}")  # mlipjax.md, mlipjax.probes, ...
-    home = importlib.import_module(_HOMES[name])
-    # a package of that name is both: ``mlipjax.finetune(...)`` and ``mlipjax.finetune.init``
-    return home if _HOMES[name] == f"mlipjax.{name}" else getattr(home, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

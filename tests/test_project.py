@@ -23,9 +23,10 @@ LAYERS = (
     {"models"},
     {"calculator", "losses"},
     {"optim", "oracles"},
-    {"md", "monitor", "train"},  # dynamics and training meet in finetune, not before
+    {"md", "monitoring", "train"},  # dynamics and training meet in finetuning, not before
     {"probes", "representation", "settings"},
-    {"finetune", "verbs"},
+    {"finetuning"},
+    {"verbs"},
     {"cli"},
 )
 LAYER_OF = {module: index for index, layer in enumerate(LAYERS) for module in layer}
@@ -83,7 +84,7 @@ def test_imports_point_downwards(path):
         ("train", "def f():\n    import mlipjax.md.chunk"),
         ("graph", "from mlipjax import potential"),
         ("nn", "from mlipjax import Potential"),
-        ("finetune", "import experiments.periodic.__main__"),
+        ("finetuning", "import experiments.periodic.__main__"),
     ],
 )
 def test_the_law_sees_a_breach(module, code):

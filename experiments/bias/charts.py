@@ -13,8 +13,8 @@ from ase.data import chemical_symbols
 
 from experiments.bias.models import Experiment, Model
 from mlipjax.data import Dataset
-from mlipjax.monitor import COMPONENTS, MonitorState, fit_charts, frame_features, q_residual
-from mlipjax.monitor.soap import band, element_means, elements_of, fit_vectors, soap_vectors
+from mlipjax.monitoring import COMPONENTS, MonitorState, fit_charts, frame_features, q_residual
+from mlipjax.monitoring.soap import band, element_means, elements_of, fit_vectors, soap_vectors
 
 _fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)

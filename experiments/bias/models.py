@@ -15,10 +15,10 @@ from experiments.lab.s0 import Arm, extrapolates, load_arms
 from mlipjax import tree
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.files import replace_on_success, write_atomic
-from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.compared import Compared
-from mlipjax.finetune.doctor_energies import energies_by_composition, find_outliers
-from mlipjax.finetune.single import finetune
+from mlipjax.finetuning import FinetuneSettings
+from mlipjax.finetuning.compared import Compared
+from mlipjax.finetuning.doctor_energies import energies_by_composition, find_outliers
+from mlipjax.finetuning.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Potential
 from mlipjax.train import LabelledBatches, error_report, estimate_e0s, predict, shift_e0s

@@ -16,8 +16,8 @@ from experiments.migration.probes import Prober, path_row
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.files import plain
-from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.single import finetune
+from mlipjax.finetuning import FinetuneSettings
+from mlipjax.finetuning.single import finetune
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.oracles import Labeller, make_oracle

@@ -18,10 +18,10 @@ from experiments.monitors import runs
 from experiments.monitors.config import PRESETS, Config
 from experiments.monitors.config import __doc__ as CLAIM
 from experiments.monitors.scores import Comparison
-from mlipjax import load, monitor, runtime
+from mlipjax import load, monitoring, runtime
 from mlipjax.data import Dataset, runs_of
 from mlipjax.files import write_atomic
-from mlipjax.monitor.soap import band
+from mlipjax.monitoring.soap import band
 from mlipjax.oracles import Failure, Labeller, make_oracle
 from mlipjax.report import save_figure
 from mlipjax.report.monitor import control_charts
@@ -29,17 +29,17 @@ from mlipjax.report.monitor import control_charts
 
 def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_out: Dataset) -> dict[str, Any]:
     """Fraction of held-out equilibrium frames above the limits that reference frames set."""
-    calibration = reference.subset(monitor.split_reference(runs_of(reference))[1])
+    calibration = reference.subset(monitoring.split_reference(runs_of(reference))[1])
     known, _ = fitted.scores(calibration)
     new, features = fitted.scores(held_out)
     result: dict[str, Any] = {"n_calibration": len(calibration), "n_held_out": len(held_out), "indices": {}}
     for name in fitted.indices:
-        series = monitor.by_run(known[name], runs_of(calibration))
-        mine, limit = monitor.by_run(new[name], runs_of(held_out)), monitor.thinned_limit(series, config.level)
-        box = monitor.box_limit(float(known[name].mean()), float(known[name].var(ddof=1)), config.level)
+        series = monitoring.by_run(known[name], runs_of(calibration))
+        mine, limit = monitoring.by_run(new[name], runs_of(held_out)), monitoring.thinned_limit(series, config.level)
+        box = monitoring.box_limit(float(known[name].mean()), float(known[name].var(ddof=1)), config.level)
         result["indices"][name] = {
             **{f"calibration_{key}": value for key, value in limit._asdict().items()},
-            "n_effective": monitor.effective_size(mine),
+            "n_effective": monitoring.effective_size(mine),
             "conformal": float(np.mean(new[name] > limit.limit)),
             "conformal_per_run": [float(np.mean(run > limit.limit)) for run in mine],
             "box": float(np.mean(new[name] > box)),
@@ -48,31 +48,31 @@ def false_alarms(config: Config, fitted: Comparison, reference: Dataset, held_ou
     result["atoms"] = _atom_alarms(config, fitted.monitor, features)
     if fitted.crossed is not None:
         # limits from all reference runs, each judged by the others
-        alarm = monitor.read_frames(fitted.crossed, features).alarm
-        for k, name in enumerate(monitor.FRAME_INDICES):
-            mine = monitor.by_run(alarm[:, k], runs_of(held_out))
+        alarm = monitoring.read_frames(fitted.crossed, features).alarm
+        for k, name in enumerate(monitoring.FRAME_INDICES):
+            mine = monitoring.by_run(alarm[:, k], runs_of(held_out))
             result["indices"][name]["cross"] = float(np.mean(alarm[:, k]))
             result["indices"][name]["cross_per_run"] = [float(np.mean(run)) for run in mine]
             result["indices"][name]["cross_n_used"] = fitted.crossed.frame_calibration[name].n_used
     return result
 
 
-def _atom_alarms(config: Config, fitted: monitor.Monitor, features: monitor.FrameFeatures) -> dict[str, Any]:
+def _atom_alarms(config: Config, fitted: monitoring.Monitor, features: monitoring.FrameFeatures) -> dict[str, Any]:
     """Fraction of held-out atoms of each element above parametric and conformal limits."""
     from ase.data import chemical_symbols
 
     values, numbers, _ = features.atoms()
     rows, charts = np.asarray(fitted.rows(numbers)), fitted.charts
-    atoms = monitor.atom_indices(charts, jnp.asarray(values), jnp.asarray(rows))
+    atoms = monitoring.atom_indices(charts, jnp.asarray(values), jnp.asarray(rows))
     q, t2, result = np.asarray(atoms.q), np.asarray(atoms.t2), {}
     for row, z in enumerate(fitted.species):
         moments, own = charts.residual[row].tolist(), rows == row
         n, rank = int(charts.count[row]), int(np.sum(charts.eigenvalues[row] > 0.0))
         limits = {
-            "q_jackson_mudholkar": (q, monitor.jackson_mudholkar(moments, config.level)),
-            "q_box": (q, monitor.box_q_limit(moments, config.level)),
+            "q_jackson_mudholkar": (q, monitoring.jackson_mudholkar(moments, config.level)),
+            "q_box": (q, monitoring.box_q_limit(moments, config.level)),
             "q_conformal": (q, float(charts.q_limit[row])),
-            "t2_f": (t2, monitor.t2_limit_f(n, rank, config.level)),
+            "t2_f": (t2, monitoring.t2_limit_f(n, rank, config.level)),
             "t2_conformal": (t2, float(charts.t2_limit[row])),
         }
         result[chemical_symbols[z]] = {
@@ -104,7 +104,7 @@ def detection(
     errors, (scores, _) = force_errors(labeller, both), fitted.scores(both)
     known = np.isfinite(errors)
     bad = errors[known] > threshold
-    calibration = reference.subset(monitor.split_reference(runs_of(reference))[1])
+    calibration = reference.subset(monitoring.split_reference(runs_of(reference))[1])
     in_control, _ = fitted.scores(calibration)
     kinds = np.array(["held_out"] * len(few[1]) + [str(info["run"]) for info in away.infos])
     interval = float(away.infos[1]["time_fs"]) - float(away.infos[0]["time_fs"])
@@ -118,8 +118,8 @@ def detection(
         "indices": {},
     }
     for name in fitted.indices:
-        series = monitor.by_run(in_control[name], runs_of(calibration))
-        limit = monitor.thinned_limit(series, config.level).limit
+        series = monitoring.by_run(in_control[name], runs_of(calibration))
+        limit = monitoring.thinned_limit(series, config.level).limit
         leads = {run: runs.lead_time(scores[name][kinds == run] > limit, errors[kinds == run] > threshold, interval)
                  for run in dict.fromkeys(kinds) if run != "held_out"}  # fmt: skip
         result["indices"][name] = {
@@ -137,7 +137,7 @@ def _figure(config: Config, fitted: Comparison, scores: Any, kinds: np.ndarray, 
     groups = kinds[away].tolist()
     x = np.concatenate([interval * np.arange(1, groups.count(run) + 1) for run in dict.fromkeys(groups)])
     figure = control_charts(
-        {name: scores[monitor.FRAME_INDICES[k]][away] for name, k in names.items()},
+        {name: scores[monitoring.FRAME_INDICES[k]][away] for name, k in names.items()},
         {name: float(fitted.monitor.charts.frame_limits[k]) for name, k in names.items()},
         runs=groups,
         x=x / 1000.0,

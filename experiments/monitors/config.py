@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.lab.paths import ELECTROLYTE
-from mlipjax import monitor
+from mlipjax import monitoring
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Measure the monitor.
+    """Measure the monitoring.
 
     Attributes:
         model: whose features are charted and who drives MD.
@@ -62,8 +62,8 @@ class Config:
     temperature: float = 300.0
     timestep: float = 0.5
     level: float = 0.01
-    components: int = monitor.COMPONENTS
-    layers: monitor.Layers = "last"
+    components: int = monitoring.COMPONENTS
+    layers: monitoring.Layers = "last"
     descriptor: Literal["model", "soap"] = "model"
     labelled: int = 30
     timing_steps: int = 1000

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import read
 
 from experiments.monitors.config import Config
-from mlipjax import md, monitor
+from mlipjax import md, monitoring
 from mlipjax.data import Dataset, Example, read_dataset, read_last_atoms, write_dataset
 from mlipjax.graph import batch_graphs
 from mlipjax.potential import Potential
@@ -128,7 +128,7 @@ def lead_time(alarm: np.ndarray, bad: np.ndarray, interval: float) -> float | No
     return float(interval * (int(np.argmax(bad)) - first))
 
 
-def overhead(config: Config, potential: Potential, params: Params, fitted: monitor.Monitor) -> dict[str, float]:
+def overhead(config: Config, potential: Potential, params: Params, fitted: monitoring.Monitor) -> dict[str, float]:
     """Processor time that reading the charts adds: once per chunk through ``Watch``, and in every step."""
     return {
         **_overhead_of_watch(config, potential, params, fitted),
@@ -137,12 +137,12 @@ def overhead(config: Config, potential: Potential, params: Params, fitted: monit
 
 
 def _overhead_of_watch(
-    config: Config, potential: Potential, params: Params, fitted: monitor.Monitor
+    config: Config, potential: Potential, params: Params, fitted: monitoring.Monitor
 ) -> dict[str, float]:
     """MD with and without a watch in turns, and the watch's own time measured inside."""
     system, key = _start(config, 0), jax.random.key(0)
     spent, calls = 0.0, 0
-    watch = monitor.Watch(fitted, potential, params)
+    watch = monitoring.Watch(fitted, potential, params)
 
     def timed(state: Any, info: Any) -> None:
         nonlocal spent, calls
@@ -172,12 +172,12 @@ def _overhead_of_watch(
 
 
 def _overhead_of_steps(
-    config: Config, potential: Potential, params: Params, fitted: monitor.Monitor
+    config: Config, potential: Potential, params: Params, fitted: monitoring.Monitor
 ) -> dict[str, float]:
     """Energy and forces in a scan, with and without charts read from the features that come with them."""
     system = _start(config, 0)
     graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, dtype=np.dtype("float32"))
-    rows, columns = fitted.rows(graph.atomic_numbers), monitor.feature_columns(potential, fitted.layers)
+    rows, columns = fitted.rows(graph.atomic_numbers), monitoring.feature_columns(potential, fitted.layers)
 
     def steps(watched: bool) -> Callable[..., Any]:
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
@@ -185,7 +185,9 @@ def _overhead_of_steps(
             now = graph.replace(positions=positions)  # pyright: ignore[reportAttributeAccessIssue]
             prediction = potential.apply(params, now)
             read = (
-                monitor.read(charts, prediction.features[:, columns], rows, now).frame if watched else prediction.energy
+                monitoring.read(charts, prediction.features[:, columns], rows, now).frame
+                if watched
+                else prediction.energy
             )
             return (positions + 1e-4 * prediction.forces, charts), read
 

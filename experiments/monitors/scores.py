@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.monitors.config import Config
-from mlipjax import monitor
+from mlipjax import monitoring
 from mlipjax.data import Dataset, runs_of
-from mlipjax.monitor.cross import MIN_RUNS
-from mlipjax.monitor.soap import SoapChart, fit_soap
+from mlipjax.monitoring.cross import MIN_RUNS
+from mlipjax.monitoring.soap import SoapChart, fit_soap
 from mlipjax.potential import Potential
 from mlipjax.typing import Params
 
-INDICES = (*monitor.FRAME_INDICES, "mahalanobis", "mahalanobis_worst", "llpr", "llpr_worst")
+INDICES = (*monitoring.FRAME_INDICES, "mahalanobis", "mahalanobis_worst", "llpr", "llpr_worst")
 
 SOAP_INDICES = ("soap_q", "soap_worst")
 """Q of the paper's pooled SOAP chart: mean over the atoms of a frame, and its largest atom."""
@@ -31,11 +31,11 @@ class Comparison:
 
     potential: Potential
     params: Params
-    monitor: monitor.Monitor
-    mahalanobis: monitor.Mahalanobis
-    rigidity: monitor.Rigidity
+    monitor: monitoring.Monitor
+    mahalanobis: monitoring.Mahalanobis
+    rigidity: monitoring.Rigidity
     soap: SoapChart | None = None
-    crossed: monitor.Monitor | None = None
+    crossed: monitoring.Monitor | None = None
 
     @property
     def indices(self) -> tuple[str, ...]:
@@ -45,34 +45,34 @@ class Comparison:
     @classmethod
     def fit(cls, config: Config, potential: Potential, params: Params, reference: Dataset) -> Comparison:
         """Fit charts, Mahalanobis distances and rigidity to the same frames."""
-        features = monitor.frame_features(potential, params, reference.systems, layers=config.layers)
+        features = monitoring.frame_features(potential, params, reference.systems, layers=config.layers)
         options: Any = {"level": config.level, "n_components": config.components, "layers": config.layers}
-        fitted = monitor.fit_monitor(features, runs_of(reference), **options)
+        fitted = monitoring.fit_monitor(features, runs_of(reference), **options)
         values, numbers, frame = features.atoms()
-        chosen = np.isin(frame, monitor.split_reference(runs_of(reference))[0])
+        chosen = np.isin(frame, monitoring.split_reference(runs_of(reference))[0])
         rows = np.asarray(fitted.rows(numbers))
-        distance = monitor.fit_mahalanobis(values[chosen], rows[chosen], len(fitted.species))
-        rigidity = monitor.fit_rigidity(sums(values, frame)[np.unique(frame[chosen])])
+        distance = monitoring.fit_mahalanobis(values[chosen], rows[chosen], len(fitted.species))
+        rigidity = monitoring.fit_rigidity(sums(values, frame)[np.unique(frame[chosen])])
         fit = [reference.systems[i] for i in np.unique(frame[chosen])]
         soap = fit_soap(fit) if config.descriptor == "soap" else None
         enough = len(set(runs_of(reference))) >= MIN_RUNS
-        crossed = monitor.cross_fit_monitor(features, runs_of(reference), **options) if enough else None
+        crossed = monitoring.cross_fit_monitor(features, runs_of(reference), **options) if enough else None
         return cls(potential, params, fitted, distance, rigidity, soap, crossed)
 
-    def scores(self, frames: Dataset) -> tuple[dict[str, np.ndarray], monitor.FrameFeatures]:
+    def scores(self, frames: Dataset) -> tuple[dict[str, np.ndarray], monitoring.FrameFeatures]:
         """All indices of every frame, and the features they come from."""
-        features = monitor.frame_features(self.potential, self.params, frames.systems, layers=self.monitor.layers)
-        readings = monitor.read_frames(self.monitor, features)
+        features = monitoring.frame_features(self.potential, self.params, frames.systems, layers=self.monitor.layers)
+        readings = monitoring.read_frames(self.monitor, features)
         values, numbers, frame = features.atoms()
         on_device = jnp.asarray(values)
-        atoms = np.asarray(monitor.mahalanobis(self.mahalanobis, on_device, self.monitor.rows(numbers)))
-        local = np.asarray(monitor.rigidity_variance(self.rigidity, on_device))
+        atoms = np.asarray(monitoring.mahalanobis(self.mahalanobis, on_device, self.monitor.rows(numbers)))
+        local = np.asarray(monitoring.rigidity_variance(self.rigidity, on_device))
         starts = np.flatnonzero(np.diff(frame, prepend=-1))
         columns = [
             *readings.frame.T,
             np.bincount(frame, atoms) / np.bincount(frame),
             np.maximum.reduceat(atoms, starts),
-            np.asarray(monitor.rigidity_variance(self.rigidity, jnp.asarray(sums(values, frame)))),
+            np.asarray(monitoring.rigidity_variance(self.rigidity, jnp.asarray(sums(values, frame)))),
             np.maximum.reduceat(local, starts),
         ]
         if self.soap is not None:

@@ -14,7 +14,7 @@ from experiments.multitask.data import Bench, force_field_parts, load_materials,
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.files import replace_on_success, write_atomic
-from mlipjax.finetune.properties import PropertyListener, finetune_property
+from mlipjax.finetuning.properties import PropertyListener, finetune_property
 from mlipjax.models import load
 from mlipjax.nn.readouts import GROUP
 from mlipjax.potential import Potential

@@ -103,7 +103,7 @@ print(f"{len(data)} frames, elements {data.elements}, labels {data.count_labels(
 # to start on a fatal finding.
 
 # %%
-from mlipjax.finetune.doctor import examine
+from mlipjax.finetuning.doctor import examine
 
 examination = examine(potential, params, {"frames": data}, e0s="estimate")
 for finding in examination.findings:
@@ -116,7 +116,7 @@ print(f"{len(examination.findings)} findings, {len(examination.fatal)} of them f
 # model agree. The same call again resumes a run that was stopped.
 
 # %%
-from mlipjax.finetune import FinetuneSettings
+from mlipjax.finetuning import FinetuneSettings
 
 settings = FinetuneSettings(strategy=STRATEGY, e0s="estimate", epochs=EPOCHS, batch_size=4, anchor="none")
 tuned = mlipjax.finetune(potential, params, data, settings=settings, out=OUT / "run")
@@ -177,7 +177,7 @@ print(f"energy {atoms.get_potential_energy():.4f} eV, largest force {np.abs(atom
 # model is at home. Short runs guarantee less than the level asked for; the printout says what they do guarantee.
 
 # %%
-from mlipjax import md, monitor
+from mlipjax import md, monitoring
 
 start = data.systems[0]
 ensemble = md.make_ensemble("nvt", timestep_fs=md.default_timestep(start.atomic_numbers), temperature_K=300.0)
@@ -199,13 +199,13 @@ runs = OUT / "runs.extxyz"
 if not runs.exists():
     md.run(potential, params, start, ensemble, MD_STEPS, key=jax.random.key(1), trajectory=runs, **same)
 home = read_dataset(runs)
-charts = monitor.fit_monitor(
-    monitor.frame_features(potential, params, home.systems),
+charts = monitoring.fit_monitor(
+    monitoring.frame_features(potential, params, home.systems),
     [info["run"] for info in home.infos],
     level=0.05,
-    model=monitor.params_fingerprint(params),
+    model=monitoring.params_fingerprint(params),
 )
-monitor.save_monitor(OUT / "monitor.npz", charts)
+monitoring.save_monitor(OUT / "monitoring.npz", charts)
 limit = charts.frame_calibration["combined"]
 print(f"limit {limit.limit:.2f}; {limit.n_used} independent frames guarantee {limit.guaranteed:.2g} false alarms")
 
@@ -219,11 +219,11 @@ from mlipjax.report.monitor import control_charts
 
 watched = []
 for factor in (1.0, 0.985, 0.97):
-    watch = monitor.Watch(charts, potential, params, every=10)
+    watch = monitoring.Watch(charts, potential, params, every=10)
     md.run(
         potential, params, scaled(start, factor), ensemble, MD_STEPS // 3, key=jax.random.key(2), on_chunk=watch, **same
     )
-    k = monitor.FRAME_INDICES.index("combined")
+    k = monitoring.FRAME_INDICES.index("combined")
     values, alarms = (np.array(series)[:, 0, k] for series in (watch.frame, watch.alarm))
     watched.append((f"cell x {factor:g}", values))
     print(f"cell x {factor:g}: {alarms.sum()} of {len(alarms)} readings out of control")
@@ -250,7 +250,7 @@ show(
 # ```
 # mlipjax doctor --model universal --train my_frames.extxyz --e0s estimate
 # mlipjax finetune --model universal --train my_frames.extxyz --e0s estimate --out finetuned
-# mlipjax md --model finetuned --structure start.xyz --steps 100000 --out md.extxyz --monitor monitor.npz
+# mlipjax md --model finetuned --structure start.xyz --steps 100000 --out md.extxyz --monitor monitoring.npz
 # ```
 #
 # A frame on which the charts raise an alarm is the frame to label next; `python -m experiments.periodic` does this in

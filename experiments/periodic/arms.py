@@ -17,8 +17,8 @@ from experiments.periodic import evaluation as tests
 from experiments.periodic.experiment import Arm, Experiment, Model
 from mlipjax import md
 from mlipjax.files import write_atomic
-from mlipjax.finetune import AlarmConfig, FineTuneState, RoundConfig, Setup, init
-from mlipjax.finetune.host import TRAIN_PIECE, HostLoop, Stage, with_energy_shift
+from mlipjax.finetuning import AlarmConfig, FineTuneState, RoundConfig, Setup, init
+from mlipjax.finetuning.host import TRAIN_PIECE, HostLoop, Stage, with_energy_shift
 from mlipjax.losses import huber_loss
 from mlipjax.models import load, save
 from mlipjax.optim import Optimizer, make_strategy

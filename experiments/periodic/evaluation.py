@@ -23,7 +23,7 @@ from mlipjax import md, tree
 from mlipjax.data import Dataset, Example
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.graph import batch_graphs, neighbor_table
-from mlipjax.monitor import fit_charts, q_residual
+from mlipjax.monitoring import fit_charts, q_residual
 from mlipjax.oracles import Failure, Labeller, Oracle
 from mlipjax.potential import apply
 from mlipjax.system import Labels, System

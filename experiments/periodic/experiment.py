@@ -11,7 +11,7 @@ from experiments.lab.paths import ELECTROLYTE
 from experiments.periodic.config import Config
 from mlipjax import md, tree
 from mlipjax.data import read_atoms
-from mlipjax.finetune import Controls
+from mlipjax.finetuning import Controls
 from mlipjax.losses import LossWeights
 from mlipjax.models import load
 from mlipjax.optim import make_strategy

@@ -20,7 +20,7 @@ from experiments.pretrain.config import __doc__ as CLAIM
 from mlipjax import runtime
 from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.files import write_atomic
-from mlipjax.finetune import FinetuneSettings, finetune
+from mlipjax.finetuning import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
 from mlipjax.models import NequIPConfig, nequip, save
 from mlipjax.potential import Potential

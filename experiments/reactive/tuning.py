@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments.reactive.models import Model, energy_shift, errors
 from mlipjax.data import Dataset, read_dataset, split_dataset
-from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.single import finetune
+from mlipjax.finetuning import FinetuneSettings
+from mlipjax.finetuning.single import finetune
 from mlipjax.models import registry
 from mlipjax.probes.softening import softening
 

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from mlipjax.cli.tables import Table
-from mlipjax.monitor.judgement import Judgement
+from mlipjax.monitoring.judgement import Judgement
 
 _MEANING = {
     "q": "mean Q / limit of the atom's element",

@@ -17,7 +17,7 @@ from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces
 from mlipjax.cli.tables import Table
 from mlipjax.data import Dataset, read_dataset
-from mlipjax.finetune.snapshots import run_models
+from mlipjax.finetuning.snapshots import run_models
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
 from mlipjax.potential import Potential

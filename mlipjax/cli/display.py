@@ -9,7 +9,7 @@ from rich.console import Console
 from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.cli.wording import print_findings
-from mlipjax.finetune.single import FinetuneListener, Preparation
+from mlipjax.finetuning.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
 
 

@@ -9,7 +9,7 @@ from mlipjax.cli.heads import load_head
 from mlipjax.cli.options.finetune import Finetune
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.properties import learn_property
-from mlipjax.finetune.single import finetune
+from mlipjax.finetuning.single import finetune
 from mlipjax.settings import PropertySettings
 
 

@@ -12,8 +12,8 @@ from ase.io import write
 from mlipjax.files import replace_on_success
 from mlipjax.md import ChunkInfo, SimState
 from mlipjax.md.driver import OnChunk
-from mlipjax.monitor import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
-from mlipjax.monitor.judgement import judge
+from mlipjax.monitoring import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
+from mlipjax.monitoring.judgement import judge
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Params

@@ -16,7 +16,7 @@ from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, read_dataset, runs_of
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
-from mlipjax.monitor import (
+from mlipjax.monitoring import (
     FRAME_INDICES,
     FrameReadings,
     Monitor,
@@ -30,8 +30,8 @@ from mlipjax.monitor import (
     save_monitor,
     statistical_inefficiency,
 )
-from mlipjax.monitor.judgement import Judgement, judge
-from mlipjax.monitor.limits import box_q_limit, jackson_mudholkar, t2_limit_beta, t2_limit_f
+from mlipjax.monitoring.judgement import Judgement, judge
+from mlipjax.monitoring.limits import box_q_limit, jackson_mudholkar, t2_limit_beta, t2_limit_f
 
 
 def run(command: MonitorCommand) -> None:

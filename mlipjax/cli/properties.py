@@ -11,8 +11,8 @@ from mlipjax import tree
 from mlipjax.cli.error_tables import property_table, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.data.properties import open_properties, parse_property
-from mlipjax.finetune.properties import PropertyListener, finetune_property
-from mlipjax.finetune.properties_tasks import PropertyPreparation
+from mlipjax.finetuning.properties import PropertyListener, finetune_property
+from mlipjax.finetuning.properties_tasks import PropertyPreparation
 from mlipjax.models import load
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train.multitask_batches import PropertyStream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlipjax.monitor.correlation import effective_size
+from mlipjax.monitoring.correlation import effective_size
 from mlipjax.probes.trajectory import Trajectory
 
 FEW_INDEPENDENT = 10.0

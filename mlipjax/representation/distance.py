@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from mlipjax.monitor import fit_charts, q_residual
+from mlipjax.monitoring import fit_charts, q_residual
 
 _fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)
@@ -210,7 +210,7 @@ def chart_residual(
     elements: np.ndarray,
     n_components: int = 5,
 ) -> np.ndarray:
-    """Q (M,) of atoms under charts of other atoms (``mlipjax.monitor``), relative to the charts' own mean Q.
+    """Q (M,) of atoms under charts of other atoms (``mlipjax.monitoring``), relative to the charts' own mean Q.
 
     Two uses. With one model's features of new data as chart and of old data as atoms: how far the model now sees old
     data outside what it was fine-tuned on. With the features of a fine-tuned model as chart and those of the model it

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.monitor import frame_features
+from mlipjax.monitoring import frame_features
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Params

@@ -184,7 +184,7 @@ def make_monitor(rng: np.random.Generator, folder: Path, good: Path) -> Case:
 
 def read_monitor(path: Path, good: Path) -> None:
     """What is accepted has charts of finite numbers for elements that exist, and fits together."""
-    from mlipjax.monitor import load_monitor
+    from mlipjax.monitoring import load_monitor
 
     _sane_monitor(load_monitor(path))
 

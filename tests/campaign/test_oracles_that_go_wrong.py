@@ -9,7 +9,7 @@ import pytest
 from campaign.faulty_calculators import OUTCOMES
 from finetune.loop_case import case, start
 
-from mlipjax.finetune.host import HostLoop
+from mlipjax.finetuning.host import HostLoop
 from mlipjax.oracles import AseOracle, Failure, Labeller, LabelStore
 from mlipjax.oracles.workers import SerialExecutor
 from mlipjax.system import System

@@ -12,7 +12,7 @@ from tiny_nequip import random_params
 from mlipjax.cli.main import main
 from mlipjax.data import read_dataset
 from mlipjax.data.properties import PropertyData
-from mlipjax.finetune.properties import finetune_property
+from mlipjax.finetuning.properties import finetune_property
 from mlipjax.models import NequIPConfig, load, nequip, save
 from mlipjax.settings import FinetuneSettings, PropertySettings
 

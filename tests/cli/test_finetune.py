@@ -219,12 +219,3 @@ def test_data_without_labels_cannot_be_evaluated(files, tmp_path):
     arguments = ["--model", str(files / "model"), "--data", str(tmp_path / "bare.extxyz")]
     with pytest.raises(ValueError, match="no structure has an energy"):
         evaluate.run(tyro.cli(evaluate.Evaluate, args=arguments))
-
-
-def test_the_package_itself_is_the_python_call(monkeypatch):
-    import mlipjax
-    from mlipjax.finetune import _callable
-
-    assert mlipjax.finetune.init is not None
-    monkeypatch.setattr(_callable, "finetune", lambda *args, **kwargs: (args, kwargs))
-    assert mlipjax.finetune(1, out="x") == ((1,), {"out": "x"})

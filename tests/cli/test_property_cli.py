@@ -13,7 +13,7 @@ from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 from mlipjax import load, save
 from mlipjax.cli import evaluate, finetune
 from mlipjax.data.properties import PropertyData
-from mlipjax.finetune.properties_tasks import prepare_property
+from mlipjax.finetuning.properties_tasks import prepare_property
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.settings import FinetuneSettings, PropertySettings

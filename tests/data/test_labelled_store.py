@@ -20,7 +20,7 @@ from mlipjax.data import (
     write_store,
 )
 from mlipjax.data.properties import PropertyData, open_properties
-from mlipjax.finetune.folder import hash_dataset
+from mlipjax.finetuning.folder import hash_dataset
 from mlipjax.system import Labels, System
 
 SIZES = (5, 3, 8, 1, 6, 4)

@@ -17,8 +17,8 @@ import numpy as np
 from tiny_potential import SPECIES, init_params, random_system, tiny_potential
 
 from mlipjax.data import Example, read_dataset, write_store
-from mlipjax.finetune import FinetuneSettings, finetune
-from mlipjax.finetune.single import FinetuneListener
+from mlipjax.finetuning import FinetuneSettings, finetune
+from mlipjax.finetuning.single import FinetuneListener
 from mlipjax.system import Labels
 
 ATOMS = 32

@@ -15,9 +15,9 @@ from test_train_loop import StopAt, assert_same, setup
 from tiny_potential import labelled_dataset
 
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
-from mlipjax.finetune import FinetuneSettings
-from mlipjax.finetune.folder import describe_run
-from mlipjax.finetune.retain import Frozen, pseudo_label
+from mlipjax.finetuning import FinetuneSettings
+from mlipjax.finetuning.folder import describe_run
+from mlipjax.finetuning.retain import Frozen, pseudo_label
 from mlipjax.train import LabelledBatches, Retention, error_report, predict
 from mlipjax.train.batches import Tables
 

@@ -1,0 +1,246 @@
+"""Replay and anchor structures of a fine-tune: where they come from, and how the model takes a second head for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlipjax import tree
+from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
+from mlipjax.finetuning.doctor import compare, of_other_sets
+from mlipjax.finetuning.doctor_labels import check_predictions
+from mlipjax.finetuning.doctor_structures import check_structures
+from mlipjax.finetuning.findings import Finding, demote, refuse_fatal
+from mlipjax.finetuning.structures import element_structures
+from mlipjax.models.build import potential_from_config, potential_to_config
+from mlipjax.optim import Strategy
+from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings
+from mlipjax.system import Labels, System
+from mlipjax.train import LabelledBatches, Retention, error_report, predict
+from mlipjax.typing import Params
+
+REPLAY_HEAD = "replay"
+ANCHOR_FRACTION = 0.2
+_LARGEST_FORCE = 30.0
+_CHECKED = 64
+_BATCH = 8
+
+
+class Frozen(NamedTuple):
+    """The model as it was: what makes pseudo-labels, and what a fine-tune is compared with.
+
+    Attributes:
+        potential: with the isolated-atom energies it came with.
+        params: in the dtype of the run.
+    """
+
+    potential: Potential
+    params: Params
+
+
+def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> tuple[Potential, Params]:
+    """Return the potential with one more energy head, a copy of the first, and its parameters.
+
+    A model that has a head of this name already (from an earlier fine-tune) is returned as it is.
+
+    Raises:
+        ValueError: if the architecture has no named heads.
+    """
+    if name in potential.heads:
+        return potential, params
+    description = potential_to_config(potential)
+    if "heads" not in description["config"]:
+        raise ValueError("replay needs a potential with named energy heads; choose another strategy.")
+    description["config"]["heads"] = [*potential.heads, name]
+    description["e0s"] = {**description["e0s"], name: description["e0s"][potential.heads[0]]}
+    flat = dict(tree.flatten_paths(params))
+    first = f"readout_{potential.heads[0]}/"
+    copies = {path.replace(first, f"readout_{name}/"): leaf for path, leaf in flat.items() if path.startswith(first)}
+    # the same leaf order as a model that was initialised with this head
+    return potential_from_config(description), tree.unflatten_paths({**flat, **copies})
+
+
+def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSettings) -> Dataset:
+    """Label structures with the frozen model; those on which it is not finite or forces are extreme are dropped.
+
+    Structures stay where they are, labels where ``predict`` keeps them.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    predictions = predict(frozen.potential, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
+
+    def label(index: int) -> Labels:
+        found, system = predictions[index], systems[index]
+        stress = found.stress if np.linalg.det(system.cell) else None
+        return Labels.create(system.n_atoms, found.energy, found.forces, stress)
+
+    good = [np.isfinite(p.energy) and bool(np.all(np.abs(p.forces) < _LARGEST_FORCE)) for p in predictions]
+    rows = np.flatnonzero(good)
+    if not len(rows):
+        raise ValueError(
+            f"the model gives none of {len(systems)} structures forces below {_LARGEST_FORCE:g} eV/Å; "
+            "give a file of structures it knows."
+        )
+    return Dataset(take(systems, rows), View(label, rows), ({"labels": "frozen model"},) * len(rows))
+
+
+def make_retention(
+    strategy: Strategy,
+    student: Potential,
+    frozen: Frozen,
+    elements: Sequence[int],
+    settings: FinetuneSettings,
+) -> tuple[Retention, dict[str, Any], list[Finding]]:
+    """Gather replay and anchor structures of a run, say in words what they are, and what the doctor found in them.
+
+    Args:
+        strategy: what is replayed, and with which weights.
+        student: the potential that is trained; its last head of the name ``REPLAY_HEAD`` takes replayed structures.
+        frozen: the model before training.
+        elements: of the training set.
+        settings: files and sizes.
+
+    Raises:
+        ValueError: if a file is missing, its labels do not fit the model, or it is not of use for the strategy.
+    """
+    _check_replay_settings(strategy, settings)
+    findings: list[Finding] = []
+    replay, anchor, notes = _datasets(strategy, frozen, elements, settings)
+    task = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
+    # without a head of their own, anchor energies are counted from the isolated atoms of the frozen model
+    owner = student if strategy.replay else frozen.potential
+    for name, dataset in (("replay", replay), ("anchor", anchor)):
+        if dataset is not None:
+            findings += check_level(name, dataset, frozen, settings)
+    retention = Retention(
+        anchor=None if anchor is None else _batches(owner, anchor, settings, task=task),
+        anchor_weight=strategy.anchor_weight,
+        replay=None if replay is None else _batches(owner, replay, settings, settings.batch_size, task=task),
+        replay_weight=strategy.replay_weight,
+    )
+    return retention, notes, findings
+
+
+def _check_replay_settings(strategy: Strategy, settings: FinetuneSettings) -> None:
+    if strategy.replay is None and settings.replay is not None:
+        raise ValueError(
+            f"strategy {strategy.name!r} replays nothing and has no use for --replay {settings.replay}; choose replay "
+            "or pseudo-replay, or measure the retained error on the file with --anchor."
+        )
+    if strategy.replay == "labels" and settings.replay is None:
+        raise ValueError(
+            "strategy 'replay' needs --replay FILE with structures and true labels of the model's own level of theory; "
+            "without such data choose pseudo-replay, which makes both."
+        )
+    if settings.anchor == "none" and settings.anchor_weight is not None:
+        raise ValueError("anchor_weight without anchor structures decides nothing; give --anchor or leave it out.")
+
+
+def _datasets(
+    strategy: Strategy, frozen: Frozen, elements: Sequence[int], settings: FinetuneSettings
+) -> tuple[Dataset | None, Dataset | None, dict[str, Any]]:
+    """Replay and anchor data, labelled; the anchor is never a part of what is replayed."""
+    replay, anchor = None, None
+    notes: dict[str, Any] = {"replay": None, "anchor": None}
+    if strategy.replay is not None:
+        replay, notes["replay"] = _replay_data(strategy, frozen, elements, settings)
+    if settings.anchor == "none" or strategy.from_scratch:
+        return replay, None, notes
+    if settings.anchor != "generated":
+        anchor, source = read_dataset(settings.anchor), f"structures of {settings.anchor} with their labels"
+    elif replay is not None:
+        parts = split_replay(replay, settings.seed)
+        replay, anchor, source = parts[0], parts[1], "held out of the replay structures"
+    else:
+        systems = element_structures(elements, settings.replay_size, settings.seed)
+        anchor, source = pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
+    notes["anchor"] = f"{len(anchor)} {source}"
+    if replay is not None:
+        notes["replay"] = f"{len(replay)} {notes['replay']}"
+    return replay, anchor, notes
+
+
+def _replay_data(
+    strategy: Strategy, frozen: Frozen, elements: Sequence[int], settings: FinetuneSettings
+) -> tuple[Dataset, str]:
+    if settings.replay is None:
+        systems = element_structures(elements, settings.replay_size, settings.seed)
+        return pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
+    if strategy.replay == "labels":
+        return read_dataset(settings.replay), f"structures of {settings.replay} with their labels"
+    dataset = read_dataset(settings.replay, required=(), with_labels=False)
+    frozen.potential.check_elements(dataset.elements)
+    return pseudo_label(
+        frozen, dataset.systems, settings
+    ), f"structures of {settings.replay}, labels of the frozen model"
+
+
+def split_replay(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Divide replay structures into replayed and anchor ones; by groups if they carry any."""
+    if len(dataset) < 2:
+        raise ValueError(f"{len(dataset)} replay structure cannot be divided; give two or more, or another anchor.")
+    if find_group_key(dataset) is not None:
+        parts = split_dataset(dataset, valid=ANCHOR_FRACTION, seed=seed)
+        return parts.train, parts.valid
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    n_anchor = max(1, round(ANCHOR_FRACTION * len(dataset)))
+    return dataset.subset(sorted(order[n_anchor:])), dataset.subset(sorted(order[:n_anchor]))
+
+
+def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> list[Finding]:
+    """Examine labels of the model's own level of theory: those of another one would overwrite what it knows.
+
+    Returns:
+        What is not fatal.
+
+    Raises:
+        ValueError: for a fatal finding that is not to be ignored.
+    """
+    if all(info.get("labels") == "frozen model" for info in dataset.infos):
+        return []
+    findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
+    refuse_fatal(findings)
+    batches = _once(frozen.potential, dataset, settings).part(_CHECKED)
+    compared = compare(name, frozen.potential, frozen.params, batches)
+    found = check_predictions(frozen.potential, [compared], e0s="model", dtype=settings.dtype)
+    findings += demote(of_other_sets(found, own=True), settings.ignore)
+    refuse_fatal(findings)
+    return findings
+
+
+def _unlabelled(systems: Sequence[System]) -> Dataset:
+    n = len(systems)
+    return Dataset(systems, View(lambda index: Labels.create(systems[index].n_atoms), n), ({},) * n)
+
+
+def _once(potential: Potential, dataset: Dataset, settings: FinetuneSettings) -> LabelledBatches:
+    """Batches to go through once: shapes beside the first would take longer to compile than they save."""
+    return LabelledBatches.create(
+        potential, dataset, _BATCH, passes=1, dtype=settings.dtype, max_slots=settings.max_slots
+    )
+
+
+def _batches(
+    potential: Potential, dataset: Dataset, settings: FinetuneSettings, batch_size: int = _BATCH, task: int = 0
+) -> LabelledBatches:
+    return LabelledBatches.create(
+        potential,
+        dataset,
+        batch_size,
+        passes=settings.epochs,
+        dtype=settings.dtype,
+        max_slots=settings.max_slots,
+        task=task,
+    )
+
+
+def anchor_report(retention: Retention, potential: Potential, params: Params) -> Mapping[str, Any] | None:
+    """Return the error report on the anchor structures, ``None`` without them."""
+    if retention.anchor is None:
+        return None
+    return error_report(retention.anchor.dataset, predict(potential, jax.device_get(params), retention.anchor))

@@ -1,0 +1,206 @@
+"""The pieces of a round, and the round itself: sample, label, chart, train.
+
+All are pure functions. ``run_compiled`` scans ``make_round``; ``HostLoop`` calls the same pieces one by one, with an
+oracle that lives outside JAX and a checkpoint in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from mlipjax.finetuning.alarm import cross_limits, end_round
+from mlipjax.finetuning.sample import SampleInfo, sample_frame
+from mlipjax.finetuning.setup import Controls, Setup
+from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
+from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table
+from mlipjax.md.state import rebuild, refresh
+from mlipjax.md.table import pack_edges
+from mlipjax.monitoring import MonitorState, fit_charts
+from mlipjax.oracles import JittableOracle
+from mlipjax.potential import Potential
+from mlipjax.system import Labels
+from mlipjax.train import Batch, StepInfo, TrainState, train_step
+from mlipjax.typing import Array, Bool, Float, Int, Params
+
+
+def make_round(
+    setup: Setup, oracle: JittableOracle, offsets: Array
+) -> Callable[[FineTuneState, Controls], tuple[FineTuneState, RoundInfo]]:
+    """One round as a pure function ``(state, controls) -> (state, info)``: it can be scanned, mapped, differentiated.
+
+    Args:
+        setup: static parts.
+        oracle: one that can live inside a compiled program.
+        offsets: (119,) eV, from ``oracles.energy_offsets``.
+    """
+    config = setup.config
+
+    def run(state: FineTuneState, controls: Controls) -> tuple[FineTuneState, RoundInfo]:
+        first = state.buffer.count
+        sample = partial(sample_frame, setup)
+
+        def interval(state: FineTuneState, _: None) -> tuple[FineTuneState, SampleInfo]:
+            return sample(state, controls)
+
+        sampler = state.train.ema_params
+        state, (md, fresh, reading) = jax.lax.scan(interval, state, length=config.labels_per_replica)
+        alarmed = _alarmed(state)
+        slots = first + jnp.arange(config.labels_per_replica * state.sim.n_replicas)
+        graphs = frame_graphs(setup, state, slots)
+        labels = jax.lax.map(partial(label_one, oracle, offsets), graphs)
+        fresh = fresh.reshape(-1)
+        good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & fresh
+        state = dataclasses.replace(state, buffer=state.buffer.set_labels(slots, labels, good))
+        drift = label_drift(setup, sampler, graphs, labels, good)
+        state, steps = train_frames(setup, state, controls, config.train_steps)
+        state = finish_round(setup, state, controls)
+        return state, RoundInfo(
+            loss=steps.loss,
+            temperature=_steps_of(md.trace.temperature),
+            potential_energy=_steps_of(md.trace.potential_energy),
+            labels_made=jnp.sum(good),
+            labels_failed=jnp.sum(~good & fresh),
+            md_good=jnp.all(md.good),
+            md_valid=jnp.all(md.valid),
+            train_finite=jnp.all(steps.finite),
+            drift=drift,
+            alarms=alarmed,
+            alarm_index=_steps_of(reading.index),
+        )
+
+    return run
+
+
+def frame_graphs(setup: Setup, state: FineTuneState, slots: Int[Array, " R"]) -> GraphBatch:
+    """Graphs of frames in the buffer, one structure each, stacked along a leading axis R."""
+    numbers, head = state.sim.atomic_numbers, state.sim.head
+
+    def graph(slot: Array) -> GraphBatch:
+        position, cell = state.buffer.position[slot], state.buffer.cell[slot]
+        table = build_table(setup.spec.candidates, position, cell)
+        candidates = graph_from_table(numbers, head, table, position, cell)
+        return pack_edges(candidates, setup.spec.candidates.cutoff, setup.spec.n_neighbors)[0]
+
+    return jax.lax.map(graph, slots)
+
+
+def label_one(oracle: JittableOracle, offsets: Array, graph: GraphBatch) -> Labels:
+    """Labels of one structure, without the axis of structures that the oracle's batch has."""
+    labels = oracle.label_graph(graph, offsets)
+    return Labels(
+        energy=labels.energy[0],
+        forces=labels.forces,
+        stress=labels.stress[0],
+        energy_weight=labels.energy_weight[0],
+        forces_weight=labels.forces_weight[0],
+        stress_weight=labels.stress_weight[0],
+    )
+
+
+def label_drift(
+    setup: Setup, params: Params, graphs: GraphBatch, labels: Labels, good: Bool[Array, " R"]
+) -> Float[Array, ""]:
+    """RMS difference in eV/Å between the labels' forces and those of a model, over stacked frames."""
+    forces = jax.lax.map(lambda graph: setup.potential.apply(params, graph, stress=False).forces, graphs)
+    squared = jnp.mean((forces - labels.forces) ** 2, axis=(1, 2))
+    mean = jnp.sum(jnp.where(good, squared, 0.0)) / jnp.maximum(jnp.sum(good), 1)
+    return jnp.sqrt(jax.lax.stop_gradient(mean))
+
+
+def train_frames(
+    setup: Setup, state: FineTuneState, controls: Controls, n_steps: int
+) -> tuple[FineTuneState, StepInfo]:
+    """Train on the labelled frames for ``n_steps`` steps, going on from ``state.train.step``.
+
+    Frames are drawn without replacement, epoch by epoch; the order is a function of the key, the round and the step,
+    so that training in pieces is training in one go.
+    """
+    step = train_step(setup.potential, setup.optimizer, setup.loss)
+    capacity = state.buffer.labelled.shape[0]
+    graphs = frame_graphs(setup, state, jnp.arange(capacity))
+    labels = dataclasses.replace(state.buffer.labels, energy=state.buffer.labels.energy - state.energy_shift)
+    key = jax.random.fold_in(state.train.key, state.round)
+
+    def body(train: TrainState, _: None) -> tuple[TrainState, StepInfo]:
+        chosen = draw_frames(key, train.step, state.buffer, setup.config.batch_size)
+        graph = fold_graphs(jax.tree.map(lambda x: x[chosen], graphs))
+        batch = Batch(graph, _fold_labels(jax.tree.map(lambda x: x[chosen], labels)))
+        return step(train, batch, controls.hyper)
+
+    train, info = jax.lax.scan(body, state.train, length=n_steps)
+    return dataclasses.replace(state, train=train), info
+
+
+def draw_frames(key: Array, step: Array, buffer: LabelBuffer, batch_size: int) -> Int[Array, " B"]:
+    """Slots of the batch of a step: epochs of all labelled frames in random order, cut into batches."""
+    n_labelled = jnp.maximum(jnp.sum(buffer.labelled), 1)
+
+    def draw(position: Array) -> Array:
+        order = jax.random.uniform(jax.random.fold_in(key, position // n_labelled), buffer.labelled.shape)
+        return jnp.argsort(jnp.where(buffer.labelled, order, jnp.inf))[position % n_labelled]
+
+    return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
+
+
+def finish_round(setup: Setup, state: FineTuneState, controls: Controls) -> FineTuneState:
+    """Refresh the replicas' forces and the charts with the new parameters, and get ready for the next round.
+
+    The next round trains a new optimiser, from the averaged parameters of this one. Replicas that raised an alarm are
+    rolled back if that was asked for.
+    """
+    averaged = state.train.ema_params
+    if setup.config.alarm is not None and state.watch is not None:
+        key = jax.random.fold_in(state.key, state.round)
+        temperature = controls.ensemble.temperature_K
+        watch, sim = end_round(setup.config.alarm, state.watch, state.sim, key, temperature)
+        state = dataclasses.replace(state, watch=watch, sim=sim)
+    if setup.config.chart_components:
+        state = dataclasses.replace(state, monitor=chart_frames(setup, state))
+    return dataclasses.replace(
+        state,
+        sim=refresh(setup.potential, setup.spec, averaged, rebuild(setup.spec, state.sim)),
+        train=TrainState.create(averaged, setup.optimizer, state.train.key),
+        round=state.round + 1,
+    )
+
+
+def chart_frames(setup: Setup, state: FineTuneState) -> MonitorState:
+    """Charts of the last layer's features over all labelled frames, with limits if they are to raise alarms."""
+    graphs = frame_graphs(setup, state, jnp.arange(state.buffer.labelled.shape[0]))
+    features = jax.lax.map(partial(frame_features, setup.potential, state.train.ema_params), graphs)
+    species = setup.potential.species_index(state.sim.atomic_numbers)
+    weights = jnp.broadcast_to(state.buffer.labelled[:, None], features.shape[:2]).astype(features.dtype)
+    charts = fit_charts(
+        features.reshape(-1, features.shape[-1]),
+        jnp.tile(species, features.shape[0]),
+        weights.reshape(-1),
+        len(setup.potential.species),
+        setup.config.chart_components,
+    )
+    if setup.config.alarm is None:
+        return charts
+    features = jax.lax.stop_gradient(features)
+    return cross_limits(charts, features, species, state.buffer.labelled, setup.config.alarm)
+
+
+def frame_features(potential: Potential, params: Params, graph: GraphBatch) -> Float[Array, "N F"]:
+    """Invariant features of the last layer."""
+    return potential.node_energy(params, graph, graph.positions)[1][:, potential.feature_slices[-1]]
+
+
+def _alarmed(state: FineTuneState) -> Bool[Array, " R"]:
+    return jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.alarmed
+
+
+def _fold_labels(labels: Labels) -> Labels:
+    return dataclasses.replace(labels, forces=labels.forces.reshape(-1, 3))
+
+
+def _steps_of(trace: Float[Array, "L C R S"]) -> Float[Array, "R T"]:
+    """Put labels, chunks and steps of a trace one after the other."""
+    return jnp.moveaxis(trace, 2, 0).reshape(trace.shape[2], -1)

@@ -1,0 +1,64 @@
+"""From one labelled frame to the next: chunks of MD, watched by charts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mlipjax.finetuning.alarm import Reading, WatchState, release, watch_chunk
+from mlipjax.finetuning.setup import Controls, Setup
+from mlipjax.finetuning.state import FineTuneState
+from mlipjax.md.chunk import ChunkInfo, chunk
+from mlipjax.md.state import SimState, rebuild
+from mlipjax.typing import Array, Bool
+
+
+class SampleInfo(NamedTuple):
+    """What happened on the way to the next frame of every replica.
+
+    Attributes:
+        md: with a leading axis for the chunks.
+        fresh: (R,) false for a replica that was held at an alarmed frame taken before: its frame is no new one.
+        reading: of the charts, with a leading axis for the chunks; empty if MD is not watched.
+    """
+
+    md: ChunkInfo
+    fresh: Bool[Array, " R"]
+    reading: Reading
+
+
+def sample_frame(setup: Setup, state: FineTuneState, controls: Controls) -> tuple[FineTuneState, SampleInfo]:
+    """Run MD to the next frame of every replica and put the frames into the buffer.
+
+    A replica that the charts find out of control is held where it is, and that is its frame.
+    """
+    config = setup.config
+    advance = chunk(setup.potential, setup.spec, config.steps_per_chunk)
+    params = state.train.ema_params
+
+    def body(carry: tuple[SimState, WatchState | None], _: None) -> tuple[Any, tuple[ChunkInfo, Reading]]:
+        before, watch = carry
+        before = rebuild(setup.spec, before)
+        after, info = advance(params, before, controls.ensemble, controls.limits)
+        if config.alarm is None or watch is None or state.monitor is None:
+            return (after, watch), (info, _no_reading(after))
+        after, info, watch, reading = watch_chunk(
+            setup.potential, params, state.monitor, config.alarm, before, after, info, watch
+        )
+        return (after, watch), (info, reading)
+
+    held = jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.held
+    (sim, watch), (info, reading) = jax.lax.scan(body, (state.sim, state.watch), length=config.chunks_per_label)
+    if config.alarm is not None and watch is not None:
+        watch = release(config.alarm, watch)
+    buffer = state.buffer.append(sim.dynamics.position, sim.dynamics.cell, state.round)
+    return dataclasses.replace(state, sim=sim, buffer=buffer, watch=watch), SampleInfo(info, ~held, reading)
+
+
+def _no_reading(sim: SimState) -> Reading:
+    """Readings of no index: the same fields, without numbers."""
+    nothing = jnp.zeros((sim.n_replicas, 0), sim.dynamics.position.dtype)
+    return Reading(nothing, jnp.zeros((sim.n_replicas,), bool))

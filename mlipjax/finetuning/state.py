@@ -1,0 +1,127 @@
+"""The one state of a periodic fine-tune: the carry of the compiled loop and the checkpoint of the host loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mlipjax.finetuning.alarm import WatchState
+from mlipjax.md.state import SimState
+from mlipjax.monitoring import MonitorState
+from mlipjax.system import Labels, System
+from mlipjax.train import TrainState
+from mlipjax.typing import Array, Bool, Float, Int, Key
+
+
+@struct.dataclass
+class LabelBuffer:
+    """Frames of one system and their labels: C slots, filled in order.
+
+    Attributes:
+        position: (C, N, 3) Å.
+        cell: (C, 3, 3) Å.
+        labels: with a leading axis C; energies without the student's isolated-atom energies.
+        round: (C,) round a frame was made in, -1 for empty slots.
+        labelled: (C,) whether the slot holds a label to train on; false for empty slots and failed labels.
+        count: () slots filled.
+    """
+
+    position: Float[Array, "C N 3"]
+    cell: Float[Array, "C 3 3"]
+    labels: Labels
+    round: Int[Array, " C"]
+    labelled: Bool[Array, " C"]
+    count: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, system: System, capacity: int, dtype: Any) -> LabelBuffer:
+        """Slots for frames of ``system``; empty ones hold its own positions, which are valid to build a graph of."""
+        zeros = jnp.zeros((capacity,), dtype)
+        shape = (capacity, system.n_atoms, 3)
+        return cls(
+            position=jnp.broadcast_to(jnp.asarray(system.positions, dtype), shape),
+            cell=jnp.broadcast_to(jnp.asarray(system.cell, dtype), (capacity, 3, 3)),
+            labels=Labels(zeros, jnp.zeros(shape, dtype), jnp.zeros((capacity, 3, 3), dtype), zeros, zeros, zeros),
+            round=jnp.full((capacity,), -1, jnp.int32),
+            labelled=jnp.zeros((capacity,), bool),
+            count=jnp.zeros((), jnp.int32),
+        )
+
+    def append(
+        self, position: Float[Array, "R N 3"], cell: Float[Array, "R 3 3"], round: Int[Array, ""]
+    ) -> LabelBuffer:
+        """Put R frames into the next slots; they are not labelled yet."""
+        slots = self.count + jnp.arange(position.shape[0])
+        return dataclasses.replace(
+            self,
+            position=self.position.at[slots].set(position),
+            cell=self.cell.at[slots].set(cell),
+            round=self.round.at[slots].set(round),
+            count=self.count + position.shape[0],
+        )
+
+    def set_labels(self, slots: Int[Array, " R"], labels: Labels, good: Bool[Array, " R"]) -> LabelBuffer:
+        """Put labels (leading axis R) into slots; those that are not ``good`` stay unlabelled."""
+        stored = jax.tree.map(lambda all, new: all.at[slots].set(new.astype(all.dtype)), self.labels, labels)
+        return dataclasses.replace(self, labels=stored, labelled=self.labelled.at[slots].set(good))
+
+
+@struct.dataclass
+class FineTuneState:
+    """Everything the next round depends on, besides static configuration and the numbers in ``Controls``.
+
+    Attributes:
+        round: () rounds done.
+        key: PRNG key of the run, never split.
+        train: parameters, optimiser and their averages; the averaged parameters drive MD.
+        sim: replicas.
+        buffer: frames and labels so far.
+        monitor: charts of the labelled frames under the newest parameters; ``None`` if none are kept.
+        energy_shift: () eV, taken off every label: the difference of energy zero between oracle and student.
+        watch: what alarms depend on; ``None`` if MD is not watched.
+    """
+
+    round: Int[Array, ""]
+    key: Key
+    train: TrainState
+    sim: SimState
+    buffer: LabelBuffer
+    monitor: MonitorState | None
+    energy_shift: Float[Array, ""]
+    watch: WatchState | None = None
+
+
+@struct.dataclass
+class RoundInfo:
+    """What a round reports; with a leading axis after a scan.
+
+    Attributes:
+        loss: (T,) training loss of each step.
+        temperature: (R, S) K, after every MD step.
+        potential_energy: (R, S) eV, interaction energy after every MD step.
+        labels_made: () labels the round added.
+        labels_failed: () frames it could not use.
+        md_good: () false if a replica became too hot, too dense or not finite.
+        md_valid: () false if a neighbour table overflowed or went stale: the round must be repeated.
+        train_finite: () false if an optimiser step was skipped because its gradient was not finite.
+        drift: () eV/Å, RMS difference between the forces of the labels and of the model that sampled the frames.
+        alarms: (R,) whether a replica raised an alarm in the round; its frame is then the alarmed one.
+        alarm_index: (R, C) after every chunk, the deciding index over its limit; 0 where there is no limit, or while
+            a replica is held at its alarmed frame. Empty (C = 0) if MD is not watched.
+    """
+
+    loss: Float[Array, " T"]
+    temperature: Float[Array, "R S"]
+    potential_energy: Float[Array, "R S"]
+    labels_made: Int[Array, ""]
+    labels_failed: Int[Array, ""]
+    md_good: Bool[Array, ""]
+    md_valid: Bool[Array, ""]
+    train_finite: Bool[Array, ""]
+    drift: Float[Array, ""]
+    alarms: Bool[Array, " R"]
+    alarm_index: Float[Array, "R C"]

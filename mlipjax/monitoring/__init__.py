@@ -1,0 +1,91 @@
+"""Charts that say when a model leaves the region it was trained on."""
+
+from mlipjax.defaults import COMPONENTS
+from mlipjax.monitoring.charts import (
+    FRAME_INDICES,
+    AtomIndices,
+    MonitorState,
+    atom_indices,
+    fit_charts,
+    hotelling_t2,
+    q_residual,
+)
+from mlipjax.monitoring.compare import (
+    Mahalanobis,
+    Rigidity,
+    calibrate_rigidity,
+    fit_mahalanobis,
+    fit_rigidity,
+    mahalanobis,
+    rigidity_variance,
+)
+from mlipjax.monitoring.correlation import by_run, effective_size, statistical_inefficiency
+from mlipjax.monitoring.cross import cross_fit_monitor
+from mlipjax.monitoring.features import FrameFeatures, Layers, feature_columns, frame_features, graph_features
+from mlipjax.monitoring.fit import FrameReadings, Monitor, fit_monitor, read_frames, split_reference
+from mlipjax.monitoring.limits import (
+    Conformal,
+    block_limit,
+    box_limit,
+    box_q_limit,
+    combined_limit,
+    conformal_limit,
+    jackson_mudholkar,
+    t2_limit_beta,
+    t2_limit_f,
+    thinned_limit,
+)
+from mlipjax.monitoring.readings import Readings, contributions, read
+from mlipjax.monitoring.storage import load_monitor, params_fingerprint, save_monitor
+from mlipjax.monitoring.watch import MonitorAlarm, Watch, read_graph
+
+__all__ = [
+    "COMPONENTS",
+    "FRAME_INDICES",
+    "AtomIndices",
+    "Conformal",
+    "FrameFeatures",
+    "FrameReadings",
+    "Layers",
+    "Mahalanobis",
+    "Monitor",
+    "MonitorAlarm",
+    "MonitorState",
+    "Readings",
+    "Rigidity",
+    "Watch",
+    "atom_indices",
+    "block_limit",
+    "box_limit",
+    "box_q_limit",
+    "by_run",
+    "calibrate_rigidity",
+    "combined_limit",
+    "conformal_limit",
+    "contributions",
+    "cross_fit_monitor",
+    "effective_size",
+    "feature_columns",
+    "fit_charts",
+    "fit_mahalanobis",
+    "fit_monitor",
+    "fit_rigidity",
+    "frame_features",
+    "graph_features",
+    "hotelling_t2",
+    "jackson_mudholkar",
+    "load_monitor",
+    "mahalanobis",
+    "params_fingerprint",
+    "q_residual",
+    "read",
+    "read_frames",
+    "read_graph",
+    "rigidity_variance",
+    "save_monitor",
+    "split_reference",
+    "statistical_inefficiency",
+    "t2_limit_beta",
+    "t2_limit_f",
+    "thinned_limit",
+]
