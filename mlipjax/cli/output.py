@@ -15,6 +15,8 @@ from mlipjax.files import check_writable, plain, write_atomic
 def check_outputs(command: Any) -> None:
     """Refuse outputs that cannot be written before the work is done: ``out`` and files such as ``json``.
 
+    A folder that holds a run is left to the command: a run that is done is only read.
+
     Args:
         command: the options of a command.
 
@@ -23,7 +25,7 @@ def check_outputs(command: Any) -> None:
     """
     for name in ("out", *_FILES):
         path = getattr(command, name, None)
-        if isinstance(path, Path):
+        if isinstance(path, Path) and not (path / "run.json").is_file():
             check_writable(path, is_file=name in _FILES)
 
 

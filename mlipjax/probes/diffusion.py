@@ -114,7 +114,7 @@ def diffusion(
     kinds = np.unique(trajectory.atomic_numbers)
     blocks = positions[: n_blocks * length].reshape(n_blocks, length, *positions.shape[1:])
     by_atom = np.stack([mean_square_displacement(block) for block in blocks])  # (blocks, lags, n)
-    lags = trajectory.spacing_ps * np.arange(length)
+    lags = trajectory.spacing * np.arange(length)
     fitted = slice(max(1, int(window[0] * length)), max(int(window[1] * length), int(window[0] * length) + 3))
     rows = [
         _fit(by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=2), lags, fitted, trust, n_dimensions)

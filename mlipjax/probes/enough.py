@@ -14,8 +14,9 @@ FEW_INDEPENDENT = 10.0
 def require_frames(trajectory: Trajectory, needed: int, purpose: str) -> None:
     """Raise ``ValueError`` if there are fewer frames than ``purpose`` needs."""
     if trajectory.n_frames < needed:
+        length = "" if trajectory.spacing_ps is None else f" ({trajectory.times_ps[-1]:.3g} ps)"
         raise ValueError(
-            f"{trajectory.n_frames} frames ({trajectory.times_ps[-1]:.3g} ps) are too few for {purpose}: expected "
+            f"{trajectory.n_frames} frames{length} are too few for {purpose}: expected "
             f"{needed} or more; run the simulation for longer, or write frames more often."
         )
 

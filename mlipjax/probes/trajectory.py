@@ -28,14 +28,14 @@ _LARGEST_STEP = 0.4
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """Equally spaced frames of one replica.
+    """Frames of one replica, equally spaced in time where that is known.
 
     Attributes:
         positions: (f, n, 3) Å, wrapped into the cell or not.
         atomic_numbers: (n,).
         cells: (f, 3, 3) Å.
         pbc: periodicity.
-        spacing_ps: ps between frames.
+        spacing_ps: ps between frames, or ``None`` where they do not say.
         velocities: (f, n, 3) Å/ps, or ``None``.
         own_masses: (n,) amu where they are not the standard atomic weights, otherwise ``None``.
     """
@@ -44,7 +44,7 @@ class Trajectory:
     atomic_numbers: np.ndarray
     cells: np.ndarray
     pbc: tuple[bool, bool, bool]
-    spacing_ps: float
+    spacing_ps: float | None
     velocities: np.ndarray | None = None
     own_masses: np.ndarray | None = None
 
@@ -55,7 +55,7 @@ class Trajectory:
                 f"found positions {self.positions.shape}, cells {self.cells.shape} and atomic numbers "
                 f"{self.atomic_numbers.shape}; expected (f, n, 3), (f, 3, 3) and (n,)."
             )
-        if n_frames < 2 or not self.spacing_ps > 0.0:
+        if n_frames < 2 or not (self.spacing_ps is None or self.spacing_ps > 0.0):
             raise ValueError(f"found {n_frames} frames, {self.spacing_ps} ps apart; expected two or more, in order.")
 
     @property
@@ -64,9 +64,16 @@ class Trajectory:
         return len(self.positions)
 
     @property
+    def spacing(self) -> float:
+        """Time between frames in ps; ``ValueError`` where it is not known."""
+        if self.spacing_ps is None:
+            raise ValueError("frames do not say their times (time_fs); give the time between frames (spacing_ps).")
+        return self.spacing_ps
+
+    @property
     def times_ps(self) -> np.ndarray:
-        """(f,) since the first frame."""
-        return self.spacing_ps * np.arange(self.n_frames)
+        """(f,) since the first frame; ``ValueError`` where the time between frames is not known."""
+        return self.spacing * np.arange(self.n_frames)
 
     def system(self, frame: int) -> System:
         """One frame."""
@@ -85,7 +92,7 @@ class Trajectory:
         )
 
     @classmethod
-    def from_systems(cls, systems: Sequence[System], spacing_ps: float) -> Trajectory:
+    def from_systems(cls, systems: Sequence[System], spacing_ps: float | None) -> Trajectory:
         """Collect structures of the same atoms.
 
         Raises:
@@ -112,10 +119,10 @@ def read_trajectory(path: str | Path, *, run: str | int | None = None, spacing_p
         path: file.
         run: replica, where frames carry the information ``run``: any name or number. ``None`` for the only one there
             is, or 0 of several numbered ones.
-        spacing_ps: ps between frames; ``None`` to take it from the information ``time_fs``.
+        spacing_ps: ps between frames; ``None`` to take it from the information ``time_fs``, if it is there.
 
     Raises:
-        ValueError: if the file has no such replica, or the time between frames is neither given nor constant.
+        ValueError: if the file has no such replica, or its frames say times that are not equally spaced.
     """
     everything = read_atoms(path)
     names = [str(atoms.info.get("run", 0)) for atoms in everything]
@@ -148,15 +155,15 @@ def _chosen_run(path: str | Path, names: list[str], run: str | int | None) -> st
     raise ValueError(f"{path}: {asked}; the runs are {told}{more}.")
 
 
-def _spacing(path: str | Path, frames: Sequence[Atoms]) -> float:
-    """Time between frames in ps, from what they say."""
+def _spacing(path: str | Path, frames: Sequence[Atoms]) -> float | None:
+    """Time between frames in ps, if they say it."""
     times = [atoms.info.get("time_fs") for atoms in frames]
     try:
         known = np.array(times, float)
     except (TypeError, ValueError):
-        known = np.full(len(times), np.nan)
+        return None
     if not np.isfinite(known).all():
-        raise ValueError(f"{path}: frames do not say their time (time_fs); give the time between frames (spacing_ps).")
+        return None
     steps = np.diff(known)
     if not (np.allclose(steps, steps[0], rtol=1e-6) and steps[0] > 0.0):
         raise ValueError(f"{path}: frames are {steps.min():g} to {steps.max():g} fs apart; expected equal times.")

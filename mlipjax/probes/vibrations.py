@@ -100,7 +100,7 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
     """
     require_frames(trajectory, 16, "a spectrum")
     velocities = _velocities(trajectory)
-    spacing = trajectory.spacing_ps
+    spacing = trajectory.spacing
     n_frames = len(velocities)
     n_lags = n_frames // 2 if longest_lag_ps is None else round(longest_lag_ps / spacing)
     if not 8 <= n_lags < n_frames:
@@ -159,4 +159,4 @@ def _velocities(trajectory: Trajectory) -> np.ndarray:
     if trajectory.velocities is not None:
         return trajectory.velocities
     path = unwrapped(trajectory)
-    return (path[2:] - path[:-2]) / (2.0 * trajectory.spacing_ps)
+    return (path[2:] - path[:-2]) / (2.0 * trajectory.spacing)

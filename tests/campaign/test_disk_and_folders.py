@@ -33,7 +33,7 @@ def commands(good, out):
         "monitor": ["monitor", *model, "--reference", good / "reference.extxyz", "--data", crystals, "--level", 0.2,
                     "--components", 2, "--out", out / "monitor"],
         "evaluate": ["evaluate", *model, "--data", crystals, "--json", out / "errors.json"],
-        "figure": ["probe", "rdf", "--trajectory", crystals, "--figure", out / "rdf.png"],
+        "figure": ["probe", "rdf", "--trajectory", good / "reference.extxyz", "--figure", out / "rdf.png"],
     }  # fmt: skip
 
 

@@ -27,7 +27,8 @@ def good(tmp_path_factory):
 def test_no_input_does_harm(name, good, tmp_path):
     tally = run_kind(BY_NAME[name], N, 1, good, tmp_path / "failures", commands=False)
     assert tally.inputs == N
-    assert tally.refused > 0
+    # odd names are no reason to refuse a file whose content is good
+    assert tally.refused == 0 if name == "file names" else tally.refused > 0
     failed = [
         f"{count} x {text} (first: {first['index']} {first['what']})" for text, count, first in groups(tally.failures)
     ]

@@ -325,3 +325,19 @@ def test_the_cutoff_of_order_is_the_end_of_the_first_shell():
     assert result.neighbors == pytest.approx(12.0, abs=0.01)
     assert result.solid_fraction.min() == 1.0
     assert "WARNING" in crystal_order(trajectory, 6.0).verdict
+
+
+def test_what_needs_no_time_takes_frames_that_say_none(tmp_path):
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    frames = []
+    for seed in range(12):
+        frames.append(crystal.copy())
+        frames[-1].rattle(0.1, seed=seed)
+    write(tmp_path / "t.extxyz", frames)
+    trajectory = read_trajectory(tmp_path / "t.extxyz")
+    timed = read_trajectory(tmp_path / "t.extxyz", spacing_ps=0.1)
+    assert trajectory.spacing_ps is None
+    np.testing.assert_array_equal(radial_distribution(trajectory).g, radial_distribution(timed).g)
+    with pytest.raises(ValueError, match="give the time between frames"):
+        vibrational_spectrum(dataclasses.replace(trajectory, positions=np.tile(trajectory.positions, (2, 1, 1)),
+                                                 cells=np.tile(trajectory.cells, (2, 1, 1))))  # fmt: skip
