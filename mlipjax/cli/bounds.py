@@ -83,6 +83,7 @@ OPTIONS: dict[str, Range] = {
     "property_delta": Range(0, 1e9, open=True),
     "property_hidden": Range(1, 4096),
     "repeat": Range(1, 10_000),
+    "reservoirs": Range(-1e6, 1e6, "eV"),
     "replay_size": Range(2, 10**6),
     "replay_weight": _WEIGHT,
     "replicas": Range(1, 100_000),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mlipjax import runtime
 from mlipjax.cli.bounds import check_atoms
@@ -76,13 +76,13 @@ def _needed(command: Probe, option: str):
     return value
 
 
-def _numbers(command: Probe) -> list[int]:
+def _numbers(symbols: Iterable[str]) -> list[int]:
     from ase.data import atomic_numbers
 
-    unknown = [symbol for symbol in command.elements if symbol not in atomic_numbers]
+    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no such element; give symbols such as Cu.")
-    return [atomic_numbers[symbol] for symbol in command.elements]
+    return [atomic_numbers[symbol] for symbol in symbols]
 
 
 def _gamma(command: Probe) -> ProbeResult:
@@ -90,18 +90,20 @@ def _gamma(command: Probe) -> ProbeResult:
 
 
 def _dimer(command: Probe) -> ProbeResult:
-    return dimer_walls(_evaluator(command), _numbers(command) or list(_structure(command).atomic_numbers))
+    return dimer_walls(_evaluator(command), _numbers(command.elements) or list(_structure(command).atomic_numbers))
 
 
 def _vacancy(command: Probe) -> ProbeResult:
+    given = command.reservoirs
+    reservoirs = dict(zip(_numbers(given), given.values(), strict=True)) or None
     evaluate = _evaluator(command)
     if is_foreign(_needed(command, "model")) or not isinstance(evaluate, NativeEvaluator):
-        return vacancy_formation(evaluate, _structure(command), (command.site,))
+        return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs)
 
     def relaxed(systems):
         return relax(evaluate.potential, evaluate.params, systems, fmax=0.01, dtype="float64").systems
 
-    return vacancy_formation(evaluate, _structure(command), (command.site,), relax=relaxed)
+    return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs, relax=relaxed)
 
 
 _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
@@ -115,6 +117,6 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "rdf": lambda c: radial_distribution(_frames(c), longest=6.0 if c.cutoff is None else c.cutoff),
     "diffusion": lambda c: diffusion(_frames(c)),
     "vdos": lambda c: vibrational_spectrum(_frames(c)),
-    "events": lambda c: bond_events(_frames(c), elements=_numbers(c) or None),
+    "events": lambda c: bond_events(_frames(c), elements=_numbers(c.elements) or None),
     "order": lambda c: crystal_order(_frames(c), c.cutoff),
 }

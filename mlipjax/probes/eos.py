@@ -152,7 +152,7 @@ def _minimum(volumes: np.ndarray, energies: np.ndarray) -> tuple[float, float, f
     if not inside:
         raise ValueError(
             f"no minimum of the energy between {volumes[0]:.2f} and {volumes[-1]:.2f} Å^3: the lowest of the volumes "
-            f"tried is {volumes[np.argmin(energies)]:.2f}; start closer to equilibrium or raise largest_strain."
+            f"tried is {volumes[np.argmin(energies)]:.2f}; relax the cell first."
         )
     volume = float(inside[0])
     x = volume ** (-2.0 / 3.0)

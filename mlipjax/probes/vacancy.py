@@ -89,7 +89,10 @@ def vacancy_formation(
     kinds = np.unique(numbers)
     if reservoirs is None and len(kinds) > 1:
         names = ", ".join(chemical_symbols[z] for z in kinds)
-        raise ValueError(f"in a compound ({names}) an atom's reservoir is a choice; give its energy by `reservoirs`.")
+        raise ValueError(
+            f"in a compound ({names}) what a removed atom goes to is a choice; give the energy that an atom of its "
+            "element has there (reservoirs)."
+        )
     defects = [_without(system, site) for site in sites]
     perfect, *frozen = evaluate([system, *defects])
     mu = {int(kinds[0]): perfect.energy / len(numbers)} if reservoirs is None else reservoirs

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixBondLengths
 from ase.io import read, write
 
@@ -112,3 +114,20 @@ def test_a_band_keeps_what_the_first_image_fixes_and_refuses_what_it_does_not_kn
     write(tmp_path / "a.traj", [atoms])
     with pytest.raises(ValueError, match=r"a\.traj: the constraint FixBondLengths"):
         read_images([tmp_path / "a.traj"])
+
+
+def test_a_vacancy_in_a_compound_asks_where_its_atom_goes(tmp_path, capsys):
+    atoms = bulk("NaCl", "rocksalt", a=2.4, cubic=True)
+    write(tmp_path / "salt.extxyz", atoms)
+    arguments = ["probe", "vacancy", "--model", "ase:ase.calculators.lj:LennardJones", "--site", "0"]
+    arguments += ["--structure", str(tmp_path / "salt.extxyz"), "--json", str(tmp_path / "found.json")]
+    assert main(arguments) == 1
+    assert "--reservoirs" in capsys.readouterr().err
+    assert main([*arguments, "--reservoirs", "Na", "-2.5", "Cl", "7"]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    energies = []
+    for structure in (atoms, atoms[1:]):
+        structure.calc = LennardJones()
+        energies.append(structure.get_potential_energy())
+    assert found["unrelaxed_eV"] == pytest.approx([energies[1] - 2.5 - energies[0]])
+    assert main([*arguments, "--reservoirs", "Na", "nan"]) == 1

@@ -36,6 +36,8 @@ class Probe:
         repeat: supercell, for phonons; by default the smallest one that holds twice the model's cutoff, in the shortest
             lattice vectors.
         site: atom that is taken out, for vacancy.
+        reservoirs: energy in eV that an atom of each element has where it goes, for a vacancy in a compound, such as
+            O -4.9; an element's own crystal needs none.
         elements: symbols, for dimer (by default those of the structure) and events (by default all).
         cutoff: Å, longest distance for rdf (by default 6), or end of the first shell for order (by default the first
             minimum of g(r)).
@@ -54,6 +56,7 @@ class Probe:
     spacing_ps: float | None = None
     repeat: tuple[int, int, int] | None = None
     site: int = 0
+    reservoirs: dict[str, float] = dataclasses.field(default_factory=dict)
     elements: tuple[str, ...] = ()
     cutoff: float | None = None
     figure: Path | None = None
