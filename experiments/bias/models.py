@@ -14,10 +14,10 @@ from experiments.bias.config import Config
 from experiments.lab.s0 import Arm, extrapolates, load_arms
 from mlipjax import tree
 from mlipjax.data import Dataset, read_dataset
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.energies import energies_by_composition, find_outliers
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetuning import FinetuneSettings
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_energies import energies_by_composition, find_outliers
 from mlipjax.finetuning.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Potential

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, split_dataset
-from mlipjax.finetuning.doctor import (
+from mlipjax.doctor.examine import (
     SAMPLE,
     check_data,
     compare,
@@ -20,9 +20,9 @@ from mlipjax.finetuning.doctor import (
     settle_e0s,
     strain_findings,
 )
-from mlipjax.finetuning.doctor_labels import check_predictions, check_zero_shot
-from mlipjax.finetuning.doctor_splits import check_validation
-from mlipjax.finetuning.findings import Finding, demote, refuse_fatal, sort_findings
+from mlipjax.doctor.findings import Finding, demote, refuse_fatal, sort_findings
+from mlipjax.doctor.labels import check_predictions, check_zero_shot
+from mlipjax.doctor.splits import check_validation
 from mlipjax.finetuning.retain import Frozen, add_head, anchor_report, make_retention
 from mlipjax.optim import Hyper, Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Potential

@@ -10,10 +10,10 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
-from mlipjax.finetuning.doctor import compare, of_other_sets
-from mlipjax.finetuning.doctor_labels import check_predictions
-from mlipjax.finetuning.doctor_structures import check_structures
-from mlipjax.finetuning.findings import Finding, demote, refuse_fatal
+from mlipjax.doctor.examine import compare, of_other_sets
+from mlipjax.doctor.findings import Finding, demote, refuse_fatal
+from mlipjax.doctor.labels import check_predictions
+from mlipjax.doctor.structures import check_structures
 from mlipjax.finetuning.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy

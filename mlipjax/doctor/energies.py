@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlipjax.data import Dataset
-from mlipjax.finetuning.agreement import (
+from mlipjax.doctor.agreement import (
     DEVIATIONS,
     PLAUSIBLE,
     Row,
@@ -24,9 +24,9 @@ from mlipjax.finetuning.agreement import (
     ratio,
     rms,
 )
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_factors import ENERGIES, Scale, find_factors, scales
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.factors import ENERGIES, Scale, find_factors, scales
+from mlipjax.doctor.findings import Finding
 from mlipjax.settings.finetune import STEP_0_LIMIT
 
 LEAST_ENERGIES = 6

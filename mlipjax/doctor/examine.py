@@ -12,13 +12,13 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset
-from mlipjax.finetuning.agreement import rms
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_labels import check_predictions
-from mlipjax.finetuning.doctor_splits import check_splits
-from mlipjax.finetuning.doctor_strain import check_strain
-from mlipjax.finetuning.doctor_structures import check_structures
-from mlipjax.finetuning.findings import Finding, sort_findings
+from mlipjax.doctor.agreement import rms
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.findings import Finding, sort_findings
+from mlipjax.doctor.labels import check_predictions
+from mlipjax.doctor.splits import check_splits
+from mlipjax.doctor.strain import check_strain
+from mlipjax.doctor.structures import check_structures
 from mlipjax.graph import CoincidingAtoms
 from mlipjax.potential import Potential
 from mlipjax.train import (

@@ -9,8 +9,8 @@ from ase.build import bulk
 import mlipjax
 from mlipjax import tree
 from mlipjax.data import Dataset, Example
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_labels import check_predictions
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.labels import check_predictions
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, StructurePrediction, predict
 

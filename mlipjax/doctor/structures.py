@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from mlipjax.data import Dataset
-from mlipjax.finetuning.findings import Collector, Finding
+from mlipjax.doctor.findings import Collector, Finding
 from mlipjax.graph import neighbor_table
 from mlipjax.potential import Potential
 from mlipjax.system import System

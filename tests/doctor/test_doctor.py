@@ -13,14 +13,14 @@ from labelled_files import changed, labelled, model, rock_salts
 from scipy.spatial.transform import Rotation
 
 from mlipjax.data import Dataset, Example
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor import examine
-from mlipjax.finetuning.doctor_energies import energies_by_composition, find_outliers
-from mlipjax.finetuning.doctor_labels import check_zero_shot
-from mlipjax.finetuning.doctor_splits import NEAR, displacement, distance_change, fingerprint
-from mlipjax.finetuning.doctor_strain import check_strain, tension
-from mlipjax.finetuning.doctor_structures import check_geometry, check_structures
-from mlipjax.finetuning.findings import Finding, demote, refuse_fatal
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.energies import energies_by_composition, find_outliers
+from mlipjax.doctor.examine import examine
+from mlipjax.doctor.findings import Finding, demote, refuse_fatal
+from mlipjax.doctor.labels import check_zero_shot
+from mlipjax.doctor.splits import NEAR, displacement, distance_change, fingerprint
+from mlipjax.doctor.strain import check_strain, tension
+from mlipjax.doctor.structures import check_geometry, check_structures
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, StructurePrediction
 

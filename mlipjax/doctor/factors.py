@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from ase import units
 
-from mlipjax.finetuning.agreement import CORRELATED, NEAR, PLAUSIBLE, Row, cosine, is_near, pooled, ratio, rms
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.agreement import CORRELATED, NEAR, PLAUSIBLE, Row, cosine, is_near, pooled, ratio, rms
+from mlipjax.doctor.findings import Finding
 from mlipjax.system import System
 
 _KCAL, _KJ = units.kcal / units.mol, units.kJ / units.mol

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
 from mlipjax.data.hashing import first_seen
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.findings import Finding
 from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlipjax.finetuning.agreement import cosine
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_energies import check_energies, energies_by_composition
-from mlipjax.finetuning.doctor_vectors import check_forces, check_stress
-from mlipjax.finetuning.doctor_work import check_work
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.agreement import cosine
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.energies import check_energies, energies_by_composition
+from mlipjax.doctor.findings import Finding
+from mlipjax.doctor.vectors import check_forces, check_stress
+from mlipjax.doctor.work import check_work
 from mlipjax.potential import Potential
 from mlipjax.settings.finetune import STEP_0_LIMIT
 from mlipjax.train import StructurePrediction

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlipjax.finetuning.agreement import Row, rms
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.agreement import Row, rms
+from mlipjax.doctor.findings import Finding
 
 # Predictions below the least size (eV/Å, eV/Å^3) may be the model's error about something that vanishes in print.
 _LEAST = {"forces": 0.1, "stress": 2e-3}

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mlipjax.data import Example
-from mlipjax.finetuning.agreement import cosine
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.agreement import cosine
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.findings import Finding
 from mlipjax.system import Labels, System
 from mlipjax.train import StructurePrediction
 

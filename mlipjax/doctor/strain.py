@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.findings import Finding
 from mlipjax.graph import GraphBatch
 from mlipjax.potential import Potential, apply
 from mlipjax.train import LabelledBatches

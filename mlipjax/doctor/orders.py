@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlipjax.finetuning.agreement import Row, cosine, explains
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.agreement import Row, cosine, explains
+from mlipjax.doctor.findings import Finding
 
 # Part of the structures at fault that an explanation has to hold for, and values it has to be seen in.
 _SHARE, _LEAST_VALUES = 0.6, 24

@@ -12,10 +12,11 @@ import numpy as np
 from ase import units
 
 from mlipjax.data import Dataset
-from mlipjax.finetuning.agreement import CORRELATED, DEVIATIONS, Row, cosine, disagrees, is_near, pooled, ratio, rms
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_factors import FORCES, STRESSES, find_factors, knows_most, scales, virials, volume
-from mlipjax.finetuning.doctor_orders import (
+from mlipjax.doctor.agreement import CORRELATED, DEVIATIONS, Row, cosine, disagrees, is_near, pooled, ratio, rms
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.factors import FORCES, STRESSES, find_factors, knows_most, scales, virials, volume
+from mlipjax.doctor.findings import Finding
+from mlipjax.doctor.orders import (
     Explanation,
     atoms,
     axes,
@@ -28,8 +29,7 @@ from mlipjax.finetuning.doctor_orders import (
     to_voigt,
     turned_axes,
 )
-from mlipjax.finetuning.doctor_placeholders import find_placeholders
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.placeholders import find_placeholders
 
 # eV/Å: forces below are as small as the errors of a calculation.
 _STILL = 0.05
