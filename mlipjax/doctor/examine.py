@@ -1,6 +1,7 @@
 """The examination before a fine-tune: would training on these labels, from this model, make sense?
 
-The same checks run in ``mlipjax doctor`` and at the start of every fine-tune; fatal findings stop both.
+The same checks run in ``mlipjax doctor`` and at the start of every fine-tune; fatal findings stop both. Nothing is
+changed: where E0s have to be chosen, a copy of the potential is looked at.
 """
 
 from __future__ import annotations
@@ -12,32 +13,25 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset
-from mlipjax.doctor.agreement import rms
-from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.compared import Compared, by_composition, centered, pooled
+from mlipjax.doctor.energies import check_energies
+from mlipjax.doctor.energy_zero import Role, check_energy_range, check_estimate, check_isolated, check_step_0
 from mlipjax.doctor.findings import Finding, sort_findings
-from mlipjax.doctor.labels import check_predictions
 from mlipjax.doctor.splits import check_splits
 from mlipjax.doctor.strain import check_strain
 from mlipjax.doctor.structures import check_structures
+from mlipjax.doctor.vectors import check_forces, check_stress
+from mlipjax.doctor.work import check_work
 from mlipjax.graph import CoincidingAtoms
 from mlipjax.potential import Potential
-from mlipjax.train import (
-    E0Estimate,
-    LabelledBatches,
-    error_report,
-    estimate_e0s,
-    predict,
-    read_e0s,
-    set_e0s,
-    shift_e0s,
-)
-from mlipjax.train.isolated import IsolatedAtoms, set_apart, set_isolated
+from mlipjax.train import E0Estimate, LabelledBatches, StructurePrediction, error_report, predict, settle_e0s
+from mlipjax.train.isolated import set_apart
 from mlipjax.typing import Params
 
 SAMPLE = 64
 """Structures of a data set that are compared with the model."""
-
-OWN_LEVEL = "They need labels of the level of theory that the model was trained with."
+# A model that follows one kind of label so well knows these structures: where another kind disagrees, labels are wrong.
+_FOLLOWS = 0.8
 
 
 class Examination(NamedTuple):
@@ -57,7 +51,7 @@ class Examination(NamedTuple):
     @property
     def fatal(self) -> list[Finding]:
         """Findings that forbid training."""
-        return [finding for finding in self.findings if finding.severity == "fatal"]
+        return [finding for finding in self.findings if finding.is_fatal]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in JSON types."""
@@ -99,9 +93,9 @@ def examine(
         raise ValueError("there is no data set to check.")
     apart = {name: set_apart(dataset) for name, dataset in datasets.items()}
     datasets = {name: part.rest for name, part in apart.items()}
-    isolated = next(iter(apart.values()))
+    train, isolated = next(iter(apart.items()))
     findings = check_data(potential, datasets, dtype=dtype)
-    if any(finding.severity == "fatal" and finding.check in ("elements", "labels") for finding in findings):
+    if any(finding.is_fatal and finding.check in ("elements", "labels") for finding in findings):
         return Examination(sort_findings(findings), {}, None)
     params = tree.cast(params, dtype)
     try:
@@ -112,35 +106,33 @@ def examine(
     except CoincidingAtoms as error:  # nothing can be predicted; most are among the findings already
         findings.append(Finding("fatal", "distances", str(error).rstrip("."), "Remove these structures."))
         return Examination(sort_findings(findings), {}, None)
-    first = next(iter(batches.values()))
-    if e0s == "estimate" and not any(label.energy_weight > 0.0 for label in first.dataset.labels):
+    if e0s == "estimate" and not datasets[train].count_labels()["energy"]:
         e0s = "model"
-    settled = settle_e0s(potential, params, first, e0s, isolated)
-    parts = {name: part.part(SAMPLE) for name, part in batches.items()}
-    compared = [
-        compare(name, potential if name in own else settled.potential, params, part) for name, part in parts.items()
-    ]
-    for part in compared:
-        one = potential if part.name in own else settled.potential
-        found = check_predictions(one, [part], e0s="model" if part.name in own else e0s, dtype=dtype)
-        findings += of_other_sets(found, own=part.name in own) if part is not compared[0] else found
-        findings += strain_findings(found, part.name, potential, params, parts[part.name])
-    findings += settled.findings + isolated_findings(settled.potential, compared[0], isolated, e0s)
-    if any(finding.check == "units" and finding.severity == "fatal" for finding in findings):
+    settled, estimate = settle_e0s(potential, params, batches[train], e0s, isolated.energies)
+    before = {}
+    for name, part in batches.items():
+        role: Role = "own" if name in own else "train" if name == train else "other"
+        part = part.with_potential(potential if role == "own" else settled)
+        compared, found = check_labels(
+            name, params, part, e0s="model" if role == "own" else e0s, dtype=dtype, role=role
+        )
+        findings += found
+        if name == train:
+            findings += [*check_estimate(estimate), *check_isolated(settled, compared, isolated, e0s)]
+        before[name] = error_report(compared.dataset, compared.predictions)
+    if any(finding.check == "units" and finding.is_fatal for finding in findings):
         # numbers in another unit are not large, they are in another unit
         findings = [finding for finding in findings if (finding.severity, finding.check) != ("warning", "range")]
-    before = {part.name: error_report(part.dataset, part.predictions) for part in compared}
-    return Examination(sort_findings(findings), before, settled.estimate)
-
-
-def of_other_sets(findings: Sequence[Finding], *, own: bool = False) -> list[Finding]:
-    """Findings on other sets than the training set, whose E0s cannot be chosen for them."""
-    remedy = OWN_LEVEL if own else "They need labels of the level of theory of the training set, whose E0s are used."
-    return [finding._replace(remedy=remedy) if finding.check == "step-0" else finding for finding in findings]
+    return Examination(sort_findings(findings), before, estimate)
 
 
 def check_data(potential: Potential, datasets: Mapping[str, Dataset], *, dtype: str) -> list[Finding]:
     """Run the checks that need no prediction.
+
+    Args:
+        potential: which elements it knows.
+        datasets: structures and labels by the name that findings call them.
+        dtype: precision of training.
 
     Raises:
         ValueError: if a set is empty.
@@ -151,102 +143,87 @@ def check_data(potential: Potential, datasets: Mapping[str, Dataset], *, dtype: 
     return [*check_structures(potential, datasets, dtype=dtype), *check_splits(datasets)]
 
 
-class Settled(NamedTuple):
-    """A potential with the isolated-atom energies that training will use, and where they are from."""
+def check_labels(
+    name: str, params: Params, batches: LabelledBatches, *, e0s: str, dtype: str, role: Role = "train"
+) -> tuple[Compared, list[Finding]]:
+    """Compare labels of a data set (a sample of it) with predictions.
 
-    potential: Potential
-    estimate: E0Estimate | None
-    findings: list[Finding]
+    Args:
+        name: of the data set.
+        params: parameters of the potential.
+        batches: labelled structures, with the potential whose isolated-atom energies training will use.
+        e0s: where these energies are from, in words.
+        dtype: precision of training.
+        role: of the data set.
+
+    Returns:
+        What was compared, and what was found.
+    """
+    batches = batches.part(SAMPLE)
+    compared = compare(name, params, batches)
+    findings = check_predictions(batches.potential, compared, e0s=e0s, dtype=dtype, role=role)
+    # by strain only if the model's own stress has not shown already that the sign is wrong
+    if not any(finding.is_fatal and finding.check in ("sign", "units") for finding in findings):
+        findings += check_strain(name, params, batches)
+    return compared, findings
 
 
-def isolated_findings(potential: Potential, part: Compared, isolated: IsolatedAtoms, e0s: str) -> list[Finding]:
-    """Say that isolated atoms were set apart, and what their energies would do as E0s.
+def compare(name: str, params: Params, batches: LabelledBatches) -> Compared:
+    """Predict the structures of batches."""
+    indices, dataset = batches.planned, batches.dataset
+    return Compared(name, indices, dataset.subset(indices), predict(batches.potential, params, batches), dataset)
+
+
+def check_predictions(
+    potential: Potential, part: Compared, *, e0s: str, dtype: str, role: Role = "train"
+) -> list[Finding]:
+    """Run all checks of labels against the model's predictions, and of the error before training.
+
+    A universal model is rarely exact but nearly always right within a factor of two, so labels in another unit, of the
+    other sign, or of other atoms stand out. Labels that have nothing to do with the model are the worst. While energies
+    are in another unit, the error before training says nothing else and is left out.
 
     Args:
         potential: with the isolated-atom energies that training will use.
-        part: training structures, with predictions of this potential.
-        isolated: of the training set.
-        e0s: where the potential's are from.
+        part: labels and predictions.
+        e0s: where the isolated-atom energies are from, in words.
+        dtype: precision of training.
+        role: of the data set.
     """
-    if not isolated.indices:
-        return []
-    from ase.data import chemical_symbols
-
-    symbols = ", ".join(f"{chemical_symbols[z]} {energy:.4g} eV" for z, energy in sorted(isolated.energies.items()))
-    message = f"{len(isolated.indices)} isolated atoms ({symbols or 'without energies'}) are set apart"
-    remedy = "They are neither trained on nor validated with."
-    if e0s != "isolated" and set(part.dataset.elements) <= set(isolated.energies):
-        changed = set_e0s(potential, isolated.energies)
-        errors, others = [], []
-        for _, (system, label, _), found in part:
-            if label.energy_weight > 0.0:
-                numbers = np.asarray(system.atomic_numbers)
-                shift = changed.reference_energy(numbers) - potential.reference_energy(numbers)
-                errors.append((found.energy - float(label.energy)) / len(numbers))
-                others.append(errors[-1] + shift / len(numbers))
-        if errors:
-            message += (
-                f"; with them as E0s the energy error before training is {1e3 * rms(np.array(others)):.0f} meV/atom, "
-                f"with {e0s!r} {1e3 * rms(np.array(errors)):.0f}"
-            )
-            remedy += (
-                ' e0s="isolated" takes them, which is right for models that were trained with true isolated atoms, and '
-                "wrong for those whose E0s were fitted to total energies."
-            )
-    return [Finding("info", "isolated", message, remedy, tuple((part.name, index) for index in isolated.indices))]
+    energies = check_energies(part)
+    findings = [*check_forces(part), *check_stress(part), *energies]
+    if any(finding.check == "agreement" for finding in findings) and _follows(part):
+        findings = [f._replace(severity="fatal") if f.check == "agreement" else f for f in findings]
+    # what is in another unit, or of other structures, does no work
+    findings = findings or check_work(part)
+    if not any(finding.is_fatal and finding.check in ("units", "placeholder") for finding in energies):
+        findings += [*check_step_0(part, e0s, role), *check_energy_range(potential, part, dtype)]
+    return findings
 
 
-def settle_e0s(
-    potential: Potential,
-    params: Params,
-    batches: LabelledBatches,
-    e0s: str,
-    isolated: IsolatedAtoms | None = None,
-) -> Settled:
-    """Set the isolated-atom energies of the first head as ``e0s`` says.
+def _follows(part: Compared) -> bool:
+    """Whether the model follows forces, stresses or energies of a few structures or more."""
+    energies = centered(by_composition(part.rows("energy")))
+    kinds = ((part.rows("forces"), 24), (part.rows("stress"), 16), (energies, 8))
+    return any(sum(len(row.label) for row in rows) >= least and pooled(rows).fit > _FOLLOWS for rows, least in kinds)
+
+
+def check_zero_shot(
+    before: Sequence[StructurePrediction], after: Sequence[StructurePrediction], name: str, dtype: str
+) -> list[Finding]:
+    """Check that a model with adapters or another head, not yet trained, predicts what the one it was made from does.
 
     Args:
-        potential: with the energies it came with.
-        params: its parameters.
-        batches: training structures.
-        e0s: a JSON file, ``"estimate"``, ``"isolated"`` or ``"model"``.
-        isolated: atoms of the training set, for ``"isolated"``.
-
-    Raises:
-        ValueError: if the file or the isolated atoms cannot be used or lack an element, or no structure has an energy.
+        before, after: predictions of both.
+        name: of the data set.
+        dtype: precision of training.
     """
-    if e0s == "model":
-        return Settled(potential, None, [])
-    if e0s == "isolated":
-        energies = {} if isolated is None else isolated.energies
-        return Settled(set_isolated(potential, energies, batches.dataset.elements), None, [])
-    if e0s != "estimate":
-        changed = set_e0s(potential, read_e0s(e0s), required=batches.dataset.elements)
-        return Settled(changed, None, [])
-    estimate = estimate_e0s(batches.dataset, predict(potential, params, batches))
-    findings = []
-    if estimate.rank < estimate.n_elements:
-        message = (
-            f"the compositions of {estimate.n_structures} structures fix {estimate.rank} of {estimate.n_elements} "
-            "energy shifts; the smallest that explain the data were taken (the limit of ridge regression)"
-        )
-        remedy = "Do not trust energies of other compositions; give isolated-atom energies in a file if you have them."
-        findings.append(Finding("info", "e0s", message, remedy))
-    return Settled(shift_e0s(potential, estimate.shifts), estimate, findings)
-
-
-def strain_findings(
-    findings: Sequence[Finding], name: str, potential: Potential, params: Params, batches: LabelledBatches
-) -> list[Finding]:
-    """Check the sign of the stress by strain, unless the model's own stress has already shown that it is wrong."""
-    wrong = any(f.severity == "fatal" and f.check in ("sign", "units") for f in findings)
-    return [] if wrong else check_strain(name, potential, params, batches)
-
-
-def compare(name: str, potential: Potential, params: Params, batches: LabelledBatches) -> Compared:
-    """Predict structures with the isolated-atom energies of ``potential``, which may differ from the batches'."""
-    batches = batches.with_potential(potential)
-    indices = batches.planned
-    return Compared(
-        name, indices, batches.dataset.subset(indices), predict(potential, params, batches), batches.dataset
+    tolerance = 1e-3 if dtype == "float32" else 1e-8
+    difference = max(
+        float(np.max(np.abs(new.forces - old.forces), initial=0.0)) for old, new in zip(before, after, strict=True)
     )
+    if difference <= tolerance:
+        return []
+    message = f"at step 0 forces differ from the model's own by {difference:.2g} eV/Å on {name}, above {tolerance:g}"
+    remedy = "Adapters or heads changed the model before training: this is a defect of the program, please report it."
+    return [Finding("fatal", "zero-shot", message, remedy)]

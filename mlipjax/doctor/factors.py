@@ -3,52 +3,87 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from ase import units
 
-from mlipjax.doctor.agreement import CORRELATED, NEAR, PLAUSIBLE, Row, cosine, is_near, pooled, ratio, rms
+from mlipjax.doctor.compared import CORRELATED, PLAUSIBLE, Compared, Row, is_near, knows_most, pooled
 from mlipjax.doctor.findings import Finding
 from mlipjax.system import System
 
-_KCAL, _KJ = units.kcal / units.mol, units.kJ / units.mol
-# What one eV/Å (eV, eV/Å^3) amounts to in other units.
-FORCES = {
-    "kcal/mol/Å": 1.0 / _KCAL,
-    "kJ/mol/Å": 1.0 / _KJ,
-    "kJ/mol/nm": units.nm / _KJ,
-    "Hartree/Bohr": units.Bohr / units.Hartree,
-    "Hartree/Å": 1.0 / units.Hartree,
-    "Rydberg/Bohr": units.Bohr / units.Rydberg,
-    "meV/Å": 1e3,
-}
-ENERGIES = {
-    "kcal/mol": 1.0 / _KCAL,
-    "kJ/mol": 1.0 / _KJ,
-    "Hartree": 1.0 / units.Hartree,
-    "Rydberg": 1.0 / units.Rydberg,
-    "meV": 1e3,
-}
-STRESSES = {"GPa": 1.0 / units.GPa, "kBar": 10.0 / units.GPa, "bar": 1e4 / units.GPa, "Pa": 1e9 / units.GPa}
-# A single structure is judged if it follows the model that closely.
-_CLOSELY = 0.9
-_LEAST_ALONE = 20
-# ... and that closely if its factor is that of no unit.
-_SURELY = 0.98
+Scale = float | Callable[[System], float]
+"""Label over prediction; of a structure, if it is not the same for all."""
 
 
-class Scale(NamedTuple):
-    """What labels are compared with besides the model's numbers as they are.
+class Quantity(NamedTuple):
+    """A kind of labels, and what it amounts to where it is not in the right unit.
 
     Attributes:
-        name: of the unit.
-        factor: label over prediction, of a structure.
+        name: in messages.
+        unit: the right one, in words.
+        scales: what one of it amounts to in other units.
+        least_values: numbers of a structure (or of several together) that say something.
+        large: beyond it (rms) the label and prediction of a structure are judged alone.
+        correlated: least correlation.
     """
 
     name: str
-    factor: Callable[[System], float]
+    unit: str
+    scales: Mapping[str, Scale]
+    least_values: int
+    large: float
+    correlated: float = CORRELATED
+
+
+_KCAL, _KJ, _GPA = units.kcal / units.mol, units.kJ / units.mol, 1.0 / units.GPa
+ENERGY = Quantity(
+    "energies",
+    "eV per structure",
+    {
+        "kcal/mol": 1.0 / _KCAL,
+        "kJ/mol": 1.0 / _KJ,
+        "Hartree": 1.0 / units.Hartree,
+        "Rydberg": 1.0 / units.Rydberg,
+        "meV": 1e3,
+    },
+    least_values=6,
+    large=math.inf,
+    correlated=0.9,
+)
+FORCES = Quantity(
+    "forces",
+    "eV/Å",
+    {
+        "kcal/mol/Å": 1.0 / _KCAL,
+        "kJ/mol/Å": 1.0 / _KJ,
+        "kJ/mol/nm": units.nm / _KJ,
+        "Hartree/Bohr": units.Bohr / units.Hartree,
+        "Hartree/Å": 1.0 / units.Hartree,
+        "Rydberg/Bohr": units.Bohr / units.Rydberg,
+        "meV/Å": 1e3,
+    },
+    least_values=12,
+    large=0.3,
+)
+STRESS = Quantity(
+    "stress",
+    "eV/Å^3, tension positive",
+    {
+        "the model's virial (-stress · volume)": lambda system: -system.volume,
+        "GPa": _GPA,
+        "kBar": 10.0 * _GPA,
+        "bar": 1e4 * _GPA,
+        "Pa": 1e9 * _GPA,
+    },
+    least_values=6,
+    large=0.01,
+)
+# A few structures that differ from the others are judged if they hold so many numbers, and follow the model so closely.
+_LEAST_ALONE, _CLOSELY = 20, 0.9
+# ... and so closely if their factor is that of no unit.
+_SURELY = 0.98
 
 
 class Kind(NamedTuple):
@@ -63,156 +98,96 @@ class Kind(NamedTuple):
     sign: int
 
 
-RIGHT = Kind("", 1)
-
-
-def scales(factors: dict[str, float]) -> list[Scale]:
-    """Factors that are the same for every structure."""
-    return [Scale(name, lambda _, factor=factor: factor) for name, factor in factors.items()]
-
-
-def virials() -> list[Scale]:
-    """Stresses multiplied by the volume."""
-    return [Scale("the model's virial (-stress · volume)", lambda system: -volume(system))]
-
-
-def volume(system: System) -> float:
-    """Volume of the cell in Å^3; 0 without one."""
-    return abs(float(np.linalg.det(np.asarray(system.cell, np.float64))))
-
-
-def find_factors(
-    what: str,
-    name: str,
-    rows: Sequence[Row],
-    others: Sequence[Scale],
-    *,
-    unit: str,
-    least_values: int,
-    large: float,
-    correlated: float = CORRELATED,
-) -> tuple[list[Finding], list[Row]]:
+def find_factors(part: Compared, quantity: Quantity, rows: Sequence[Row]) -> tuple[list[Finding], list[Row]]:
     """Find labels that follow the model by a factor it should not have.
 
     Structures with few values are judged together. If most are of one kind, that kind is judged by correlation alone;
     a few that differ from the others have to follow the model closely, by numbers too large to be its error.
 
     Args:
-        what: "forces", "stress" or "energies".
-        name: of the data set.
-        rows: labels and predictions.
-        others: units that labels may be in.
-        unit: the right one, in words.
-        least_values: fewer say nothing.
-        large: label (and prediction) beyond which a structure alone is judged, rms.
-        correlated: least correlation.
+        part: data set.
+        quantity: kind of labels.
+        rows: labels and predictions of its structures.
 
     Returns:
-        Findings, and the rows that are not explained by them.
+        Findings, and the rows that they explain.
     """
-    groups = [[row] for row in rows if len(row.label) >= least_values]
-    small = [row for row in rows if len(row.label) < least_values]
-    if sum(len(row.label) for row in small) >= least_values:
+    groups = [[row] for row in rows if len(row.label) >= quantity.least_values]
+    small = [row for row in rows if len(row.label) < quantity.least_values]
+    if sum(len(row.label) for row in small) >= quantity.least_values:
         groups.append(small)
-    following = [group for group in groups if abs(cosine(*pooled(group))) >= correlated]
-    kinds = _kinds(following, others)
+    following = [group for group in groups if abs(pooled(group).fit) >= quantity.correlated]
     by_kind: dict[Kind, list[Row]] = {}
-    for group, kind in zip(following, kinds, strict=True):
+    for group, kind in zip(following, _kinds(following, quantity.scales), strict=True):
         by_kind.setdefault(kind, []).extend(group)
-    findings, explained = [], set()
-    knows = knows_most(rows)
+    by_kind.pop(Kind("", 1), None)
+    findings, explained, knows = [], [], knows_most(rows)
     for kind, members in by_kind.items():
-        if kind == RIGHT:
-            continue
         whole = 2 * len(members) > len(rows)
-        certain = members if whole else [row for row in members if knows and _alone(row, kind, large, least_values)]
-        enough = whole or sum(len(row.label) for row in certain) >= _LEAST_ALONE
-        if certain and enough:
-            findings.append(_finding(what, name, kind, certain, len(rows), unit))
-            explained |= {row.index for row in certain}
-    return findings, [row for row in rows if row.index not in explained]
+        certain = members if whole else [row for row in members if knows and _is_certain(row, kind, quantity)]
+        if certain and (whole or sum(len(row.label) for row in certain) >= _LEAST_ALONE):
+            findings.append(_finding(part, quantity, kind, certain, len(rows)))
+            explained += certain
+    return findings, explained
 
 
-def knows_most(rows: Sequence[Row]) -> bool:
-    """Whether the model follows most labels closely, so that a few that it does not follow are suspect."""
-    close = sum(abs(cosine(row.label, row.model)) >= _CLOSELY for row in rows)
-    return 2 * close >= len(rows)
-
-
-def _alone(row: Row, kind: Kind, large: float, least_values: int) -> bool:
+def _is_certain(row: Row, kind: Kind, quantity: Quantity) -> bool:
     """Whether a structure can be judged although most others are of another kind."""
-    if len(row.label) < least_values or abs(cosine(row.label, row.model)) < _CLOSELY:
+    least = _SURELY if kind.name is None else _CLOSELY
+    if len(row.label) < quantity.least_values or abs(row.fit) < least:
         return False
-    if kind.name is None and abs(cosine(row.label, row.model)) < _SURELY:
-        return False
-    if kind.name == "":
-        return min(rms(row.label), rms(row.model)) > large
-    return max(rms(row.label), rms(row.model)) > 3.0 * large
+    return min(row.sizes) > quantity.large if kind.name == "" else max(row.sizes) > 3.0 * quantity.large
 
 
-def _kinds(groups: Sequence[Sequence[Row]], others: Sequence[Scale]) -> list[Kind]:
+def _kinds(groups: Sequence[Sequence[Row]], scales: Mapping[str, Scale]) -> list[Kind]:
     """The kind of each group: of those that fit, the one that most groups have in common."""
-    options = [_options(group, others) for group in groups]
-    found: list[Kind | None] = [None] * len(groups)
-    while any(kind is None for kind in found):
+    options = [_options(group, scales) for group in groups]
+    found: dict[int, Kind] = {}
+    while len(found) < len(groups):
         misfits: dict[Kind, list[float]] = {}
-        for kind, fitting in zip(found, options, strict=True):
-            if kind is None:
-                for name, misfit in fitting.items():
-                    misfits.setdefault(name, []).append(misfit)
+        left = {place: fitting for place, fitting in enumerate(options) if place not in found}
+        for fitting in left.values():
+            for kind, misfit in fitting.items():
+                misfits.setdefault(kind, []).append(misfit)
         common = min(misfits, key=lambda kind: (-len(misfits[kind]), float(np.mean(misfits[kind]))))
-        found = [common if kind is None and common in fit else kind for kind, fit in zip(found, options, strict=True)]
-    return [kind for kind in found if kind is not None]
+        found |= {place: common for place, fitting in left.items() if common in fitting}
+    return [found[place] for place in range(len(groups))]
 
 
-def _options(group: Sequence[Row], others: Sequence[Scale]) -> dict[Kind, float]:
+def _options(group: Sequence[Row], scales: Mapping[str, Scale]) -> dict[Kind, float]:
     """Kinds that fit, with the logarithm of what is left over."""
-    slope = ratio(*pooled(group))
+    slope = pooled(group).ratio
     if is_near(abs(slope), 1.0):
-        return {Kind("", 1 if slope > 0.0 else -1): abs(math.log(abs(slope)))}
+        return {_kind("", slope): abs(math.log(abs(slope)))}
     found: dict[Kind, float] = {}
-    for scale in others:
-        factors = np.array([scale.factor(row.system) for row in group])
-        if not np.all(np.abs(factors) > 0.0):
-            continue
-        scaled = [row._replace(model=factor * row.model) for row, factor in zip(group, factors, strict=True)]
-        left = ratio(*pooled(scaled))
-        if is_near(abs(left), 1.0):
-            found[Kind(scale.name, 1 if left > 0.0 else -1)] = abs(math.log(abs(left)))
-    if not found:
-        known = 1.0 / PLAUSIBLE < abs(slope) < PLAUSIBLE
-        found[Kind("" if known else None, 1 if slope > 0.0 else -1)] = abs(math.log(abs(slope)))
-    return found
+    for name, scale in scales.items():
+        factors = [scale(row.system) if callable(scale) else scale for row in group]
+        if all(factors):
+            scaled = [row._replace(model=factor * row.model) for row, factor in zip(group, factors, strict=True)]
+            left = pooled(scaled).ratio
+            if is_near(abs(left), 1.0):
+                found[_kind(name, left)] = abs(math.log(abs(left)))
+    known = 1.0 / PLAUSIBLE < abs(slope) < PLAUSIBLE
+    return found or {_kind("" if known else None, slope): abs(math.log(abs(slope)))}
 
 
-def _finding(what: str, name: str, kind: Kind, rows: Sequence[Row], total: int, unit: str) -> Finding:
-    labels, models = pooled(rows)
+def _kind(name: str | None, slope: float) -> Kind:
+    return Kind(name, 1 if slope > 0.0 else -1)
+
+
+def _finding(part: Compared, quantity: Quantity, kind: Kind, rows: Sequence[Row], total: int) -> Finding:
+    whole = pooled(rows)
     share = "" if len(rows) == total else f" in {len(rows)} of {total} structures"
     text = (
-        f"{what} of {name} are {ratio(labels, models):.4g} times the model's{share} (correlation "
-        f"{cosine(labels, models):.2f}, n = {len(rows)})"
+        f"{quantity.name} of {part.name} are {whole.ratio:.4g} times the model's{share} (correlation "
+        f"{whole.fit:.2f}, n = {len(rows)})"
     )
-    frames = tuple((name, row.index) for row in rows)
-    other = "" if kind.sign > 0 else ", of the other sign"
+    unit = quantity.unit
     if kind.name:
-        return Finding("fatal", "units", f"{text}, like {kind.name}{other}", f"Convert them to {unit}.", frames)
+        other = "" if kind.sign > 0 else ", of the other sign"
+        return part.finding("fatal", "units", f"{text}, like {kind.name}{other}", f"Convert them to {unit}.", rows)
     if kind.sign < 0:
-        remedy = f"Change their sign: {unit}" + ("; forces are minus the gradient." if what == "forces" else ".")
-        return Finding("fatal", "sign", f"{text}: they have the other sign", remedy, frames)
+        remedy = f"Change their sign: {unit}" + ("; forces are minus the gradient." if quantity is FORCES else ".")
+        return part.finding("fatal", "sign", f"{text}: they have the other sign", remedy, rows)
     remedy = f"Check that they are in {unit}; if so, this model is far off for this material."
-    return Finding("warning", "units", f"{text}, and no common unit explains it", remedy, frames)
-
-
-__all__ = [
-    "ENERGIES",
-    "FORCES",
-    "NEAR",
-    "RIGHT",
-    "STRESSES",
-    "Kind",
-    "Scale",
-    "find_factors",
-    "knows_most",
-    "scales",
-    "virials",
-]
+    return part.finding("warning", "units", f"{text}, and no common unit explains it", remedy, rows)

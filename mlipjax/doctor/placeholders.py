@@ -6,85 +6,118 @@ is not is a placeholder, however bad the model is.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from mlipjax.doctor.agreement import Row, rms
+from mlipjax.doctor.compared import Compared, Row, grouped, pooled, rms, without
 from mlipjax.doctor.findings import Finding
 
-# Predictions below the least size (eV/Å, eV/Å^3) may be the model's error about something that vanishes in print.
-_LEAST = {"forces": 0.1, "stress": 2e-3}
-_REMEDY = {
-    "forces": "Read the calculations again; leave forces that were not computed out of the file.",
-    "stress": "Leave a stress that was not computed out of the file, or compute it.",
+
+class Vanishing(NamedTuple):
+    """Forces or stresses where they were not computed.
+
+    Attributes:
+        unit: in messages.
+        least: predictions below may be the model's error about something that vanishes in print.
+        remedy: for labels of whole structures.
+        component_remedy: for some components.
+    """
+
+    unit: str
+    least: float
+    remedy: str
+    component_remedy: str
+
+
+_KINDS = {
+    "forces": Vanishing(
+        "eV/Å",
+        0.1,
+        "Read the calculations again; leave forces that were not computed out of the file.",
+        "Write raw forces: ASE zeroes those of fixed atoms (get_forces(apply_constraint=False)).",
+    ),
+    "stress": Vanishing(
+        "eV/Å^3",
+        2e-3,
+        "Leave a stress that was not computed out of the file, or compute it.",
+        "Write all six components.",
+    ),
 }
 _FIXED_SHARE = 0.1
+# eV/atom: of a few energies that agree, in the digits of a file, by chance or because the structures do.
+_SAME_ENERGY = 4e-3
 
 
-def find_placeholders(what: str, name: str, rows: Sequence[Row]) -> tuple[list[Finding], list[Row]]:
-    """Find placeholders among forces or stresses.
+def find_placeholders(part: Compared, what: str, rows: Sequence[Row]) -> tuple[list[Finding], list[Row]]:
+    """Find placeholders among the forces or stresses of a data set.
 
     Args:
+        part: data set.
         what: "forces" or "stress".
-        name: of the data set.
-        rows: labels and predictions of whole structures.
+        rows: labels and predictions of its structures.
 
     Returns:
         Findings, and the rows that are left: without those at fault, and without components at fault.
     """
     findings: list[Finding] = []
-    least = _LEAST[what]
-    constant = [row for row in rows if _is_constant(row.label) and rms(row.model - np.mean(row.model)) > least]
-    for value, same in _by_value(constant).items():
-        size = rms(np.concatenate([row.model for row in same]))
+    kind = _KINDS[what]
+    constant = [row for row in rows if _is_constant(row.label) and rms(row.model - np.mean(row.model)) > kind.least]
+    for value, same in grouped(constant, lambda row: float(row.label[0]) + 0.0).items():
         message = (
-            f"{what} of {name} are {value:g} in all components of {len(same)} of {len(rows)} structures, where the "
-            f"model has {size:.3g} {_UNIT[what]} (rms): a placeholder"
+            f"{what} of {part.name} are {value:g} in all components of {len(same)} of {len(rows)} structures, where "
+            f"the model has {rms(pooled(same).model):.3g} {kind.unit} (rms): a placeholder"
         )
-        findings.append(Finding("fatal", "placeholder", message, _REMEDY[what], _frames(name, same)))
-    left = _without(rows, constant)
-    copied = _copied(left, least)
-    if copied:
+        findings.append(part.finding("fatal", "placeholder", message, kind.remedy, same))
+    left = without(rows, constant)
+    if copied := _copied(left, kind.least):
         message = (
-            f"{what} of {len(copied)} structures of {name} repeat those of another structure to the last digit, where "
-            "the model has different ones"
+            f"{what} of {len(copied)} structures of {part.name} repeat those of another structure to the last digit, "
+            "where the model has different ones"
         )
-        findings.append(Finding("fatal", "placeholder", message, _REMEDY[what], _frames(name, copied)))
-        left = _without(left, copied)
-    found, left = _zero_components(what, name, left)
-    return [*findings, *found], left
+        findings.append(part.finding("fatal", "placeholder", message, kind.remedy, copied))
+    found, left = _zero_components(part, what, without(left, copied))
+    return findings + found, left
 
 
-_UNIT = {"forces": "eV/Å", "stress": "eV/Å^3"}
-
-
-def _zero_components(what: str, name: str, rows: Sequence[Row]) -> tuple[list[Finding], list[Row]]:
+def _zero_components(part: Compared, what: str, rows: Sequence[Row]) -> tuple[list[Finding], list[Row]]:
     """Components that are zero to the last digit in labels that are not: fixed atoms, or shears left out."""
-    least, affected, kept, share, worst = 2.0 * _LEAST[what], [], [], [], 0.0
+    kind, affected, kept, share, worst = _KINDS[what], [], [], 0.0, 0.0
     for row in rows:
-        zero = (row.label == 0.0) & (np.abs(row.model) > least)
-        if np.sum(zero) >= 2:
+        known = row.label != 0.0
+        wrong = np.abs(row.model[~known])[np.abs(row.model[~known]) > 2.0 * kind.least]
+        if len(wrong) >= 2:
             affected.append(row)
-            share.append(float(np.mean(row.label == 0.0)))
-            worst = max(worst, float(np.max(np.abs(row.model[zero]))))
-            row = row._replace(label=row.label[row.label != 0.0], model=row.model[row.label != 0.0])
+            share, worst = max(share, float(np.mean(~known))), max(worst, float(wrong.max()))
+            row = row._replace(label=row.label[known], model=row.model[known])
         kept.append(row)
     if not affected:
         return [], kept
     message = (
-        f"{what} of {name} have components that are exactly zero in {len(affected)} of {len(rows)} structures (up to "
-        f"{100 * max(share):.0f} % of them), where the model has up to {worst:.3g} {_UNIT[what]}: not computed, or "
+        f"{what} of {part.name} have components that are exactly zero in {len(affected)} of {len(rows)} structures (up "
+        f"to {100 * share:.0f} % of them), where the model has up to {worst:.3g} {kind.unit}: not computed, or "
         "written with too few digits"
     )
-    remedy = (
-        "Write raw forces: ASE zeroes those of fixed atoms (get_forces(apply_constraint=False))."
-        if what == "forces"
-        else "Write all six components."
+    severity = "fatal" if share > _FIXED_SHARE else "warning"
+    return [part.finding(severity, "placeholder", message, kind.component_remedy, affected)], kept
+
+
+def find_constant_energies(part: Compared, rows: Sequence[Row]) -> list[Finding]:
+    """Find one energy of many structures that the model tells apart."""
+    found, shown = [], 0.0
+    for value, same in grouped(rows, lambda row: row.label.item()).items():
+        spread = float(np.ptp([row.model.item() / row.system.n_atoms for row in same]))
+        if len(same) >= max(3, 0.1 * len(rows)) and spread > _SAME_ENERGY:
+            found, shown = found + same, value
+    if not found:
+        return []
+    message = (
+        f"energies of {part.name} are {shown:g} eV for {len(found)} of {len(rows)} structures, to which the model "
+        "gives different ones: a placeholder, or too few digits"
     )
-    severity = "fatal" if max(share) > _FIXED_SHARE else "warning"
-    return [Finding(severity, "placeholder", message, remedy, _frames(name, affected))], kept
+    remedy = "Read the calculations again; leave energies that were not computed out of the file."
+    return [part.finding("fatal", "placeholder", message, remedy, found)]
 
 
 def _is_constant(label: np.ndarray) -> bool:
@@ -92,29 +125,10 @@ def _is_constant(label: np.ndarray) -> bool:
 
 
 def _copied(rows: Sequence[Row], least: float) -> list[Row]:
-    """Rows whose label is that of an earlier or later row, of another prediction."""
-    groups: dict[bytes, list[Row]] = collections.defaultdict(list)
-    for row in rows:
-        groups[row.label.tobytes()].append(row)
-    copied = []
-    for same in groups.values():
-        differing = [row for row in same if any(rms(row.model - other.model) > least for other in same)]
-        # a label that vanishes is the same everywhere
-        copied += [row for row in differing if rms(row.label) > 0.0]
-    return copied
-
-
-def _by_value(rows: Sequence[Row]) -> dict[float, list[Row]]:
-    groups: dict[float, list[Row]] = collections.defaultdict(list)
-    for row in rows:
-        groups[float(row.label[0]) + 0.0].append(row)
-    return groups
-
-
-def _without(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
-    gone = {row.index for row in others}
-    return [row for row in rows if row.index not in gone]
-
-
-def _frames(name: str, rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
-    return tuple((name, row.index) for row in rows)
+    """Rows whose label is that of an earlier or later row, of another prediction; it is not zero, as any may be."""
+    return [
+        row
+        for same in grouped(rows, lambda row: row.label.tobytes()).values()
+        for row in same
+        if rms(row.label) > 0.0 and any(rms(row.model - other.model) > least for other in same)
+    ]

@@ -1,186 +1,186 @@
-"""Checks of labelled structures by themselves: elements, labels, cells, distances, forces, ranges."""
+"""Labelled structures by themselves: elements, labels, cells, distances, net forces, ranges."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from mlipjax.data import Dataset
-from mlipjax.doctor.findings import Collector, Finding
+from mlipjax.data import Dataset, Example
+from mlipjax.doctor.findings import Finding, Severity
 from mlipjax.graph import neighbor_table
 from mlipjax.potential import Potential
 from mlipjax.system import System
 
 # Contacts further apart than this say nothing about overlaps or about bonds across a boundary.
 _REACH = 3.2
-_OVERLAP = 0.4
-_CLOSE = 0.5
-_BONDED = 1.25
-_TOUCHING = 2.2
-_GAP = 2.0
+_OVERLAP, _CLOSE = 0.4, 0.5
+_BONDED, _TOUCHING, _GAP = 1.25, 2.2, 2.0
 _VOLUME_PER_ATOM = 1.0
-_NET_FORCE = 0.02
-_LARGE_FORCE = 50.0
-_FLOAT32 = 2.0**-24
+_NET_FORCE, _LARGE_FORCE = 0.02, 50.0
+# Å: positions that single or double precision knows no better than this hold no bonds.
+_RESOLUTION = 1e-3
 # Geometry is looked at in this many structures of a set at most, at equal distances.
 _GEOMETRIES = 1000
 
 Datasets = Mapping[str, Dataset]
 
 
+class Hypothesis(NamedTuple):
+    """One way in which a structure can be wrong: the finding, whose message may say ``{worst}``."""
+
+    severity: Severity
+    check: str
+    message: str
+    remedy: str
+
+
+NET_FORCE = Hypothesis(
+    "warning",
+    "net-force",
+    "forces do not add up to zero, the largest sum is {worst} eV/Å per atom",
+    "Write raw forces (ASE zeroes those of constrained atoms: get_forces(apply_constraint=False)), converge them "
+    "better, or subtract the mean if the code leaves a drift.",
+)
+TINY_CELL = Hypothesis(
+    "fatal",
+    "cell",
+    "the cell is far too small for its atoms, down to {worst} Å^3 per atom",
+    "Check the unit of the cell: it must be Å, lattice vectors as rows.",
+)
+OVERLAP = Hypothesis(
+    "fatal",
+    "distances",
+    "atoms lie on top of each other, down to {worst} Å",
+    "Check the unit of positions (Å) and remove broken structures.",
+)
+CLOSE = Hypothesis(
+    "warning",
+    "distances",
+    "atoms come closer than half the sum of their covalent radii, down to {worst} of it",
+    "Fine if the short-range wall is meant to be there; otherwise remove these structures.",
+)
+CUT = Hypothesis(
+    "fatal",
+    "periodicity",
+    "atoms touch their neighbours across the boundary of lattice vector {worst}, along which pbc is false",
+    "Set pbc to true along the directions in which the structure goes on (for a slab at least the two in its "
+    "plane); the stored flags cut it into a cluster.",
+)
+LARGE_FORCE = Hypothesis(
+    "warning",
+    "range",
+    f"forces above {_LARGE_FORCE:g} eV/Å, up to {{worst}}",
+    "Such structures dominate no Huber loss but teach little; remove them unless the wall is the purpose.",
+)
+FAR = Hypothesis(
+    "fatal",
+    "range",
+    "positions as large as {worst} resolves no bond",
+    "Wrap the structures into their cells, or move them to the origin.",
+)
+HYPOTHESES = (NET_FORCE, TINY_CELL, OVERLAP, CLOSE, CUT, LARGE_FORCE, FAR)
+
+
 def check_structures(potential: Potential, datasets: Datasets, *, dtype: str = "float32") -> list[Finding]:
-    """Run all checks that need no prediction.
+    """Run all checks of structures and labels by themselves.
 
     Args:
         potential: which elements it knows.
         datasets: structures and labels by the name that findings call them.
         dtype: precision of training.
     """
-    findings = [*check_elements(potential, datasets), *check_labels(datasets), *check_net_forces(datasets)]
-    return [*findings, *check_geometry(datasets), *check_range(datasets, dtype)]
+    findings = [*_check_elements(potential, datasets), *_check_presence(datasets)]
+    wrong: dict[Hypothesis, list[tuple[float, str, tuple[str, int]]]] = defaultdict(list)
+    for name, dataset in datasets.items():
+        sampled = set(np.linspace(0, len(dataset) - 1, min(len(dataset), _GEOMETRIES)).round().astype(int).tolist())
+        for index, example in enumerate(dataset):
+            answers = [
+                *_examine_numbers(example, dtype),
+                *(_examine_geometry(example.system) if index in sampled else ()),
+            ]
+            for hypothesis, badness, shown in answers:
+                wrong[hypothesis].append((badness, shown, (name, index)))
+    for hypothesis in filter(wrong.get, HYPOTHESES):
+        found = wrong[hypothesis]
+        message = hypothesis.message.format(worst=max(found, key=lambda answer: answer[0])[1])
+        frames = tuple(frame for _, _, frame in found)
+        findings.append(Finding(hypothesis.severity, hypothesis.check, message, hypothesis.remedy, frames))
+    return findings
 
 
-def check_elements(potential: Potential, datasets: Datasets) -> list[Finding]:
+def _examine_numbers(example: Example, dtype: str) -> Iterator[tuple[Hypothesis, float, str]]:
+    """What is true of a structure, how bad it is, and the number in words: size of forces and of positions."""
+    system, labels, _ = example
+    if labels.forces_weight > 0.0:
+        # of an isolated or periodic structure; an invariant model cannot learn others
+        drift = float(np.linalg.norm(np.sum(labels.forces, axis=0))) / system.n_atoms
+        force = float(np.max(np.abs(labels.forces), initial=0.0))
+        if drift > _NET_FORCE:
+            yield NET_FORCE, drift, f"{drift:.3g}"
+        if force > _LARGE_FORCE:
+            yield LARGE_FORCE, force, f"{force:.3g}"
+    position = float(np.max(np.abs(system.positions)))
+    if position * (2.0**-24 if dtype == "float32" else 2.0**-53) > _RESOLUTION:
+        yield FAR, position, f"{position:.3g} Å, where {dtype}"
+
+
+def _examine_geometry(system: System) -> Iterator[tuple[Hypothesis, float, str]]:
+    """The same of its cell, distances and boundaries."""
+    volume = system.volume / system.n_atoms
+    if all(system.pbc) and volume < _VOLUME_PER_ATOM:
+        yield TINY_CELL, -volume, f"{volume:.3g}"
+        return
+    distances, ratios, _ = _contacts(system)
+    distance, ratio = distances.min(initial=np.inf), ratios.min(initial=np.inf)
+    if distance < _OVERLAP:
+        yield OVERLAP, -distance, f"{distance:.3g}"
+    elif ratio < _CLOSE:
+        yield CLOSE, -ratio, f"{ratio:.2f}"
+    if cut := [axis for axis in range(3) if _is_cut(system, axis)]:
+        yield CUT, len(cut), " and ".join(map(str, cut))
+
+
+def _check_elements(potential: Potential, datasets: Datasets) -> list[Finding]:
     """Structures with elements that the potential does not know are fatal."""
     from ase.data import chemical_symbols
 
     known = set(potential.species)
-    unknown: set[int] = set()
-    frames = []
-    for name, index, system in _systems(datasets):
-        new = {int(z) for z in np.unique(system.atomic_numbers)} - known
-        if new:
-            unknown |= new
-            frames.append((name, index))
-    if not frames:
+    new = {
+        (name, index): unknown
+        for name, dataset in datasets.items()
+        for index, system in enumerate(dataset.systems)
+        if (unknown := set(np.asarray(system.atomic_numbers).tolist()) - known)
+    }
+    if not new:
         return []
-    symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+    symbols = ", ".join(chemical_symbols[z] for z in sorted(set().union(*new.values())))
     remedy = "Choose a model that knows them (mlipjax models), or remove these structures."
-    return [Finding("fatal", "elements", f"the model does not know {symbols}", remedy, tuple(frames))]
+    return [Finding("fatal", "elements", f"the model does not know {symbols}", remedy, tuple(new))]
 
 
-def check_labels(datasets: Datasets) -> list[Finding]:
+def _check_presence(datasets: Datasets) -> list[Finding]:
     """A set without energies and forces is fatal; one that lacks some of them is not what most users want."""
     findings = []
     for name, dataset in datasets.items():
         counts = dataset.count_labels()
         if not counts["energy"] and not counts["forces"]:
             message = f"none of {len(dataset)} structures of {name} has an energy or forces"
-            findings.append(
-                Finding("fatal", "labels", message, "Label them, or name the keys under which the file has them.")
-            )
+            remedy = "Label them, or name the keys under which the file has them."
+            findings.append(Finding("fatal", "labels", message, remedy))
             continue
-        for kind in ("energy", "forces", "stress"):
+        for kind in counts:
             missing = [i for i, labels in enumerate(dataset.labels) if not getattr(labels, f"{kind}_weight") > 0.0]
-            if missing:
-                periodic = any(all(dataset.systems[i].pbc) for i in missing)
-                severity = "info" if kind == "stress" else "warning"
-                if kind == "stress" and not periodic:
-                    continue
-                message = f"{len(missing)} of {len(dataset)} structures have no {kind}"
-                remedy = "They are trained on their other labels only; add the labels if the code computed them."
-                findings.append(Finding(severity, "labels", message, remedy, tuple((name, i) for i in missing)))
+            if not missing or (kind == "stress" and not any(all(dataset.systems[i].pbc) for i in missing)):
+                continue
+            message = f"{len(missing)} of {len(dataset)} structures have no {kind}"
+            remedy = "They are trained on their other labels only; add the labels if the code computed them."
+            severity = "info" if kind == "stress" else "warning"
+            findings.append(Finding(severity, "labels", message, remedy, tuple((name, i) for i in missing)))
     return findings
-
-
-def check_net_forces(datasets: Datasets) -> list[Finding]:
-    """Forces of an isolated or periodic structure add up to zero; an invariant model cannot learn others."""
-    net = Collector(
-        "warning",
-        "net-force",
-        "forces do not add up to zero, the largest sum is {worst} eV/Å per atom",
-        "Write raw forces (ASE zeroes those of constrained atoms: get_forces(apply_constraint=False)), converge them "
-        "better, or subtract the mean if the code leaves a drift.",
-    )
-    for name, dataset in datasets.items():
-        for index, (system, labels, _) in enumerate(dataset):
-            if labels.forces_weight > 0.0:
-                drift = float(np.linalg.norm(np.sum(labels.forces, axis=0))) / system.n_atoms
-                if drift > _NET_FORCE:
-                    net.add(name, index, drift, f"{drift:.3g}")
-    return net.findings()
-
-
-def check_geometry(datasets: Datasets) -> list[Finding]:
-    """Cells that are far too small, atoms on top of each other, and periodic structures stored without periodicity."""
-    cell = Collector(
-        "fatal",
-        "cell",
-        "the cell is far too small for its atoms, down to {worst} Å^3 per atom",
-        "Check the unit of the cell: it must be Å, lattice vectors as rows.",
-    )
-    overlap = Collector(
-        "fatal",
-        "distances",
-        "atoms lie on top of each other, down to {worst} Å",
-        "Check the unit of positions (Å) and remove broken structures.",
-    )
-    close = Collector(
-        "warning",
-        "distances",
-        "atoms come closer than half the sum of their covalent radii, down to {worst} of it",
-        "Fine if the short-range wall is meant to be there; otherwise remove these structures.",
-    )
-    open_cell = Collector(
-        "fatal",
-        "periodicity",
-        "atoms touch their neighbours across the boundary of lattice vector {worst}, along which pbc is false",
-        "Set pbc to true along the directions in which the structure goes on (for a slab at least the two in its "
-        "plane); the stored flags cut it into a cluster.",
-    )
-    for name, index, system in _systems(datasets, _GEOMETRIES):
-        if all(system.pbc) and (volume := _volume_per_atom(system)) < _VOLUME_PER_ATOM:
-            cell.add(name, index, 1.0 / max(volume, 1e-12), f"{volume:.3g}")
-            continue
-        shortest, ratio = _shortest(system)
-        if shortest < _OVERLAP:
-            overlap.add(name, index, 1.0 / max(shortest, 1e-12), f"{shortest:.3g}")
-        elif ratio < _CLOSE:
-            close.add(name, index, 1.0 / ratio, f"{ratio:.2f}")
-        cut = [axis for axis in range(3) if _is_cut(system, axis)]
-        if cut:
-            open_cell.add(name, index, len(cut), " and ".join(map(str, cut)))
-    return [finding for kind in (cell, overlap, close, open_cell) for finding in kind.findings()]
-
-
-def check_range(datasets: Datasets, dtype: str) -> list[Finding]:
-    """Labels of extreme size, and coordinates that single precision cannot resolve."""
-    large = Collector(
-        "warning",
-        "range",
-        f"forces above {_LARGE_FORCE:g} eV/Å, up to {{worst}}",
-        "Such structures dominate no Huber loss but teach little; remove them unless the wall is the purpose.",
-    )
-    far = Collector(
-        "fatal",
-        "range",
-        f"positions as large as {{worst}} Å, where {dtype} resolves no bond",
-        "Wrap the structures into their cells, or move them to the origin.",
-    )
-    resolution = _FLOAT32 if dtype == "float32" else 2.0**-53
-    for name, dataset in datasets.items():
-        for index, (system, labels, _) in enumerate(dataset):
-            force = float(np.max(np.abs(labels.forces), initial=0.0)) if labels.forces_weight > 0.0 else 0.0
-            if force > _LARGE_FORCE:
-                large.add(name, index, force, f"{force:.3g}")
-            position = float(np.max(np.abs(system.positions)))
-            if resolution * position > 1e-3:
-                far.add(name, index, position, f"{position:.3g}")
-    return large.findings() + far.findings()
-
-
-def _systems(datasets: Datasets, limit: int | None = None) -> Iterator[tuple[str, int, System]]:
-    for name, dataset in datasets.items():
-        n = len(dataset)
-        chosen = range(n) if limit is None or n <= limit else np.linspace(0, n - 1, limit).round().astype(int)
-        for index in chosen:
-            yield name, int(index), dataset.systems[int(index)]
-
-
-def _volume_per_atom(system: System) -> float:
-    return abs(float(np.linalg.det(np.asarray(system.cell, np.float64)))) / system.n_atoms
 
 
 def _contacts(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -196,29 +196,23 @@ def _contacts(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return distance, distance / (radii[first] + radii[second]), shifts
 
 
-def _shortest(system: System) -> tuple[float, float]:
-    distance, ratio, _ = _contacts(system)
-    return (float(distance.min()), float(ratio.min())) if len(distance) else (np.inf, np.inf)
-
-
 def _is_cut(system: System, axis: int) -> bool:
     """Whether the structure goes on across a boundary that is stored as not periodic.
 
     Either bonds cross it, or atoms fill the cell up to it and touch what is beyond.
     """
-    cell = np.asarray(system.cell, np.float64)
-    if system.pbc[axis] or abs(np.linalg.det(cell)) < 1e-6:
+    if system.pbc[axis] or system.volume < 1e-6:
         return False
     x, y, z = (flag or other == axis for other, flag in enumerate(system.pbc))
-    closed = dataclasses.replace(system, pbc=(x, y, z))
-    distance, ratio, shifts = _contacts(closed)
+    distance, ratio, shifts = _contacts(dataclasses.replace(system, pbc=(x, y, z)))
     crossing = shifts[:, axis] != 0
     if np.any(distance[crossing] < _OVERLAP):
         return False  # the cell is not that of these atoms
     # every contact is listed from both sides
     if np.sum(ratio[crossing] < _BONDED) >= 4:
         return True
+    cell = np.asarray(system.cell, np.float64)
     normal = np.cross(cell[axis - 2], cell[axis - 1])
-    height = np.asarray(system.positions, np.float64) @ normal / np.linalg.norm(normal)
-    gap = abs(np.linalg.det(cell)) / np.linalg.norm(normal) - np.ptp(height)
+    height = np.asarray(system.positions, np.float64) @ normal
+    gap = (system.volume - np.ptp(height)) / np.linalg.norm(normal)
     return bool(gap < _GAP and np.sum(ratio[crossing] < _TOUCHING) >= 0.2 * system.n_atoms)

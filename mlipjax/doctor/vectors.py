@@ -5,38 +5,22 @@ The worse labels and model agree, the more is said: what no hypothesis explains 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import units
 
-from mlipjax.data import Dataset
-from mlipjax.doctor.agreement import CORRELATED, DEVIATIONS, Row, cosine, disagrees, is_near, pooled, ratio, rms
-from mlipjax.doctor.compared import Compared
-from mlipjax.doctor.factors import FORCES, STRESSES, find_factors, knows_most, scales, virials, volume
+from mlipjax.doctor.compared import CORRELATED, DEVIATIONS, Compared, Row, is_near, knows_most, pooled, rms, without
+from mlipjax.doctor.factors import FORCES, STRESS, Quantity, find_factors
 from mlipjax.doctor.findings import Finding
-from mlipjax.doctor.orders import (
-    Explanation,
-    atoms,
-    axes,
-    components,
-    find_order,
-    from_voigt,
-    other_frames,
-    rotations,
-    shifted_frames,
-    to_voigt,
-    turned_axes,
-)
+from mlipjax.doctor.orders import components, find_order, force_orders, shifted_frames, turned_axes
 from mlipjax.doctor.placeholders import find_placeholders
+from mlipjax.system import voigt_to_full
 
-# eV/Å: forces below are as small as the errors of a calculation.
-_STILL = 0.05
-# Predictions that small may be nothing but the model's error about a structure at rest.
-_MOVING = 0.1
+# eV/Å: forces below are as small as the errors of a calculation; predictions, as the model's about a structure at rest.
+_STILL, _MOVING = 0.05, 0.1
 _LEAST_STRESS = 1e-3
-_LEAST_VALUES = 12
+_LEAST_VALUES = 24
 _FEW = 4
 # Shears are out by a factor of two if they and the other components follow the model that well, to this factor.
 _SURE, _EXACTLY = 0.95, 1.25
@@ -44,78 +28,61 @@ _SURE, _EXACTLY = 0.95, 1.25
 _OFFSET = 0.0624
 # Labels that follow the model less than that are doubted.
 _DOUBTED = 0.97
-# eV/Å, eV/Å^3: where labels of a structure alone are judged, both are at least that large (rms).
-_LARGE = {"forces": 0.3, "stress": 0.01}
-_RIGHT_UNITS = {"forces": "eV/Å", "stress": "eV/Å^3, tension positive"}
+
+UNKNOWN_STRUCTURES = (
+    "Compare one structure with the output of its calculation. If the labels are right, this model knows nothing of "
+    "these structures: choose another one."
+)
 
 
 def check_forces(part: Compared) -> list[Finding]:
     """Everything about the forces of one data set."""
-    rows = [
-        Row(index, np.ravel(label.forces), np.ravel(found.forces), system)
-        for index, (system, label, _), found in part
-        if label.forces_weight > 0.0
-    ]
-    findings, rows = find_placeholders("forces", part.name, rows)
-    moving = [row for row in rows if rms(row.model) > _STILL]
-    found, left = find_factors(
-        "forces",
-        part.name,
-        moving,
-        scales(FORCES),
-        unit=_RIGHT_UNITS["forces"],
-        least_values=_LEAST_VALUES,
-        large=_LARGE["forces"],
-    )
-    findings += found
-    explained = {row.index for row in moving} - {row.index for row in left}
-    left = [row for row in rows if row.index not in explained]
-    doubted = [row for row in left if min(rms(row.label), rms(row.model)) > _MOVING]
-    found = _find_orders("forces", part, doubted)
-    return [*findings, *(found or _disagreement("forces", part.name, left, _STILL, 3.0))]
+    findings, rows = find_placeholders(part, "forces", part.rows("forces"))
+    found, explained = find_factors(part, FORCES, [row for row in rows if rms(row.model) > _STILL])
+    rows, labels = without(rows, explained), part.labels("forces")
+    moving = [row for row in rows if min(row.sizes) > _MOVING]
+    orders = _misplaced(moving, lambda rows: find_order(part, "forces", rows, force_orders(rows, labels)))
+    return [*findings, *found, *(orders or _disagreement(part, FORCES, rows, _STILL, 3.0))]
 
 
 def check_stress(part: Compared) -> list[Finding]:
     """Everything about the stress of one data set; a constant pressure is left to the model's error."""
-    rows, uneven = [], []
-    for index, (system, label, _), found in part:
-        if label.stress_weight > 0.0 and volume(system) > 0.0:
-            stress = np.asarray(label.stress, np.float64)
-            if np.max(np.abs(stress - stress.T)) > 0.05 * rms(stress) + 1e-6:
-                uneven.append(index)
-            rows.append(Row(index, to_voigt(0.5 * (stress + stress.T)), to_voigt(found.stress), system))
-    findings = _uneven(part.name, uneven)
-    found, rows = find_placeholders("stress", part.name, rows)
+    rows = [row for row in part.rows("stress") if row.system.volume > 0.0]
+    findings = _uneven(part, rows)
+    found, rows = find_placeholders(part, "stress", rows)
     findings += found
     rows = [row for row in rows if len(row.label) == 6]
-    if not rows or rms(pooled(rows)[1]) <= _LEAST_STRESS:
+    if rms(pooled(rows).model) <= _LEAST_STRESS:
         return findings
     deviating = _without_offset(rows)
-    found, left = find_factors(
-        "stress",
-        part.name,
-        deviating,
-        [*virials(), *scales(STRESSES)],
-        unit=_RIGHT_UNITS["stress"],
-        least_values=6,
-        large=_LARGE["stress"],
-    )
-    findings += found
-    kept = {row.index for row in left}
-    if not found:
-        findings += [*_shears(part.name, rows), *_pressures(part.name, rows)]
-    found = _find_orders("stress", part, [row for row in rows if row.index in kept])
-    if found:
-        return [*findings, *found]
-    return [*findings, *_disagreement("stress", part.name, left, 2.0 * _LEAST_STRESS, 2.0)]
+    found, explained = find_factors(part, STRESS, deviating)
+    findings += found or [*_shears(part, rows), *_pressures(part, rows)]
+    rows, deviating = without(rows, explained), without(deviating, explained)
+    labels = {index: _flat(label) for index, label in part.labels("stress").items()}
+
+    def find(doubted: Sequence[Row]) -> list[Finding]:
+        # six numbers resemble those of other structures easily: all structures have to be out of step
+        whole = 2 * len(doubted) > len(rows) and len(doubted) > 2 * _FEW
+        ways = [*components(doubted), *turned_axes(), *(shifted_frames(labels) if whole else ())]
+        raw = without(rows, without(rows, doubted))
+        return find_order(part, "stress", doubted, ways) or find_order(part, "stress", raw, components(raw))
+
+    orders = _misplaced([row.apply(_flat) for row in rows], find)
+    return findings + (orders or _disagreement(part, STRESS, deviating, 2.0 * _LEAST_STRESS, 2.0))
 
 
-def _uneven(name: str, frames: Sequence[int]) -> list[Finding]:
-    if not frames:
+def _uneven(part: Compared, rows: Sequence[Row]) -> list[Finding]:
+    labels = dict(zip(part.indices, part.dataset.labels, strict=True))
+    uneven = []
+    for row in rows:
+        stress = np.asarray(labels[row.index].stress, np.float64)
+        if np.max(np.abs(stress - stress.T)) > 0.05 * rms(stress) + 1e-6:
+            uneven.append(row)
+    if not uneven:
         return []
-    message = f"stress of {name} is not symmetric in {len(frames)} structures"
+    message = f"stress of {part.name} is not symmetric in {len(uneven)} structures"
     remedy = "A stress is a symmetric matrix; check the order of its components."
-    return [Finding("fatal", "order", message, remedy, tuple((name, index) for index in frames))]
+    return [part.finding("fatal", "order", message, remedy, uneven)]
 
 
 def _without_offset(rows: Sequence[Row]) -> list[Row]:
@@ -123,112 +90,72 @@ def _without_offset(rows: Sequence[Row]) -> list[Row]:
 
     A model's equilibrium volume is not that of the labels, which is a pressure that all structures share.
     """
-    labels, models = (np.array(values) for values in zip(*((row.label, row.model) for row in rows), strict=True))
-    return [
-        row._replace(label=label, model=model)
-        for row, label, model in zip(rows, _split(labels), _split(models), strict=True)
-    ]
+    labels, models = (_split(np.array([getattr(row, name) for row in rows])) for name in ("label", "model"))
+    return [row._replace(label=label, model=model) for row, label, model in zip(rows, labels, models, strict=True)]
 
 
 def _split(stresses: np.ndarray) -> np.ndarray:
     """(n, 10) deviator as a matrix and pressure, of (n, 6) components; of equal norm as a (3, 3) matrix."""
-    matrices = np.array([from_voigt(values) for values in stresses])
-    pressure = np.trace(matrices, axis1=1, axis2=2) / 3.0
-    deviator = matrices - pressure[:, None, None] * np.eye(3)
-    if len(stresses) >= 4:
+    pressure = np.mean(stresses[:, :3], axis=1)
+    deviator = voigt_to_full(stresses) - pressure[:, None, None] * np.eye(3)
+    if len(stresses) >= _FEW:
         pressure = pressure - np.median(pressure)
     return np.column_stack([deviator.reshape(-1, 9), np.sqrt(3.0) * pressure])
 
 
-def _shears(name: str, rows: Sequence[Row]) -> list[Finding]:
+def _shears(part: Compared, rows: Sequence[Row]) -> list[Finding]:
     """Shears that are twice, or half, what they should be beside the other components, structure by structure."""
-    others = pooled([row._replace(label=_flat(row.label)[:3], model=_flat(row.model)[:3]) for row in rows])
-    if cosine(*others) < _SURE or rms(others[1]) < _LEAST_STRESS:
+    others = pooled([row.apply(lambda stress: _flat(stress)[:3]) for row in rows])
+    if others.fit < _SURE or rms(others.model) < _LEAST_STRESS:
         return []
-    shears = [row._replace(label=row.label[3:], model=row.model[3:]) for row in rows]
-    shears = [row for row in shears if rms(row.model) > _LEAST_STRESS and cosine(row.label, row.model) > _SURE]
+    shears = [row.apply(lambda stress: stress[3:]) for row in rows]
+    shears = [row for row in shears if rms(row.model) > _LEAST_STRESS and row.fit > _SURE]
     findings = []
     for factor, text in ((2.0, "doubled"), (0.5, "halved")):
-        found = [row for row in shears if is_near(ratio(row.label, row.model) / ratio(*others), factor, _EXACTLY)]
+        found = [row for row in shears if is_near(row.ratio / others.ratio, factor, _EXACTLY)]
         # of a few structures, the model's own error may be a factor of two
         if len(found) < _FEW or 2 * len(shears) < len(rows):
             continue
         message = (
-            f"stress of {name} has shears {ratio(*pooled(found)):.2f} times the model's in {len(found)} of {len(rows)} "
-            f"structures, other components {ratio(*others):.2f} times: as if shears were {text}"
+            f"stress of {part.name} has shears {pooled(found).ratio:.2f} times the model's in {len(found)} of "
+            f"{len(rows)} structures, other components {others.ratio:.2f} times: as if shears were {text}"
         )
         remedy = "Write the components of the stress itself, without the factors of Voigt's notation for strains."
-        findings.append(Finding("fatal", "order", message, remedy, tuple((name, row.index) for row in found)))
+        findings.append(part.finding("fatal", "order", message, remedy, found))
     return findings
 
 
-def _pressure(stress: np.ndarray) -> float:
-    return -float(np.mean(stress[:3]))
-
-
-def _pressures(name: str, rows: Sequence[Row]) -> list[Finding]:
+def _pressures(part: Compared, rows: Sequence[Row]) -> list[Finding]:
     """A pressure that is added to all stresses, or to some of them."""
-    errors = np.array([np.mean(row.label[:3] - row.model[:3]) for row in rows])
-    offset = float(np.median(errors))
-    own = float(np.median(np.abs([np.mean(row.model[:3]) for row in rows])))
+    label, model = (np.mean([getattr(row, name)[:3] for row in rows], axis=1) for name in ("label", "model"))
+    offset = float(np.median(label - model))
+    spread = float(np.median(np.abs(label - model - offset)))
     findings = []
-    if len(rows) >= _FEW and abs(offset) > max(_OFFSET, 3.0 * float(np.median(np.abs(errors - offset)))):
+    if len(rows) >= _FEW and abs(offset) > max(_OFFSET, 3.0 * spread):
         message = (
-            f"stress of {name} is the model's and a pressure of {-offset / units.GPa:.1f} GPa more (n = {len(rows)}, "
-            f"the model's own is about {own / units.GPa:.1f})"
+            f"stress of {part.name} is the model's and a pressure of {-offset / units.GPa:.1f} GPa more (n = "
+            f"{len(rows)}, the model's own is about {np.median(np.abs(model)) / units.GPa:.1f})"
         )
         remedy = "Look for a kinetic or external pressure in the labels, or for an unconverged basis."
-        findings.append(Finding("warning", "pressure", message, remedy, tuple((name, row.index) for row in rows)))
-    spread = 1.4826 * float(np.median(np.abs(errors - offset)))
-    least = max(10.0 * spread, _OFFSET / 2.0)
-    out = [
-        row
-        for row, error in zip(rows, errors, strict=True)
-        if abs(error - offset) > max(least, 0.75 * max(abs(_pressure(row.label)), abs(_pressure(row.model))))
-    ]
+        findings.append(part.finding("warning", "pressure", message, remedy, rows))
+    least = np.maximum(max(14.826 * spread, _OFFSET / 2.0), 0.75 * np.maximum(np.abs(label), np.abs(model)))
+    out = [row for row, far in zip(rows, np.abs(label - model - offset) > least, strict=True) if far]
     if len(rows) >= 2 * _FEW and out and 2 * len(out) < len(rows):
-        message = f"stress of {name} has another pressure than the others beside the model in {len(out)} structures"
+        message = (
+            f"stress of {part.name} has another pressure than the others beside the model in {len(out)} structures"
+        )
         remedy = "Look for an external pressure, another basis or another level of theory in these calculations."
-        findings.append(Finding("warning", "outlier", message, remedy, tuple((name, row.index) for row in out)))
+        findings.append(part.finding("warning", "outlier", message, remedy, out))
     return findings
 
 
-def _find_orders(what: str, part: Compared, rows: Sequence[Row]) -> list[Finding]:
+def _misplaced(rows: Sequence[Row], find: Callable[[Sequence[Row]], list[Finding]]) -> list[Finding]:
     """Labels in the wrong place, among those that do not follow the model and among all that might follow better."""
-    by_frame = _labels_of(what, part.full)
-    seen = [row if what == "forces" else _traceless(row) for row in rows]
-    best: list[Finding] = []
+    found: list[list[Finding]] = [[]]
     for least in (CORRELATED, _DOUBTED):
-        doubted = [place for place, row in enumerate(seen) if cosine(row.label, row.model) < least]
-        if not doubted:
-            continue
-        chosen = [seen[place] for place in doubted]
-        if what == "forces":
-            found = find_order(what, part.name, chosen, _force_orders(chosen, by_frame))
-        else:
-            raw = [rows[place] for place in doubted]
-            found = find_order(what, part.name, chosen, _stress_orders(chosen, by_frame, len(rows)))
-            found = found or find_order(what, part.name, raw, components(raw))
-        if found and (not best or len(found[0].frames) > len(best[0].frames)):
-            best = found
-    return best
-
-
-def _force_orders(rows: Sequence[Row], labels: dict[int, np.ndarray]) -> Iterator[Explanation]:
-    return itertools.chain(
-        axes(rows), shifted_frames(rows, labels), atoms(rows), other_frames(rows, labels), rotations(rows)
-    )
-
-
-def _stress_orders(rows: Sequence[Row], labels: dict[int, np.ndarray], total: int) -> Iterator[Explanation]:
-    # six numbers resemble those of other structures easily: all structures have to be out of step
-    whole = 2 * len(rows) > total and len(rows) > 2 * _FEW
-    shifted = shifted_frames(rows, {index: _flat(label) for index, label in labels.items()}) if whole else iter(())
-    return itertools.chain(components(rows), turned_axes(rows), shifted)
-
-
-def _traceless(row: Row) -> Row:
-    return row._replace(label=_flat(row.label), model=_flat(row.model))
+        if doubted := [row for row in rows if row.fit < least]:
+            found.append(find(doubted))
+    return max(found, key=lambda findings: sum(len(finding.frames) for finding in findings))
 
 
 def _flat(stress: np.ndarray) -> np.ndarray:
@@ -236,54 +163,39 @@ def _flat(stress: np.ndarray) -> np.ndarray:
     return stress - np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]) * np.mean(stress[:3])
 
 
-def _labels_of(what: str, dataset: Dataset) -> dict[int, np.ndarray]:
-    """Label vectors of a whole data set (labels need no prediction)."""
-    found = {}
-    for index, label in enumerate(dataset.labels):
-        if getattr(label, f"{what}_weight") > 0.0:
-            found[index] = np.ravel(label.forces) if what == "forces" else to_voigt(np.asarray(label.stress))
-    return found
-
-
-def _disagreement(what: str, name: str, rows: Sequence[Row], least: float, dependent: float) -> list[Finding]:
+def _disagreement(
+    part: Compared, quantity: Quantity, rows: Sequence[Row], least: float, dependent: float
+) -> list[Finding]:
     """Labels that do not follow the model, and nobody knows why: all of them, or else the structures that do not."""
-    if rows and _is_apart(rows, least, dependent):
-        return [_unexplained(what, name, rows, len(rows))]
-    large = _LARGE[what]
+    large = quantity.large
     apart = [
-        row
-        for row in rows
-        if cosine(row.label, row.model) < 0.5 * CORRELATED
-        and rms(row.model) > large
-        and max(rms(row.label), rms(row.model) / 3.0) > large
+        row for row in rows if row.fit < 0.5 * CORRELATED and (rms(row.model) > 3.0 * large or min(row.sizes) > large)
     ]
     # where the model is right elsewhere, less is proof enough
-    if apart and knows_most(rows) and _is_apart(apart, least, dependent, 1.0):
-        return [_unexplained(what, name, apart, len(rows))]
+    for suspects, deviations in ((rows, DEVIATIONS), (apart if knows_most(rows) else [], 1.0)):
+        if _is_apart(suspects, least, dependent, deviations):
+            return [_unexplained(part, quantity, suspects, len(rows))]
     return []
 
 
-def _is_apart(rows: Sequence[Row], least: float, dependent: float, deviations: float = DEVIATIONS) -> bool:
-    label, model = pooled(rows)
-    if len(label) < 2 * _LEAST_VALUES or max(rms(label), rms(model)) <= least:
+def _is_apart(rows: Sequence[Row], least: float, dependent: float, deviations: float) -> bool:
+    whole = pooled(rows)
+    label, model = whole.sizes
+    if len(whole.label) < _LEAST_VALUES or max(label, model) <= least:
         return False
-    if rms(label) <= max(least, 0.1 * rms(model)):
+    if label <= max(least, 0.1 * model):
         # next to nothing, where the model's own error cannot be as large as its prediction
-        return len(rows) >= _FEW and rms(model) > 20.0 * least and cosine(label, model) < CORRELATED
-    return disagrees(label, model, len(label) / dependent, deviations)
+        return len(rows) >= _FEW and model > 20.0 * least and whole.fit < CORRELATED
+    return whole.disagrees(len(whole.label) / dependent, deviations)
 
 
-def _unexplained(what: str, name: str, rows: Sequence[Row], total: int) -> Finding:
-    label, model = pooled(rows)
+def _unexplained(part: Compared, quantity: Quantity, rows: Sequence[Row], total: int) -> Finding:
+    whole = pooled(rows)
     share = "" if len(rows) == total else f" in {len(rows)} of {total} structures"
-    slope = float(label @ model) / float(model @ model) if np.any(model) else 0.0
+    slope = float(whole.label @ whole.model) / float(whole.model @ whole.model) if np.any(whole.model) else 0.0
     message = (
-        f"{what} of {name} and the model's disagree{share} (correlation {cosine(label, model):.2f}, slope {slope:.2f}, "
-        f"n = {len(rows)}): no unit, sign, order of atoms, axes or structures explains it"
+        f"{quantity.name} of {part.name} and the model's disagree{share} (correlation {whole.fit:.2f}, slope "
+        f"{slope:.2f}, n = {len(rows)}): no unit, sign, order of atoms, axes or structures explains it"
     )
-    remedy = (
-        "Compare one structure with the output of its calculation. If the labels are right, this model knows nothing "
-        "of these structures: choose another one."
-    )
-    worst = sorted(rows, key=lambda row: cosine(row.label, row.model))
-    return Finding("warning", "agreement", message, remedy, tuple((name, row.index) for row in worst))
+    worst = sorted(rows, key=lambda row: row.fit)
+    return part.finding("warning", "agreement", message, UNKNOWN_STRUCTURES, worst)

@@ -14,9 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mlipjax.data import Example
-from mlipjax.doctor.agreement import cosine
-from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.compared import Compared, cosine
 from mlipjax.doctor.findings import Finding
 from mlipjax.system import Labels, System
 from mlipjax.train import StructurePrediction
@@ -31,30 +29,14 @@ _FACTOR, _ERRORS = 0.08, 5.0
 _FITS = 0.9
 
 
-class Work(NamedTuple):
-    """Differences of energy and work, in eV, of one pair of structures.
-
-    Attributes:
-        energy: of the labels.
-        work: by forces and stresses of the labels.
-        rule: what the model's energies differ by beyond the work of its own forces and stresses.
-    """
-
-    energy: float
-    work: float
-    rule: float
-
-
 def check_work(part: Compared) -> list[Finding]:
     """Find energies that change by another amount than the work of the forces and stresses beside them."""
     pairs = list(_pairs(part))
     if len(pairs) < _LEAST_PAIRS:
         return []
-    # the error of the rule is nearly the same for labels and model
-    energy = np.array([pair.energy - pair.rule for pair in pairs])
-    work = np.array([pair.work for pair in pairs])
+    energy, work = np.array(pairs).T
     size = float(work @ work)
-    if size == 0.0 or cosine(energy, work) < _FITS:
+    if cosine(energy, work) < _FITS:
         return []
     factor = float(energy @ work) / size
     # a structure is in several pairs, so that these are not independent of each other
@@ -72,68 +54,62 @@ def check_work(part: Compared) -> list[Finding]:
     return [Finding("warning", "work", message, remedy)]
 
 
-def _pairs(part: Compared) -> Iterator[Work]:
-    """Pairs of structures of the same atoms, near enough for the trapezoidal rule."""
-    rows = [(example, found) for _, example, found in part if _is_complete(example)]
-    for first, (one, found) in enumerate(rows):
-        for other, there in rows[first + 1 : first + 1 + _AHEAD]:
-            step = _step(one[0], other[0])
-            if step is None or (step.strained and not all(label.stress_weight > 0.0 for label in (one[1], other[1]))):
+def _pairs(part: Compared) -> Iterator[tuple[float, float]]:
+    """Energy difference and work (eV) of the labels of pairs of structures that the trapezoidal rule holds for."""
+    rows = [
+        (system, label, found)
+        for _, (system, label, _), found in part
+        if label.energy_weight > 0.0 and label.forces_weight > 0.0
+    ]
+    for place, (system, label, found) in enumerate(rows):
+        for other, there, found_there in rows[place + 1 : place + 1 + _AHEAD]:
+            path = _path(system, other)
+            if path is None or (path.is_strained and not (label.stress_weight > 0.0 and there.stress_weight > 0.0)):
                 continue
-            rise = there.energy - found.energy
-            work = _work(step, found, there)
-            if abs(rise - work) < _RULE * abs(work) and abs(work) > _LEAST_WORK:
-                gain = float(other[1].energy) - float(one[1].energy)
-                yield Work(gain, _work(step, one[1], other[1]), rise - work)
+            work = path.work(found, found_there)
+            # the error of the rule is nearly the same for labels and model
+            beyond = found_there.energy - found.energy - work
+            if abs(beyond) < _RULE * abs(work) and abs(work) > _LEAST_WORK:
+                yield float(there.energy) - float(label.energy) - beyond, path.work(label, there)
 
 
-def _is_complete(example: Example) -> bool:
-    return example[1].energy_weight > 0.0 and example[1].forces_weight > 0.0
-
-
-class Step(NamedTuple):
+class Path(NamedTuple):
     """From one structure to another.
 
     Attributes:
         moves: Å, displacements in the cell of the first and of the second structure, without what the strain does.
-        strains: displacement gradient over the first and over the second cell.
-        volumes: Å^3.
-        strained: whether the cell changes.
+        strains: displacement gradient over the first and over the second cell, times their volume in Å^3.
+        is_strained: whether the cell changes.
     """
 
     moves: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]
     strains: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]
-    volumes: tuple[float, float]
-    strained: bool
+    is_strained: bool
+
+    def work(self, *ends: Labels | StructurePrediction) -> float:
+        """Work in eV by the forces and stresses of both ends."""
+        total = 0.0
+        for move, strain, end in zip(self.moves, self.strains, ends, strict=True):
+            total -= 0.5 * float(np.sum(np.asarray(end.forces, np.float64) * move))
+            if self.is_strained:
+                total += 0.5 * float(np.sum(np.asarray(end.stress, np.float64) * strain))
+        return total
 
 
-def _step(one: System, other: System) -> Step | None:
+def _path(one: System, other: System) -> Path | None:
     """The straight path between two structures of the same atoms in the same order; ``None`` for others."""
     if one.pbc != other.pbc or not np.array_equal(one.atomic_numbers, other.atomic_numbers):
         return None
-    cells = [np.asarray(system.cell, np.float64) for system in (one, other)]
-    places = [np.asarray(system.positions, np.float64) for system in (one, other)]
-    volumes = [abs(float(np.linalg.det(cell))) for cell in cells]
-    if min(volumes) == 0.0:
-        move = places[1] - places[0]
-        return Step((move, move), (np.zeros((3, 3)), np.zeros((3, 3))), (0.0, 0.0), strained=False)
-    inverses = [np.linalg.inv(cell) for cell in cells]
-    fractions = places[1] @ inverses[1] - places[0] @ inverses[0]
-    fractions -= np.where(np.asarray(one.pbc), np.round(fractions), 0.0)
-    change = cells[1] - cells[0]
-    return Step(
-        (fractions @ cells[0], fractions @ cells[1]),
-        (inverses[0] @ change, inverses[1] @ change),
-        (volumes[0], volumes[1]),
-        strained=bool(np.abs(inverses[0] @ change).max() > 1e-9),
+    flat = min(one.volume, other.volume) == 0.0
+    first, second = (np.eye(3) if flat else np.asarray(system.cell, np.float64) for system in (one, other))
+    inverses = np.linalg.inv(first), np.linalg.inv(second)
+    fractions = (
+        np.asarray(other.positions, np.float64) @ inverses[1] - np.asarray(one.positions, np.float64) @ inverses[0]
     )
-
-
-def _work(step: Step, *ends: Labels | StructurePrediction) -> float:
-    """Work in eV from forces and stresses of both ends."""
-    total = 0.0
-    for move, strain, volume, end in zip(step.moves, step.strains, step.volumes, ends, strict=True):
-        total -= 0.5 * float(np.sum(np.asarray(end.forces, np.float64) * move))
-        if step.strained:
-            total += 0.5 * volume * float(np.sum(np.asarray(end.stress, np.float64) * strain))
-    return total
+    fractions -= np.where(np.asarray(one.pbc) & (not flat), np.round(fractions), 0.0)
+    strains = tuple(inverse @ (second - first) for inverse in inverses)
+    return Path(
+        (fractions @ first, fractions @ second),
+        (one.volume * strains[0], other.volume * strains[1]),
+        is_strained=bool(np.abs(strains[0]).max() > 1e-9),
+    )
