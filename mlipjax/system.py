@@ -34,6 +34,11 @@ class System:
         """Number of atoms."""
         return self.positions.shape[-2]
 
+    @property
+    def volume(self) -> float:
+        """Volume of the cell in Å^3 (on the host); 0 without one."""
+        return abs(float(np.linalg.det(np.asarray(self.cell, np.float64))))
+
     @classmethod
     def from_ase(cls, atoms: Atoms) -> System:
         """Copy structure and masses (not labels) from an ``ase.Atoms``, in float64 on the host."""
@@ -109,10 +114,7 @@ class Labels:
     def from_ase(cls, atoms: Atoms) -> Labels:
         """Read the labels stored in ``atoms.calc`` (as ASE's extxyz reader leaves them); absent ones get weight 0."""
         results = atoms.calc.results if atoms.calc is not None else {}
-        stress = results.get("stress")
-        if stress is not None:
-            stress = np.asarray(stress, np.float64)
-            stress = voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)
+        stress = None if results.get("stress") is None else stress_matrix(np.asarray(results["stress"], np.float64))
         return cls.create(len(atoms), results.get("energy"), results.get("forces"), stress)
 
 
@@ -134,7 +136,21 @@ def _real(name: str, value: Any) -> Any:
     return array.astype(np.float64, copy=False)
 
 
+_VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
+"""Place of each component of a symmetric matrix in Voigt order xx, yy, zz, yz, xz, xy."""
+
+
 def voigt_to_full(voigt: np.ndarray) -> np.ndarray:
-    """(3, 3) symmetric tensor of its components (6,) in Voigt order xx, yy, zz, yz, xz, xy."""
-    xx, yy, zz, yz, xz, xy = voigt
-    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    """(..., 3, 3) symmetric tensors of their components (..., 6) in Voigt order xx, yy, zz, yz, xz, xy."""
+    return np.asarray(voigt)[..., _VOIGT]
+
+
+def full_to_voigt(full: np.ndarray) -> np.ndarray:
+    """(..., 6) components in Voigt order xx, yy, zz, yz, xz, xy of symmetric tensors (..., 3, 3)."""
+    return np.asarray(full)[..., [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def stress_matrix(stress: np.ndarray) -> np.ndarray:
+    """(3, 3) stress of six Voigt components, of nine, or of a matrix."""
+    stress = np.asarray(stress)
+    return voigt_to_full(stress) if stress.shape == (6,) else stress.reshape(3, 3)

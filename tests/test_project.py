@@ -25,6 +25,7 @@ LAYERS = (
     {"optim", "oracles"},
     {"md", "monitoring", "train"},  # dynamics and training meet in finetuning, not before
     {"probes", "representation", "settings"},
+    {"doctor"},
     {"finetuning"},
     {"verbs"},
     {"cli"},

@@ -14,10 +14,9 @@ from experiments.bias.config import Config
 from experiments.lab.s0 import Arm, extrapolates, load_arms
 from mlipjax import tree
 from mlipjax.data import Dataset, read_dataset
+from mlipjax.doctor import Compared, find_outliers
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetuning import FinetuneSettings
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_energies import energies_by_composition, find_outliers
 from mlipjax.finetuning.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Potential
@@ -214,7 +213,7 @@ def outlying_labels(experiment: Experiment, start: Model) -> dict[str, dict[str,
         data = arm.train + arm.test
         # E0s move all frames of one composition alike, so those of the start model serve
         compared = Compared(name, tuple(range(len(data))), data, experiment.predict(start, data))
-        for finding in find_outliers(compared, energies_by_composition(compared))[0]:
+        for finding in find_outliers(compared)[0]:
             held_out = [i - len(arm.train) for _, i in finding.frames if i >= len(arm.train)]
             result[name] = {
                 "message": finding.message,

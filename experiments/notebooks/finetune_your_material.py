@@ -103,7 +103,7 @@ print(f"{len(data)} frames, elements {data.elements}, labels {data.count_labels(
 # to start on a fatal finding.
 
 # %%
-from mlipjax.finetuning.doctor import examine
+from mlipjax.doctor import examine
 
 examination = examine(potential, params, {"frames": data}, e0s="estimate")
 for finding in examination.findings:

@@ -15,8 +15,7 @@ from mlipjax.cli.options.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
-from mlipjax.finetuning.doctor import Examination, examine
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor import Examination, Finding, examine
 from mlipjax.settings import FinetuneSettings
 
 

@@ -11,18 +11,19 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, split_dataset
-from mlipjax.finetuning.doctor import (
-    SAMPLE,
+from mlipjax.doctor import (
+    Compared,
+    Finding,
     check_data,
-    compare,
-    isolated_findings,
-    of_other_sets,
-    settle_e0s,
-    strain_findings,
+    check_estimate,
+    check_isolated,
+    check_labels,
+    check_validation,
+    check_zero_shot,
+    demote,
+    refuse_fatal,
+    sort_findings,
 )
-from mlipjax.finetuning.doctor_labels import check_predictions, check_zero_shot
-from mlipjax.finetuning.doctor_splits import check_validation
-from mlipjax.finetuning.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.finetuning.retain import Frozen, add_head, anchor_report, make_retention
 from mlipjax.optim import Hyper, Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Potential
@@ -38,6 +39,7 @@ from mlipjax.train import (
     error_report,
     fisher_diagonal,
     predict,
+    settle_e0s,
 )
 from mlipjax.train.isolated import IsolatedAtoms, set_apart
 from mlipjax.train.parity import parity_points
@@ -128,15 +130,13 @@ def prepare(
     total_steps = settings.epochs * batches["train"].steps_per_epoch
     student = _make_student(strategy, potential, params, key, total_steps, settings)
 
-    settled = settle_e0s(student.potential, student.params, batches["train"], settings.e0s, isolated)
-    student = dataclasses.replace(
-        student, potential=settled.potential, plain=student.plain.replace(e0s=settled.potential.e0s)
-    )
-    batches = {name: part.with_potential(settled.potential) for name, part in batches.items()}
+    settled, estimate = settle_e0s(student.potential, student.params, batches["train"], settings.e0s, isolated.energies)
+    student = dataclasses.replace(student, potential=settled, plain=student.plain.replace(e0s=settled.e0s))
+    batches = {name: part.with_potential(settled) for name, part in batches.items()}
     reported = batches.get("valid", batches["train"])
     before = predict(student.potential, student.params, reported)
     if not strategy.from_scratch:
-        found = [*settled.findings, *_check_model(student, batches, isolated, settings)]
+        found = [*check_estimate(estimate), *_check_model(student, batches, isolated, settings)]
         findings += demote(found, [*settings.ignore, *(["step-0"] if settings.allow_e0_mismatch else [])])
         refuse_fatal(findings)
     elements = sorted({z for data in given.values() for z in data.elements})
@@ -148,7 +148,7 @@ def prepare(
         split=split,
         reported=reported,
         findings=tuple(sort_findings([*findings, *found])),
-        e0_estimate=settled.estimate,
+        e0_estimate=estimate,
         before=error_report(reported.dataset, before),
         before_points=points_of(reported, before),
         anchor_before=anchor_report(retention, student.potential, state.params),
@@ -237,20 +237,19 @@ def _check_model(
 ) -> list[Finding]:
     """Compare the labels of every set with predictions, and the student with the model it was made from."""
     findings: list[Finding] = []
-    params = student.params
-    samples = {name: part.part(SAMPLE) for name, part in batches.items()}
-    parts = [compare(name, student.potential, params, sample) for name, sample in samples.items()]
-    for part in parts:
-        found = check_predictions(student.potential, [part], e0s=settings.e0s, dtype=settings.dtype)
-        findings += found if part is parts[0] else of_other_sets(found)
-        findings += strain_findings(found, part.name, student.potential, params, samples[part.name])
-    compared, sample = parts[0], samples["train"]
-    findings += isolated_findings(student.potential, compared, isolated, settings.e0s)
+    compared: dict[str, Compared] = {}
+    for name, part in batches.items():
+        role = "train" if name == "train" else "other"
+        compared[name], found = check_labels(
+            name, student.params, part, e0s=settings.e0s, dtype=settings.dtype, role=role
+        )
+        findings += found
+    findings += check_isolated(student.potential, compared["train"], isolated, settings.e0s)
     frozen = student.frozen
     if frozen.potential != student.potential:
-        few = dataclasses.replace(sample, plans=sample.plans[:1]).with_potential(frozen.potential)
+        few = dataclasses.replace(batches["train"], plans=batches["train"].plans[:1]).with_potential(frozen.potential)
         untouched = predict(frozen.potential, frozen.params, few)
-        rows = dict(zip(compared.indices, compared.predictions, strict=True))
+        rows = dict(zip(compared["train"].indices, compared["train"].predictions, strict=True))
         findings += check_zero_shot(untouched, [rows[i] for i in few.planned], "train", settings.dtype)
     return findings
 

@@ -10,10 +10,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
-from mlipjax.finetuning.doctor import compare, of_other_sets
-from mlipjax.finetuning.doctor_labels import check_predictions
-from mlipjax.finetuning.doctor_structures import check_structures
-from mlipjax.finetuning.findings import Finding, demote, refuse_fatal
+from mlipjax.doctor import Finding, check_labels, check_structures, demote, refuse_fatal
 from mlipjax.finetuning.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
@@ -26,7 +23,6 @@ from mlipjax.typing import Params
 REPLAY_HEAD = "replay"
 ANCHOR_FRACTION = 0.2
 _LARGEST_FORCE = 30.0
-_CHECKED = 64
 _BATCH = 8
 
 
@@ -205,10 +201,9 @@ def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneS
         return []
     findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
     refuse_fatal(findings)
-    batches = _once(frozen.potential, dataset, settings).part(_CHECKED)
-    compared = compare(name, frozen.potential, frozen.params, batches)
-    found = check_predictions(frozen.potential, [compared], e0s="model", dtype=settings.dtype)
-    findings += demote(of_other_sets(found, own=True), settings.ignore)
+    batches = _once(frozen.potential, dataset, settings)
+    _, found = check_labels(name, frozen.params, batches, e0s="model", dtype=settings.dtype, role="own")
+    findings += demote(found, settings.ignore)
     refuse_fatal(findings)
     return findings
 

@@ -10,7 +10,7 @@ from mlipjax.train.metrics import error_report, error_summary
 from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.train.program import Program, run_step, validation_loss
 from mlipjax.train.recorder import Snapshots, read_metrics
-from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, shift_e0s
+from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, settle_e0s, shift_e0s
 from mlipjax.train.retention import Retention
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.train.step import (
@@ -55,6 +55,7 @@ __all__ = [
     "read_metrics",
     "run_step",
     "set_e0s",
+    "settle_e0s",
     "shift_e0s",
     "train",
     "train_step",

@@ -7,16 +7,14 @@ that a lone atom feels no force; in validation they would decide which epoch is 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlipjax.data import Dataset
 from mlipjax.graph import neighbor_table
-from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.train.references import set_e0s
 
 # An atom is alone if the next one is further away than any model looks.
 _REACH = 8.0
@@ -69,25 +67,3 @@ def set_apart(dataset: Dataset) -> IsolatedAtoms:
         return IsolatedAtoms(dataset, (), {})
     rest = dataset.subset(np.setdiff1d(np.arange(len(dataset)), indices))
     return IsolatedAtoms(rest, tuple(indices), energies)
-
-
-def set_isolated(potential: Potential, energies: Mapping[int, float], required: Sequence[int]) -> Potential:
-    """Return the potential with the energies of isolated atoms as E0s of its first head.
-
-    Args:
-        potential: with the energies it came with.
-        energies: element -> eV.
-        required: elements that need one.
-
-    Raises:
-        ValueError: if an element has none.
-    """
-    from ase.data import chemical_symbols
-
-    missing = [chemical_symbols[z] for z in required if z not in energies]
-    if missing:
-        raise ValueError(
-            f"the training set holds no isolated atom with an energy of {', '.join(missing)}; add a structure of one "
-            'atom in a large cell for each, with config_type=IsolatedAtom, or set e0s="estimate".'
-        )
-    return set_e0s(potential, energies)

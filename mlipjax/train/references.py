@@ -20,7 +20,9 @@ import numpy as np
 from mlipjax.data import Dataset
 from mlipjax.potential import Potential
 from mlipjax.reading import read_json, shown
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import LabelledBatches
+from mlipjax.train.predict import StructurePrediction, predict
+from mlipjax.typing import Params
 
 # Directions in composition space that vary less than this (relative to the largest) are not resolved by the data:
 # dividing an energy error of some meV/atom by them would give shifts of several eV.
@@ -108,6 +110,60 @@ def set_e0s(potential: Potential, e0s: Mapping[int, float], required: Sequence[i
     for z, value in known.items():
         changed[0, potential.species.index(z)] = value
     return potential.replace(e0s=changed)
+
+
+def set_isolated(potential: Potential, energies: Mapping[int, float], required: Sequence[int]) -> Potential:
+    """Return the potential with the energies of isolated atoms as E0s of its first head.
+
+    Args:
+        potential: with the energies it came with.
+        energies: element -> eV.
+        required: elements that need one.
+
+    Raises:
+        ValueError: if an element has none.
+    """
+    from ase.data import chemical_symbols
+
+    missing = [chemical_symbols[z] for z in required if z not in energies]
+    if missing:
+        raise ValueError(
+            f"the training set holds no isolated atom with an energy of {', '.join(missing)}; add a structure of one "
+            'atom in a large cell for each, with config_type=IsolatedAtom, or set e0s="estimate".'
+        )
+    return set_e0s(potential, energies)
+
+
+def settle_e0s(
+    potential: Potential,
+    params: Params,
+    batches: LabelledBatches,
+    e0s: str,
+    isolated: Mapping[int, float] | None = None,
+) -> tuple[Potential, E0Estimate | None]:
+    """Set the isolated-atom energies of the first head as ``e0s`` says.
+
+    Args:
+        potential: with the energies it came with.
+        params: its parameters.
+        batches: training structures.
+        e0s: a JSON file, ``"estimate"``, ``"isolated"`` or ``"model"``.
+        isolated: element -> eV of the isolated atoms of the training set, for ``"isolated"``.
+
+    Returns:
+        The potential, and the estimate if there is one.
+
+    Raises:
+        ValueError: if the file or the isolated atoms cannot be used or lack an element, or no structure has an energy.
+    """
+    if e0s == "model":
+        return potential, None
+    if e0s == "isolated":
+        return set_isolated(potential, isolated or {}, batches.dataset.elements), None
+    if e0s != "estimate":
+        return set_e0s(potential, read_e0s(e0s), required=batches.dataset.elements), None
+    estimate = estimate_e0s(batches.dataset, predict(potential, params, batches))
+    return shift_e0s(potential, estimate.shifts), estimate
 
 
 def estimate_e0s(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> E0Estimate:

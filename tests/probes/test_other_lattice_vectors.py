@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lattice_case import described, redescribed, rotated_elastic, sharp_angles
 
-from mlipjax.finetuning.doctor_splits import displacement, distance_change, fingerprint
+from mlipjax.doctor.splits import displacement, distance_change, fingerprint
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.eos import equation_of_state

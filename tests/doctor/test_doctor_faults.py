@@ -9,8 +9,7 @@ from ase.build import bulk
 import mlipjax
 from mlipjax import tree
 from mlipjax.data import Dataset, Example
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_labels import check_predictions
+from mlipjax.doctor import Compared, check_predictions
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, StructurePrediction, predict
 
@@ -62,7 +61,7 @@ def findings(change=None, chosen=range(N), predictions=None):
             label = label.replace(**change(index, label))
         examples.append(Example(dataset.systems[index], label, {}))
     train = Compared("train", tuple(range(N)), Dataset.from_examples(examples), predictions or found)
-    checked = check_predictions(potential, [train], e0s="model", dtype="float32")
+    checked = check_predictions(potential, train, e0s="model", dtype="float32")
     return [finding for finding in checked if finding.severity != "info"]
 
 
@@ -231,7 +230,7 @@ def examined(systems, predictions, given):
     examples = [Example(s, Labels.create(s.n_atoms, *label), {}) for s, label in zip(systems, given, strict=True)]
     found = [StructurePrediction(*prediction) for prediction in predictions]
     train = Compared("train", tuple(range(len(systems))), Dataset.from_examples(examples), found)
-    checked = check_predictions(crystals()[0], [train], e0s="model", dtype="float64")
+    checked = check_predictions(crystals()[0], train, e0s="model", dtype="float64")
     return [finding for finding in checked if finding.severity != "info"]
 
 

@@ -7,7 +7,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.compared import cosine, rms
+from mlipjax.doctor.findings import Finding
 from mlipjax.graph import GraphBatch
 from mlipjax.potential import Potential, apply
 from mlipjax.train import LabelledBatches
@@ -20,7 +21,7 @@ _LEAST_TENSION = 1e-3  # eV/Å^3 (1.6 kBar): below, the model's error decides th
 _CLEAR = 0.6
 
 
-def check_strain(name: str, potential: Potential, params: Params, batches: LabelledBatches) -> list[Finding]:
+def check_strain(name: str, params: Params, batches: LabelledBatches) -> list[Finding]:
     """Compare stress labels with finite differences of the model's energy under isotropic strain.
 
     With tension positive, the mean tension ``tr(stress) / 3`` is ``dE/de / (3 V)`` for cell and positions times
@@ -29,24 +30,17 @@ def check_strain(name: str, potential: Potential, params: Params, batches: Label
 
     Args:
         name: of the data set.
-        potential: the network.
-        params: its parameters.
+        params: parameters of the potential.
         batches: labelled structures.
     """
     plan = batches.plans[0]
-    labels = [batches.dataset.labels[index] for index in plan.indices]
-    systems = [batches.dataset.systems[index] for index in plan.indices]
-    known = [
-        row
-        for row, (label, system) in enumerate(zip(labels, systems, strict=True))
-        if label.stress_weight > 0.0 and all(system.pbc)
-    ]
+    examples = [batches.dataset[index] for index in plan.indices]
+    known = [row for row, (system, label, _) in enumerate(examples) if label.stress_weight > 0.0 and all(system.pbc)]
     if not known:
         return []
-    given = np.array([np.trace(np.asarray(labels[row].stress, np.float64)) / 3.0 for row in known])
-    found = tension(potential, params, batches.batch(plan).graph)[known]
-    norms = float(np.linalg.norm(found) * np.linalg.norm(given))
-    if np.sqrt(np.mean(found**2)) < _LEAST_TENSION or norms == 0.0 or found @ given > -_CLEAR * norms:
+    given = np.array([np.trace(np.asarray(examples[row].labels.stress, np.float64)) / 3.0 for row in known])
+    found = tension(batches.potential, params, batches.batch(plan).graph)[known]
+    if rms(found) < _LEAST_TENSION or cosine(found, given) > -_CLEAR:
         return []
     message = (
         f"under {100 * STRAIN:g} % of strain the model's energy rises where the stress labels of {name} say that it "

@@ -9,8 +9,8 @@ from ase.build import bulk, molecule
 import mlipjax
 from mlipjax import tree
 from mlipjax.data import Dataset, Example
-from mlipjax.finetuning.compared import Compared
-from mlipjax.finetuning.doctor_work import check_work
+from mlipjax.doctor.compared import Compared
+from mlipjax.doctor.work import check_work
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, predict
 

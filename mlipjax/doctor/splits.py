@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
 from mlipjax.data.hashing import first_seen
-from mlipjax.finetuning.findings import Finding
+from mlipjax.doctor.findings import Finding
 from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 
@@ -20,6 +20,7 @@ NEAR = 0.05
 """Root-mean-square displacement in Å below which two structures count as nearly the same: thermal motion of light
 atoms exceeds it within some 10 fs."""
 
+_SAME = 1e-3
 # Pairs compared at most: beyond, structures are taken at equal distances.
 _PAIRS = 20_000
 # Distances between this many atoms tell structures apart.
@@ -31,46 +32,43 @@ _KIND = "config_type"
 
 def check_splits(datasets: Mapping[str, Dataset]) -> list[Finding]:
     """Run all checks across data sets, and look for repetitions inside each."""
-    duplicates = check_duplicates(datasets)
+    duplicates = _check_duplicates(datasets)
     known = {frozenset(finding.frames) for finding in duplicates}
-    near = [finding for finding in check_near_duplicates(datasets) if frozenset(finding.frames) not in known]
-    return [*duplicates, *near, *check_leakage(datasets)]
+    near = [finding for finding in _check_near_duplicates(datasets) if frozenset(finding.frames) not in known]
+    return [*duplicates, *near, *_check_leakage(datasets)]
 
 
-def check_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
+def _check_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
     """The same structure in two sets is fatal; twice in one set it merely counts twice."""
     findings = []
-    across = find_duplicates(datasets)
-    if across:
-        frames = tuple(dict.fromkeys(frame for pair in across for frame in (pair.first, pair.second)))
+    if across := find_duplicates(datasets):
+        frames = tuple(dict.fromkeys(frame for pair in across for frame in pair))
         message = f"{len(across)} structures are in two data sets"
         remedy = "Remove them from one: an error measured on training data says nothing."
         findings.append(Finding("fatal", "duplicates", message, remedy, frames))
     for name, dataset in datasets.items():
         first = first_seen(dataset.systems)
-        repeated = [(name, int(index)) for index in np.flatnonzero(first != np.arange(len(first)))]
+        repeated = np.flatnonzero(first != np.arange(len(first))).tolist()
         if repeated:
             message = f"{len(repeated)} structures repeat earlier ones of the same set"
             remedy = "Remove them unless they are meant to count more."
-            findings.append(Finding("warning", "duplicates", message, remedy, tuple(repeated)))
+            findings.append(Finding("warning", "duplicates", message, remedy, tuple((name, i) for i in repeated)))
     return findings
 
 
-def check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
+def _check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
     """Structures of two sets that differ by less than ``NEAR`` test nothing: neighbours in time, rotated copies."""
     near: dict[tuple[str, int], None] = {}
     closest, n_pairs = np.inf, 0
     for (first, a), (second, b) in itertools.combinations(datasets.items(), 2):
-        others = _by_composition(b)
+        others, share = _by_composition(b), max(1, int(np.sqrt(_PAIRS)))
         for key, indices in _by_composition(a).items():
-            matching = others.get(key, [])
-            share = max(1, int(np.sqrt(_PAIRS)))
-            prints = {j: fingerprint(b.systems[j]) for j in _thinned(matching, share)}
+            prints = {j: fingerprint(b.systems[j]) for j in _thinned(others.get(key, []), share)}
             for i in _thinned(indices, share) if prints else ():
                 own = fingerprint(a.systems[i])
                 for j, other in prints.items():
                     distance = displacement(a.systems[i], b.systems[j])
-                    if distance <= 1e-3:
+                    if distance <= _SAME:
                         continue  # a duplicate, reported as such
                     distance = min(distance, distance_change(own, other))
                     if distance < NEAR:
@@ -85,7 +83,7 @@ def check_near_duplicates(datasets: Mapping[str, Dataset]) -> list[Finding]:
     return [Finding("warning", "near-duplicates", message, remedy, tuple(near))]
 
 
-def check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
+def _check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
     """One trajectory in two data sets."""
     for key in GROUP_KEYS:
         carried = {
@@ -141,7 +139,7 @@ def displacement(a: System, b: System) -> float:
     delta = np.asarray(b.positions, np.float64) - np.asarray(a.positions, np.float64)
     # relative to one atom first, so that a common translation does not wrap atoms apart
     delta = minimum_image(delta - delta[0], 0.5 * (cell + other), a.pbc)
-    return _rms(delta - delta.mean(axis=0))
+    return float(np.sqrt(np.mean(np.sum((delta - delta.mean(axis=0)) ** 2, axis=1))))
 
 
 class Fingerprint(NamedTuple):
@@ -172,15 +170,10 @@ def distance_change(a: Fingerprint, b: Fingerprint) -> float:
     If atoms move independently by ``s`` in each direction, distances change by ``sqrt(2) s`` and atoms by
     ``sqrt(3) s`` (rms). Infinite if the cells differ by more than a percent.
     """
-    if len(a.distances) != len(b.distances) or not np.allclose(a.shape, b.shape, rtol=0.01, atol=0.01):
-        return np.inf
-    if len(a.distances) == 0:
+    alike = len(a.distances) == len(b.distances) and np.allclose(a.shape, b.shape, rtol=0.01, atol=0.01)
+    if not alike or not len(a.distances):
         return np.inf
     return float(np.sqrt(1.5 * np.mean((a.distances - b.distances) ** 2)))
-
-
-def _rms(delta: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.sum(delta**2, axis=1))))
 
 
 def _by_composition(dataset: Dataset) -> dict[bytes, list[int]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 Severity = Literal["fatal", "warning", "info"]
+Frames = Iterable[tuple[str, int]]
 
 _SHOWN = 5
 
@@ -27,6 +27,11 @@ class Finding(NamedTuple):
     message: str
     remedy: str
     frames: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether it forbids training."""
+        return self.severity == "fatal"
 
     @property
     def where(self) -> str:
@@ -56,45 +61,12 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 def demote(findings: Iterable[Finding], checks: Sequence[str]) -> list[Finding]:
     """Return findings in which fatal ones of the named checks are warnings: the user takes responsibility."""
     return [
-        finding._replace(severity="warning") if finding.severity == "fatal" and finding.check in checks else finding
+        finding._replace(severity="warning") if finding.is_fatal and finding.check in checks else finding
         for finding in findings
     ]
 
 
 def refuse_fatal(findings: Iterable[Finding]) -> None:
     """Raise ``ValueError`` with all fatal findings, if there are any."""
-    fatal = [finding for finding in findings if finding.severity == "fatal"]
-    if fatal:
-        raise ValueError("; ".join(str(finding) for finding in fatal))
-
-
-@dataclasses.dataclass
-class Collector:
-    """Findings of one check that differ in nothing but the frame, put together as one.
-
-    Attributes:
-        severity, check, message, remedy: of the finding; the message may say ``{worst}``, the most extreme value.
-        frames: filled by ``add``.
-        worst: of the values given to ``add``.
-    """
-
-    severity: Severity
-    check: str
-    message: str
-    remedy: str
-    frames: list[tuple[str, int]] = dataclasses.field(default_factory=list)
-    worst: str = ""
-    _key: float = -1.0
-
-    def add(self, name: str, index: int, badness: float = 0.0, shown: str = "") -> None:
-        """Add a frame; ``shown`` is the text of the value if it is the worst so far."""
-        self.frames.append((name, index))
-        if badness > self._key:
-            self._key, self.worst = badness, shown
-
-    def findings(self) -> list[Finding]:
-        """Return the finding, or nothing if no frame was added."""
-        if not self.frames:
-            return []
-        text = self.message.format(worst=self.worst)
-        return [Finding(self.severity, self.check, text, self.remedy, tuple(self.frames))]
+    if fatal := [finding for finding in findings if finding.is_fatal]:
+        raise ValueError("; ".join(map(str, fatal)))
