@@ -14,9 +14,9 @@ from mlipjax.potential import Potential
 from mlipjax.probes import ProbeDiverged, SlidingSettings, neb, slide
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.evaluator import Evaluation
-from mlipjax.probes.relax import Engine, freedom, plain_task, strain_basis
-from mlipjax.probes.relax_batch import BatchSpec
 from mlipjax.probes.sliding import BATCH
+from mlipjax.relaxation.batch import BatchSpec
+from mlipjax.relaxation.run import Engine, freedom, plain_task, strain_basis
 from mlipjax.system import System
 from mlipjax.typing import Params
 

@@ -25,9 +25,9 @@ from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState
 from mlipjax.graph import DeviceTableSpec
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.locks import folder_alone
 from mlipjax.md.state import SimState, rebuild
-from mlipjax.md.table import TableSpec
 from mlipjax.oracles import Failure, Labeller
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System

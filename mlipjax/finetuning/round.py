@@ -18,8 +18,8 @@ from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
 from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table
+from mlipjax.graph.verlet import pack_edges
 from mlipjax.md.state import rebuild, refresh
-from mlipjax.md.table import pack_edges
 from mlipjax.monitoring import MonitorState, fit_charts
 from mlipjax.oracles import JittableOracle
 from mlipjax.potential import Potential

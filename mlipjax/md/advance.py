@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.gate import Limits
 from mlipjax.md.restart import Checkpoint
 from mlipjax.md.schedule import next_piece, shorten_chunk
 from mlipjax.md.state import rebuild, rebuild_at, refresh
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Params

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.graph import GraphBatch
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import Geometry, evaluate, observe
 from mlipjax.md.gate import Limits, keeps_limits
 from mlipjax.md.observables import pressure, temperature
 from mlipjax.md.state import SimState, cast
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, Bool, Float, Int, Params
 

@@ -16,6 +16,7 @@ import numpy as np
 from mlipjax.data import TrajectoryWriter
 from mlipjax.files import make_folder
 from mlipjax.graph import Near, near_origin
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
@@ -29,7 +30,6 @@ from mlipjax.md.schedule import align_chunk, default_chunk_steps
 from mlipjax.md.state import SimState, init
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import stopped
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Key, Params

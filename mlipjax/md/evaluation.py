@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.graph import DenseTable, GraphBatch, fold_graphs, graph_from_table, needs_rebuild
+from mlipjax.graph.verlet import TableSpec, pack_edges
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.observables import closest_contact, element_radii
-from mlipjax.md.table import TableSpec, pack_edges
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, AtomicNumbers, Bool, Float, Int, Params
 

@@ -17,9 +17,9 @@ import numpy as np
 from mlipjax.data.checks import check_system
 from mlipjax.files import replace_on_success
 from mlipjax.graph import DeviceTableSpec
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.md.state import SimState, rebuild_at
 from mlipjax.md.statistics import Statistics
-from mlipjax.md.table import TableSpec
 from mlipjax.reading import parse_json, read_npz, shown
 from mlipjax.typing import Params
 

@@ -12,12 +12,12 @@ import numpy as np
 from flax import struct
 
 from mlipjax.graph import DenseTable, build_table, cells_away
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import evaluate, observe
 from mlipjax.md.freedom import Freedom, hold
 from mlipjax.md.observables import masses_of
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Array, AtomicNumbers, Float, Int, Key, Params

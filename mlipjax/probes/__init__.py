@@ -6,18 +6,18 @@ from mlipjax.probes.elastic import ElasticConstants, elastic_constants
 from mlipjax.probes.eos import EquationOfState, equation_of_state
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, Evaluator, NativeEvaluator, load_evaluator
 from mlipjax.probes.events import EventCounts, bond_events
-from mlipjax.probes.implicit import converged_barrier, relaxed_positions
 from mlipjax.probes.neb import NEBResult, initial_path, neb
 from mlipjax.probes.order import CrystalOrder, averaged_q6, crystal_order
 from mlipjax.probes.phonons import Modes, Phonons, gamma_modes, phonons
 from mlipjax.probes.rdf import RadialDistribution, radial_distribution
-from mlipjax.probes.relax import ProbeDiverged, Relaxed, relax
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.probes.softening import Softening, rattled, softening, softening_against
 from mlipjax.probes.trajectory import Trajectory, read_trajectory
 from mlipjax.probes.vacancy import Vacancies, vacancy_formation
 from mlipjax.probes.vibrations import VibrationalSpectrum, vibrational_spectrum
+from mlipjax.relaxation.implicit import converged_barrier, relaxed_positions
+from mlipjax.relaxation.run import ProbeDiverged, Relaxed, relax
 
 __all__ = [
     "AseEvaluator",

@@ -23,12 +23,12 @@ from matplotlib.figure import Figure
 from mlipjax.defaults import SPRING
 from mlipjax.notices import notice
 from mlipjax.potential import Potential
-from mlipjax.probes.neb_forces import between_images
-from mlipjax.probes.neb_path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
-from mlipjax.probes.relax import Engine, OnStep, band_task, check_systems, freedom, plain_task
-from mlipjax.probes.relax_batch import SKIN
-from mlipjax.probes.relax_search import Search, Task
 from mlipjax.probes.result import ProbeResult
+from mlipjax.relaxation.band import between_images
+from mlipjax.relaxation.batch import SKIN
+from mlipjax.relaxation.fire import Search, Task
+from mlipjax.relaxation.path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
+from mlipjax.relaxation.run import Engine, OnStep, band_task, check_systems, freedom, plain_task
 from mlipjax.report import probes as figures
 from mlipjax.system import System
 from mlipjax.typing import Params

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 
 from mlipjax.defaults import BOND_FACTOR
 from mlipjax.potential import Potential
-from mlipjax.probes.relax import Engine, Relaxed, check_systems, freedom, plain_task, strain_basis
-from mlipjax.probes.relax_batch import SKIN
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding_layers import LayeredCrystal, layered
 from mlipjax.probes.sliding_symmetry import equivalent_shifts
+from mlipjax.relaxation.batch import SKIN
+from mlipjax.relaxation.run import Engine, Relaxed, check_systems, freedom, plain_task, strain_basis
 from mlipjax.report import probes as figures
 from mlipjax.system import System
 from mlipjax.typing import Params

@@ -20,9 +20,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import neighbor_table
 from mlipjax.notices import notice
-from mlipjax.probes.relax import Engine, OnStep, ProbeDiverged, freedom, plain_task
-from mlipjax.probes.relax_batch import SKIN
-from mlipjax.probes.relax_search import Search
+from mlipjax.relaxation.batch import SKIN
+from mlipjax.relaxation.fire import Search
+from mlipjax.relaxation.run import Engine, OnStep, ProbeDiverged, freedom, plain_task
 from mlipjax.system import System
 from mlipjax.units import GPA
 from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipjax.probes.relax import OnStep, ProbeDiverged
+from mlipjax.relaxation.run import OnStep, ProbeDiverged
 from mlipjax.units import GPA
 from mlipjax.verbs.inputs import ForeignModel
 from mlipjax.verbs.predict import annotate

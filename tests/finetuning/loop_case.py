@@ -6,10 +6,10 @@ import numpy as np
 from ase import Atoms
 
 from mlipjax.finetuning import Controls, FineTuneState, RoundConfig, Setup, init
+from mlipjax.graph.verlet import TableSpec
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.md.gate import default_limits
 from mlipjax.md.make import make_ensemble
-from mlipjax.md.table import TableSpec
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.oracles import Teacher

@@ -14,10 +14,10 @@ from migration_case import bistable, pair, vacancy_jump
 import mlipjax
 from mlipjax.notices import Notice
 from mlipjax.probes import initial_path, neb, relax
-from mlipjax.probes.neb_forces import band_forces
-from mlipjax.probes.neb_path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
-from mlipjax.probes.relax import Engine, ProbeDiverged
-from mlipjax.probes.relax_batch import BatchSpec
+from mlipjax.relaxation.band import band_forces
+from mlipjax.relaxation.batch import BatchSpec
+from mlipjax.relaxation.path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
+from mlipjax.relaxation.run import Engine, ProbeDiverged
 from mlipjax.system import System
 
 

@@ -12,10 +12,11 @@ from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline
 
 from mlipjax.potential import Potential
-from mlipjax.probes import initial_path, neb, relax_search
-from mlipjax.probes.implicit import converged_barrier
-from mlipjax.probes.neb_forces import between_images
-from mlipjax.probes.relax import Engine
+from mlipjax.probes import initial_path, neb
+from mlipjax.relaxation import fire
+from mlipjax.relaxation.band import between_images
+from mlipjax.relaxation.implicit import converged_barrier
+from mlipjax.relaxation.run import Engine
 from mlipjax.system import System
 
 FREE = np.array([[False] * 3, [True, True, False]])  # one atom stays, the other one moves in a plane
@@ -122,7 +123,7 @@ def test_a_second_band_compiles_nothing():
     with jax.enable_x64(True):
         engine = Engine(SURFACE, STRAIGHT, 0, "float64")
     band(STRAIGHT, 4, engine=engine)
-    program: Any = relax_search.advance
+    program: Any = fire.advance
     before = program._cache_size()
     band(STRAIGHT, 4, engine=engine, fmax=0.05)
     assert program._cache_size() == before

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.potential import Potential
-from mlipjax.probes.relax_batch import SKIN, BatchSpec, build_batch
-from mlipjax.probes.relax_search import (
+from mlipjax.relaxation.batch import SKIN, BatchSpec, build_batch
+from mlipjax.relaxation.fire import (
     CONVERGED,
     NOT_FINITE,
     RUNNING,

@@ -22,10 +22,10 @@ import numpy as np
 
 from mlipjax.defaults import SPRING
 from mlipjax.potential import Potential
-from mlipjax.probes.neb_path import unwrapped
-from mlipjax.probes.relax import band_task, check_systems, freedom, plain_task
-from mlipjax.probes.relax_batch import SKIN, Batch, BatchSpec, build_batch, evaluate
-from mlipjax.probes.relax_search import CONVERGED, Search, Task, advance, start
+from mlipjax.relaxation.batch import SKIN, Batch, BatchSpec, build_batch, evaluate
+from mlipjax.relaxation.fire import CONVERGED, Search, Task, advance, start
+from mlipjax.relaxation.path import unwrapped
+from mlipjax.relaxation.run import band_task, check_systems, freedom, plain_task
 from mlipjax.system import System
 from mlipjax.typing import Array, Float, Params, Positions
 

@@ -25,7 +25,7 @@ from mlipjax.graph import (
     needs_rebuild,
 )
 from mlipjax.graph import neighbor_table as host_table
-from mlipjax.md.table import pack_edges
+from mlipjax.graph.verlet import pack_edges
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Float, Int, Params

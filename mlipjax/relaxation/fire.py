@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.potential import Potential
-from mlipjax.probes.neb_forces import band_forces, between_images
-from mlipjax.probes.relax_batch import Batch, BatchSpec, evaluate
+from mlipjax.relaxation.band import band_forces, between_images
+from mlipjax.relaxation.batch import Batch, BatchSpec, evaluate
 from mlipjax.typing import Array, Bool, Float, Int, Params
 
 RUNNING, CONVERGED, MOVED_TOO_FAR, TOO_MANY_NEIGHBORS, NOT_FINITE = range(5)

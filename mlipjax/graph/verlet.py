@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.graph import DeviceTableSpec, GraphBatch, edge_vectors, neighbor_table
+from mlipjax.graph.batch import GraphBatch, edge_vectors
+from mlipjax.graph.device import DeviceTableSpec
+from mlipjax.graph.host import neighbor_table
 from mlipjax.system import System
 from mlipjax.typing import Array, Int
 
