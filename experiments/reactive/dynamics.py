@@ -20,7 +20,7 @@ from mlipjax.probes.order import crystal_order
 from mlipjax.probes.rdf import radial_distribution
 from mlipjax.probes.trajectory import Trajectory
 from mlipjax.probes.vibrations import vibrational_spectrum
-from mlipjax.relaxation.run import relax
+from mlipjax.relaxation import relax
 from mlipjax.system import System
 from mlipjax.units import FEMTOSECOND
 

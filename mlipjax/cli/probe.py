@@ -25,7 +25,7 @@ from mlipjax.probes.softening import softening
 from mlipjax.probes.trajectory import Trajectory, read_trajectory
 from mlipjax.probes.vacancy import vacancy_formation
 from mlipjax.probes.vibrations import vibrational_spectrum
-from mlipjax.relaxation.run import relax
+from mlipjax.relaxation import relax
 from mlipjax.report import save_figure
 from mlipjax.system import System
 

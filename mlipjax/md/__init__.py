@@ -1,6 +1,6 @@
 """Molecular dynamics: ensembles, compiled chunks of steps, and a driver that records, restarts and stops."""
 
-from mlipjax.graph.verlet import TableSpec
+from mlipjax.graph import VerletSpec
 from mlipjax.md.chunk import ChunkFunction, ChunkInfo, Frames, Trace, chunk
 from mlipjax.md.driver import RunResult, run
 from mlipjax.md.dynamics import Barostat, Dynamics, maxwell_boltzmann
@@ -42,8 +42,8 @@ __all__ = [
     "SimulationStopped",
     "Start",
     "Statistics",
-    "TableSpec",
     "Trace",
+    "VerletSpec",
     "atomic_masses",
     "chunk",
     "default_limits",

@@ -16,8 +16,6 @@ from mlipjax.probes.softening import Softening, rattled, softening, softening_ag
 from mlipjax.probes.trajectory import Trajectory, read_trajectory
 from mlipjax.probes.vacancy import Vacancies, vacancy_formation
 from mlipjax.probes.vibrations import VibrationalSpectrum, vibrational_spectrum
-from mlipjax.relaxation.implicit import converged_barrier, relaxed_positions
-from mlipjax.relaxation.run import ProbeDiverged, Relaxed, relax
 
 __all__ = [
     "AseEvaluator",
@@ -34,10 +32,8 @@ __all__ = [
     "NEBResult",
     "NativeEvaluator",
     "Phonons",
-    "ProbeDiverged",
     "ProbeResult",
     "RadialDistribution",
-    "Relaxed",
     "SlidingProfile",
     "SlidingSettings",
     "Softening",
@@ -47,7 +43,6 @@ __all__ = [
     "VibrationalSpectrum",
     "averaged_q6",
     "bond_events",
-    "converged_barrier",
     "crystal_order",
     "diffusion",
     "dimer_walls",
@@ -62,8 +57,6 @@ __all__ = [
     "radial_distribution",
     "rattled",
     "read_trajectory",
-    "relax",
-    "relaxed_positions",
     "slide",
     "softening",
     "softening_against",
