@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,24 +21,31 @@ _CHUNK = 50_000
 """Vectors whose images are held in memory at once."""
 
 
-def completed(cell: np.ndarray, pbc: Sequence[bool]) -> np.ndarray:
+def completed(cell: Any, pbc: Sequence[bool], xp: Any = np) -> Any:
     """(3, 3) lattice vectors, those of open directions replaced by unit vectors orthogonal to all others.
 
     What stands in the cell for an open direction has no meaning, and may be zero or parallel to another.
 
-    Raises:
-        ValueError: if the lattice vectors of the periodic directions are zero or linearly dependent.
+    Args:
+        cell: (3, 3) Å, rows.
+        pbc: which rows count.
+        xp: ``numpy`` or ``jax.numpy``.
     """
-    periodic = np.asarray(pbc, bool)
-    vectors = np.asarray(cell, np.float64).copy()
-    kept = vectors[periodic]
-    if len(kept):
-        spans = np.sqrt(max(float(np.linalg.det(kept @ kept.T)), 0.0))
-        if not spans > 1e-8 * np.prod(np.linalg.norm(kept, axis=1)):
-            raise ValueError(f"the lattice vectors {kept.tolist()} are zero or linearly dependent.")
-    if not periodic.all():
-        vectors[~periodic] = np.linalg.svd(kept.reshape(-1, 3), full_matrices=True)[2][len(kept) :]
-    return vectors
+    periodic = np.array(pbc, bool)
+    if periodic.all():
+        return cell
+    if not periodic.any():
+        return xp.eye(3, dtype=cell.dtype)
+    # the last columns of a complete Q span what is orthogonal to the periodic vectors
+    normals = xp.linalg.qr(cell[periodic].T, mode="complete")[0].T[int(periodic.sum()) :]
+    vectors = xp.concatenate([cell[periodic], normals])
+    return vectors[np.argsort(np.argsort(~periodic, kind="stable"), kind="stable")]
+
+
+def independent(vectors: np.ndarray) -> bool:
+    """Whether no lattice vector (k, 3) is zero or a combination of the others."""
+    spanned = np.sqrt(max(float(np.linalg.det(vectors @ vectors.T)), 0.0)) if len(vectors) else 1.0
+    return bool(spanned > 1e-8 * np.prod(np.linalg.norm(vectors, axis=1)))
 
 
 def reduced(cell: np.ndarray, pbc: Sequence[bool] = (True, True, True)) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +58,14 @@ def reduced(cell: np.ndarray, pbc: Sequence[bool] = (True, True, True)) -> tuple
     Returns:
         basis (3, 3) and integer matrix (3, 3) of determinant ±1 with ``basis = matrix @ completed(cell, pbc)``. The
         periodic rows come first to last in the places of the given ones, from short to long.
+
+    Raises:
+        ValueError: if the lattice vectors of the periodic directions are zero or linearly dependent.
     """
+    cell = np.asarray(cell, np.float64)
+    kept = cell[np.asarray(pbc, bool)]
+    if not independent(kept):
+        raise ValueError(f"the lattice vectors {kept.tolist()} are zero or linearly dependent.")
     vectors = completed(cell, pbc)
     places = np.flatnonzero(np.asarray(pbc, bool))
     rows = np.eye(3, dtype=np.int64)[places]

@@ -24,6 +24,7 @@ LAYERS = (
     {"calculator", "losses"},
     {"optim", "oracles"},
     {"md", "monitoring", "train"},  # dynamics and training meet in finetuning, not before
+    {"relaxation"},
     {"probes", "representation", "settings"},
     {"doctor"},
     {"finetuning"},

@@ -31,8 +31,8 @@ from mlipjax import runtime
 from mlipjax.defaults import SPRING
 from mlipjax.files import write_atomic
 from mlipjax.models import registry
-from mlipjax.probes import neb, relax
-from mlipjax.probes.neb import initial_path
+from mlipjax.probes import initial_path, neb
+from mlipjax.relaxation import relax
 from mlipjax.system import System
 
 

@@ -87,10 +87,8 @@ class Sampler:
         self.starts = {"start": images[0], "end": images[-1]}
         hottest = max(config.temperature, *config.temperatures)
         # one program for all trajectories: tables with room for displaced atoms, one length of chunks for all
-        self.spec = md.TableSpec.for_systems(_displaced(list(self.starts.values())), potential.cutoff)
-        longest = default_chunk_steps(
-            np.asarray(images[0].atomic_numbers), hottest, config.timestep, self.spec.candidates.skin
-        )
+        self.spec = md.VerletSpec.for_systems(_displaced(list(self.starts.values())), potential.cutoff)
+        longest = default_chunk_steps(np.asarray(images[0].atomic_numbers), hottest, config.timestep, self.spec.skin)
         self.chunk_steps = max(n for n in range(1, min(longest, config.every) + 1) if config.every % n == 0)
 
     def frames(self, temperature: float, end: str, n: int, seed: int = 0) -> list[System]:

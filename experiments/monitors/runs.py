@@ -65,7 +65,7 @@ def _departure(config: Config, potential: Potential, params: Params, kind: str, 
     system = _start(config, run)
     # one size of tables for all stages, so that nothing is compiled twice
     ends = [system, _scaled(system, COMPRESSION**config.stages)] if kind == "compressed" else [system]
-    spec = md.TableSpec.for_systems(ends, potential.cutoff)
+    spec = md.VerletSpec.for_systems(ends, potential.cutoff)
     examples: list[Example] = []
     for stage in range(config.stages):
         kelvin = config.temperature + HEATING_K * stage * (kind == "heated")

@@ -193,7 +193,7 @@ same = {
     "n_replicas": 2,
     "frame_every": 10,
     "chunk_steps": 10,
-    "spec": md.TableSpec.for_systems([start, scaled(start, 0.96)], potential.cutoff),
+    "spec": md.VerletSpec.for_systems([start, scaled(start, 0.96)], potential.cutoff),
 }
 runs = OUT / "runs.extxyz"
 if not runs.exists():

@@ -72,7 +72,7 @@ def _run_arm(
     )
     strategy = make_strategy(c.strategy, experiment.params).override(learning_rate=c.learning_rate)
     optimizer = Optimizer(strategy.optimizer_config(round_config.train_steps))
-    spec = md.TableSpec.for_systems([experiment.system], experiment.potential.cutoff)
+    spec = md.VerletSpec.for_systems([experiment.system], experiment.potential.cutoff)
     setup = Setup(experiment.potential, spec, round_config, optimizer, huber_loss())
     controls = experiment.controls()
     start = init(

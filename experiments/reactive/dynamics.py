@@ -18,9 +18,9 @@ from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.events import bond_events
 from mlipjax.probes.order import crystal_order
 from mlipjax.probes.rdf import radial_distribution
-from mlipjax.probes.relax import relax
 from mlipjax.probes.trajectory import Trajectory
 from mlipjax.probes.vibrations import vibrational_spectrum
+from mlipjax.relaxation import relax
 from mlipjax.system import System
 from mlipjax.units import FEMTOSECOND
 

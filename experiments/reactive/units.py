@@ -18,7 +18,7 @@ from mlipjax.data import Dataset
 from mlipjax.files import plain
 from mlipjax.md import SimulationStopped
 from mlipjax.models.foreign import is_foreign
-from mlipjax.probes.relax import ProbeDiverged
+from mlipjax.relaxation import ProbeDiverged
 from mlipjax.system import System
 
 

@@ -21,7 +21,7 @@ from mlipjax.md import (
     ChunkInfo,
     RunResult,
     SimState,
-    TableSpec,
+    VerletSpec,
     default_limits,
     default_timestep,
     make_ensemble,
@@ -61,8 +61,8 @@ def run(command: MD) -> None:
         damping_fs=command.damping,
         barostat_damping_fs=command.barostat_damping,
     )
-    spec = TableSpec.for_systems([system], potential.cutoff)
-    chunk = default_chunk_steps(system.atomic_numbers, temperature, timestep, spec.candidates.skin, masses)
+    spec = VerletSpec.for_systems([system], potential.cutoff)
+    chunk = default_chunk_steps(system.atomic_numbers, temperature, timestep, spec.skin, masses)
     console = make_console()
     display = MDDisplay(console, command.steps, system.n_atoms)
     with display.progress:

@@ -20,12 +20,12 @@ from mlipjax.probes.events import bond_events
 from mlipjax.probes.order import crystal_order
 from mlipjax.probes.phonons import gamma_modes, phonons
 from mlipjax.probes.rdf import radial_distribution
-from mlipjax.probes.relax import relax
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.softening import softening
 from mlipjax.probes.trajectory import Trajectory, read_trajectory
 from mlipjax.probes.vacancy import vacancy_formation
 from mlipjax.probes.vibrations import vibrational_spectrum
+from mlipjax.relaxation import relax
 from mlipjax.report import save_figure
 from mlipjax.system import System
 

@@ -24,10 +24,9 @@ from mlipjax.finetuning.round import finish_round, frame_graphs, train_frames
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState
-from mlipjax.graph import DeviceTableSpec
+from mlipjax.graph import GraphBatch, VerletSpec
 from mlipjax.locks import folder_alone
 from mlipjax.md.state import SimState, rebuild
-from mlipjax.md.table import TableSpec
 from mlipjax.oracles import Failure, Labeller
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
@@ -85,6 +84,7 @@ class HostLoop:
     folder: Path | None = None
     estimate_shift: bool = False
     listener: HostListener | None = None
+    _found: tuple[int, GraphBatch] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def run(self, state: FineTuneState, n_rounds: int) -> HostResult:
         """Run until ``n_rounds`` rounds are done, from the newest checkpoint in the folder if there is one.
@@ -95,6 +95,7 @@ class HostLoop:
             RuntimeError: if every label of a round failed.
             InUseError: if another process works in the folder.
         """
+        self._found = None
         if self.folder is None:
             return self._loop(state, n_rounds, None, History(None))
         with folder_alone(self.folder):
@@ -105,11 +106,7 @@ class HostLoop:
         tables = folder / _TABLES
         if tables.exists():
             # sums over more slots round differently: a resumed run must use the tables that it had grown
-            fields = json.loads(tables.read_text())
-            candidates: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in fields.pop("candidates").items()
-            }
-            self._use_tables(TableSpec(candidates=DeviceTableSpec(**candidates), **fields))
+            self._use_tables(VerletSpec.from_json(json.loads(tables.read_text())))
         with Checkpoints(folder / "checkpoints") as checkpoints:
             restored = checkpoints.restore(_without_tables(state))
             if restored is not None:
@@ -135,10 +132,10 @@ class HostLoop:
                 self.listener.piece(stage, state, record)
         return HostResult(state, history.records())
 
-    def _use_tables(self, spec: TableSpec, *, save: bool = False) -> None:
+    def _use_tables(self, spec: VerletSpec, *, save: bool = False) -> None:
         self.setup = dataclasses.replace(self.setup, spec=spec)
         if save and self.folder is not None:
-            write_atomic(self.folder / _TABLES, json.dumps(dataclasses.asdict(spec)))
+            write_atomic(self.folder / _TABLES, json.dumps(spec.to_json()))
 
     def _sample(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         for _ in range(_RETRIES):
@@ -223,7 +220,7 @@ class HostLoop:
     def _train(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         n_steps = min(TRAIN_PIECE, self.setup.config.train_steps - int(state.train.step))
 
-        state, info = _compiled(train_frames, self.setup, n_steps=n_steps)(state, self.controls)
+        state, info = _compiled(train_frames, self.setup, n_steps=n_steps)(state, self._graphs(state), self.controls)
         if not bool(jnp.all(info.finite)):
             raise Stopped(f"round {int(state.round)}: loss or gradient is not finite; lower the learning rate")
         return state, {"loss": np.asarray(info.loss, np.float64).tolist()}
@@ -231,7 +228,14 @@ class HostLoop:
     def _finish(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         if self.listener is not None:
             self.listener.round_done(state)
-        return _compiled(finish_round, self.setup)(state, self.controls), {}
+        return _compiled(finish_round, self.setup)(state, self._graphs(state), self.controls), {}
+
+    def _graphs(self, state: FineTuneState) -> GraphBatch:
+        """Graphs of all slots of the buffer: once all frames of a round are in, they stay the same to its end."""
+        if self._found is None or self._found[0] != int(state.round):
+            slots = jnp.arange(state.buffer.labelled.shape[0])
+            self._found = int(state.round), _compiled(frame_graphs, self.setup)(state, slots)
+        return self._found[1]
 
     def _save_stopped(self, state: FineTuneState) -> None:
         if self.folder is not None:
@@ -275,7 +279,7 @@ def _frame(setup: Setup, state: FineTuneState, slot: Any) -> System:
         positions=np.asarray(state.buffer.position[slot], np.float64),
         atomic_numbers=np.asarray(state.sim.atomic_numbers),
         cell=np.asarray(state.buffer.cell[slot], np.float64),
-        pbc=setup.spec.candidates.pbc,
+        pbc=setup.spec.pbc,
     )
 
 
@@ -283,23 +287,16 @@ def _relative(labels: Labels, reference: float) -> Labels:
     return dataclasses.replace(labels, energy=labels.energy - reference)
 
 
-def _enlarge(setup: Setup, state: FineTuneState, info: Any) -> TableSpec:
+def _enlarge(setup: Setup, state: FineTuneState, info: Any) -> VerletSpec:
     """Tables for where the replicas are now: more slots after an overflow, a wider skin after atoms moved too far."""
-    dynamics = state.sim.dynamics
+    dynamics, spec = state.sim.dynamics, setup.spec
     systems = [
-        System(np.asarray(position), np.asarray(state.sim.atomic_numbers), np.asarray(cell), setup.spec.candidates.pbc)
+        System(np.asarray(position), np.asarray(state.sim.atomic_numbers), np.asarray(cell), spec.pbc)
         for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
     ]
-    old = setup.spec
-    skin = old.candidates.skin * (1.5 if bool(jnp.any(info.moved_too_far)) else 1.0)
-    slots = max(old.n_neighbors, int(jnp.max(info.n_neighbors))) + 4
-    spec = TableSpec.for_systems(systems, setup.potential.cutoff, skin, n_neighbors=slots)
-    larger = dataclasses.replace(
-        spec.candidates,
-        n_edges=max(spec.candidates.n_edges, int(1.2 * old.candidates.n_edges)),
-        n_neighbors=max(spec.candidates.n_neighbors, old.candidates.n_neighbors + 4),
-    )
-    return dataclasses.replace(spec, candidates=larger)
+    if bool(jnp.any(info.moved_too_far)):
+        spec = dataclasses.replace(spec, skin=1.5 * spec.skin)
+    return spec.grown(systems, int(jnp.max(info.n_neighbors)))
 
 
 def _compiled(function: Callable[..., Any], setup: Setup, **static: int) -> Callable[..., Any]:

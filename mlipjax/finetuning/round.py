@@ -17,9 +17,8 @@ from mlipjax.finetuning.alarm import cross_limits, end_round
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
-from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table
+from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table, pack_edges
 from mlipjax.md.state import rebuild, refresh
-from mlipjax.md.table import pack_edges
 from mlipjax.monitoring import MonitorState, fit_charts
 from mlipjax.oracles import JittableOracle
 from mlipjax.potential import Potential
@@ -51,14 +50,16 @@ def make_round(
         state, (md, fresh, reading) = jax.lax.scan(interval, state, length=config.labels_per_replica)
         alarmed = _alarmed(state)
         slots = first + jnp.arange(config.labels_per_replica * state.sim.n_replicas)
-        graphs = frame_graphs(setup, state, slots)
+        # found once a round: its new frames are labelled, all of them train and are charted
+        buffered = frame_graphs(setup, state, jnp.arange(state.buffer.labelled.shape[0]))
+        graphs = jax.tree.map(lambda x: x[slots], buffered)
         labels = jax.lax.map(partial(label_one, oracle, offsets), graphs)
         fresh = fresh.reshape(-1)
         good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & fresh
         state = dataclasses.replace(state, buffer=state.buffer.set_labels(slots, labels, good))
         drift = label_drift(setup, sampler, graphs, labels, good)
-        state, steps = train_frames(setup, state, controls, config.train_steps)
-        state = finish_round(setup, state, controls)
+        state, steps = train_frames(setup, state, buffered, controls, config.train_steps)
+        state = finish_round(setup, state, buffered, controls)
         return state, RoundInfo(
             loss=steps.loss,
             temperature=_steps_of(md.trace.temperature),
@@ -82,9 +83,9 @@ def frame_graphs(setup: Setup, state: FineTuneState, slots: Int[Array, " R"]) ->
 
     def graph(slot: Array) -> GraphBatch:
         position, cell = state.buffer.position[slot], state.buffer.cell[slot]
-        table = build_table(setup.spec.candidates, position, cell)
+        table = build_table(setup.spec, position, cell)
         candidates = graph_from_table(numbers, head, table, position, cell)
-        return pack_edges(candidates, setup.spec.candidates.cutoff, setup.spec.n_neighbors)[0]
+        return pack_edges(setup.spec, candidates)[0]
 
     return jax.lax.map(graph, slots)
 
@@ -113,16 +114,21 @@ def label_drift(
 
 
 def train_frames(
-    setup: Setup, state: FineTuneState, controls: Controls, n_steps: int
+    setup: Setup, state: FineTuneState, graphs: GraphBatch, controls: Controls, n_steps: int
 ) -> tuple[FineTuneState, StepInfo]:
     """Train on the labelled frames for ``n_steps`` steps, going on from ``state.train.step``.
 
     Frames are drawn without replacement, epoch by epoch; the order is a function of the key, the round and the step,
     so that training in pieces is training in one go.
+
+    Args:
+        setup: static parts.
+        state: with the frames and their labels.
+        graphs: of all slots of the buffer (``frame_graphs``).
+        controls: the numbers of the training.
+        n_steps: optimiser steps.
     """
     step = train_step(setup.potential, setup.optimizer, setup.loss)
-    capacity = state.buffer.labelled.shape[0]
-    graphs = frame_graphs(setup, state, jnp.arange(capacity))
     labels = dataclasses.replace(state.buffer.labels, energy=state.buffer.labels.energy - state.energy_shift)
     key = jax.random.fold_in(state.train.key, state.round)
 
@@ -147,11 +153,11 @@ def draw_frames(key: Array, step: Array, buffer: LabelBuffer, batch_size: int) -
     return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
 
 
-def finish_round(setup: Setup, state: FineTuneState, controls: Controls) -> FineTuneState:
+def finish_round(setup: Setup, state: FineTuneState, graphs: GraphBatch, controls: Controls) -> FineTuneState:
     """Refresh the replicas' forces and the charts with the new parameters, and get ready for the next round.
 
     The next round trains a new optimiser, from the averaged parameters of this one. Replicas that raised an alarm are
-    rolled back if that was asked for.
+    rolled back if that was asked for. ``graphs`` are those of all slots of the buffer (``frame_graphs``).
     """
     averaged = state.train.ema_params
     if setup.config.alarm is not None and state.watch is not None:
@@ -160,7 +166,7 @@ def finish_round(setup: Setup, state: FineTuneState, controls: Controls) -> Fine
         watch, sim = end_round(setup.config.alarm, state.watch, state.sim, key, temperature)
         state = dataclasses.replace(state, watch=watch, sim=sim)
     if setup.config.chart_components:
-        state = dataclasses.replace(state, monitor=chart_frames(setup, state))
+        state = dataclasses.replace(state, monitor=chart_frames(setup, state, graphs))
     return dataclasses.replace(
         state,
         sim=refresh(setup.potential, setup.spec, averaged, rebuild(setup.spec, state.sim)),
@@ -169,9 +175,8 @@ def finish_round(setup: Setup, state: FineTuneState, controls: Controls) -> Fine
     )
 
 
-def chart_frames(setup: Setup, state: FineTuneState) -> MonitorState:
+def chart_frames(setup: Setup, state: FineTuneState, graphs: GraphBatch) -> MonitorState:
     """Charts of the last layer's features over all labelled frames, with limits if they are to raise alarms."""
-    graphs = frame_graphs(setup, state, jnp.arange(state.buffer.labelled.shape[0]))
     features = jax.lax.map(partial(frame_features, setup.potential, state.train.ema_params), graphs)
     species = setup.potential.species_index(state.sim.atomic_numbers)
     weights = jnp.broadcast_to(state.buffer.labelled[:, None], features.shape[:2]).astype(features.dtype)

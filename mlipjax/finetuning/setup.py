@@ -8,9 +8,9 @@ from typing import Any
 from flax import struct
 
 from mlipjax.finetuning.alarm import AlarmConfig
+from mlipjax.graph import VerletSpec
 from mlipjax.losses import Loss
 from mlipjax.md.gate import Limits
-from mlipjax.md.table import TableSpec
 from mlipjax.optim import Hyper, Optimizer
 from mlipjax.potential import Potential
 
@@ -73,7 +73,7 @@ class Setup:
     """
 
     potential: Potential
-    spec: TableSpec
+    spec: VerletSpec
     config: RoundConfig
     optimizer: Optimizer
     loss: Loss

@@ -3,26 +3,24 @@
 from mlipjax.graph.batch import GraphBatch, edge_vectors, fold_graphs
 from mlipjax.graph.device import (
     DenseTable,
-    DeviceTableSpec,
     build_table,
     graph_from_table,
     needs_rebuild,
-    with_table,
 )
 from mlipjax.graph.host import CoincidingAtoms, NeighborTable, coincidences, neighbor_table, neighbor_tables
 from mlipjax.graph.near import Near, cells_away, near_origin, way_of
-from mlipjax.graph.pad import Buckets, batch_graphs, bucket_size
+from mlipjax.graph.pad import batch_graphs, bucket_size, neighbor_bucket
 from mlipjax.graph.plan import BatchPlan, plan_batches, shuffle_plan
+from mlipjax.graph.verlet import VerletSpec, pack_edges
 
 __all__ = [
     "BatchPlan",
-    "Buckets",
     "CoincidingAtoms",
     "DenseTable",
-    "DeviceTableSpec",
     "GraphBatch",
     "Near",
     "NeighborTable",
+    "VerletSpec",
     "batch_graphs",
     "bucket_size",
     "build_table",
@@ -33,10 +31,11 @@ __all__ = [
     "graph_from_table",
     "near_origin",
     "needs_rebuild",
+    "neighbor_bucket",
     "neighbor_table",
     "neighbor_tables",
+    "pack_edges",
     "plan_batches",
     "shuffle_plan",
     "way_of",
-    "with_table",
 ]

@@ -12,7 +12,6 @@ function is zero there.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import warnings
 from typing import Any
@@ -23,92 +22,9 @@ import numpy as np
 from flax import struct
 
 from mlipjax.graph.batch import GraphBatch
-from mlipjax.graph.host import neighbor_table
-from mlipjax.graph.lattice import complete_lattice
-from mlipjax.graph.pad import Buckets
-from mlipjax.system import System
+from mlipjax.graph.verlet import VerletSpec
+from mlipjax.lattice import completed
 from mlipjax.typing import Array, Bool, Cell, EdgeMask, Int, Neighbors, Positions, Shifts
-
-
-@dataclasses.dataclass(frozen=True)
-class DeviceTableSpec:
-    """Static sizes of a device table; hashable, so it can be a static argument of ``jax.jit``.
-
-    Attributes:
-        cutoff: Å, of the potential.
-        skin: Å, added to the cutoff when searching; not negative.
-        n_edges: room for edges in the search; the number of edges (both directions) is always enough.
-        n_neighbors: slots per atom ``K``.
-        images: lattice translations searched along each lattice vector, 0 where not periodic.
-        pbc: periodicity along the three lattice vectors.
-    """
-
-    cutoff: float
-    skin: float
-    n_edges: int
-    n_neighbors: int
-    images: tuple[int, int, int]
-    pbc: tuple[bool, bool, bool]
-
-    @property
-    def reach(self) -> float:
-        """Largest distance of the pairs in a table: cutoff + skin, in Å."""
-        return self.cutoff + self.skin
-
-    @classmethod
-    def for_system(
-        cls,
-        system: System,
-        cutoff: float,
-        skin: float = 0.5,
-        headroom: float = 1.1,
-        buckets: Buckets | None = None,
-    ) -> DeviceTableSpec:
-        """Sizes that hold ``system`` and states ``headroom`` times as dense.
-
-        After an overflow, call it with the state that overflowed, and more headroom at every further attempt;
-        ``holding`` joins the result with the sizes used so far.
-
-        Args:
-            system: structure at the start of a run.
-            cutoff: Å, of the potential.
-            skin: Å; wider means fewer rebuilds and more edges.
-            headroom: factor on the numbers of edges and neighbours, above 1.
-            buckets: rounding of the sizes, so that similar runs share a compiled program.
-
-        Raises:
-            ValueError: for a negative skin, a headroom not above 1 or a system ``neighbor_table`` refuses.
-        """
-        if not (skin >= 0.0 and headroom > 1.0):
-            raise ValueError(f"found {skin=} Å and {headroom=}; the skin must be >= 0 and the headroom > 1.")
-        buckets = buckets or Buckets()
-        table = neighbor_table(system, cutoff + skin)
-        lattice = np.asarray(complete_lattice(np.asarray(system.cell, np.float64), system.pbc, np))
-        heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-        images = np.ceil((cutoff + skin) * headroom ** (1 / 3) / heights).astype(int) * np.array(system.pbc)
-        return cls(
-            cutoff=float(cutoff),
-            skin=float(skin),
-            n_edges=buckets.neighbors(int(np.ceil(table.n_edges * headroom))),
-            n_neighbors=buckets.neighbors(int(np.ceil(table.max_count * headroom))),
-            images=(int(images[0]), int(images[1]), int(images[2])),
-            pbc=system.pbc,
-        )
-
-    def holding(self, other: DeviceTableSpec) -> DeviceTableSpec:
-        """Sizes that hold whatever this or the other spec holds.
-
-        Raises:
-            ValueError: if the two differ in cutoff, skin or periodicity.
-        """
-        if (self.cutoff, self.skin, self.pbc) != (other.cutoff, other.skin, other.pbc):
-            raise ValueError(f"tables of different kinds cannot be joined: {self} and {other}.")
-        return dataclasses.replace(
-            self,
-            n_edges=max(self.n_edges, other.n_edges),
-            n_neighbors=max(self.n_neighbors, other.n_neighbors),
-            images=tuple(max(pair) for pair in zip(self.images, other.images, strict=True)),
-        )
 
 
 @struct.dataclass
@@ -132,7 +48,7 @@ class DenseTable:
     overflow: Bool[Array, ""]
 
 
-def build_table(spec: DeviceTableSpec, positions: Positions, cell: Cell) -> DenseTable:
+def build_table(spec: VerletSpec, positions: Positions, cell: Cell) -> DenseTable:
     """Find all pairs within cutoff + skin; jit-able and vmap-able, not differentiable (tables are integers).
 
     Args:
@@ -141,7 +57,7 @@ def build_table(spec: DeviceTableSpec, positions: Positions, cell: Cell) -> Dens
         cell: (3, 3) Å, rows are lattice vectors; those of directions without periodicity are not used.
     """
     positions, cell = jax.lax.stop_gradient((positions, cell))
-    lattice = complete_lattice(cell, spec.pbc, jnp)
+    lattice = completed(cell, spec.pbc, jnp)
     periodic = np.array(spec.pbc)
     image = jnp.where(periodic, jnp.floor(positions @ jnp.linalg.inv(lattice)), 0)
     first, second, shifts, search_overflow = _search(spec, positions - image @ lattice, lattice)
@@ -161,7 +77,7 @@ def build_table(spec: DeviceTableSpec, positions: Positions, cell: Cell) -> Dens
     )
 
 
-def needs_rebuild(spec: DeviceTableSpec, table: DenseTable, positions: Positions, cell: Cell) -> Bool[Array, ""]:
+def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cell: Cell) -> Bool[Array, ""]:
     """Whether a pair missing from the table may have come within the cutoff.
 
     With the deformation ``F = h_ref^-1 h`` of the lattice and the displacements ``u = r - r_ref F`` beyond
@@ -169,7 +85,7 @@ def needs_rebuild(spec: DeviceTableSpec, table: DenseTable, positions: Positions
     now. A position wrapped into the cell since the build is a displacement and asks for a rebuild, as does
     one that is not finite.
     """
-    lattice, reference = (complete_lattice(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
+    lattice, reference = (completed(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
     deformation = jnp.linalg.inv(reference) @ lattice
     strain = jnp.linalg.norm(deformation - np.eye(3, dtype=positions.dtype))
     displacement = positions - table.reference_positions @ deformation
@@ -198,29 +114,8 @@ def graph_from_table(
     )
 
 
-def with_table(graph: GraphBatch, table: DenseTable) -> GraphBatch:
-    """Put a table into the graph of one unpadded structure; positions and cell stay the graph's.
-
-    Raises:
-        ValueError: if the numbers of atoms differ.
-    """
-    n_graph, n_table = graph.positions.shape[-2], table.neighbors.shape[-2]
-    if n_graph != n_table:
-        raise ValueError(
-            f"the table has {n_table} rows, the graph {n_graph} atoms; "
-            "build the graph of one structure without padding: batch_graphs([system], cutoff, n_atoms=n)."
-        )
-    return dataclasses.replace(
-        graph,
-        neighbors=table.neighbors,
-        shifts=table.shifts,
-        edge_mask=table.edge_mask,
-        reverse=table.reverse,
-    )
-
-
 def _search(
-    spec: DeviceTableSpec, wrapped: Positions, lattice: Cell
+    spec: VerletSpec, wrapped: Positions, lattice: Cell
 ) -> tuple[Int[Array, " E"], Int[Array, " E"], Int[Array, "E 3"], Bool[Array, ""]]:
     """jax-md's edge list of atoms within the cell, with one of each two opposite translations.
 
@@ -265,14 +160,14 @@ def _search(
 
 
 def _dense_rows(
-    spec: DeviceTableSpec,
+    spec: VerletSpec,
     n_atoms: int,
     first: Int[Array, " E"],
     second: Int[Array, " E"],
     shifts: Int[Array, "E 3"],
 ) -> tuple[Neighbors, Shifts, EdgeMask, Neighbors, Bool[Array, ""]]:
     """Mirror the edges of the half stencil and sort both directions into rows."""
-    n_edges, width = spec.n_edges, spec.n_neighbors
+    n_edges, width = spec.n_edges, spec.n_candidates
     if (n_atoms + 1) * 2 * n_edges >= 2**32:
         raise ValueError(f"{n_atoms} atoms with {n_edges} edges are too many for a device table.")
     # translation zero comes in both directions already; unused entries have first == n_atoms

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from matscipy.neighbours import neighbour_list
 
+from mlipjax.lattice import independent
 from mlipjax.system import System
 
 # The candidates' cutoff is larger than the cutoff by more than rounding, and by nothing that costs time.
@@ -218,8 +219,7 @@ def _check_structure(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, b
     if not finite.all():
         raise ValueError(f"the position of atom {int(np.argmin(finite))} is not finite (NaN or infinity).")
     vectors = cell[np.array(pbc)]
-    extent = np.sqrt(np.linalg.det(vectors @ vectors.T).clip(0.0)) if len(vectors) else 1.0
-    if extent <= 1e-8 * np.prod(np.linalg.norm(vectors, axis=1)):
+    if not independent(vectors):
         raise ValueError(
             f"pbc={tuple(map(bool, pbc))} but the lattice vectors of the periodic directions are zero or "
             f"linearly dependent: {vectors.tolist()}. Set pbc to False for a molecule, or give a cell."

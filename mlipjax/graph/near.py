@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.graph.lattice import complete_lattice
+from mlipjax.lattice import completed, independent
 from mlipjax.system import System
 from mlipjax.typing import Array
 
@@ -46,7 +46,7 @@ def cells_away(positions: Any, cell: Any, pbc: tuple[bool, bool, bool], xp: Any 
         pbc: periodicity.
         xp: ``jax.numpy`` or ``numpy``.
     """
-    fractional = positions @ xp.linalg.inv(complete_lattice(cell, pbc, xp))
+    fractional = positions @ xp.linalg.inv(completed(cell, pbc, xp))
     outside = (fractional < -0.5) | (fractional >= 1.5)
     return xp.where(outside & np.array(pbc), xp.floor(fractional), 0.0)
 
@@ -59,12 +59,11 @@ def near_origin(system: System) -> Near:
     """
     positions = np.asarray(system.positions, np.float64)
     cell = np.asarray(system.cell, np.float64)
-    try:
-        images = cells_away(positions, cell, system.pbc, np)
-        lattice = complete_lattice(cell, system.pbc, np)
-        centre = (positions - images @ lattice).mean(axis=0) @ np.linalg.inv(lattice)
-    except np.linalg.LinAlgError:
-        raise ValueError("the lattice vectors of the periodic directions are linearly dependent.") from None
+    if not independent(cell[np.array(system.pbc)]):
+        raise ValueError("the lattice vectors of the periodic directions are linearly dependent.")
+    images = cells_away(positions, cell, system.pbc, np)
+    lattice = completed(cell, system.pbc)
+    centre = (positions - images @ lattice).mean(axis=0) @ np.linalg.inv(lattice)
     # open directions are orthogonal to the periodic ones and of unit length
     origin = np.where(system.pbc, 0.0, _GRAIN * np.round(centre / _GRAIN)) @ lattice
     if not (images.any() or origin.any()):

@@ -30,35 +30,9 @@ def bucket_size(n: int, multiple: int = 1, per_doubling: int = 8) -> int:
     return -(-needed // step) * step
 
 
-@dataclasses.dataclass(frozen=True)
-class Buckets:
-    """Padded sizes for structures that come one after the other: equal sizes share a compiled program.
-
-    For a data set known as a whole ``plan_batches`` finds fewer shapes with less padding.
-
-    Attributes:
-        per_doubling: sizes between ``n`` and ``2 n``; 8 pads N and K by 6 % on average and 12 % at most, 4 by
-            twice that with half as many programs.
-        neighbor_multiple: K is a multiple of this.
-    """
-
-    per_doubling: int = 8
-    neighbor_multiple: int = 4
-
-    def atoms(self, n: int) -> int:
-        """Padded number of atoms ``N``."""
-        return bucket_size(n, 1, self.per_doubling)
-
-    def neighbors(self, n: int) -> int:
-        """Number of neighbour slots ``K``."""
-        return bucket_size(n, self.neighbor_multiple, self.per_doubling)
-
-    def graphs(self, n: int) -> int:
-        """Padded number of structures ``G``."""
-        return bucket_size(n, 1, self.per_doubling)
-
-
-_BUCKETS = Buckets()
+def neighbor_bucket(n: int) -> int:
+    """Slots per atom ``K`` that hold ``n`` neighbours: buckets in multiples of four."""
+    return bucket_size(n, 4)
 
 
 def batch_graphs(
@@ -70,7 +44,6 @@ def batch_graphs(
     n_graphs: int | None = None,
     tasks: Sequence[int] | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
-    buckets: Buckets = _BUCKETS,
     dtype: Any = np.float32,
 ) -> GraphBatch:
     """Concatenate structures into one padded batch of numpy arrays; one structure is a batch of one.
@@ -86,7 +59,6 @@ def batch_graphs(
         n_graphs: padded number of structures ``G``; ``None`` for the bucket of their number.
         tasks: head index of each structure; ``None`` for head 0.
         tables: neighbour tables of the structures at this cutoff, ``None`` where not yet known.
-        buckets: rule for the sizes that are not given.
         dtype: of positions and cells.
 
     Raises:
@@ -103,12 +75,12 @@ def batch_graphs(
     if tasks is not None and len(tasks) != len(systems):
         raise ValueError(f"found {len(tasks)} task indices for {len(systems)} structures; give one each.")
     total, widest = sum(counts), max(table.max_count for table in tables)
-    n_atoms = _size("n_atoms", n_atoms, total, buckets.atoms)
-    n_neighbors = _size("n_neighbors", n_neighbors, widest, buckets.neighbors)
-    n_graphs = _size("n_graphs", n_graphs, len(systems), buckets.graphs)
+    n_atoms = _size("n_atoms", n_atoms, total, bucket_size)
+    n_neighbors = _size("n_neighbors", n_neighbors, widest, neighbor_bucket)
+    n_graphs = _size("n_graphs", n_graphs, len(systems), bucket_size)
     near = [near_origin(system) for system in systems]
     tables = [_between_images(table, placed.images) for table, placed in zip(tables, near, strict=True)]
-    neighbors, shifts, edge_mask, reverse = _stack_tables(tables, n_atoms, n_neighbors)
+    neighbors, shifts, edge_mask, reverse = stack_tables(tables, n_atoms, n_neighbors)
     graph_index = np.repeat(np.arange(len(systems)), counts)
     tasks = [0] * len(systems) if tasks is None else tasks
     return GraphBatch(
@@ -135,7 +107,7 @@ def _between_images(table: NeighborTable, images: np.ndarray) -> NeighborTable:
     return dataclasses.replace(table, shifts=(table.shifts + moved).astype(table.shifts.dtype))
 
 
-def _stack_tables(tables: Sequence[NeighborTable], n_atoms: int, n_neighbors: int) -> tuple[Any, Any, Any, Any]:
+def stack_tables(tables: Sequence[NeighborTable], n_atoms: int, n_neighbors: int) -> tuple[Any, Any, Any, Any]:
     """Neighbours, shifts, mask and reverse of all tables in rows of one width."""
     neighbors = np.repeat(np.arange(n_atoms, dtype=np.int32)[:, None], n_neighbors, axis=1)
     shifts = np.zeros((n_atoms, n_neighbors, 3), np.int32)

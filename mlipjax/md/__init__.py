@@ -1,5 +1,6 @@
 """Molecular dynamics: ensembles, compiled chunks of steps, and a driver that records, restarts and stops."""
 
+from mlipjax.graph import VerletSpec
 from mlipjax.md.chunk import ChunkFunction, ChunkInfo, Frames, Trace, chunk
 from mlipjax.md.driver import RunResult, run
 from mlipjax.md.dynamics import Barostat, Dynamics, maxwell_boltzmann
@@ -21,7 +22,6 @@ from mlipjax.md.start import Start
 from mlipjax.md.state import SimState, init, rebuild, refresh
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import SimulationStopped
-from mlipjax.md.table import TableSpec
 
 __all__ = [
     "CSVR",
@@ -42,8 +42,8 @@ __all__ = [
     "SimulationStopped",
     "Start",
     "Statistics",
-    "TableSpec",
     "Trace",
+    "VerletSpec",
     "atomic_masses",
     "chunk",
     "default_limits",

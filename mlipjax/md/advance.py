@@ -9,20 +9,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlipjax.graph import VerletSpec
 from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.gate import Limits
 from mlipjax.md.restart import Checkpoint
 from mlipjax.md.schedule import next_piece, shorten_chunk
 from mlipjax.md.state import rebuild, rebuild_at, refresh
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Params
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def run_chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int, *arguments: Any) -> Any:
+def run_chunk(potential: Potential, spec: VerletSpec, n_steps: int, record_every: int, *arguments: Any) -> Any:
     """``chunk(potential, spec, n_steps, record_every)(*arguments)``, compiled once for equal static arguments."""
     return chunk(potential, spec, n_steps, record_every)(*arguments)
 
@@ -92,13 +92,7 @@ def _with_larger_tables(now: Checkpoint, info: ChunkInfo, like: System) -> Check
         dataclasses.replace(like, positions=position, cell=cell)
         for position, cell in zip(positions, cells, strict=True)
     ]
-    # five per cent more than seen, so that slow densification does not ask for one slot after the other
-    needed = int(np.ceil(1.05 * np.max(info.n_neighbors)))
-    candidates = now.spec.candidates
-    found = TableSpec.for_systems(systems, candidates.cutoff, candidates.skin, needed)
-    spec = now.spec.at_least(found)
-    if spec == now.spec:
-        raise RuntimeError(f"the neighbour tables overflowed although they hold what was counted: {spec}, {needed}.")
+    spec = now.spec.grown(systems, int(np.max(info.n_neighbors)))
     return dataclasses.replace(
         now, spec=spec, state=rebuild_at(spec, now.state, table.reference_positions, table.reference_cell)
     )

@@ -16,14 +16,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mlipjax.graph import GraphBatch
+from mlipjax.graph import GraphBatch, VerletSpec
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import Geometry, evaluate, observe
 from mlipjax.md.gate import Limits, keeps_limits
 from mlipjax.md.observables import pressure, temperature
 from mlipjax.md.state import SimState, cast
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, Bool, Float, Int, Params
 
@@ -99,7 +98,7 @@ class ChunkInfo:
 ChunkFunction = Callable[[Params, SimState, Any, Limits], tuple[SimState, ChunkInfo]]
 
 
-def chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int | None = None) -> ChunkFunction:
+def chunk(potential: Potential, spec: VerletSpec, n_steps: int, record_every: int | None = None) -> ChunkFunction:
     """Return a pure function that runs ``n_steps`` steps: ``(params, state, ensemble, limits) -> (state, info)``.
 
     The function can be jitted, differentiated (with respect to parameters, positions and every number of the
@@ -124,7 +123,7 @@ def chunk(potential: Potential, spec: TableSpec, n_steps: int, record_every: int
         ensemble, limits = cast(ensemble, dtype), cast(limits, dtype)
 
         look = partial(jax.vmap(partial(observe, spec, state.atomic_numbers, state.head)), state.table)
-        measure = partial(evaluate, potential, params, stress=spec.periodic)
+        measure = partial(evaluate, potential, params, stress=spec.has_volume)
         step = jax.checkpoint(partial(_step, ensemble, limits, look, measure), prevent_cse=False)
         _, start = look(state.dynamics)
         good = jax.vmap(partial(keeps_limits, limits))(state.dynamics, start.contact_ratio)

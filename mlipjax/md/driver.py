@@ -15,7 +15,7 @@ import numpy as np
 
 from mlipjax.data import TrajectoryWriter
 from mlipjax.files import make_folder
-from mlipjax.graph import Near, near_origin
+from mlipjax.graph import Near, VerletSpec, near_origin
 from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
@@ -29,7 +29,6 @@ from mlipjax.md.schedule import align_chunk, default_chunk_steps
 from mlipjax.md.state import SimState, init
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import stopped
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Key, Params
@@ -71,7 +70,7 @@ def run(
     checkpoint_seconds: float = 30.0,
     limits: Limits | None = None,
     chunk_steps: int | None = None,
-    spec: TableSpec | None = None,
+    spec: VerletSpec | None = None,
     exact_temperature: bool = False,
     head: int = 0,
     momenta: np.ndarray | None = None,
@@ -114,7 +113,7 @@ def run(
     """
     if n_steps < 1 or frame_every < 1 or n_replicas < 1:
         raise ValueError(f"found {n_steps=}, {frame_every=}, {n_replicas=}; all must be 1 or more.")
-    spec = spec or TableSpec.for_systems([system], potential.cutoff)
+    spec = spec or VerletSpec.for_systems([system], potential.cutoff)
     job = _Job(
         potential=potential,
         params=params,
@@ -159,7 +158,7 @@ class _Job:
     n_replicas: int
     exact_temperature: bool
     head: int
-    spec: TableSpec
+    spec: VerletSpec
     chunk_steps: int
     n_steps: int
     frame_every: int
@@ -179,7 +178,7 @@ class _Job:
             "replicas": self.n_replicas,
             "exact_temperature": self.exact_temperature,
             "head": self.head,
-            "skin": self.spec.candidates.skin,
+            "skin": self.spec.skin,
             "chunk_steps": self.chunk_steps,
             "frame_every": self.frame_every,
             "momenta": None if self.momenta is None else fingerprint(self.momenta),
@@ -269,7 +268,7 @@ def _has_frames(job: _Job) -> bool:
     return job.trajectory is not None and job.trajectory.exists() and job.trajectory.stat().st_size > 0
 
 
-def _chunk_steps(system: System, ensemble: Ensemble, spec: TableSpec) -> int:
-    elements, skin = np.asarray(system.atomic_numbers), spec.candidates.skin
+def _chunk_steps(system: System, ensemble: Ensemble, spec: VerletSpec) -> int:
+    elements, skin = np.asarray(system.atomic_numbers), spec.skin
     kelvin, dt = float(ensemble.temperature_K), float(ensemble.timestep_fs)
     return default_chunk_steps(elements, kelvin, dt, skin, masses_of(system))

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mlipjax.graph import DenseTable, GraphBatch, fold_graphs, graph_from_table, needs_rebuild
+from mlipjax.graph import DenseTable, GraphBatch, VerletSpec, fold_graphs, graph_from_table, needs_rebuild, pack_edges
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.observables import closest_contact, element_radii
-from mlipjax.md.table import TableSpec, pack_edges
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, AtomicNumbers, Bool, Float, Int, Params
 
@@ -36,7 +35,7 @@ class Geometry:
 
 
 def observe(
-    spec: TableSpec, atomic_numbers: AtomicNumbers, head: Int[Array, ""], table: DenseTable, dynamics: Dynamics
+    spec: VerletSpec, atomic_numbers: AtomicNumbers, head: Int[Array, ""], table: DenseTable, dynamics: Dynamics
 ) -> tuple[GraphBatch, Geometry]:
     """Pack the edges of one replica and measure its distances; no gradient passes through either.
 
@@ -48,7 +47,7 @@ def observe(
         dynamics: where the atoms are now.
     """
     candidates = graph_from_table(atomic_numbers, head, table, dynamics.position, dynamics.cell)
-    graph, n_neighbors = pack_edges(candidates, spec.candidates.cutoff, spec.n_neighbors)
+    graph, n_neighbors = pack_edges(spec, candidates)
     still = jax.lax.stop_gradient(graph)
     position, cell = still.positions, still.cells[0]
     radii = jnp.asarray(element_radii(), position.dtype)[atomic_numbers]
@@ -60,7 +59,7 @@ def observe(
         displacement=jnp.sqrt(jnp.max(jnp.sum(moved**2, axis=-1))),
         n_neighbors=n_neighbors,
         overflow=table.overflow | (n_neighbors > spec.n_neighbors),
-        moved_too_far=needs_rebuild(spec.candidates, table, position, cell),
+        moved_too_far=needs_rebuild(spec, table, position, cell),
     )
     return graph, geometry
 

@@ -16,16 +16,13 @@ import numpy as np
 
 from mlipjax.data.checks import check_system
 from mlipjax.files import replace_on_success
-from mlipjax.graph import DeviceTableSpec
+from mlipjax.graph import VerletSpec
 from mlipjax.md.state import SimState, rebuild_at
 from mlipjax.md.statistics import Statistics
-from mlipjax.md.table import TableSpec
 from mlipjax.reading import parse_json, read_npz, shown
 from mlipjax.typing import Params
 
 FORMAT = 2
-_MOST_EDGES = 10**9
-_LONGEST = 1e3  # Å
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Checkpoint:
     """
 
     state: SimState
-    spec: TableSpec
+    spec: VerletSpec
     chunk_steps: int
     steps_since_search: int
     n_frames: int
@@ -63,7 +60,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, settin
     header = {
         "format": FORMAT,
         "settings": dict(settings),
-        "spec": dataclasses.asdict(checkpoint.spec),
+        "spec": checkpoint.spec.to_json(),
         "chunk_steps": checkpoint.chunk_steps,
         "steps_since_search": checkpoint.steps_since_search,
         "n_frames": checkpoint.n_frames,
@@ -103,7 +100,10 @@ def load_checkpoint(path: str | os.PathLike[str], template: SimState, settings: 
 
 
 def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], template: SimState) -> Checkpoint:
-    spec = _spec(header["spec"])
+    try:
+        spec = VerletSpec.from_json(header["spec"])
+    except ValueError as error:
+        raise ValueError(f"the checkpoint is damaged: {error} Start anew.") from error
     counts = {name: header[name] for name in ("chunk_steps", "steps_since_search", "n_frames")}
     if not all(type(count) is int and count >= 0 for count in counts.values()):
         raise ValueError(f"the checkpoint counts {shown(counts)}; start anew.")
@@ -120,7 +120,7 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
     for name, shape in (("table.positions", positions), ("table.cells", (positions[0], 3, 3))):
         if arrays[name].shape != shape:
             raise ValueError(f"the checkpoint holds {arrays[name].shape} for {name}, expected {shape}; start anew.")
-    pbc = np.asarray(spec.candidates.pbc, bool)
+    pbc = np.asarray(spec.pbc, bool)
     for number, (where, cell) in enumerate(zip(arrays["table.positions"], arrays["table.cells"], strict=True)):
         check_system(np.ones(len(where), int), where, cell, pbc, f"the checkpoint, replica {number}")
     state = _fill(dataclasses.replace(template, table=None), arrays)
@@ -196,20 +196,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError) as error:
         reason = str(error).removeprefix(str(path)).strip(" :.")
         raise ValueError(f"{path}: not a checkpoint of a simulation ({reason}); remove it to start anew.") from error
-
-
-def _spec(fields: dict[str, Any]) -> TableSpec:
-    sizes = fields["candidates"]
-    counts = (fields["n_neighbors"], sizes["n_neighbors"], sizes["n_edges"], *sizes["images"])
-    if not all(type(count) is int and 0 <= count <= _MOST_EDGES for count in counts):
-        raise ValueError(f"the checkpoint has tables of sizes {shown(counts)}; start anew.")
-    lengths = (sizes["cutoff"], sizes["skin"])
-    if not all(type(length) in (int, float) and 0.0 <= length <= _LONGEST for length in lengths):
-        raise ValueError(f"the checkpoint has tables of cutoff and skin {shown(lengths)} Å; start anew.")
-    if [type(periodic) for periodic in sizes["pbc"]] != [bool] * 3:
-        raise ValueError(f"the checkpoint is periodic along {shown(sizes['pbc'])}; start anew.")
-    candidates = DeviceTableSpec(**{**sizes, "images": tuple(sizes["images"]), "pbc": tuple(sizes["pbc"])})
-    return TableSpec(**{**fields, "candidates": candidates})
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

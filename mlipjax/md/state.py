@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from mlipjax.graph import DenseTable, build_table, cells_away
+from mlipjax.graph import DenseTable, VerletSpec, build_table, cells_away
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import evaluate, observe
 from mlipjax.md.freedom import Freedom, hold
 from mlipjax.md.observables import masses_of
-from mlipjax.md.table import TableSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Array, AtomicNumbers, Float, Int, Key, Params
@@ -52,7 +51,7 @@ class SimState:
 
 def init(
     potential: Potential,
-    spec: TableSpec,
+    spec: VerletSpec,
     params: Params,
     system: System,
     ensemble: Ensemble,
@@ -68,7 +67,7 @@ def init(
 
     Args:
         potential: what to simulate with.
-        spec: static sizes, from ``TableSpec.for_systems([system], potential.cutoff)``.
+        spec: static sizes, from ``VerletSpec.for_systems([system], potential.cutoff)``.
         params: its parameters; their dtype is the dtype of the simulation.
         system: positions, cell and masses at the start; atomic numbers must be concrete.
         ensemble: thermostat and barostat; its temperature is that of the initial velocities.
@@ -102,15 +101,15 @@ def init(
 
 
 @partial(jax.jit, static_argnums=0)
-def _search(spec: TableSpec, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]) -> DenseTable:
+def _search(spec: VerletSpec, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]) -> DenseTable:
     # one replica after the other: a search needs memory of the order of N^2
-    return jax.lax.map(lambda at: build_table(spec.candidates, *at), (positions, cells))
+    return jax.lax.map(lambda at: build_table(spec, *at), (positions, cells))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(
     potential: Potential,
-    spec: TableSpec,
+    spec: VerletSpec,
     params: Params,
     numbers: AtomicNumbers,
     head: Int[Array, ""],
@@ -119,7 +118,7 @@ def _evaluate(
 ) -> Dynamics:
     graph, _ = observe(spec, numbers, head, table, dynamics)
     graphs, replicas = jax.tree.map(lambda leaf: leaf[None], (graph, dynamics))
-    return jax.tree.map(lambda leaf: leaf[0], evaluate(potential, params, graphs, replicas, spec.periodic))
+    return jax.tree.map(lambda leaf: leaf[0], evaluate(potential, params, graphs, replicas, spec.has_volume))
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -145,12 +144,12 @@ def _set_in_motion(
     return jax.vmap(replica, in_axes=in_axes)(jnp.arange(n_replicas), momenta)
 
 
-def rebuild(spec: TableSpec, state: SimState) -> SimState:
+def rebuild(spec: VerletSpec, state: SimState) -> SimState:
     """Find the candidates of every replica anew, where its atoms are now; once before every chunk, never within.
 
     Atoms that left the cell are brought back first: positions far from the origin would lose digits.
     """
-    position, moved = _brought_back(spec.candidates.pbc, state.dynamics.position, state.dynamics.cell)
+    position, moved = _brought_back(spec.pbc, state.dynamics.position, state.dynamics.cell)
     state = replace(state, dynamics=state.dynamics.set(position=position), images=state.images + moved)
     return rebuild_at(spec, state, position, state.dynamics.cell)
 
@@ -165,21 +164,21 @@ def _brought_back(
 
 
 def rebuild_at(
-    spec: TableSpec, state: SimState, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
+    spec: VerletSpec, state: SimState, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
 ) -> SimState:
     """Find the candidates of every replica where its atoms were, to repeat a search with other sizes."""
     return replace(state, table=_search(spec, positions, cells))
 
 
-def refresh(potential: Potential, spec: TableSpec, params: Params, state: SimState) -> SimState:
+def refresh(potential: Potential, spec: VerletSpec, params: Params, state: SimState) -> SimState:
     """Energy, forces and stress of every replica by the edges in its table, after parameters or table changed."""
     look = jax.vmap(partial(observe, spec, state.atomic_numbers, state.head))
     graphs, _ = look(state.table, state.dynamics)
-    return replace(state, dynamics=evaluate(potential, params, graphs, state.dynamics, spec.periodic))
+    return replace(state, dynamics=evaluate(potential, params, graphs, state.dynamics, spec.has_volume))
 
 
 def check_system(
-    potential: Potential, spec: TableSpec, system: System, ensemble: Ensemble, freedom: Freedom | None = None
+    potential: Potential, spec: VerletSpec, system: System, ensemble: Ensemble, freedom: Freedom | None = None
 ) -> None:
     """Raise ``ValueError`` if a system cannot be simulated by this potential in this ensemble."""
     potential.check_elements(np.asarray(system.atomic_numbers))
@@ -195,7 +194,7 @@ def check_system(
         raise ValueError(
             f"found {system.n_atoms} atom; dynamics with the centre of mass at rest needs 2 or more. Repeat the cell."
         )
-    if ensemble.moves_cell and not (all(system.pbc) and spec.periodic):
+    if ensemble.moves_cell and not (all(system.pbc) and spec.has_volume):
         raise ValueError(
             f"constant pressure needs a cell periodic in three directions, found pbc={system.pbc}. Choose NVT or NVE."
         )

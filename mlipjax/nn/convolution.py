@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import GraphBatch
-from mlipjax.nn.coupling_product import product
 from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
+from mlipjax.nn.primitives.coupling_product import product
 from mlipjax.nn.radial import RadialNetwork
 from mlipjax.nn.radial_table import RadialEdges
 from mlipjax.nn.spherical import clebsch_gordan

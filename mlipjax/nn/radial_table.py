@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.nn import spline
+from mlipjax.nn import bspline
+from mlipjax.nn.primitives import spline
 from mlipjax.typing import Array
 
 INTERVALS_PER_A = 64
@@ -74,10 +75,10 @@ class RadialTable:
 
     def weights(self, kernels: Sequence[Array]) -> tuple[RadialWeights, Any]:
         """Return the radial weights as a function of some atoms' ``rows`` (n, K), and its first state."""
-        solve = jnp.asarray(spline.collocation_inverse(len(self.basis) - spline.DEGREE), self.basis.dtype)
+        solve = jnp.asarray(bspline.collocation_inverse(len(self.basis) - bspline.DEGREE), self.basis.dtype)
         hidden = jax.jvp(functools.partial(hidden_layers, kernels), (self.basis,), (self.slopes,))
         # splines of the hidden units, which are few, become those of the weights; zero rows serve unused slots
-        values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, spline.DEGREE + 1), (0, 0))) for x in hidden)
+        values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, bspline.DEGREE + 1), (0, 0))) for x in hidden)
         # the state: blocks of atoms add their gradients up in it, in turn
         ledgers = spline.ledger_of(values), spline.ledger_of(slopes)
         values, slopes = jax.lax.stop_gradient((values, slopes))
@@ -117,9 +118,9 @@ def tabulated(basis: Callable[[Array], Array], distance: Array, used: Array, cut
     """Prepare the table of all radial networks up to ``cutoff``; arguments as for ``radial_edges``."""
     intervals = int(np.ceil(cutoff * INTERVALS_PER_A))
     # no distance is zero: the basis divides by it
-    points = jnp.asarray(np.maximum(spline.points(intervals), 1e-3) / INTERVALS_PER_A, distance.dtype)
+    points = jnp.asarray(np.maximum(bspline.points(intervals), 1e-3) / INTERVALS_PER_A, distance.dtype)
     rows, slopes = jax.jvp(basis, (points,), (jnp.full_like(points, 1.0 / INTERVALS_PER_A),))
-    beyond = float(intervals + spline.DEGREE)
+    beyond = float(intervals + bspline.DEGREE)
     inside = used & (distance < cutoff)
     return RadialTable(jnp.where(inside, distance * float(INTERVALS_PER_A), beyond), rows, slopes)
 

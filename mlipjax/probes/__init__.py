@@ -6,12 +6,10 @@ from mlipjax.probes.elastic import ElasticConstants, elastic_constants
 from mlipjax.probes.eos import EquationOfState, equation_of_state
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, Evaluator, NativeEvaluator, load_evaluator
 from mlipjax.probes.events import EventCounts, bond_events
-from mlipjax.probes.implicit import converged_barrier, relaxed_positions
 from mlipjax.probes.neb import NEBResult, initial_path, neb
 from mlipjax.probes.order import CrystalOrder, averaged_q6, crystal_order
 from mlipjax.probes.phonons import Modes, Phonons, gamma_modes, phonons
 from mlipjax.probes.rdf import RadialDistribution, radial_distribution
-from mlipjax.probes.relax import ProbeDiverged, Relaxed, relax
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.probes.softening import Softening, rattled, softening, softening_against
@@ -34,10 +32,8 @@ __all__ = [
     "NEBResult",
     "NativeEvaluator",
     "Phonons",
-    "ProbeDiverged",
     "ProbeResult",
     "RadialDistribution",
-    "Relaxed",
     "SlidingProfile",
     "SlidingSettings",
     "Softening",
@@ -47,7 +43,6 @@ __all__ = [
     "VibrationalSpectrum",
     "averaged_q6",
     "bond_events",
-    "converged_barrier",
     "crystal_order",
     "diffusion",
     "dimer_walls",
@@ -62,8 +57,6 @@ __all__ = [
     "radial_distribution",
     "rattled",
     "read_trajectory",
-    "relax",
-    "relaxed_positions",
     "slide",
     "softening",
     "softening_against",

@@ -6,14 +6,15 @@ and the band between them.
 
 The highest image climbs once the forces are small, before the band is converged: on bent paths with few images a plain
 band may swing for ever where one with an image at the saddle point settles. Where the climb leads nowhere instead
-(``relax_search`` tells how that is noticed), the band is what it would be had no image climbed, and says so.
+(``relaxation.band`` tells how that is noticed), the band is what it would be had no image climbed, and says so.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -21,14 +22,15 @@ from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
 from mlipjax.defaults import SPRING
+from mlipjax.graph import VerletSpec
 from mlipjax.notices import notice
 from mlipjax.potential import Potential
-from mlipjax.probes.neb_forces import between_images
-from mlipjax.probes.neb_path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
-from mlipjax.probes.relax import Engine, OnStep, band_task, check_systems, freedom, plain_task
-from mlipjax.probes.relax_batch import SKIN
-from mlipjax.probes.relax_search import Search, Task
 from mlipjax.probes.result import ProbeResult
+from mlipjax.relaxation.band import Band, Climb, between_images, start, step
+from mlipjax.relaxation.cell import coordinates, freedom
+from mlipjax.relaxation.path import arc_length, exchanged_atoms, idpp, resampled, unwrapped
+from mlipjax.relaxation.run import Relaxed, relax
+from mlipjax.relaxation.search import OnStep, Step, Surface, check_systems, search
 from mlipjax.report import probes as figures
 from mlipjax.system import System
 from mlipjax.typing import Params
@@ -177,7 +179,7 @@ def initial_path(
     path_of_all = resampled(path, wanted)
     if len(images) > 2 or interpolation == "linear":
         return path_of_all
-    return idpp(path_of_all, images[0], freedom(free, images[0].n_atoms))
+    return idpp(path_of_all, images[0], freedom(free, 1, images[0].n_atoms)[0])
 
 
 def _say_exchanges(path: np.ndarray, system: System) -> None:
@@ -210,9 +212,8 @@ def neb(
     max_steps: int = 500,
     head: int = 0,
     dtype: str = "float32",
-    skin: float = SKIN,
     on_step: OnStep | None = None,
-    engine: Engine | None = None,
+    spec: VerletSpec | None = None,
 ) -> NEBResult:
     """Relax a band of images to the minimum-energy path of a potential.
 
@@ -231,113 +232,67 @@ def neb(
             count, so that the band comes back as if no image had climbed.
         head: index of the energy head.
         dtype: "float32" (energy differences are formed per atom, which holds 0.1 meV) or "float64".
-        skin: Å.
         on_step: for progress bars.
-        engine: of an earlier call with this potential, params, head, dtype and skin, whose table sizes (and so compiled
-            programs) are used again; by default a new one.
+        spec: sizes of the tables to begin with, so that several bands share compiled programs; by default those of the
+            path.
 
     Raises:
         ValueError: if the images do not fit each other or the potential.
         ProbeDiverged: if energies are not finite.
     """
-    systems = check_systems(potential, images)
-    path = initial_path(systems, n_images, interpolation, free)
+    given = check_systems(potential, images)
+    path = initial_path(given, n_images, interpolation, free)
+
+    def structures(positions: np.ndarray) -> list[System]:
+        return [dataclasses.replace(given[0], positions=each) for each in positions]
+
+    spec = spec or VerletSpec.for_systems(structures(path), potential.cutoff)
+    options: dict[str, Any] = {"free": free, "head": head, "dtype": dtype}
+
+    def freely(systems: list[System], max_steps: int, on_step: OnStep | None = None) -> Relaxed:
+        nonlocal spec
+        found = relax(potential, params, systems, fmax=fmax, max_steps=max_steps, spec=spec, on_step=on_step, **options)
+        spec = found.spec
+        return found
+
+    slots = len(path) - 2
+    inner = freely(structures(path[1:-1]), 1).energies
+    # in the slots of the inner images, so that one program serves: the last end as often as there are slots left
+    ends = freely(structures(path[[0] + [-1] * max(slots - 1, 1)]), max_steps if relax_ends else 1, on_step)
+    levels = np.concatenate([ends.initial_energies[:1], inner, ends.initial_energies[1:2]])
+    path = _following(path, ends.systems) if relax_ends else path
     with jax.enable_x64(dtype == "float64"):
-        engine = engine or Engine(potential, params, head, dtype, skin)
-        band = _Band(engine, systems[0], freedom(free, systems[0].n_atoms))
-        given = band.levels(path)
-        end_fmax = band.end_fmax
-        if relax_ends:
-            path = band.with_relaxed_ends(path, fmax, max_steps, on_step)
-            end_fmax = band.end_fmax
-        search = band.relax(path, fmax, climb, spring, max_steps, on_step)
-        return _result(band, path, search, given, end_fmax, fmax, relax_ends)
-
-
-class _Band:
-    """Searches for one band: all of them have as many slots as the band has inner images, so one program serves."""
-
-    def __init__(self, engine: Engine, system: System, free: np.ndarray) -> None:
-        self.engine, self.system, self.free = engine, system, free
-        self.end_energies = np.zeros((2, system.n_atoms))
-        self.end_fmax = np.zeros(2)
-
-    def systems(self, positions: np.ndarray) -> list[System]:
-        return [dataclasses.replace(self.system, positions=p) for p in positions]
-
-    def levels(self, path: np.ndarray) -> np.ndarray:
-        """(P,) total energies of the images as they are; remembers those of the ends."""
-        inner = self._search_freely(path[1:-1], np.inf, 1)
-        self._ends(path, np.inf, 1)
-        offset = self.engine.potential.reference_energy(self.system.atomic_numbers, self.engine.head)
-        nodes = np.asarray(inner.node_energy, np.float64).sum(axis=1)
-        end_levels = self.end_energies.sum(axis=1)
-        return np.concatenate([end_levels[:1], nodes, end_levels[1:]]) + offset
-
-    def with_relaxed_ends(self, path: np.ndarray, fmax: float, max_steps: int, on_step: OnStep | None) -> np.ndarray:
-        """The path with relaxed ends; images in between follow by their share of the way."""
-        ends = self._ends(path, fmax, max_steps, on_step)
-        length = arc_length(path)
-        part = (length / max(length[-1], 1e-12))[:, None, None]
-        return path + (1.0 - part) * (ends[0] - path[0]) + part * (ends[1] - path[-1])
-
-    def relax(
-        self, path: np.ndarray, fmax: float, climb: bool, spring: float, max_steps: int, on_step: OnStep | None
-    ) -> Search:
-        systems = self.systems(path[1:-1])
-        plain = plain_task(systems, self.free, np.zeros((0, 3, 3)), fmax, self.engine.dtype)
+        images = structures(path[1:-1])
+        surface = Surface.of(potential, params, images, head=head, dtype=dtype, spec=spec)
+        where = coordinates(images, dtype, free=free)
         climb_below = _CLIMB_AT * fmax if climb else 0.0
-        task = band_task(plain, path[[0, -1]], self.end_energies, climb_below, spring, max_steps)
-        return self.engine.run(systems, task, max_steps, on_step)
+        held: Any = path[[0, -1]], ends.final.node_energies[:2]
+        band = Band(where, *held, spring, fmax, climb_below, max_steps)
+        *_, last = search(surface, where, partial(step, band), start(band, path[1:-1]), max_steps, on_step)
+    return _result(path, given[0], last, levels, ends, fmax, relax_ends)
 
-    def _ends(self, path: np.ndarray, fmax: float, max_steps: int, on_step: OnStep | None = None) -> np.ndarray:
-        """(2, N, 3) positions of the ends after a search in the slots of the inner images."""
-        slots = len(path) - 2
-        ends = path[[0, -1]].copy()
-        groups = [[0, 1]] if slots >= 2 else [[0], [1]]
-        for group in groups:
-            rows = np.array(group + [group[0]] * (slots - len(group)))
-            still = np.arange(slots) >= len(group)
-            search = self._search_freely(ends[rows], fmax, max_steps, still, on_step)
-            m, n = slots, self.system.n_atoms
-            ends[group] = np.asarray(search.at, np.float64)[:, : 3 * n].reshape(m, n, 3)[: len(group)]
-            self.end_energies[group] = np.asarray(search.node_energy, np.float64)[: len(group)]
-            self.end_fmax[group] = np.asarray(search.residual, np.float64)[: len(group)]
-        return ends
 
-    def _search_freely(
-        self,
-        positions: np.ndarray,
-        fmax: float,
-        max_steps: int,
-        still: np.ndarray | None = None,
-        on_step: OnStep | None = None,
-    ) -> Search:
-        systems = self.systems(positions)
-        free = np.repeat(self.free[None], len(systems), axis=0)
-        if still is not None:
-            free[still] = 0.0
-        task: Task = plain_task(systems, free, np.zeros((0, 3, 3)), fmax, self.engine.dtype)
-        return self.engine.run(systems, task, max_steps, on_step)
+def _following(path: np.ndarray, ends: Sequence[System]) -> np.ndarray:
+    """The path with relaxed ends; images in between follow by their share of the way."""
+    length = arc_length(path)
+    part = (length / max(length[-1], 1e-12))[:, None, None]
+    return path + (1.0 - part) * (ends[0].positions - path[0]) + part * (ends[1].positions - path[-1])
 
 
 def _result(
-    band: _Band, path: np.ndarray, search: Search, given: np.ndarray, end_fmax: np.ndarray, fmax: float, relaxed: bool
+    path: np.ndarray, system: System, last: Step, given: np.ndarray, ends: Relaxed, fmax: float, relaxed: bool
 ) -> NEBResult:
-    offset = band.engine.potential.reference_energy(band.system.atomic_numbers, band.engine.head)
-    nodes = np.asarray(search.node_energy, np.float64).sum(axis=1)
-    ends = band.end_energies.sum(axis=1)
-    energies = np.concatenate([ends[:1], nodes, ends[1:]]) + offset
-    m, n = len(path) - 2, band.system.n_atoms
-    inner = np.asarray(search.at, np.float64).reshape(m, n, 3)
-    positions = np.concatenate([path[:1], inner, path[-1:]])
-    left = np.concatenate([end_fmax[:1], np.asarray(search.residual, np.float64), end_fmax[1:]])
+    node_energy = np.concatenate([ends.final.node_energies[:1], last.found.node_energy, ends.final.node_energies[1:2]])
+    energies = last.surface.energies(node_energy)
+    positions = np.concatenate([path[:1], np.asarray(last.found.positions, np.float64), path[-1:]])
+    left = np.concatenate([ends.residual[:1], last.info.residual, ends.residual[1:2]])
     # ends that were not to be relaxed are what they are
     fine = left < fmax
     fine[[0, -1]] |= not relaxed
-    slopes = np.concatenate([[0.0], np.asarray(search.slope, np.float64), [0.0]])
+    slopes = np.pad(np.asarray(last.info.slope, np.float64), 1)
     distance = arc_length(positions)
     curve = between_images(energies - energies[0], slopes, np.diff(distance))
+    climb: Climb = last.after.climb
     return NEBResult(
         energies_eV=energies,
         fixed_path_energies_eV=given,
@@ -351,11 +306,11 @@ def _result(
         fixed_path_barrier_eV=float(given.max() - given[0]),
         reaction_energy_eV=float(energies[-1] - energies[0]),
         converged=bool(fine.all()),
-        climbed=bool(search.climbing) and 0 < int(np.argmax(energies)) < len(energies) - 1,
-        ran_away=int(search.in_vain) > 0,
+        climbed=bool(climb.on) and 0 < int(np.argmax(energies)) < len(energies) - 1,
+        ran_away=int(climb.in_vain) > 0,
         ends_relaxed=relaxed,
-        steps=int(search.step) + int(search.in_vain),
+        steps=int(last.after.step) + int(climb.in_vain),
         fmax_eV_per_A=fmax,
         positions=positions,
-        system=dataclasses.replace(band.system, positions=path[0]),
+        system=dataclasses.replace(system, positions=path[0]),
     )

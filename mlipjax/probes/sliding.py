@@ -11,17 +11,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.defaults import BOND_FACTOR
+from mlipjax.graph import VerletSpec
 from mlipjax.potential import Potential
-from mlipjax.probes.relax import Engine, Relaxed, check_systems, freedom, plain_task, strain_basis
-from mlipjax.probes.relax_batch import SKIN
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding_layers import LayeredCrystal, layered
 from mlipjax.probes.sliding_symmetry import equivalent_shifts
+from mlipjax.relaxation.run import in_parts, relax
+from mlipjax.relaxation.search import check_systems
 from mlipjax.report import probes as figures
 from mlipjax.system import System
 from mlipjax.typing import Params
@@ -47,7 +47,6 @@ class SlidingSettings:
         bond_factor: see ``layered``.
         head: index of the energy head.
         dtype: "float32" or "float64".
-        skin: Å.
     """
 
     relaxed: bool = True
@@ -57,102 +56,105 @@ class SlidingSettings:
     bond_factor: float = BOND_FACTOR
     head: int = 0
     dtype: str = "float32"
-    skin: float = SKIN
 
 
 @dataclasses.dataclass(frozen=True)
-class SlidingProfile(ProbeResult):
-    """Energy along a vector.
+class Sliding(ProbeResult):
+    """Energies of shifted crystals.
+
+    Attributes:
+        rigid_meV_per_A2: relative to no shift.
+        relaxed_meV_per_A2: relative to the relaxed crystal without shift; NaN if not asked for.
+        converged: whether all relaxations are.
+        n_layers: in the cell.
+        gap_A: width of the interface in the crystal as given.
+    """
+
+    rigid_meV_per_A2: np.ndarray
+    relaxed_meV_per_A2: np.ndarray
+    converged: bool
+    n_layers: int
+    gap_A: float
+
+    @property
+    def kind(self) -> str:
+        """Whether ``best`` is "relaxed" or "rigid"."""
+        return "rigid" if np.isnan(self.relaxed_meV_per_A2).all() else "relaxed"
+
+    @property
+    def best(self) -> np.ndarray:
+        """Relaxed energies, or rigid ones where there are none."""
+        return self.rigid_meV_per_A2 if self.kind == "rigid" else self.relaxed_meV_per_A2
+
+    @property
+    def _remarks(self) -> str:
+        remarks = [f"{self.n_layers} layer{'s' if self.n_layers > 1 else ''} per cell, gap {self.gap_A:.2f} Å"]
+        if not self.converged:
+            remarks.append("NOT all relaxations converged")
+        if self.best.min() < -0.05:
+            remarks.append(f"another stacking is lower by {-self.best.min():.2f} meV/Å²")
+        return "; " + "; ".join(remarks)
+
+
+@dataclasses.dataclass(frozen=True)
+class SlidingProfile(Sliding):
+    """Energy along a vector: (n,) numbers.
 
     Attributes:
         shift_A: (n,) length of the shift.
         shift_fractions: (n, 2) shifts in the two lattice vectors of the plane.
-        rigid_meV_per_A2: (n,) relative to no shift.
-        relaxed_meV_per_A2: (n,) relative to the relaxed crystal without shift; NaN if not asked for.
         opening_A: (n,) how much higher the relaxed cell is than without shift; NaN if not asked for.
-        converged: whether all relaxations are.
-        n_layers: in the cell.
-        gap_A: width of the interface in the crystal as given.
         area_A2: of the interface.
     """
 
     shift_A: np.ndarray
     shift_fractions: np.ndarray
-    rigid_meV_per_A2: np.ndarray
-    relaxed_meV_per_A2: np.ndarray
     opening_A: np.ndarray
-    converged: bool
-    n_layers: int
-    gap_A: float
     area_A2: float
-
-    @property
-    def best(self) -> np.ndarray:
-        """(n,) relaxed energies, or rigid ones where there are none."""
-        return self.rigid_meV_per_A2 if np.isnan(self.relaxed_meV_per_A2).all() else self.relaxed_meV_per_A2
 
     @property
     def verdict(self) -> str:
         """Highest point along the vector."""
-        relaxed = not np.isnan(self.relaxed_meV_per_A2).all()
         top = int(np.argmax(self.best))
-        text = (
-            f"sliding barrier {self.best[top]:.2f} meV/Å² ({'relaxed' if relaxed else 'rigid'}) at a shift of "
-            f"{self.shift_A[top]:.2f} Å; rigid {self.rigid_meV_per_A2.max():.2f} meV/Å²"
+        return (
+            f"sliding barrier {self.best[top]:.2f} meV/Å² ({self.kind}) at a shift of {self.shift_A[top]:.2f} Å; rigid "
+            f"{self.rigid_meV_per_A2.max():.2f} meV/Å²{self._remarks}"
         )
-        return text + _remarks(self.best, self.converged, self.n_layers, self.gap_A)
 
     def figure(self) -> Figure:
         """Energies against the shift."""
         curves: dict[str, tuple[Any, Any]] = {"rigid": (self.shift_A, self.rigid_meV_per_A2)}
-        if not np.isnan(self.relaxed_meV_per_A2).all():
-            curves["relaxed"] = (self.shift_A, self.relaxed_meV_per_A2)
+        curves |= {self.kind: (self.shift_A, self.best)}
         return figures.path_profiles(curves, x_label="shift (Å)", y_label="sliding energy (meV/Å²)")
 
 
 @dataclasses.dataclass(frozen=True)
-class GammaSurface(ProbeResult):
-    """Energy of every shift on a grid of the two lattice vectors in the plane.
+class GammaSurface(Sliding):
+    """Energy of every shift on a grid of the two lattice vectors in the plane: (n, n) numbers.
 
     Attributes:
         fractions: (n,) of both vectors.
-        rigid_meV_per_A2: (n, n), relative to no shift.
-        relaxed_meV_per_A2: (n, n), relative to the relaxed crystal without shift; NaN if not asked for.
         vectors_A: (2, 2) Å.
         n_computed: shifts that were computed; the others follow by symmetry.
-        converged: whether all relaxations are.
-        n_layers, gap_A: as in ``SlidingProfile``.
     """
 
     fractions: np.ndarray
-    rigid_meV_per_A2: np.ndarray
-    relaxed_meV_per_A2: np.ndarray
     vectors_A: np.ndarray
     n_computed: int
-    converged: bool
-    n_layers: int
-    gap_A: float
-
-    @property
-    def best(self) -> np.ndarray:
-        """(n, n) relaxed energies, or rigid ones where there are none."""
-        return self.rigid_meV_per_A2 if np.isnan(self.relaxed_meV_per_A2).all() else self.relaxed_meV_per_A2
 
     @property
     def verdict(self) -> str:
         """Highest point of the surface and where it is."""
         i, j = np.unravel_index(int(np.argmax(self.best)), self.best.shape)
-        kind = "rigid" if np.isnan(self.relaxed_meV_per_A2).all() else "relaxed"
-        text = (
-            f"highest sliding energy {self.best.max():.2f} meV/Å² ({kind}) at the shift "
+        return (
+            f"highest sliding energy {self.best.max():.2f} meV/Å² ({self.kind}) at the shift "
             f"({self.fractions[i]:.3f}, {self.fractions[j]:.3f}); {self.n_computed} of {self.best.size} shifts computed"
+            f"{self._remarks}"
         )
-        return text + _remarks(self.best, self.converged, self.n_layers, self.gap_A)
 
     def figure(self) -> Figure:
         """Map over two cells."""
-        kind = "rigid" if np.isnan(self.relaxed_meV_per_A2).all() else "relaxed"
-        return figures.gamma_surface(self.fractions, self.best, self.vectors_A, kind)
+        return figures.gamma_surface(self.fractions, self.best, self.vectors_A, self.kind)
 
 
 def slide(
@@ -164,7 +166,7 @@ def slide(
     n_points: int = 13,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    engine: Engine | None = None,
+    spec: VerletSpec | None = None,
 ) -> SlidingProfile:
     """Energy of sliding a layered crystal along a vector in its plane.
 
@@ -176,7 +178,7 @@ def slide(
         n_points: shifts, both ends included.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        engine: of an earlier call with this potential, params and settings; see ``neb``.
+        spec: sizes of the tables to begin with; by default those of the first structures.
 
     Raises:
         ValueError: if the crystal has no layers, or vector or points make no sense.
@@ -188,7 +190,7 @@ def slide(
         )
     settings = settings or SlidingSettings()
     fractions = np.linspace(0.0, 1.0, n_points)[:, None] * np.asarray(vector, np.float64)
-    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, engine)
+    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, spec)
     return SlidingProfile(
         shift_A=np.linalg.norm(fractions @ crystal.vectors, axis=1),
         shift_fractions=fractions,
@@ -211,7 +213,7 @@ def gamma_surface(
     reduce: bool = True,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    engine: Engine | None = None,
+    spec: VerletSpec | None = None,
 ) -> GammaSurface:
     """Energy of all shifts on an ``n`` x ``n`` grid of the two lattice vectors in the plane.
 
@@ -223,7 +225,7 @@ def gamma_surface(
         reduce: compute only one of the shifts that the crystal's symmetry makes equal.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        engine: of an earlier call with this potential, params and settings; see ``neb``.
+        spec: sizes of the tables to begin with; by default those of the first structures.
 
     Raises:
         ValueError: if the crystal has no layers, or the grid is too coarse.
@@ -237,7 +239,7 @@ def gamma_surface(
     representative = equivalent_shifts(crystal, n) if reduce else everything
     chosen, place = np.unique(representative, return_inverse=True)
     fractions = np.column_stack(np.divmod(chosen, n)) / n
-    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, engine)
+    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, spec)
     place = place.reshape(n, n)
     return GammaSurface(
         fractions=np.arange(n) / n,
@@ -268,25 +270,29 @@ def _shifted(
     fractions: np.ndarray,
     settings: SlidingSettings,
     on_structures: OnStructures | None,
-    engine: Engine | None,
+    spec: VerletSpec | None,
 ) -> tuple[LayeredCrystal, _Outcome]:
     check_systems(potential, [system])
     crystal = layered(system, settings.interface, settings.bond_factor)
     systems = [crystal.slipped(shift) for shift in fractions @ crystal.vectors]
-    size = BATCH
+    options: dict[str, Any] = {
+        "cell": "normal" if settings.relaxed else "none",
+        "free": np.tile([0.0, 0.0, 1.0], (system.n_atoms, 1)),
+        "fmax": settings.fmax,
+        "max_steps": settings.max_steps if settings.relaxed else 1,
+        "head": settings.head,
+        "dtype": settings.dtype,
+    }
     rigid, relaxed, height, converged = [], [], [], []
-    with jax.enable_x64(settings.dtype == "float64"):
-        engine = engine or Engine(potential, params, settings.head, settings.dtype, settings.skin)
-        for begin in range(0, len(systems), size):
-            part = systems[begin : begin + size]
-            filled = part + [part[-1]] * (size - len(part))
-            first, last = _energies(engine, filled, settings)
-            rigid += first.tolist()[: len(part)]
-            relaxed += last.energies.tolist()[: len(part)]
-            height += [float(s.cell[2, 2]) for s in last.systems][: len(part)]
-            converged += last.converged.tolist()[: len(part)]
-            if on_structures is not None:
-                on_structures(begin + len(part), len(systems))
+    for part, n in in_parts(systems, BATCH):
+        found = relax(potential, params, part, spec=spec, **options)
+        spec = found.spec
+        rigid += found.initial_energies.tolist()[:n]
+        relaxed += found.energies.tolist()[:n]
+        height += [float(one.cell[2, 2]) for one in found.systems][:n]
+        converged += found.converged.tolist()[:n]
+        if on_structures is not None:
+            on_structures(len(rigid), len(systems))
     scale = _MEV / crystal.area
     nothing = np.full(len(systems), np.nan)
     return crystal, _Outcome(
@@ -295,24 +301,3 @@ def _shifted(
         opening=np.array(height) - height[0] if settings.relaxed else nothing,
         converged=all(converged) or not settings.relaxed,
     )
-
-
-def _energies(engine: Engine, systems: list[System], settings: SlidingSettings) -> tuple[np.ndarray, Relaxed]:
-    """Energies (M,) of the structures as they are, and the structures relaxed along the normal."""
-    along_normal = freedom(None, systems[0].n_atoms) * np.array([0.0, 0.0, 1.0])
-    basis = strain_basis("normal" if settings.relaxed else "fixed", systems)
-    still = plain_task(systems, along_normal, basis, np.inf, engine.dtype)
-    first = engine.run(systems, still, 1)
-    if not settings.relaxed:
-        return engine.energies(systems, first), engine.relaxed(systems, still, first)
-    task = plain_task(systems, along_normal, basis, settings.fmax, engine.dtype)
-    return engine.energies(systems, first), engine.relaxed(systems, task, engine.run(systems, task, settings.max_steps))
-
-
-def _remarks(energies: np.ndarray, converged: bool, n_layers: int, gap: float) -> str:
-    remarks = [f"{n_layers} layer{'s' if n_layers > 1 else ''} per cell, gap {gap:.2f} Å"]
-    if not converged:
-        remarks.append("NOT all relaxations converged")
-    if energies.min() < -0.05:
-        remarks.append(f"another stacking is lower by {-energies.min():.2f} meV/Å²")
-    return "; " + "; ".join(remarks)

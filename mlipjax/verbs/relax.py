@@ -1,34 +1,33 @@
 """Relaxation of structures: positions, and cells under a pressure, with atoms that stay fixed.
 
-Structures of the same atoms are relaxed side by side in one compiled loop (``probes.relax``); a foreign calculator goes
+Structures of the same atoms are relaxed side by side (``mlipjax.relaxation``); a foreign calculator goes
 through ASE's own optimiser. Convergence is that of ``ase.filters.FrechetCellFilter``: the largest force on a free atom,
 and the largest component of (stress + pressure) times volume over the number of atoms, are both below ``fmax``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlipjax import relaxation
+from mlipjax.data.constraints import free_coordinates
 from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import neighbor_table
+from mlipjax.graph.verlet import SKIN
 from mlipjax.notices import notice
-from mlipjax.probes.relax import Engine, OnStep, ProbeDiverged, freedom, plain_task
-from mlipjax.probes.relax_batch import SKIN
-from mlipjax.probes.relax_search import Search
+from mlipjax.relaxation import OnStep, ProbeDiverged
+from mlipjax.relaxation.cell import strains
+from mlipjax.relaxation.run import in_parts
 from mlipjax.system import System
 from mlipjax.units import GPA
 from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
 from mlipjax.verbs.predict import annotate
-from mlipjax.verbs.relax_ase import relax_with_calculator
-from mlipjax.verbs.relax_cells import CellChange, free_atoms, strains
+from mlipjax.verbs.relax_ase import CellChange, relax_with_calculator
 from mlipjax.verbs.relaxation import Relaxation, moved
 
 if TYPE_CHECKING:
@@ -82,16 +81,18 @@ def relax(
         raise ValueError("found no structure to relax.")
     names = [where(structures, index) for index in range(len(frames))]
     jobs = [_job(atoms, name, cell, pressure) for atoms, name in zip(frames, names, strict=True)]
+    options: Any = {"cell": cell, "pressure": pressure * GPA, "fmax": fmax, "on_step": on_step}
     if isinstance(opened, ForeignModel):
-        options: Any = {"cell": cell, "pressure": pressure * GPA, "fmax": fmax, "steps": steps}
-        found = [relax_with_calculator(opened, job.atoms, job.name, on_step=on_step, **options) for job in jobs]
+        found = [relax_with_calculator(opened, job.atoms, job.name, steps=steps, **options) for job in jobs]
         found = [one if keep_path else one._replace(path=()) for one in found]
     else:
-        found = _Relaxer(opened, pressure, fmax, steps, dtype, keep_path, on_step)(jobs)
+        found = _relax_natively(opened, jobs, max_steps=steps, dtype=dtype, keep_path=keep_path, **options)
     return found[0] if is_one(structures) else found
 
 
 def _check(cell: str, pressure: float, fmax: float, steps: int, dtype: str) -> None:
+    if cell not in ("none", "volume", "full"):
+        raise ValueError(f"cell must be none, volume or full, found {cell!r}.")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
     if not (np.isfinite(fmax) and fmax > 0.0):
@@ -107,111 +108,93 @@ def _check(cell: str, pressure: float, fmax: float, steps: int, dtype: str) -> N
 
 
 class _Job(NamedTuple):
-    """A structure with what may move: strains (S, 3, 3) and atoms (n,)."""
+    """A structure, and which of its coordinates (n, 3) may move."""
 
     atoms: Atoms
     name: str
-    basis: np.ndarray
     free: np.ndarray
 
 
 def _job(atoms: Atoms, name: str, cell: CellChange, pressure: float) -> _Job:
-    basis, free = strains(cell, atoms, name), free_atoms(atoms, name)
+    _named(name, strains, cell, atoms.cell.array, atoms.pbc)
+    free = _named(name, free_coordinates, atoms)
+    free = np.ones((len(atoms), 3), bool) if free is None else free
+    if not free.any():
+        raise ValueError(f"{name}: all {len(atoms)} atoms are fixed, so there is nothing to relax.")
     if pressure != 0.0 and not atoms.pbc.all():
         raise ValueError(f"{name}: a pressure needs a structure that is periodic along all three cell vectors.")
-    if len(basis) and not atoms.pbc.all():
+    if cell != "none" and not atoms.pbc.all():
         notice("the cell relaxes along its periodic vectors only; the others stay as they are.")
-    if len(basis) and not free.all():
-        notice(f"{int((~free).sum())} fixed atoms keep their place relative to the cell, which relaxes.")
-    return _Job(atoms, name, basis, free)
+    if cell != "none" and not free.all():
+        fixed = int((~free).any(axis=1).sum())
+        notice(f"{fixed} fixed atoms keep their place relative to the cell, which relaxes.")
+    return _Job(atoms, name, free)
 
 
-class _Relaxer:
-    """Relaxes structures of the same atoms side by side, as many as memory allows."""
+def _relax_natively(model: NativeModel, jobs: Sequence[_Job], **options: Any) -> list[Relaxation]:
+    """Structures of the same atoms side by side, as many as memory allows; ``options`` of ``relaxation.relax``."""
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for index, job in enumerate(jobs):
+        _named(job.name, model.potential.check_elements, np.unique(job.atoms.numbers))
+        alike[job.atoms.numbers.tobytes(), tuple(job.atoms.pbc)].append(index)
+    found: dict[int, Relaxation] = {}
+    for members in alike.values():
+        for part, n in in_parts(members, _at_once(model, [jobs[index] for index in members])):
+            relaxed = _side_by_side(model, [jobs[index] for index in part], **options)
+            found.update(zip(part[:n], relaxed[:n], strict=True))
+    return [found[index] for index in range(len(jobs))]
 
-    def __init__(
-        self,
-        model: NativeModel,
-        pressure: float,
-        fmax: float,
-        steps: int,
-        dtype: str,
-        keep_path: bool,
-        on_step: OnStep | None,
-    ) -> None:
-        self.model, self.pressure, self.fmax, self.steps = model, pressure, fmax, steps
-        self.dtype, self.keep_path, self.on_step = dtype, keep_path, on_step
 
-    def __call__(self, jobs: Sequence[_Job]) -> list[Relaxation]:
-        alike: dict[Any, list[int]] = defaultdict(list)
-        for index, job in enumerate(jobs):
-            _named(job.name, self.model.potential.check_elements, np.unique(job.atoms.numbers))
-            numbers, pbc, free = job.atoms.numbers.tobytes(), tuple(job.atoms.pbc), job.free.tobytes()
-            alike[numbers, pbc, free, np.round(job.basis, 6).tobytes()].append(index)
-        found: dict[int, Relaxation] = {}
-        for members in alike.values():
-            at_once = self._at_once([jobs[index] for index in members])
-            for start in range(0, len(members), at_once):
-                part = members[start : start + at_once]
-                found.update(zip(part, self._side_by_side([jobs[index] for index in part]), strict=True))
-        return [found[index] for index in range(len(jobs))]
+def _at_once(model: NativeModel, jobs: Sequence[_Job]) -> int:
+    reach = model.potential.cutoff + SKIN
+    slots = max(neighbor_table(System.from_ase(job.atoms), reach).max_count for job in jobs)
+    limit = max(1, MAX_SLOTS // (len(jobs[0].atoms) * max(slots, 1)))
+    # parts of equal size share a compiled program
+    return -(-len(jobs) // -(-len(jobs) // limit))
 
-    def _at_once(self, jobs: Sequence[_Job]) -> int:
-        reach = self.model.potential.cutoff + SKIN
-        slots = max(neighbor_table(System.from_ase(job.atoms), reach).max_count for job in jobs)
-        limit = max(1, MAX_SLOTS // (len(jobs[0].atoms) * max(slots, 1)))
-        # parts of equal size share a compiled program
-        return -(-len(jobs) // -(-len(jobs) // limit))
 
-    def _side_by_side(self, jobs: Sequence[_Job]) -> list[Relaxation]:
-        systems, names = [System.from_ase(job.atoms) for job in jobs], [job.name for job in jobs]
-        paths: list[list[Atoms]] = [[] for _ in jobs]
-        with jax.enable_x64(self.dtype == "float64"):
-            engine = Engine(self.model.potential, self.model.params, self.model.head, self.dtype)
-            # a cell that does not move has six strains of zero, so that all relaxations share a compiled program
-            basis = jobs[0].basis if len(jobs[0].basis) else np.zeros((6, 3, 3))
-            free = freedom(jobs[0].free, systems[0].n_atoms)
-            task = plain_task(systems, free, basis, self.fmax, self.dtype, self.pressure * GPA)
+def _side_by_side(model: NativeModel, jobs: Sequence[_Job], **options: Any) -> list[Relaxation]:
+    name = jobs[0].name if len(jobs) == 1 else f"{jobs[0].name} to {jobs[-1].name}"
+    systems, free = [System.from_ase(job.atoms) for job in jobs], np.stack([job.free for job in jobs])
+    # with stresses, all relaxations share a compiled program
+    found = _named(
+        name,
+        relaxation.relax,
+        model.potential,
+        model.params,
+        systems,
+        free=free,
+        head=model.head,
+        stress=True,
+        **options,
+    )
+    relaxed = []
+    for row, job in enumerate(jobs):
+        first, last = (_annotated(model, job, at, row) for at in (found.initial, found.final))
+        path: list[Atoms] = []
+        for snapshot in found.path:
+            # who is converged rests while the others go on
+            if not path or not np.array_equal(snapshot.systems[row].positions, path[-1].positions):
+                path.append(_annotated(model, job, snapshot, row))
+        done, left, pressure = bool(found.converged[row]), float(found.residual[row]), options["pressure"] / GPA
+        relaxed.append(Relaxation(first, last, done, left, found.steps, pressure, tuple(path)))
+    return relaxed
 
-            def found(search: Search) -> list[Atoms]:
-                relaxed = engine.relaxed(systems, task, search)
-                virials = np.asarray(search.virial, np.float64)
-                return [
-                    self._annotated(job, relaxed.systems[row], relaxed.energies[row], relaxed.forces[row], virials[row])
-                    for row, job in enumerate(jobs)
-                ]
 
-            def record(search: Search) -> None:
-                for path, atoms in zip(paths, found(search), strict=True):
-                    # who is converged rests while the others go on
-                    if not path or not np.array_equal(atoms.positions, path[-1].positions):
-                        path.append(atoms)
-
-            name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-            at_rest = dataclasses.replace(task, fmax=jnp.asarray(np.inf, self.dtype))
-            first = found(_named(name, engine.run, systems, at_rest, 1))
-            on_search = record if self.keep_path else None
-            search = _named(name, engine.run, systems, task, self.steps, self.on_step, on_search)
-            last, outcome = found(search), engine.relaxed(systems, task, search)
-        return [
-            Relaxation(first[row], last[row], bool(done), float(residual), outcome.steps, self.pressure, tuple(path))
-            for row, (done, residual, path) in enumerate(zip(outcome.converged, outcome.residual, paths, strict=True))
-        ]
-
-    def _annotated(self, job: _Job, system: System, energy: float, forces: np.ndarray, virial: np.ndarray) -> Atoms:
-        atoms = moved(job.atoms, system if len(job.basis) else dataclasses.replace(system, cell=job.atoms.cell.array))
-        results: dict[str, Any] = {"energy": float(energy), "forces": forces}
-        if atoms.pbc.any() and atoms.cell.rank == 3:
-            results["stress"] = full_3x3_to_voigt_6_stress(virial / atoms.cell.volume)
-        return annotate(atoms, results, self.model.name, job.name)
+def _annotated(model: NativeModel, job: _Job, at: relaxation.Snapshot, row: int) -> Atoms:
+    atoms = moved(job.atoms, at.systems[row])
+    results: dict[str, Any] = {"energy": float(at.energies[row]), "forces": at.forces[row]}
+    if atoms.pbc.any() and atoms.cell.rank == 3:
+        results["stress"] = full_3x3_to_voigt_6_stress(at.virials[row] / atoms.cell.volume)
+    return annotate(atoms, results, model.name, job.name)
 
 
 R = TypeVar("R")
 
 
-def _named(name: str, action: Callable[..., R], *arguments: Any) -> R:
+def _named(name: str, action: Callable[..., R], *arguments: Any, **options: Any) -> R:
     """Run, and put the name of the structure before what goes wrong."""
     try:
-        return action(*arguments)
+        return action(*arguments, **options)
     except (ValueError, ProbeDiverged) as error:
         raise type(error)(f"{name}: {error}") from error

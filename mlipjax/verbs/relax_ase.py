@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mlipjax.probes.relax import OnStep, ProbeDiverged
+from mlipjax.relaxation import OnStep, ProbeDiverged
 from mlipjax.units import GPA
 from mlipjax.verbs.inputs import ForeignModel
 from mlipjax.verbs.predict import annotate
-from mlipjax.verbs.relax_cells import CellChange
 from mlipjax.verbs.relaxation import Relaxation
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+CellChange = Literal["none", "volume", "full"]
+"""What may happen to a cell: nothing, the same stretch of all periodic directions, or any strain of them."""
 
 
 def relax_with_calculator(

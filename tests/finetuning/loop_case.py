@@ -6,10 +6,10 @@ import numpy as np
 from ase import Atoms
 
 from mlipjax.finetuning import Controls, FineTuneState, RoundConfig, Setup, init
+from mlipjax.graph import VerletSpec
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.md.gate import default_limits
 from mlipjax.md.make import make_ensemble
-from mlipjax.md.table import TableSpec
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.oracles import Teacher
@@ -50,7 +50,7 @@ def case(config: RoundConfig = CONFIG, n_layers: int = 1):
     teacher = Teacher(student, student.init(jax.random.key(1), jnp.float64))
     strategy = make_strategy("llrd", params, layer_decay=0.8)
     optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
-    spec = TableSpec.for_systems([System.from_ase(atoms())], student.cutoff, n_neighbors=12)
+    spec = VerletSpec.for_systems([System.from_ase(atoms())], student.cutoff, n_neighbors=12)
     controls = Controls(
         hyper=strategy.hyper(LossWeights()),
         ensemble=make_ensemble("nvt", timestep_fs=0.5, temperature_K=300.0),

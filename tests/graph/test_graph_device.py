@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ from graph_cases import CASES, ase_edges, assert_reversal, liquid, system, table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlipjax.graph import DeviceTableSpec, batch_graphs, build_table, edge_vectors, needs_rebuild, with_table
+from mlipjax.graph import VerletSpec, build_table, needs_rebuild
 
 SKIN = 0.37
 build = jax.jit(build_table, static_argnums=0)
@@ -18,7 +19,7 @@ stale = jax.jit(needs_rebuild, static_argnums=0)
 
 
 def build_for(atoms, cutoff, dtype=np.float64, **changes):
-    spec = dataclasses.replace(DeviceTableSpec.for_system(system(atoms), cutoff, SKIN), **changes)
+    spec = dataclasses.replace(VerletSpec.for_systems([system(atoms)], cutoff, SKIN), **changes)
     return spec, build(spec, atoms.positions.astype(dtype), atoms.cell.array.astype(dtype))
 
 
@@ -27,7 +28,7 @@ def test_edges_are_those_of_ase(name):
     atoms, cutoff = CASES[name]
     spec, table = build_for(atoms, cutoff)
     assert not table.overflow
-    assert table.neighbors.shape == (len(atoms), spec.n_neighbors)
+    assert table.neighbors.shape == (len(atoms), spec.n_candidates)
     np.testing.assert_array_equal(table_edges(table), ase_edges(atoms, cutoff + SKIN))
     assert_reversal(table)
 
@@ -57,14 +58,7 @@ def test_random_cells_give_the_edges_of_ase_or_overflow(seed, scale, pbc):
     cell = rng.normal(size=(3, 3)) * scale
     assume(abs(np.linalg.det(cell)) > max(4.0, 0.1 * np.prod(np.linalg.norm(cell, axis=1))))
     atoms = Atoms("H3", positions=rng.uniform(-1.0, 2.0, (3, 3)) @ cell, cell=cell, pbc=pbc)
-    spec = DeviceTableSpec(
-        cutoff=3.0,
-        skin=0.5,
-        n_edges=220,
-        n_neighbors=60,
-        images=(4 * pbc[0], 4 * pbc[1], 4 * pbc[2]),
-        pbc=pbc,
-    )
+    spec = VerletSpec(3.0, 0.5, pbc, True, (4 * pbc[0], 4 * pbc[1], 4 * pbc[2]), 220, 60, 60)
     table = build(spec, atoms.positions, cell)
     if not table.overflow:
         np.testing.assert_array_equal(table_edges(table), ase_edges(atoms, spec.reach))
@@ -81,45 +75,65 @@ def test_random_cells_give_the_edges_of_ase_or_overflow(seed, scale, pbc):
 def test_every_overflow_is_flagged():
     atoms, cutoff = liquid(50, 8.5), 4.0
     counts = np.bincount(ase_edges(atoms, cutoff + SKIN)[:, 0])
-    exact = {"n_neighbors": int(counts.max()), "n_edges": int(counts.sum())}
+    exact = {"n_candidates": int(counts.max()), "n_edges": int(counts.sum())}
     spec, table = build_for(atoms, cutoff, **exact)
     assert not table.overflow
-    assert build_for(atoms, cutoff, **{**exact, "n_neighbors": exact["n_neighbors"] - 1})[1].overflow
+    assert build_for(atoms, cutoff, **{**exact, "n_candidates": exact["n_candidates"] - 1})[1].overflow
     # the search holds both directions of an edge or one: half the edges can never be enough
     assert build_for(atoms, cutoff, **{**exact, "n_edges": exact["n_edges"] // 2 - 1})[1].overflow
     assert build(spec, atoms.positions * np.nan, atoms.cell.array).overflow
     # a cell that has become so thin that more images are in reach, with room for their edges
     thin = atoms.copy()
     thin.set_cell(atoms.cell.array * [[1.0], [1.0], [0.3]], scale_atoms=True)
-    roomy = dataclasses.replace(spec, n_neighbors=300, n_edges=15_000)
+    roomy = dataclasses.replace(spec, n_candidates=300, n_edges=15_000)
     assert build(roomy, thin.positions, thin.cell.array).overflow
-    refitted = roomy.holding(DeviceTableSpec.for_system(system(thin), cutoff, SKIN))
+    refitted = roomy.grown([system(thin)])
     assert refitted.images[2] > spec.images[2]
-    assert refitted.n_neighbors == 300
+    assert refitted.n_candidates == 300
     table = build(refitted, thin.positions, thin.cell.array)
     assert not table.overflow
     np.testing.assert_array_equal(table_edges(table), ase_edges(thin, cutoff + SKIN))
 
 
-def test_only_sizes_of_one_kind_are_joined():
-    spec = DeviceTableSpec.for_system(system(Atoms("H")), 4.0, SKIN)
-    with pytest.raises(ValueError, match="cannot be joined"):
-        spec.holding(dataclasses.replace(spec, cutoff=5.0))
-
-
-def test_headroom_holds_a_denser_state():
+def test_sizes_for_several_states_hold_each_of_them():
     atoms = liquid(50, 8.0)
-    spec = DeviceTableSpec.for_system(system(atoms), 4.0, SKIN, headroom=1.5)
     denser = atoms.copy()
     denser.set_cell(atoms.cell.array * 0.93, scale_atoms=True)
+    spec = VerletSpec.for_systems([system(atoms), system(denser)], 4.0, SKIN)
     table = build(spec, denser.positions, denser.cell.array)
     assert not table.overflow
     np.testing.assert_array_equal(table_edges(table), ase_edges(denser, 4.0 + SKIN))
 
 
+def test_sizes_grow_to_what_was_counted_and_grow_in_any_case():
+    structure = system(liquid(50, 8.0))
+    spec = VerletSpec.for_systems([structure], 4.0, SKIN)
+    assert spec.grown([structure], 100).n_neighbors == 108  # five per cent more, in fours
+    again = spec.grown([structure])
+    assert min(again.images) > max(spec.images)
+    for name in ("n_edges", "n_candidates", "n_neighbors"):
+        assert getattr(again, name) > getattr(spec, name)
+
+
+def test_sizes_are_read_from_json_as_they_are_written_and_as_they_were():
+    spec = VerletSpec.for_systems([system(liquid(50, 8.0))], 4.0, SKIN)
+    fields = json.loads(json.dumps(spec.to_json()))
+    assert VerletSpec.from_json(fields) == spec
+    former = {name: fields[name] for name in ("cutoff", "skin", "n_edges", "images", "pbc")}
+    former = {
+        "candidates": former | {"n_neighbors": spec.n_candidates},
+        "n_neighbors": spec.n_neighbors,
+        "periodic": True,
+    }
+    assert VerletSpec.from_json(former) == spec
+    for broken in ({"n_edges": -1}, {"skin": "wide"}, {"pbc": [1, 1, 0]}, {"images": [1, 1]}):
+        with pytest.raises(ValueError, match="expected sizes of neighbour tables"):
+            VerletSpec.from_json(fields | broken)
+
+
 def test_vmap_over_replicas_with_their_own_cells_equals_single_builds():
     atoms = liquid(40, 8.0)
-    spec = DeviceTableSpec.for_system(system(atoms), 4.0, SKIN, headroom=2.0)
+    spec = VerletSpec.for_systems([system(atoms)], 4.0, SKIN)
     rng = np.random.default_rng(0)
     positions = atoms.positions + rng.normal(scale=0.1, size=(3, 40, 3))
     cells = atoms.cell.array * np.array([0.98, 1.0, 1.03])[:, None, None]
@@ -135,7 +149,7 @@ def test_vmap_over_replicas_with_their_own_cells_equals_single_builds():
 
 def test_a_new_state_does_not_trace_again():
     atoms = liquid(40, 8.0)
-    spec = DeviceTableSpec.for_system(system(atoms), 4.0, SKIN)
+    spec = VerletSpec.for_systems([system(atoms)], 4.0, SKIN)
     traces = []
 
     @jax.jit
@@ -150,7 +164,7 @@ def test_a_new_state_does_not_trace_again():
 
 def test_no_pair_comes_within_the_cutoff_unnoticed():
     atoms = liquid(60, 9.0)
-    spec = DeviceTableSpec.for_system(system(atoms), 4.0, SKIN, headroom=2.0)
+    spec = VerletSpec.for_systems([system(atoms)], 4.0, SKIN)
     table = build(spec, atoms.positions, atoms.cell.array)
     held = {tuple(edge) for edge in table_edges(table)}
     rng = np.random.default_rng(0)
@@ -172,7 +186,7 @@ def test_no_pair_comes_within_the_cutoff_unnoticed():
 
 def test_a_table_is_stale_after_half_the_skin_a_strain_or_nan():
     atoms = liquid(40, 8.0)
-    spec = DeviceTableSpec.for_system(system(atoms), 4.0, SKIN, headroom=2.0)
+    spec = VerletSpec.for_systems([system(atoms)], 4.0, SKIN)
     positions, cell = jnp.asarray(atoms.positions), jnp.asarray(atoms.cell.array)
     table = build(spec, positions, cell)
     assert not stale(spec, table, positions, cell)
@@ -191,29 +205,13 @@ def test_a_table_of_an_unchanged_system_stays_valid(name):
     assert not stale(spec, table, atoms.positions + 0.1 * SKIN, atoms.cell.array)
 
 
-def test_a_table_in_a_graph_gives_the_vectors_of_the_host_graph():
-    atoms, cutoff = CASES["liquid"]
-    atoms = atoms.copy()
-    atoms.wrap()  # a graph brings atoms into the cell, and a table is of the positions it was built from
-    structure = system(atoms)
-    _, table = build_for(atoms, cutoff)
-    graph = batch_graphs([structure], cutoff, n_atoms=len(atoms), dtype=np.float64)
-    lengths = []
-    for candidate in (graph, with_table(graph, table)):
-        length = np.linalg.norm(edge_vectors(candidate, candidate.positions, candidate.cells), axis=-1)
-        lengths.append(np.sort(length[candidate.edge_mask & (length < cutoff)]))
-    np.testing.assert_allclose(lengths[0], lengths[1], atol=1e-12)
-    with pytest.raises(ValueError, match="200 rows, the graph 208 atoms"):
-        with_table(batch_graphs([structure], cutoff), table)
-
-
-@pytest.mark.parametrize(("skin", "headroom"), [(-0.1, 1.2), (0.5, 1.0), (float("nan"), 1.2)])
-def test_bad_sizes_are_refused(skin, headroom):
-    with pytest.raises(ValueError, match="skin must be >= 0 and the headroom > 1"):
-        DeviceTableSpec.for_system(system(Atoms("H")), 3.0, skin, headroom)
+@pytest.mark.parametrize("skin", [-0.1, float("nan")])
+def test_bad_sizes_are_refused(skin):
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        VerletSpec.for_systems([system(Atoms("H"))], 3.0, skin)
 
 
 def test_a_search_too_large_for_its_integers_is_refused():
-    spec = DeviceTableSpec(3.0, 0.5, 10**7, 60, (1, 1, 1), (True, True, True))
+    spec = VerletSpec(3.0, 0.5, (True,) * 3, True, (1, 1, 1), 10**7, 60, 60)
     with pytest.raises(ValueError, match="too many for a device table"):
         jax.eval_shape(partial(build_table, spec), jnp.zeros((500, 3)), jnp.eye(3))

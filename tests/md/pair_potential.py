@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from mlipjax.md import TableSpec
+from mlipjax.md import VerletSpec
 from mlipjax.potential import Potential
 from mlipjax.system import System
 
@@ -57,10 +57,10 @@ def argon(lattice: float = 5.3) -> System:
 
 
 @functools.cache
-def argon_spec() -> TableSpec:
+def argon_spec() -> VerletSpec:
     """Sizes that hold ``argon`` at every lattice constant used in the tests."""
     systems = [argon(lattice) for lattice in (5.1, 5.8)]
-    return TableSpec.for_systems(systems, 6.5, skin=1.4)
+    return VerletSpec.for_systems(systems, 6.5, skin=1.4)
 
 
 def cluster() -> System:

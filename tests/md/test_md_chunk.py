@@ -20,7 +20,7 @@ N_STEPS = 8
 
 @functools.cache
 def spec():
-    return md.TableSpec.for_systems([cluster()], 6.5, skin=1.0)
+    return md.VerletSpec.for_systems([cluster()], 6.5, skin=1.0)
 
 
 @functools.cache
@@ -96,7 +96,7 @@ def test_missing_edges_are_reported():
     _, info = jax.jit(md.chunk(potential, few_slots, 1))(params, state, LANGEVIN, WIDE)
     assert info.overflow.all()
     assert np.all(info.n_neighbors == 4)
-    few_candidates = dataclasses.replace(spec(), candidates=dataclasses.replace(spec().candidates, n_neighbors=3))
+    few_candidates = dataclasses.replace(spec(), n_candidates=3)
     assert md.rebuild(few_candidates, state).table.overflow.all()
     _, info = compiled()(params, state, LANGEVIN.replace(timestep_fs=400.0), WIDE)
     assert info.moved_too_far.all()

@@ -89,7 +89,7 @@ def damaged_checkpoints(arrays):
     yield "table without cells", arrays | {"table.cells": np.zeros_like(arrays["table.cells"])}
     yield "table far away", arrays | {"table.positions": arrays["table.positions"] + 1e7}
     spec = header["spec"]
-    nowhere = spec | {"candidates": spec["candidates"] | {"pbc": [1, "x", None]}}
+    nowhere = spec | {"pbc": [1, "x", None]}
     yield "periodic along words", arrays | {"header": np.array(json.dumps(header | {"spec": nowhere}))}
     yield "infinite", arrays | {positions: np.full_like(arrays[positions], -np.inf)}
     yield "step before the first", arrays | {"state.step": np.full_like(arrays["state.step"], -3)}
@@ -176,10 +176,10 @@ def test_trajectory_holds_what_a_calculator_computes(tmp_path):
 def test_a_repeated_chunk_gives_the_trajectory_of_large_tables(tmp_path):
     del tmp_path
     small = argon_spec()
-    tight = dataclasses.replace(small.candidates, n_neighbors=24, n_edges=256)
-    grown = simulate(10, spec=dataclasses.replace(small, candidates=tight, n_neighbors=16))
+    tight = dataclasses.replace(small, n_candidates=24, n_edges=256, n_neighbors=16)
+    grown = simulate(10, spec=tight)
     assert grown.n_repeats >= 1
-    shortened = simulate(10, spec=md.TableSpec.for_systems([argon()], 6.5, skin=0.05))
+    shortened = simulate(10, spec=md.VerletSpec.for_systems([argon()], 6.5, skin=0.05))
     assert shortened.n_repeats >= 1
     plain = simulate(10)
     assert plain.n_repeats == 0

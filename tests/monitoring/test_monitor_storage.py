@@ -13,7 +13,7 @@ from monitor_case import features, jittered, model, monitor
 from tiny_potential import CUTOFF
 
 from mlipjax import md
-from mlipjax.graph import DeviceTableSpec, build_table
+from mlipjax.graph import VerletSpec, build_table
 from mlipjax.monitoring import (
     MonitorAlarm,
     Watch,
@@ -81,7 +81,7 @@ def simulate(watch, temperature=30.0, n_steps=20):
 
 def state_of(systems, step):
     """What a watch looks at in the state of MD, for replicas of one structure."""
-    spec = DeviceTableSpec.for_system(systems[0], CUTOFF, 1.0)
+    spec = VerletSpec.for_systems(systems[:1], CUTOFF, 1.0)
     stacked = {name: jnp.stack([jnp.asarray(getattr(s, name)) for s in systems]) for name in ("positions", "cell")}
     table = jax.jit(jax.vmap(functools.partial(build_table, spec)))(stacked["positions"], stacked["cell"])
     dynamics = types.SimpleNamespace(position=stacked["positions"], cell=stacked["cell"])

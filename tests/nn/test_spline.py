@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from scipy.interpolate import BSpline, make_interp_spline
 
-from mlipjax.nn.spline import DEGREE, collocation_inverse, deposit, evaluate, ledger_of, lookup, points, read
+from mlipjax.nn.bspline import DEGREE, collocation_inverse, points
+from mlipjax.nn.primitives.spline import evaluate, ledger_of, lookup
 
 INTERVALS, COLUMNS = 9, 3
 RNG = np.random.default_rng(0)
@@ -49,37 +49,12 @@ def test_coefficients_of_values_reproduce_a_polynomial_and_interpolate_anything(
     assert np.abs(found[:, 1] - np.sin(PLACES)).max() < np.abs(usual(PLACES) - np.sin(PLACES)).max() < 0.1
 
 
-FUNCTIONS = {
-    "read": (read, (TABLE, FACTOR)),
-    "deposit": (deposit, (TABLE, ROWS, FACTOR)),
-}
-
-
 @pytest.mark.parametrize("order", range(DEGREE + 2))
 def test_lookup_equals_derivatives_of_scipy(order):
     spline = BSpline(np.arange(-DEGREE, INTERVALS + DEGREE + 1.0), TABLE, DEGREE)
     expected = spline.derivative(order)(PLACES) if order <= DEGREE else np.zeros_like(ROWS)
     found = lookup(TABLE, FACTOR, INDEX, FRACTION, order)
     np.testing.assert_allclose(found, FACTOR[:, None] * expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("order", [0, 2])
-def test_deposit_adds_the_transpose_of_lookup(order):
-    there = jnp.vdot(ROWS, lookup(TABLE, FACTOR, INDEX, FRACTION, order))
-    added = deposit(2.0 * TABLE, ROWS, FACTOR, INDEX, FRACTION, order) - 2.0 * TABLE
-    assert there == pytest.approx(float(jnp.vdot(added, TABLE)), rel=1e-12)
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_derivatives_agree_with_finite_differences_in_both_modes(name):
-    function, first = FUNCTIONS[name]
-    inside = np.clip(FRACTION, 0.1, 0.9)
-
-    def total(*args):
-        *first, fraction = args
-        return jax.tree.map(jnp.sin, function(*first, INDEX, fraction))
-
-    check_grads(total, (*first, inside), order=3, rtol=1e-5)
 
 
 def test_gradients_of_evaluations_in_turn_reach_the_tables_through_the_ledgers():
@@ -129,22 +104,3 @@ def test_gradients_of_evaluations_in_turn_reach_the_tables_through_the_ledgers()
     ]
     for x, y in zip(*twice, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-12)
-
-
-@pytest.mark.parametrize("axes", [(0, None, None, None), (1, 0, 0, 0), (None, None, 0, None), (None, 1, None, 1)])
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_batch_equals_single_calls(name, axes):
-    function, first = FUNCTIONS[name]
-    n, e = 4, len(PLACES)
-    every = [
-        *(RNG.normal(size=(n, *x.shape)) for x in first),
-        RNG.integers(0, INTERVALS, size=(n, e)).astype(np.int32),
-        RNG.uniform(size=(n, e)),
-    ]
-    axes = (*axes[:1], *axes[:1], *axes[1:])[-len(every) :]
-    given = [x[0] if a is None else np.moveaxis(x, 0, a) for x, a in zip(every, axes, strict=True)]
-    found = jax.tree.leaves(jax.jit(jax.vmap(function, axes))(*given))
-    for i in range(n):
-        one = function(*(x[0] if a is None else x[i] for x, a in zip(every, axes, strict=True)))
-        for x, y in zip(found, jax.tree.leaves(one), strict=True):
-            np.testing.assert_allclose(x[i], y, atol=1e-12)

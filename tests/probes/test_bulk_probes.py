@@ -15,8 +15,8 @@ from mlipjax.probes.elastic import deformed, elastic_constants
 from mlipjax.probes.eos import equation_of_state, scaled
 from mlipjax.probes.evaluator import AseEvaluator
 from mlipjax.probes.phonons import gamma_modes, phonons
-from mlipjax.probes.relax import relax
 from mlipjax.probes.vacancy import vacancy_formation
+from mlipjax.relaxation import relax
 from mlipjax.system import System
 from mlipjax.units import GPA
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,12 @@ import pytest
 from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline
 
+from mlipjax.graph import VerletSpec
 from mlipjax.potential import Potential
-from mlipjax.probes import initial_path, neb, relax_search
-from mlipjax.probes.implicit import converged_barrier
-from mlipjax.probes.neb_forces import between_images
-from mlipjax.probes.relax import Engine
+from mlipjax.probes import initial_path, neb
+from mlipjax.relaxation import converged_barrier
+from mlipjax.relaxation.band import between_images
+from mlipjax.relaxation.batch import evaluate
 from mlipjax.system import System
 
 FREE = np.array([[False] * 3, [True, True, False]])  # one atom stays, the other one moves in a plane
@@ -58,6 +59,10 @@ def ends(params):
 def band(params, n_images, **options):
     options = {"fmax": 0.01, "free": FREE, "dtype": "float64", "interpolation": "linear", **options}
     return neb(SURFACE, params, ends(params), n_images=n_images, **options)
+
+
+# sizes of no other test here
+SPEC = VerletSpec.for_systems(ends(STRAIGHT), 9.0, skin=1.5)
 
 
 def saddle(params):
@@ -118,14 +123,12 @@ def test_a_barrier_that_cannot_be_climbed_has_no_derivative():
         assert np.isnan(float(barrier(BENT)))
 
 
-def test_a_second_band_compiles_nothing():
-    with jax.enable_x64(True):
-        engine = Engine(SURFACE, STRAIGHT, 0, "float64")
-    band(STRAIGHT, 4, engine=engine)
-    program: Any = relax_search.advance
-    before = program._cache_size()
-    band(STRAIGHT, 4, engine=engine, fmax=0.05)
-    assert program._cache_size() == before
+def test_images_ends_and_band_share_one_program_and_a_second_band_compiles_nothing():
+    before = evaluate._cache_size()
+    band({**STRAIGHT, "tilt": np.float64(0.1)}, 4, spec=SPEC)
+    assert evaluate._cache_size() == before + 1
+    band(STRAIGHT, 4, fmax=0.05, climb=False, spec=SPEC)
+    assert evaluate._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.2, -0.3])

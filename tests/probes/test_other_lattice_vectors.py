@@ -18,7 +18,6 @@ from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.eos import equation_of_state
 from mlipjax.probes.events import bond_events
 from mlipjax.probes.neb import initial_path
-from mlipjax.probes.neb_path import arc_length
 from mlipjax.probes.order import crystal_order
 from mlipjax.probes.phonons import gamma_modes, phonons
 from mlipjax.probes.rdf import radial_distribution
@@ -27,6 +26,7 @@ from mlipjax.probes.softening import rattled, softening_against
 from mlipjax.probes.trajectory import Trajectory
 from mlipjax.probes.vacancy import vacancy_formation
 from mlipjax.probes.vibrations import vibrational_spectrum
+from mlipjax.relaxation.path import arc_length
 from mlipjax.system import System
 
 GOLDEN = json.loads(Path(__file__).with_name("phonopy_golden.json").read_text(encoding="utf-8"))

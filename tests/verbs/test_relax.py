@@ -146,7 +146,7 @@ def test_what_is_not_converged_says_so():
         (lambda a: None, {"steps": 0}, "1 or more"),
         (lambda a: a.set_pbc(False), {"cell": "full"}, "structure 0: only a structure that is periodic"),
         (lambda a: a.set_pbc((1, 1, 0)), {"cell": "full", "pressure": 1.0}, "periodic along all three"),
-        (lambda a: a.set_constraint(FixBondLength(0, 1)), {}, "structure 0: found the constraint FixBondLength"),
+        (lambda a: a.set_constraint(FixBondLength(0, 1)), {}, "structure 0: the constraint FixBondLength"),
         (lambda a: a.set_constraint(FixAtoms([0, 1])), {}, "all 2 atoms are fixed"),
         (lambda a: a.set_chemical_symbols("SiGe"), {}, "structure 0: this potential does not know Ge"),
         (lambda a: None, {"head": "r2scan"}, "found 'r2scan'"),

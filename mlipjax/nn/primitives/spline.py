@@ -17,7 +17,6 @@ operations with the next derivative of the B-splines.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,14 +24,11 @@ import jax
 import jax.core
 import jax.extend
 import jax.numpy as jnp
-import numpy as np
 from jax.interpreters import ad, batching, mlir, xla
 from jax.interpreters import partial_eval as pe
 
+from mlipjax.nn.bspline import DEGREE, pieces
 from mlipjax.typing import Array
-
-DEGREE = 5
-"""Of the splines: an interval sees one more row than this."""
 
 Ledgers = tuple[Array, Array]
 
@@ -118,6 +114,24 @@ def read(table: Array, factor: Array, index: Array, fraction: Array, order: int 
 def deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> Array:
     """Add rows (E, P) to ``table`` with the shares that ``read`` takes: its transpose."""
     return _deposit_p.bind(table, rows, factor, index, fraction, order=order)
+
+
+def read_plainly(table: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> tuple[Array, Array]:
+    """What ``read`` is, left to JAX."""
+    rows = table[index[:, None] + jnp.arange(DEGREE + 1)]
+    return jnp.sum(_shares(factor, fraction, order)[..., None] * rows, axis=1), table
+
+
+def deposit_plainly(table: Array, rows: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> Array:
+    """What ``deposit`` is, left to JAX."""
+    added = _shares(factor, fraction, order)[..., None] * rows[:, None]
+    return table.at[index[:, None] + jnp.arange(DEGREE + 1)].add(added)
+
+
+def rate_plainly(slopes: Array, ledger: Array, factor: Array, index: Array, fraction: Array) -> tuple[Array, Array]:
+    """What ``rate`` is, left to JAX: ``ledger`` lends its tangent and takes the cotangent of ``slopes``."""
+    table = jax.lax.stop_gradient(slopes) + (ledger - jax.lax.stop_gradient(ledger))
+    return read_plainly(table, factor, index, fraction)[0], ledger
 
 
 _read_p, _deposit_p, _rate_p, _pass_p = (
@@ -316,34 +330,3 @@ _pass_p.def_abstract_eval(lambda ledger: ledger)
 mlir.register_lowering(_pass_p, mlir.lower_fun(lambda ledger: ledger, multiple_results=False))
 ad.deflinear2(_pass_p, lambda ct, _: [ct])
 batching.defvectorized(_pass_p)
-
-
-@functools.lru_cache(maxsize=16)
-def pieces(order: int) -> np.ndarray:
-    """Derivative of ``order`` of the six B-splines of an interval as polynomials: (power, spline), float64."""
-    from scipy.interpolate import BSpline
-
-    if order > DEGREE:
-        return np.zeros((1, DEGREE + 1))
-    element = BSpline.basis_element(np.arange(DEGREE + 2.0))
-    # by Taylor series; spline j of an interval began DEGREE - j intervals ago
-    starts = np.arange(DEGREE, -1.0, -1.0)
-    powers = range(DEGREE + 1 - order)
-    return np.array([element.derivative(order + power)(starts) / math.factorial(power) for power in powers])
-
-
-def points(intervals: int) -> np.ndarray:
-    """Where values fix a spline, in intervals: all knots, and middles near the ends in place of end conditions."""
-    return np.sort(np.concatenate([np.arange(intervals + 1.0), [0.5, 1.5, intervals - 1.5, intervals - 0.5]]))
-
-
-@functools.lru_cache(maxsize=8)
-def collocation_inverse(intervals: int) -> np.ndarray:
-    """Matrix (intervals + 5,)^2 from values at ``points`` to the coefficients of the spline through them, float64."""
-    places = points(intervals)
-    index = np.minimum(places.astype(int), intervals - 1)
-    shares = (places - index)[:, None] ** np.arange(DEGREE + 1) @ pieces(0)
-    matrix = np.zeros((len(places), len(places)))
-    for i in range(DEGREE + 1):
-        matrix[np.arange(len(places)), index + i] += shares[:, i]
-    return np.linalg.inv(matrix)

@@ -42,13 +42,24 @@ _product_p, _expand_p, _outer_p = (
 )
 
 
-def _expand_by_product(matrices: Array, sums: Array) -> Array:
+def product_plainly(matrices: Array, messages: Array) -> Array:
+    """What ``product`` is, left to JAX."""
+    return jnp.matmul(matrices, messages)
+
+
+def expand_plainly(matrices: Array, sums: Array) -> Array:
+    """What ``expand`` is, left to JAX."""
     return jnp.einsum("nab,nac->nbc", matrices, sums)
+
+
+def outer_plainly(sums: Array, messages: Array) -> Array:
+    """What ``outer`` is, left to JAX."""
+    return jnp.einsum("nac,nbc->nab", sums, messages)
 
 
 def _expand_by_sum(matrices: Array, sums: Array) -> Array:
     if matrices.shape[1] == 1 or 0 in matrices.shape:
-        return _expand_by_product(matrices, sums)
+        return expand_plainly(matrices, sums)
 
     def total(matrices: Array, sums: Array) -> Array:
         terms = [matrices[:, a, :, None] * sums[:, a, None, :] for a in range(matrices.shape[1])]
@@ -83,21 +94,21 @@ def _register(primitive: Any, impl: Any, shape: Any, by_first: Any, by_second: A
 
 _register(
     _product_p,
-    jnp.matmul,
+    product_plainly,
     lambda c, w: (c[1], w[2]),
     lambda ct, _, messages: outer(ct, messages),
     lambda ct, matrices, _: expand(matrices, ct),
 )
 _register(
     _expand_p,
-    _expand_by_product,
+    expand_plainly,
     lambda c, a: (c[2], a[2]),
     lambda ct, _, sums: outer(sums, ct),
     lambda ct, matrices, _: product(matrices, ct),
 )
 _register(
     _outer_p,
-    lambda sums, messages: jnp.einsum("nac,nbc->nab", sums, messages),
+    outer_plainly,
     lambda a, w: (a[1], w[1]),
     lambda ct, _, messages: product(ct, messages),
     lambda ct, sums, _: expand(ct, sums),

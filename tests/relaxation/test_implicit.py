@@ -10,7 +10,7 @@ from ase import Atoms
 from migration_case import bistable, pair
 
 from mlipjax.probes import initial_path
-from mlipjax.probes.implicit import converged_barrier, relaxed_positions
+from mlipjax.relaxation import converged_barrier, relaxed_positions
 from mlipjax.system import System
 
 FREE = np.array([False, False, True])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,13 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import SPRING
+from mlipjax.graph import VerletSpec
+from mlipjax.graph.verlet import SKIN
 from mlipjax.potential import Potential
-from mlipjax.probes.neb_path import unwrapped
-from mlipjax.probes.relax import band_task, check_systems, freedom, plain_task
-from mlipjax.probes.relax_batch import SKIN, Batch, BatchSpec, build_batch, evaluate
-from mlipjax.probes.relax_search import CONVERGED, Search, Task, advance, start
+from mlipjax.relaxation import band, run
+from mlipjax.relaxation.batch import Batch, Evaluation, build_batch, evaluate
+from mlipjax.relaxation.cell import Coordinates, coordinates
+from mlipjax.relaxation.path import unwrapped
+from mlipjax.relaxation.search import Rule, check_systems
 from mlipjax.system import System
-from mlipjax.typing import Array, Float, Params, Positions
+from mlipjax.typing import Array, Bool, Float, Params, Positions
 
 _CLIMB_AT = 0.5  # eV/Å, residual below which the highest image climbs
 
@@ -62,13 +66,12 @@ def relaxed_positions(
     Raises:
         ValueError: if 64-bit mode is off, or the potential does not know an element.
     """
-    problem = _Problem.of(potential, [system], free, fmax, head, skin)
-    search = start(jnp.asarray(np.asarray(system.positions)[None], jnp.float64))
-    mask = problem.task.free[0]
+    problem = _Problem.of(potential, [system], free, head, skin)
+    mask = problem.coordinates.free[0]
 
     def solve(params: Params) -> Positions:
-        found = problem.run(params, search, max_steps)
-        return jnp.where(_is_fine(found), found.at.reshape(mask.shape), jnp.nan)
+        _, found, fine = problem.relaxed(params, fmax, max_steps)
+        return jnp.where(fine, found.positions[0], jnp.nan)
 
     def forward(params: Params) -> tuple[Positions, tuple[Params, Positions]]:
         found = solve(params)
@@ -76,14 +79,14 @@ def relaxed_positions(
 
     def backward(residuals: tuple[Params, Positions], cotangent: Positions) -> tuple[Any]:
         params, found = residuals
-        rigid = _rigid_motions(problem.systems[0], found, np.asarray(mask))
+        rigid = _rigid_motions(system, found, np.asarray(mask))
 
         def project(vector: Array) -> Array:
             vector = vector * mask
             return vector - jnp.tensordot(jnp.tensordot(rigid, vector, 2), rigid, 1)
 
         def forces(params: Params, positions: Positions) -> Positions:
-            return problem.forces(params, positions[None])[0] * mask
+            return problem.at(params, positions[None]).forces[0] * mask
 
         _, pull = jax.vjp(lambda positions: forces(params, positions), found)
 
@@ -132,22 +135,20 @@ def converged_barrier(
         raise ValueError(f"found {len(images)} images; a barrier needs at least one between its ends.")
     path = unwrapped(images)
     systems = [dataclasses.replace(images[0], positions=each) for each in path]
-    ends = _Problem.of(potential, [systems[0], systems[-1]], free, fmax, head, skin)
-    band = _Problem.of(potential, systems[1:-1], free, fmax, head, skin)
-    first, inner = jnp.asarray(path[[0, -1]]), jnp.asarray(path[1:-1])
+    ends = _Problem.of(potential, [systems[0], systems[-1]], free, head, skin)
+    images_between = _Problem.of(potential, systems[1:-1], free, head, skin)
 
     def solve(params: Params) -> tuple[Array, tuple[Array, Array, Array]]:
-        relaxed = ends.run(params, start(first), max_steps)
-        end_positions = relaxed.at.reshape(first.shape)
-        zero = relaxed.node_energy[0]
-        task = band_task(band.task, end_positions, relaxed.node_energy, _CLIMB_AT, spring, max_steps)
-        found = dataclasses.replace(band, task=task).run(params, start(inner), max_steps)
-        levels = jnp.sum(found.node_energy - zero, axis=1)
+        _, at_ends, ends_fine = ends.relaxed(params, fmax, max_steps)
+        where = images_between.coordinates
+        held = band.Band(where, at_ends.positions, at_ends.node_energy, spring, fmax, _CLIMB_AT, max_steps)
+        state = band.start(held, path[1:-1])
+        last, found, fine = images_between.solve(params, partial(band.step, held), state, max_steps)
+        levels = held.energies(found.node_energy)
         top = jnp.argmax(levels)
         # an end that is highest, an image that ran away, or a search that failed has no saddle point
-        fine = _is_fine(relaxed) & _is_fine(found) & found.climbing
-        fine &= levels[top] > jnp.maximum(0.0, task.end_energies[1])
-        return jnp.where(fine, levels[top], jnp.nan), (end_positions, found.at.reshape(inner.shape), top)
+        fine &= ends_fine & last.climb.on & (levels[top] > jnp.maximum(0.0, held.end_energies[1]))
+        return jnp.where(fine, levels[top], jnp.nan), (at_ends.positions, found.positions, top)
 
     def forward(params: Params) -> tuple[Array, Any]:
         barrier, (at_ends, at_images, top) = solve(params)
@@ -158,8 +159,8 @@ def converged_barrier(
 
         def difference(params: Params) -> Array:
             # only two of these energies count; taking all of them uses the tables that are there
-            saddle = jnp.sum(band.node_energy(params, at_images), axis=1)[top]
-            return saddle - jnp.sum(ends.node_energy(params, at_ends), axis=1)[0]
+            saddle = jnp.sum(images_between.at(params, at_images).node_energy, axis=1)[top]
+            return saddle - jnp.sum(ends.at(params, at_ends).node_energy, axis=1)[0]
 
         _, pull = jax.vjp(difference, params)
         return (pull(jnp.where(jnp.isfinite(barrier), cotangent, jnp.nan))[0],)
@@ -171,49 +172,56 @@ def converged_barrier(
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-    """A search that can be traced: fixed tables, parameters as an argument."""
+    """Structures whose search can be traced: fixed tables, parameters as an argument."""
 
     potential: Potential
-    systems: list[System]
-    spec: BatchSpec
+    spec: VerletSpec
     batch: Batch
-    task: Task
+    coordinates: Coordinates
+    positions: np.ndarray
 
     @classmethod
     def of(
-        cls,
-        potential: Potential,
-        systems: Sequence[System],
-        free: np.ndarray | None,
-        fmax: float,
-        head: int,
-        skin: float,
+        cls, potential: Potential, systems: Sequence[System], free: np.ndarray | None, head: int, skin: float
     ) -> _Problem:
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError(
                 "derivatives of converged searches need 64-bit mode: call mlipjax.runtime.enable_x64() first."
             )
         systems = check_systems(potential, systems)
-        spec = BatchSpec.for_systems(systems, potential.cutoff, skin)
+        spec = VerletSpec.for_systems(systems, potential.cutoff, skin)
         # neighbours that come within the cutoff later must fit: all candidates have a slot
-        spec = dataclasses.replace(spec, n_neighbors=spec.table.n_neighbors)
-        batch = build_batch(spec, systems, head, np.float64)
-        task = plain_task(systems, freedom(free, systems[0].n_atoms), np.zeros((0, 3, 3)), fmax, np.float64)
-        return cls(potential, systems, spec, jax.tree.map(jnp.asarray, batch), task)
+        spec = dataclasses.replace(spec, n_neighbors=spec.n_candidates)
+        batch, spec = build_batch(spec, systems, head, np.float64)
+        positions = np.stack([np.asarray(system.positions, np.float64) for system in systems])
+        return cls(potential, spec, batch, coordinates(systems, np.float64, free=free), positions)
 
-    def run(self, params: Params, search: Search, max_steps: int) -> Search:
-        return advance(self.potential, self.spec, params, self.batch, self.task, search, max_steps)
+    def at(self, params: Params, positions: Float[Array, "M N 3"]) -> Evaluation:
+        return self._evaluate(params, self.coordinates.start(positions))
 
-    def forces(self, params: Params, positions: Float[Array, "M N 3"]) -> Float[Array, "M N 3"]:
-        return evaluate(self.potential, self.spec, params, self.batch, positions, self.task.cells).forces
+    def relaxed(self, params: Params, fmax: float, max_steps: int) -> tuple[Any, Evaluation, Bool[Array, ""]]:
+        rule = partial(run.step, self.coordinates, jnp.asarray(fmax))
+        return self.solve(params, rule, run.start(self.coordinates, self.positions), max_steps)
 
-    def node_energy(self, params: Params, positions: Float[Array, "M N 3"]) -> Float[Array, "M N"]:
-        return evaluate(self.potential, self.spec, params, self.batch, positions, self.task.cells).node_energy
+    def solve(self, params: Params, rule: Rule, state: Any, max_steps: int) -> tuple[Any, Evaluation, Bool[Array, ""]]:
+        """``search`` in a traced loop: the last state, what was found, and whether it converged and no edge lacked."""
 
+        def body(carry: Any) -> Any:
+            found = self._evaluate(params, carry[0].x)
+            return *rule(carry[0], found), found
 
-def _is_fine(search: Search) -> Array:
-    """Whether a search converged with tables that hold every edge: each evaluation checks them."""
-    return search.status == CONVERGED
+        def going(carry: Any) -> Array:
+            state, info, found = carry
+            lasts = ~info.converged & info.finite & ~found.stale
+            return (state.step < max_steps) & (lasts | (state.step == 0))
+
+        shapes = jax.eval_shape(body, (state,))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        state, info, found = jax.lax.while_loop(going, body, (state, *nothing[1:]))
+        return state, found, info.converged & ~found.stale
+
+    def _evaluate(self, params: Params, x: Float[Array, "M D"]) -> Evaluation:
+        return evaluate(self.potential, self.spec, params, self.batch, self.coordinates, x)
 
 
 def _rigid_motions(system: System, positions: Positions, mask: np.ndarray) -> Float[Array, "R N 3"]:

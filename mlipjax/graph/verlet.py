@@ -1,0 +1,206 @@
+"""Verlet lists: candidates within cutoff plus skin, found now and then; edges within the cutoff, at every step.
+
+A model's cost grows with the slots of the dense table, and a skin adds ``(1 + skin / cutoff)^3 - 1`` of them (28 %
+for 0.5 Å on 6 Å). So the table of candidates is never handed to the model: each step packs the candidates that are
+within the cutoff into a table without skin, which costs about a percent of a step and allows a generous skin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipjax.graph.batch import GraphBatch, edge_vectors
+from mlipjax.graph.host import neighbor_table
+from mlipjax.graph.pad import neighbor_bucket
+from mlipjax.lattice import completed, heights
+from mlipjax.reading import shown
+from mlipjax.system import System
+from mlipjax.typing import Array, Int
+
+SKIN = 1.0
+"""Default skin in Å: an atom may move half of it before candidates are searched again."""
+
+_FLUCTUATION = 0.15  # Å; slots are for neighbours within cutoff + this: as many as thermal motion mostly brings in
+_HEADROOM = 1.1  # on the numbers of candidates
+_MULTIPLE = 4  # of slots
+_COUNTED = 1.05  # times a number of neighbours that was too large: a slow densification asks for several at once
+_MOST, _LONGEST = 10**9, 1e3  # slots, and Å, in a file that is no nonsense
+
+
+@dataclasses.dataclass(frozen=True)
+class VerletSpec:
+    """Static sizes of Verlet lists; hashable, so it can be a static argument of ``jax.jit``.
+
+    Attributes:
+        cutoff: Å, of the potential.
+        skin: Å, added to the cutoff when candidates are searched; not negative.
+        pbc: periodicity along the three lattice vectors.
+        has_volume: whether the cell has one, so that there is a stress.
+        images: lattice translations searched along each lattice vector, 0 where not periodic.
+        n_edges: room for edges in a search on the device; the number of edges (both directions) is always enough.
+        n_candidates: slots per atom for pairs within cutoff + skin.
+        n_neighbors: slots per atom for pairs within the cutoff: those that the potential sees.
+    """
+
+    cutoff: float
+    skin: float
+    pbc: tuple[bool, bool, bool]
+    has_volume: bool
+    images: tuple[int, int, int]
+    n_edges: int
+    n_candidates: int
+    n_neighbors: int
+
+    @property
+    def reach(self) -> float:
+        """Largest distance of candidates: cutoff + skin, in Å."""
+        return self.cutoff + self.skin
+
+    @classmethod
+    def for_systems(
+        cls, systems: Sequence[System], cutoff: float, skin: float = SKIN, n_neighbors: int = 0
+    ) -> VerletSpec:
+        """Sizes with some room for structures that differ in positions and cell only.
+
+        Args:
+            systems: the states to hold, at least one.
+            cutoff: Å, of the potential.
+            skin: Å; wider means fewer searches and more candidates.
+            n_neighbors: smallest number of slots, where more are known to be needed.
+
+        Raises:
+            ValueError: for a negative skin or a system that ``neighbor_table`` refuses.
+        """
+        if not skin >= 0.0:
+            raise ValueError(f"found a skin of {skin} Å; it must be 0 or more.")
+        return reduce(VerletSpec._joined, (cls._for_system(system, cutoff, skin, n_neighbors) for system in systems))
+
+    @classmethod
+    def _for_system(cls, system: System, cutoff: float, skin: float, n_neighbors: int) -> VerletSpec:
+        found, within = neighbor_table(system, cutoff + skin), neighbor_table(system, cutoff + _FLUCTUATION)
+        cell = np.asarray(system.cell, np.float64)
+        images = (cutoff + skin) * _HEADROOM ** (1 / 3) / heights(completed(cell, system.pbc))
+        first, second, third = (np.ceil(images).astype(int) * np.array(system.pbc)).tolist()
+        return cls(
+            cutoff=float(cutoff),
+            skin=float(skin),
+            pbc=system.pbc,
+            has_volume=bool(abs(np.linalg.det(cell)) > 0.0),
+            images=(first, second, third),
+            n_edges=_roomy(found.n_edges),
+            n_candidates=_roomy(found.max_count),
+            n_neighbors=-(-max(within.max_count, n_neighbors, 1) // _MULTIPLE) * _MULTIPLE,
+        )
+
+    def grown(self, systems: Sequence[System], n_neighbors: int = 0) -> VerletSpec:
+        """Larger sizes after an overflow, none of them smaller than before.
+
+        Args:
+            systems: states that are to fit.
+            n_neighbors: largest number of neighbours that was counted.
+        """
+        found = VerletSpec.for_systems(systems, self.cutoff, self.skin, int(np.ceil(_COUNTED * n_neighbors)))
+        larger = self._joined(found)
+        if larger != self:
+            return larger
+        # these states fit: what did not was one between them
+        return dataclasses.replace(
+            self,
+            images=tuple(number + periodic for number, periodic in zip(self.images, self.pbc, strict=True)),
+            n_edges=_roomy(self.n_edges),
+            n_candidates=_roomy(self.n_candidates),
+            n_neighbors=self.n_neighbors + _MULTIPLE,
+        )
+
+    def _joined(self, other: VerletSpec) -> VerletSpec:
+        """Sizes that hold whatever fits either; what is no size is that of ``self``."""
+        first, second, third = np.maximum(self.images, other.images).tolist()
+        return dataclasses.replace(
+            self,
+            images=(first, second, third),
+            n_edges=max(self.n_edges, other.n_edges),
+            n_candidates=max(self.n_candidates, other.n_candidates),
+            n_neighbors=max(self.n_neighbors, other.n_neighbors),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields in JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> VerletSpec:
+        """The inverse of ``to_json``; reads the nested fields that were written before, too.
+
+        Raises:
+            ValueError: for numbers that are no sizes.
+            KeyError, TypeError: if fields are missing or of other types.
+        """
+        if "candidates" in fields:
+            nested = fields["candidates"]
+            counts = {"n_candidates": nested["n_neighbors"], "n_neighbors": fields["n_neighbors"]}
+            fields = {**nested, **counts, "has_volume": fields["periodic"]}
+        spec = cls(**{**fields, "images": tuple(fields["images"]), "pbc": tuple(fields["pbc"])})
+        counts = (spec.n_edges, spec.n_candidates, spec.n_neighbors, *spec.images)
+        lengths = (spec.cutoff, spec.skin)
+        if (
+            not all(type(count) is int and 0 <= count <= _MOST for count in counts)
+            or not all(type(length) in (int, float) and 0.0 <= length <= _LONGEST for length in lengths)
+            or [type(flag) for flag in (*spec.pbc, spec.has_volume)] != [bool] * 4
+            or len(spec.images) != 3
+        ):
+            raise ValueError(f"found {shown(dict(fields))}; expected sizes of neighbour tables.")
+        return spec
+
+
+def _roomy(needed: int) -> int:
+    return neighbor_bucket(int(np.ceil(_HEADROOM * needed)))
+
+
+def pack_edges(spec: VerletSpec, candidates: GraphBatch) -> tuple[GraphBatch, Int[Array, ""]]:
+    """Keep the edges of one structure that are shorter than the cutoff now, in a table of ``spec.n_neighbors`` slots.
+
+    Edges keep their order. No gradient passes through the choice: an edge has no effect at the cutoff.
+
+    Args:
+        spec: static sizes.
+        candidates: one structure whose table holds every pair that may be an edge, both directions of each.
+
+    Returns:
+        The graph with the packed table, and the largest number of neighbours of an atom: above ``spec.n_neighbors``
+        edges are missing.
+    """
+    n_neighbors = spec.n_neighbors
+    positions, cells = jax.lax.stop_gradient((candidates.positions, candidates.cells))
+    vectors = edge_vectors(candidates, positions, cells)
+    within = candidates.edge_mask & (jnp.sum(vectors**2, axis=-1) < spec.cutoff**2)
+    # rank: how many edges an atom has up to and including this slot
+    rank = jnp.cumsum(within, axis=1, dtype=jnp.int32)
+    count = rank[:, -1]
+    slot = _first_slot_with_rank(rank, n_neighbors)
+    mask = jnp.arange(n_neighbors) < count[:, None]
+    own = jnp.arange(within.shape[0], dtype=jnp.int32)[:, None]
+    neighbors = jnp.where(mask, jnp.take_along_axis(candidates.neighbors, slot, axis=1), own)
+    shifts = jnp.where(mask[..., None], jnp.take_along_axis(candidates.shifts, slot[..., None], axis=1), 0)
+    # the edge back sits in the neighbour's row, at its rank there
+    back = rank.reshape(-1)[jnp.take_along_axis(candidates.reverse, slot, axis=1)] - 1
+    unused = own * n_neighbors + jnp.arange(n_neighbors, dtype=jnp.int32)
+    reverse = jnp.where(mask, neighbors * n_neighbors + back, unused)
+    graph = dataclasses.replace(candidates, neighbors=neighbors, shifts=shifts, edge_mask=mask, reverse=reverse)
+    return graph, jnp.max(count)
+
+
+def _first_slot_with_rank(rank: Int[Array, "N K"], n_neighbors: int) -> Int[Array, "N k"]:
+    """Slot at which each row's running count reaches 1, 2, ..., ``n_neighbors``; the last slot if it never does.
+
+    A binary search per output: no scatter, which is slow on CPUs and not deterministic on GPUs.
+    """
+    wanted = jnp.arange(1, n_neighbors + 1, dtype=rank.dtype)
+    slot = jax.vmap(lambda row: jnp.searchsorted(row, wanted))(rank)
+    return jnp.minimum(slot, rank.shape[1] - 1)
