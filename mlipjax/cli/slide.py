@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlipjax import runtime
-from mlipjax.cli.heads import choose_head
 from mlipjax.cli.options.slide import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
-from mlipjax.cli.structures import read_unconstrained
 from mlipjax.cli.tables import Table
-from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.report import save_figure
+from mlipjax.verbs.inputs import open_native, unconstrained
 
 
 def run(command: Slide) -> None:
@@ -23,19 +20,19 @@ def run(command: Slide) -> None:
         ValueError, FileNotFoundError: if model, structure or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    runtime.select_dtype(command.dtype)
-    system = read_unconstrained(command.structure, "layers slide and relax along their normal as a whole")
-    potential, params = load(command.model)
+    system = unconstrained(command.structure, "layers slide and relax along their normal as a whole")
+    opened = open_native(command.model, command.head)
+    potential, params = opened.potential, opened.params
     settings = SlidingSettings(
         relaxed=command.relaxed,
         fmax=command.fmax,
         max_steps=command.steps,
         interface=command.interface,
         bond_factor=command.bond_factor,
-        head=choose_head(potential, command.head),
+        head=opened.head,
         dtype=command.dtype,
     )
-    console = make_console()
+    console = make_console(quiet=command.quiet)
     with Working(console, "compiling and sliding") as working:
 
         def show(done: int, total: int) -> None:

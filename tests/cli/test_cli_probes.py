@@ -96,7 +96,7 @@ def test_bad_input_is_one_line(command, options, message, folder, capsys):
 
 
 def test_a_band_keeps_what_the_first_image_fixes_and_refuses_what_it_does_not_know(tmp_path):
-    from mlipjax.cli.neb import read_images
+    from mlipjax.verbs.neb import read_images
 
     atoms = Atoms("Si2", [[0, 0, 0], [2, 0, 0]])
     write(tmp_path / "a.traj", [atoms, atoms])
