@@ -89,7 +89,7 @@ def _typed(name: str, kind: Any, marks: Sequence[Any], default: Any) -> str:
     if kind is bool:
         return f"--no-{name.replace('_', '-')}" if default is True else _flag(name)
     if tyro.conf.Positional in marks:
-        return "{" + ",".join(map(str, typing.get_args(kind))) + "}"
+        return _follows(kind)
     aliases = [alias for mark in marks for alias in getattr(mark, "aliases", None) or ()]
     return " ".join([", ".join([*aliases, _flag(name)]), _follows(kind)])
 
@@ -97,7 +97,7 @@ def _typed(name: str, kind: Any, marks: Sequence[Any], default: Any) -> str:
 def _follows(kind: Any) -> str:
     parts = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
-        return "{" + ",".join(map(str, parts)) + "}"
+        return "{" + ("," if len(parts) < 5 else ", ").join(map(str, parts)) + "}"
     if typing.get_origin(kind) is tuple:
         return f"{_follows(parts[0])} ..." if parts[-1] is ... else " ".join(map(_follows, parts))
     return _WORDS[kind]
@@ -132,7 +132,7 @@ def _explained(option: Option, width: int) -> list[str]:
     typed = f"  {option.typed}"
     if len(typed) < _COLUMN - 1:
         return [typed + lines[0][len(typed) :], *lines[1:]]
-    return [*_folded(option.typed.replace(",", ", ") if len(typed) > width else option.typed, width, "  "), *lines]
+    return [*_folded(option.typed, width, "  "), *lines]
 
 
 def _folded(text: str, width: int, indent: str = "") -> list[str]:

@@ -20,7 +20,7 @@ def run(command: MonitorCommand) -> None:
     console = make_console(quiet=command.quiet)
     with Working(console, f"reading the charts for {command.data.name}"):
         found = call(monitor, command)
-    report = found.as_dict()
+    report = found.report
     print_report(console, report, found.verdict, index=command.index, name=command.data.name)
     if command.out is not None:
         console.print(f"charts and figure: {command.out / 'monitor.npz'}, {command.out / 'monitor.png'}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -104,10 +103,7 @@ class SlidingProfile(ProbeResult):
 
     def figure(self) -> Figure:
         """Energies against the shift."""
-        curves: dict[str, tuple[Any, Any]] = {"rigid": (self.shift_A, self.rigid_meV_per_A2)}
-        if not np.isnan(self.relaxed_meV_per_A2).all():
-            curves["relaxed"] = (self.shift_A, self.relaxed_meV_per_A2)
-        return figures.path_profiles(curves, x_label="shift (Å)", y_label="sliding energy (meV/Å²)")
+        return figures.sliding_profile(self.shift_A, self.rigid_meV_per_A2, self.relaxed_meV_per_A2)
 
 
 @dataclasses.dataclass(frozen=True)

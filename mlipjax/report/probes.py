@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from scipy.interpolate import CubicHermiteSpline
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.signal import resample
 
 from mlipjax.report.style import arm_styles, new_figure, shared_legend, styled
@@ -39,8 +39,9 @@ def energy_path(
         axes.plot(fine, CubicHermiteSpline(x, y, np.asarray(slopes_eV_per_A))(fine), color=_RELAXED)
     axes.plot(x, y, "o", color=_RELAXED, label="relaxed band")
     top = int(np.argmax(y))
+    # above the curve: below it lies the path as given
     axes.annotate(
-        f"{y[top]:.3f} eV", (x[top], y[top]), xytext=(0, -13), textcoords="offset points", ha="center", fontsize=7.5
+        f"{y[top]:.3f} eV", (x[top], y[top]), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5
     )
     if given_eV is not None:
         axes.plot(
@@ -50,6 +51,37 @@ def energy_path(
     axes.set_xlabel("distance along the path (Å)")
     axes.set_ylabel("energy (eV)")
     axes.legend()
+    return figure
+
+
+@styled
+def sliding_profile(shift_A: ArrayLike, rigid_meV_per_A2: ArrayLike, relaxed_meV_per_A2: ArrayLike) -> Figure:
+    """Draw energies of sliding against the shift.
+
+    Between the given shifts the curves are monotone cubics: no point of them is higher than what was computed.
+
+    Args:
+        shift_A: (n,) ascending.
+        rigid_meV_per_A2: (n,) relative to no shift.
+        relaxed_meV_per_A2: (n,) likewise; not drawn where it is NaN throughout.
+    """
+    x = np.asarray(shift_A, np.float64)
+    figure = new_figure(2.9, 4.6)
+    axes = figure.add_subplot()
+    axes.axhline(0.0, color=_LINE, linewidth=0.5)
+    fine = np.linspace(x[0], x[-1], 300)
+    for energies, color, style, marker, name in (
+        (rigid_meV_per_A2, _GIVEN, "--", "s", "rigid layers"),
+        (relaxed_meV_per_A2, _RELAXED, "-", "o", "relaxed along the normal"),
+    ):
+        y = np.asarray(energies, np.float64)
+        if np.isnan(y).all():
+            continue
+        axes.plot(fine, PchipInterpolator(x, y)(fine), style, color=color)
+        axes.plot(x, y, marker, color=color, markersize=4, label=name)
+    axes.set_xlabel("shift (Å)")
+    axes.set_ylabel("sliding energy (meV/Å²)")
+    shared_legend(figure, [axes])
     return figure
 
 

@@ -58,11 +58,16 @@ class Monitored:
         """Whether nothing speaks against trusting the model on these frames."""
         return self.verdict.in_control
 
-    def as_dict(self) -> dict[str, Any]:
-        """Everything that the charts say, JSON types."""
+    @property
+    def report(self) -> dict[str, Any]:
+        """Everything that the charts say: limits, indices of all frames, alarms, elements, the worst atoms."""
         report = _summary(self.monitor, self.readings, self.dataset)
         told = {"index": self.index, "worst": _worst_of(report, self.verdict), "verdict": _verdict_of(self.verdict)}
-        return plain(report | told)
+        return report | told
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report in JSON types."""
+        return plain(self.report)
 
     def figure(self) -> Figure:
         """Indices of all frames over their limits, by frame or by time."""
