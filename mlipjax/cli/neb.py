@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlipjax.cli.call import call
+from mlipjax.cli.error_tables import fixed
 from mlipjax.cli.options.neb import Neb
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
@@ -56,10 +57,10 @@ def _table(result: NEBResult) -> Table:
     rows = [
         (
             str(index),
-            f"{result.distance_A[index]:.3f}",
-            f"{energies[index]:.4f}",
-            f"{given[index]:.4f}",
-            f"{result.image_fmax_eV_per_A[index]:.3f}",
+            fixed(result.distance_A[index], 3),
+            fixed(energies[index], 4),
+            fixed(given[index], 4),
+            fixed(result.image_fmax_eV_per_A[index], 3),
             "yes" if result.image_converged[index] else "no",
         )
         for index in range(len(energies))

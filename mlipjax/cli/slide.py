@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlipjax.cli.error_tables import fixed
 from mlipjax.cli.options.slide import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
@@ -75,5 +76,5 @@ def _table(result: SlidingProfile) -> Table:
     columns = (result.shift_A, result.rigid_meV_per_A2, result.relaxed_meV_per_A2, result.opening_A)
     # what was not computed has no column
     kept = [k for k, column in enumerate(columns) if np.isfinite(column).any()]
-    rows = [[f"{columns[k][row]:.3f}" for k in kept] for row in range(len(result.shift_A))]
+    rows = [[fixed(columns[k][row], 3) for k in kept] for row in range(len(result.shift_A))]
     return Table([headings[k] for k in kept], rows, "energy of sliding")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.signal import resample
@@ -132,7 +133,7 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     grid = both[:, None, None] * vectors[0] + both[None, :, None] * vectors[1]
     figure = new_figure(3.2, 4.8)
     axes = figure.add_subplot()
-    drawn = axes.contourf(x, y, tiled, levels=24, cmap="viridis")
+    drawn = axes.contourf(x, y, tiled, levels=np.linspace(tiled.min(), tiled.max(), 25), cmap="viridis")
     axes.plot(*grid.reshape(-1, 2).T, ".", color="white", markersize=1.5, alpha=0.7)
     corner = np.array([[0, 0], vectors[0], vectors[0] + vectors[1], vectors[1], [0, 0]])
     axes.plot(corner[:, 0], corner[:, 1], color="white", linewidth=1.0)
@@ -140,7 +141,8 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     axes.grid(False)
     axes.set_xlabel("shift x (Å)")
     axes.set_ylabel("shift y (Å)")
-    figure.colorbar(drawn, ax=axes, label=f"{kind} sliding energy (meV/Å²)")
+    label = f"{kind} sliding energy (meV/Å²)"
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, ticks=MaxNLocator(6))
     return figure
 
 
