@@ -66,8 +66,15 @@ class ForeignModel:
     calculator: Any
 
 
-ModelLike = str | os.PathLike[str] | tuple[Potential, Params] | NativeModel | ForeignModel
-"""What ``mlipjax.load`` takes, what it returns, ``ase:module:factory``, or what ``open_model`` returned."""
+ModelLike = (
+    str
+    | os.PathLike[str]
+    | tuple[Potential, Params]
+    | tuple[Potential, Params, dict[str, Any]]
+    | NativeModel
+    | ForeignModel
+)
+"""What ``mlipjax.load`` takes, what it or a fine-tune returns, ``ase:module:factory``, or what ``open_model`` gave."""
 
 
 def open_model(model: ModelLike, head: str | None = None) -> NativeModel | ForeignModel:
@@ -149,12 +156,19 @@ def is_nothing(structures: Any) -> bool:
 
 
 def paths_in(structures: Any) -> list[str]:
-    """The files among what a verb was given: all of it, or none."""
+    """The files that a verb was given; none if it was given structures.
+
+    Raises:
+        TypeError: for some of both.
+    """
     if isinstance(structures, (str, os.PathLike)):
         return [os.fspath(structures)]
     if isinstance(structures, (Atoms, Dataset)) or not isinstance(structures, Sequence):
         return []
-    return [os.fspath(part) for part in structures if isinstance(part, (str, os.PathLike))]
+    paths = [os.fspath(part) for part in structures if isinstance(part, (str, os.PathLike))]
+    if paths and len(paths) < len(structures):
+        raise TypeError("structures are given as files or as ase.Atoms, not some of both; read the files first.")
+    return paths
 
 
 def iterate(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:

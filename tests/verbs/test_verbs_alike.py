@@ -181,6 +181,8 @@ def test_outputs_are_a_folder_or_a_file(tmp_path):
 def test_what_is_no_model_is_refused_by_its_type(model):
     with pytest.raises(TypeError, match="found Potential"):
         mlipjax.predict(model.potential, bulk("Si"))
+    with pytest.raises(TypeError, match="not some of both"):
+        mlipjax.predict(model, [bulk("Si"), "si.cif"])
     with pytest.raises(ValueError, match=r"found 'dft'"):
         open_model(model, "dft")
 
