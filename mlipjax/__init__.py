@@ -8,12 +8,10 @@ from mlipjax._version import __version__
 
 if TYPE_CHECKING:
     from mlipjax.calculator import Calculator
-    from mlipjax.finetuning import finetune
     from mlipjax.models import load, save
     from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
-    from mlipjax.train import evaluate
-    from mlipjax.verbs import predict, relax
+    from mlipjax.verbs import evaluate, finetune, monitor, neb, predict, read, relax, simulate
 
 __all__ = [
     "Calculator",
@@ -26,9 +24,13 @@ __all__ = [
     "evaluate",
     "finetune",
     "load",
+    "monitor",
+    "neb",
     "predict",
+    "read",
     "relax",
     "save",
+    "simulate",
 ]
 
 _HOMES = {
@@ -38,12 +40,16 @@ _HOMES = {
     "Potential": "mlipjax.potential",
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
-    "evaluate": "mlipjax.train",
-    "finetune": "mlipjax.finetuning",
+    "evaluate": "mlipjax.verbs",
+    "finetune": "mlipjax.verbs",
     "load": "mlipjax.models",
+    "monitor": "mlipjax.verbs",
+    "neb": "mlipjax.verbs",
     "predict": "mlipjax.verbs",
+    "read": "mlipjax.verbs",
     "relax": "mlipjax.verbs",
     "save": "mlipjax.models",
+    "simulate": "mlipjax.verbs",
 }
 
 

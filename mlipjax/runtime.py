@@ -1,23 +1,27 @@
 """What a program sets up once, at its start: allocator, precision, device; and what it reports about itself.
 
-Only entry points (command line, experiments, benchmarks, tests) call these; importing mlipjax changes nothing.
+Only entry points (command line, experiments, benchmarks, tests) set up anything; importing mlipjax changes nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 import platform
 import subprocess
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mlipjax._version import __version__
+from mlipjax.files import plain, write_atomic
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-md", "orbax-checkpoint", "ase", "numpy")
 
@@ -35,6 +39,14 @@ def versions() -> dict[str, str]:
     report["platform"] = platform.platform()
     report["devices"] = ", ".join(f"{device.platform}: {device.device_kind}" for device in jax.devices())
     return report
+
+
+def write_results(path: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
+    """Write results as JSON, together with the versions they depend on.
+
+    Arrays become lists. JSON has no NaN and no infinity: they become ``null``.
+    """
+    write_atomic(path, json.dumps(plain({**results, "versions": versions()}), indent=1, allow_nan=False) + "\n")
 
 
 def git_commit() -> str | None:
@@ -140,6 +152,19 @@ def select_device(name: str | None = None) -> jax.Device:  # pyright: ignore[rep
         raise ValueError(
             f"no device {name!r} here; JAX sees {present}. Choose one of these, or install the matching jaxlib."
         ) from None
+
+
+def use_device(name: str) -> None:
+    """Let everything that follows run on a kind of device; ``auto`` leaves the choice to JAX.
+
+    Raises:
+        ValueError: if there is no such device, saying which there are.
+    """
+    if name == "auto":
+        return
+    if name == "cpu":
+        jax.config.update("jax_platforms", "cpu")  # before the first array: no accelerator is taken into use at all
+    jax.config.update("jax_default_device", select_device(name))
 
 
 def describe(report: Mapping[str, str]) -> str:

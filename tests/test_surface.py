@@ -1,11 +1,20 @@
 """What ``import mlipjax`` offers."""
 
+import dataclasses
+import doctest
+import importlib
+import inspect
 import subprocess
 import sys
+import typing
 
 import pytest
 
 import mlipjax
+from mlipjax.cli.help import help_text, options_in
+from mlipjax.cli.main import options_of
+from mlipjax.cli.options.common import LabelOptions
+from mlipjax.settings import FinetuneSettings, PropertySettings
 
 
 def test_every_public_name_resolves():
@@ -37,3 +46,95 @@ def test_a_loaded_model_is_named_and_unpacks():
     assert isinstance(model, mlipjax.Model)
     assert potential is model.potential
     assert params is model.params
+
+
+VERBS = {
+    "evaluate": mlipjax.evaluate,
+    "finetune": mlipjax.finetune,
+    "monitor": mlipjax.monitor,
+    "neb": mlipjax.neb,
+    "predict": mlipjax.predict,
+    "relax": mlipjax.relax,
+    "simulate": mlipjax.simulate,
+}
+# what a command does with results that a verb returns, and what a process sets up once
+OF_COMMANDS = {"device", "figure", "json", "quiet"}
+# what a caller in Python may listen to, and settings that are a record there and options on the command line
+OF_PYTHON = {"on_step", "on_chunk", "keep_path", "listener", "settings", "task", "options"}
+
+
+def options_by_name(command):
+    """Defaults of a command's options by name, those of its groups of options included; required ones have none."""
+    found = {}
+    for field in dataclasses.fields(command):
+        kind = typing.get_type_hints(command)[field.name]
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(kind):
+            found |= options_by_name(kind)
+        else:
+            found[field.name] = inspect.Parameter.empty if default is dataclasses.MISSING else default
+    return found
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_has_the_options_of_its_command_with_their_defaults(name):
+    given = {option.name: option for option in inspect.signature(VERBS[name]).parameters.values()}
+    options = options_by_name(options_of(name))
+    settings = {
+        field.name for kind in (FinetuneSettings, PropertySettings) for field in dataclasses.fields(kind)
+    }  # what finetune takes by their own names, as the command does
+    own = set(options) - (settings if name == "finetune" else set()) - OF_COMMANDS
+    # structures that a verb returns are written by the command
+    written = {"write", "out"} - set(given)
+    assert set(given) - OF_PYTHON == own - written
+    for option in own & set(given) - {"out"}:
+        assert given[option].default == options[option], option
+
+
+def test_names_of_labels_are_those_of_the_commands():
+    parameters = inspect.signature(mlipjax.read).parameters
+    for option, default in options_by_name(LabelOptions).items():
+        assert parameters[option].default == default
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_model_and_structures_come_first_and_options_have_names(name):
+    model, structures, *others = inspect.signature(VERBS[name]).parameters.values()
+    assert model.name == "model"
+    assert structures.kind is model.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+    assert {option.kind for option in others if option.name != "ensemble"} <= named
+
+
+@pytest.mark.parametrize("name", [*VERBS, "compare_representations", "convert", "doctor", "models", "probe", "slide"])
+def test_every_option_is_explained_once_in_the_help(name):
+    command = options_of(name)
+    listed = [option for names in getattr(command, "sections", {}).values() for option in names.split()]
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= set(options_by_name(command))
+    assert {option.name for option in options_in(command)} == set(options_by_name(command))
+    short, full = (help_text(name, command, everything=everything, width=80) for everything in (False, True))
+    assert max(map(len, full.splitlines())) <= 80
+    for option in options_by_name(command):
+        assert option.replace("_", "-") in short
+    if len(options_by_name(command)) > 15:
+        assert len(listed) > 0
+        assert len(short.splitlines()) < 0.8 * len(full.splitlines())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evaluate",
+        "predict",
+        "read",
+        "relax",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("finetune", "monitor", "neb", "simulate")),
+    ],
+)
+def test_the_example_of_a_verb_is_true(name):
+    # by its name a verb hides the module that it comes from
+    module = importlib.import_module(f"mlipjax.verbs.{name}")
+    found = doctest.testmod(module)
+    assert found.attempted > 2
+    assert found.failed == 0

@@ -47,7 +47,7 @@ from IPython.display import Image, display
 
 import mlipjax
 from mlipjax import runtime
-from mlipjax.data import Dataset, Example, read_dataset, write_dataset
+from mlipjax.data import Dataset, Example, write_dataset
 from mlipjax.report import figure_png
 
 
@@ -93,7 +93,7 @@ def example_frames(n: int) -> Dataset:
 
 if FRAMES is None:
     write_dataset("example.extxyz", example_frames(16))
-data = read_dataset("example.extxyz" if FRAMES is None else FRAMES)
+data = mlipjax.read("example.extxyz" if FRAMES is None else FRAMES)
 print(f"{len(data)} frames, elements {data.elements}, labels {data.count_labels()}")
 
 # %% [markdown]
@@ -116,10 +116,8 @@ print(f"{len(examination.findings)} findings, {len(examination.fatal)} of them f
 # model agree. The same call again resumes a run that was stopped.
 
 # %%
-from mlipjax.finetuning import FinetuneSettings
-
-settings = FinetuneSettings(strategy=STRATEGY, e0s="estimate", epochs=EPOCHS, batch_size=4, anchor="none")
-tuned = mlipjax.finetune(potential, params, data, settings=settings, out=OUT / "run")
+options = {"strategy": STRATEGY, "e0s": "estimate", "epochs": EPOCHS, "anchor": "none"}
+tuned = mlipjax.finetune((potential, params), data, out=OUT / "run", **options)
 before, after = tuned.report["before"], tuned.report["after"]
 for key in ("force_mae_meV_per_A", "energy_std_meV_per_atom"):
     print(f"{key}: {before[key]:.1f} -> {after[key]:.1f} on {tuned.report['n_valid']} held-out frames")
@@ -147,17 +145,15 @@ show(
 
 # %%
 from mlipjax.report import parity
-from mlipjax.train import LabelledBatches, predict
 
 
-def forces(model, weights) -> np.ndarray:
+def forces(model) -> np.ndarray:
     """All force components of the frames."""
-    batches = LabelledBatches.create(model, data, 4)
-    return np.concatenate([found.forces.ravel() for found in predict(model, weights, batches)])
+    return np.concatenate([atoms.get_forces().ravel() for atoms in mlipjax.predict(model, data)])
 
 
 reference = np.concatenate([np.asarray(labels.forces).ravel() for labels in data.labels])
-found = {MODEL: forces(potential, params), "fine-tuned": forces(tuned.potential, tuned.params)}
+found = {MODEL: forces((potential, params)), "fine-tuned": forces(tuned.model)}
 show(parity(reference, found, quantity="force component", unit="eV/Å"))
 
 # %% [markdown]
@@ -198,7 +194,7 @@ same = {
 runs = OUT / "runs.extxyz"
 if not runs.exists():
     md.run(potential, params, start, ensemble, MD_STEPS, key=jax.random.key(1), trajectory=runs, **same)
-home = read_dataset(runs)
+home = mlipjax.read(runs)
 charts = monitoring.fit_monitor(
     monitoring.frame_features(potential, params, home.systems),
     [info["run"] for info in home.infos],
@@ -250,7 +246,7 @@ show(
 # ```
 # mlipjax doctor --model universal --train my_frames.extxyz --e0s estimate
 # mlipjax finetune --model universal --train my_frames.extxyz --e0s estimate --out finetuned
-# mlipjax md --model finetuned --structure start.xyz --steps 100000 --out md.extxyz --monitor monitoring.npz
+# mlipjax simulate --model finetuned --structure start.xyz --steps 100000 --out md --monitor monitoring.npz
 # ```
 #
 # A frame on which the charts raise an alarm is the frame to label next; `python -m experiments.periodic` does this in

@@ -25,7 +25,7 @@ def print_report(console: Console, report: dict[str, Any], verdict: Judgement, *
 
     Args:
         console: where to.
-        report: of ``mlipjax.cli.monitor.summary``.
+        report: of ``verbs.Monitored``.
         verdict: on the frames by ``index``.
         index: the number of a frame that decides.
         name: of the data.

@@ -6,12 +6,8 @@ honour (no number at all, a negative count, more than any computer holds); what 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
-
-MAX_ATOMS = 2_000_000
-"""Most atoms of a structure that a command builds."""
 
 
 class Range(NamedTuple):
@@ -90,7 +86,7 @@ OPTIONS: dict[str, Range] = {
     "reservoirs": Range(-1e6, 1e6, "eV"),
     "run": Range(0, 10**9),
     "seed": Range(0, 2**32 - 1),
-    "site": Range(0, MAX_ATOMS),
+    "site": Range(0, 2_000_000),
     "snapshots": Range(0, 10_000),
     "spacing_ps": Range(0, 1e9, "ps", open=True),
     "spring": Range(0, 1e6, "eV/Å^2", open=True),
@@ -127,21 +123,6 @@ def check_arguments(arguments: Sequence[str]) -> None:
         number = _number(value)
         if allowed is not None and number is not None and not allowed.holds(number):
             raise ValueError(f"{typed} must be {allowed}, found {value}.")
-
-
-def check_atoms(n_atoms: int, repeat: Sequence[int]) -> None:
-    """Refuse a supercell that is too large, before it is built.
-
-    Raises:
-        ValueError: saying how many atoms it would have.
-    """
-    total = n_atoms * math.prod(repeat)
-    if total > MAX_ATOMS:
-        sizes = " ".join(map(str, repeat))
-        raise ValueError(
-            f"{option('repeat')} {sizes} makes {total} atoms of {n_atoms}; at most {MAX_ATOMS} are possible. Repeat "
-            "less often."
-        )
 
 
 def option(name: str) -> str:

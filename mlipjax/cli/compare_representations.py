@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mlipjax import runtime
 from mlipjax.cli.options.compare_representations import CompareCommand
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces
@@ -50,7 +49,6 @@ def run(command: CompareCommand) -> None:
 
 
 def _compare_and_write(command: CompareCommand) -> None:
-    runtime.select_dtype(command.dtype)
     if command.tsne_seeds is None:
         command = dataclasses.replace(command, tsne_seeds=0 if command.run else 3)
     _check(command)
@@ -70,7 +68,7 @@ def _compare_and_write(command: CompareCommand) -> None:
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
     comparisons: dict[str, Comparison] = {}
-    console = make_console()
+    console = make_console(quiet=command.quiet)
     pieces = Pieces(console)
     with pieces.progress:
         if command.kind != "edges":

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mlipjax.cli.options.common import LabelOptions
 from mlipjax.cli.options.convert import Convert
-from mlipjax.cli.options.labels import LabelOptions, options_for, plain_paths
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import LabelKeyError, read_dataset, read_examples, write_store
+from mlipjax.data import read_dataset, read_examples, write_store
 from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
 from mlipjax.tree import flatten_paths
+from mlipjax.verbs.inputs import told_paths
+from mlipjax.verbs.read import label_keys, naming_options
 
 
 def run(command: Convert) -> None:
@@ -28,8 +31,8 @@ def run(command: Convert) -> None:
         description, report = _convert_data(command.data, command.labels, command.out)
     else:
         raise ValueError("give either --model M or --data FILE.")
-    make_console().print(f"{command.out}: {description}")
-    write_json(command.json, {"model": command.model, "data": plain_paths(command.data), "out": command.out, **report})
+    make_console(quiet=command.quiet).print(f"{command.out}: {description}")
+    write_json(command.json, {"model": command.model, "data": told_paths(command.data), "out": command.out, **report})
 
 
 def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
@@ -54,10 +57,8 @@ def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
 
 def _convert_data(data: tuple[Path, ...], labels: LabelOptions, out: Path) -> tuple[str, dict[str, Any]]:
     """Read and write structure by structure, then read back; labels keep their bits."""
-    try:
-        write_store(out, read_examples(data, labels.keys()))
-    except LabelKeyError as error:
-        raise ValueError(f"{error} {options_for(error)}") from error
+    with naming_options():
+        write_store(out, read_examples(data, label_keys(**dataclasses.asdict(labels))))
     dataset = read_dataset(out, required=())
     counts = dataset.count_labels()
     found = ", ".join(f"{count} with {name}" for name, count in counts.items())

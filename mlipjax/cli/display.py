@@ -1,4 +1,4 @@
-"""Progress of a fine-tune."""
+"""Progress of fine-tunes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from rich.console import Console
 from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.cli.wording import print_findings
+from mlipjax.finetuning.properties import PropertyListener
+from mlipjax.finetuning.properties_tasks import PropertyPreparation
 from mlipjax.finetuning.single import FinetuneListener, Preparation
 from mlipjax.train import StepInfo, TrainState
 
@@ -64,3 +66,35 @@ class FinetuneDisplay(FinetuneListener):
         elif record["valid_loss"] is not None and record["best_epoch"] == record["epoch"]:
             parts.append("best")
         self.console.print("  ".join(parts))
+
+
+class PropertyDisplay(PropertyListener):
+    """Prints the plan of a property fine-tune and follows it with a progress bar; to be used within ``progress``."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = make_bar(console, "training", "steps")
+        self.task = self.progress.add_task("training", total=None)
+
+    def start(self, preparation: PropertyPreparation) -> None:
+        """Print settings and data."""
+        self.console.print(settings_table(preparation.strategy.explain()))
+        for task, note in preparation.notes.items():
+            self.console.print(f"task {task}: {note}")
+
+    def steps(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=done, total=total)
+
+    def interval(self, record: dict[str, Any]) -> None:
+        """Print one line: every task apart."""
+        tasks = []
+        for name, found in record["tasks"].items():
+            shown = {**found["train"], **{f"valid {key}": value for key, value in found.get("valid", {}).items()}}
+            chosen = [f"{key} {value:.4g}" for key, value in shown.items() if key in _SHOWN]
+            tasks.append(f"{name} ({found['steps']} steps): {', '.join(chosen)}")
+        mark = "  best" if record["best_step"] == record["step"] else ""
+        self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}")
+
+
+_SHOWN = ("loss", "mse", "forces", "valid mae", "valid force_mae_meV_per_A", "valid mse")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from mlipjax import runtime
 from mlipjax.cli.error_tables import error_table
-from mlipjax.cli.heads import load_head
+from mlipjax.cli.options.common import LabelOptions
 from mlipjax.cli.options.doctor import Doctor
-from mlipjax.cli.options.labels import LabelOptions, plain_paths, set_name
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.doctor import Examination, Finding, examine
 from mlipjax.settings import FinetuneSettings
+from mlipjax.verbs import read
+from mlipjax.verbs.inputs import name_of, open_native, told_paths
 
 
 def run(command: Doctor) -> None:
@@ -25,8 +26,7 @@ def run(command: Doctor) -> None:
     Raises:
         ValueError, FileNotFoundError: if there is a fatal finding, or model or files cannot be used.
     """
-    runtime.select_dtype(command.dtype)
-    potential, params = load_head(command.model, command.head)
+    potential, params = open_native(command.model, command.head).first
     given = [command.train, command.valid, command.test, command.replay, command.anchor]
     names = _names([paths for paths in given if paths])
     datasets, unreadable = _read(names, command.labels)
@@ -43,18 +43,18 @@ def run(command: Doctor) -> None:
             batch_size=command.batch_size,
             max_slots=command.max_slots,
         )
-    _print(make_console(), examination)
-    write_json(command.json, {**examination.to_json(), "model": command.model, "train": plain_paths(command.train)})
+    _print(make_console(quiet=command.quiet), examination)
+    write_json(command.json, {**examination.to_json(), "model": command.model, "train": told_paths(command.train)})
     if fatal := examination.fatal:
         raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
     """What findings call the sets: names of files, or their paths if two have one name."""
-    short = len({set_name(paths) for paths in sets}) == len(sets)
+    short = len({name_of(paths) for paths in sets}) == len(sets)
     names: dict[str, tuple[Path, ...]] = {}
     for paths in sets:
-        name = set_name(paths) if short else " ".join(map(str, paths))
+        name = name_of(paths) if short else " ".join(map(str, paths))
         if name in names:
             raise ValueError(f"{name} is given twice, as training and as validation data, say; leave one out.")
         names[name] = paths
@@ -67,9 +67,11 @@ def _read(names: Mapping[str, tuple[Path, ...]], labels: LabelOptions) -> tuple[
     findings = []
     for name, paths in names.items():
         try:
-            datasets[name] = labels.read(paths, required=())
+            datasets[name] = read(paths, **dataclasses.asdict(labels))
         except ValueError as error:
-            findings.append(Finding("fatal", "reading", str(error).rstrip("."), "Correct the file."))
+            findings.append(
+                Finding("fatal", "reading", in_options(str(error), Doctor).rstrip("."), "Correct the file.")
+            )
     return datasets, findings
 
 

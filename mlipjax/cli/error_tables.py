@@ -64,6 +64,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def fixed(value: float, digits: int) -> str:
+    """So many digits behind the point; zero has no sign."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+
+
 def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     """A number with its interval."""
     if value is None or interval is None:

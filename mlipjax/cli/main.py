@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlipjax.cli.bounds import check_arguments
+from mlipjax.cli.call import given
 from mlipjax.notices import Notice
 
 _COMMANDS = {
@@ -31,7 +32,7 @@ _COMMANDS = {
     "predict": "energies, forces and stresses of structures, into a file",
     "relax": "positions and cells at rest, under a pressure, with fixed atoms",
     "doctor": "check a model and labelled structures before fine-tuning",
-    "md": "molecular dynamics with a model",
+    "simulate": "molecular dynamics with a model (also: mlipjax md)",
     "monitor": "whether a model knows structures like these",
     "compare-representations": "what fine-tuning did to the features of atoms",
     "neb": "minimum-energy path and barrier between two structures",
@@ -40,6 +41,8 @@ _COMMANDS = {
     "models": "list the models known by name",
     "convert": "save a model, or labelled structures, in a format of mlipjax's own",
 }
+
+_ALIASES = {"md": "simulate"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,10 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if first == "--version":
         return guarded(_print_versions)
-    if first not in _COMMANDS:
+    name = _ALIASES.get(first, first)
+    if name not in _COMMANDS:
         print(_complaint(first), file=sys.stderr)
         return 2
-    return guarded(lambda: _run(first, rest))
+    if asked := {"-h", "--help", "--help-all"} & set(rest):
+        from mlipjax.cli.help import help_text
+
+        print(help_text(f"mlipjax {name}", options_of(name), everything="--help-all" in asked))
+        return 0
+    return guarded(lambda: _run(name, rest))
 
 
 def _tolerate_encodings() -> None:
@@ -99,6 +108,7 @@ def _run(name: str, arguments: list[str]) -> None:
     from mlipjax.cli.wording import in_options
 
     options = options_of(name)
+    warnings.showwarning = _printer(lambda text: in_options(text, options))
     try:
         check_arguments(arguments)
         command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
@@ -106,7 +116,7 @@ def _run(name: str, arguments: list[str]) -> None:
         from mlipjax.cli.output import check_outputs
 
         check_outputs(command)
-        _set_up()
+        _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
         importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
     except ValueError as error:
         if (spelt := in_options(str(error), options)) == str(error):
@@ -124,18 +134,21 @@ def _check_given(command: Any) -> None:
 
 def options_of(name: str) -> Any:
     """Return the dataclass of a command's options: the one that its module of options defines."""
+    name = _ALIASES.get(name, name)
     module = importlib.import_module(f"mlipjax.cli.options.{name.replace('-', '_')}")
     own = (kind for kind in vars(module).values() if getattr(kind, "__module__", None) == module.__name__)
     return next(kind for kind in own if dataclasses.is_dataclass(kind))
 
 
-def _set_up() -> None:
+def _set_up(device: str = "auto", dtype: str = "float32") -> None:
     """What every command does before it computes."""
     import jax
 
     from mlipjax import runtime
 
     runtime.setup_allocator()
+    runtime.use_device(device)
+    runtime.select_dtype(dtype)
     for problem in runtime.known_problems(jax.__version__, jax.default_backend()):
         print(f"warning: {problem}", file=sys.stderr)
 
@@ -190,12 +203,12 @@ def _unexpected(error: Exception) -> str:
     )
 
 
-def _printer() -> typing.Callable[..., None]:
-    """What prints warnings: one line on stderr, each text once."""
+def _printer(spell: typing.Callable[[str], str] = str) -> typing.Callable[..., None]:
+    """What prints warnings: one line on stderr, each text once, in the words of a command."""
     said: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *place: object, **options: object) -> None:
-        line = f"{'note' if issubclass(category, Notice) else 'warning'}: {one_line(message)}"
+        line = f"{'note' if issubclass(category, Notice) else 'warning'}: {spell(one_line(message))}"
         if line not in said:
             said.add(line)
             print(line, file=sys.stderr)

@@ -20,7 +20,7 @@ from mlipjax.models.storage import CONFIG
 def run(command: Models) -> None:
     """Print the table."""
     rows = [_describe(entry) for entry in registry.known_entries()]
-    console = make_console()
+    console = make_console(quiet=command.quiet)
     table = []
     for row in rows:
         size = "not here yet" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from mlipjax.files import check_writable, plain, write_atomic
+from mlipjax.files import check_writable
 
 
 def check_outputs(command: Any) -> None:
@@ -29,25 +28,20 @@ def check_outputs(command: Any) -> None:
             check_writable(path, is_file=name in _FILES)
 
 
-_FILES = ("json", "figure")
+_FILES = ("json", "figure", "write")
 
 
-def make_console(width: int | None = None) -> Console:
+def make_console(width: int | None = None, *, quiet: bool = False) -> Console:
     """Return what a command prints with: text stays as it is, also a file called ``odd[/b].extxyz`` or ``:x:``.
 
     Lines are broken by no one but the terminal, so that a pipe gets them whole.
     """
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width, quiet=quiet)
 
 
 def write_json(path: Path | None, results: Mapping[str, Any]) -> None:
-    """Write results for ``--json FILE``, together with the versions they depend on; nothing without a file.
+    """Write results for ``--json FILE`` (``runtime.write_results``); nothing without a file."""
+    if path is not None:
+        from mlipjax import runtime
 
-    Arrays become lists. JSON has no NaN and no infinity: they become ``null``.
-    """
-    if path is None:
-        return
-    from mlipjax import runtime
-
-    report = {**results, "versions": runtime.versions()}
-    write_atomic(path, json.dumps(plain(report), indent=1, allow_nan=False) + "\n")
+        runtime.write_results(path, results)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlipjax import runtime
+from mlipjax.cli.call import call
 from mlipjax.cli.options.predict import Predict
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
@@ -24,21 +24,11 @@ def run(command: Predict) -> None:
     Raises:
         ValueError, FileNotFoundError: if model or structures cannot be used, or a prediction is not finite.
     """
-    runtime.select_dtype(command.dtype)
     if command.write is not None:
         check_name(command.write)
-    console, seen = make_console(), _Seen()
+    console, seen = make_console(quiet=command.quiet), _Seen()
     with Working(console, f"predicting {command.data.name}") as working:
-        frames = predict_each(
-            command.model,
-            command.data,
-            head=command.head,
-            dtype=command.dtype,
-            batch_size=command.batch_size,
-            max_slots=command.max_slots,
-            features=command.features,
-        )
-        counted = seen.count(frames, working.say)
+        counted = seen.count(call(predict_each, command), working.say)
         if command.write is None:
             for _ in counted:
                 pass

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 from mlipjax import runtime
-from mlipjax.cli.bounds import check_atoms
-from mlipjax.cli.heads import load_head
 from mlipjax.cli.options.probe import Probe
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.structures import read_unconstrained
-from mlipjax.models.foreign import is_foreign
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.eos import equation_of_state
-from mlipjax.probes.evaluator import Evaluator, NativeEvaluator, load_evaluator
+from mlipjax.probes.evaluator import AseEvaluator, Evaluator, NativeEvaluator
 from mlipjax.probes.events import bond_events
 from mlipjax.probes.order import crystal_order
 from mlipjax.probes.phonons import gamma_modes, phonons
@@ -28,6 +25,8 @@ from mlipjax.probes.vibrations import vibrational_spectrum
 from mlipjax.relaxation import relax
 from mlipjax.report import save_figure
 from mlipjax.system import System
+from mlipjax.verbs import read
+from mlipjax.verbs.inputs import ForeignModel, check_atoms, open_model, open_native, unconstrained
 
 
 def run(command: Probe) -> None:
@@ -38,23 +37,21 @@ def run(command: Probe) -> None:
     """
     runtime.select_dtype("float64")
     result = _PROBES[command.name](command)
-    make_console().print(f"{command.name}: {result.verdict}")
+    make_console(quiet=command.quiet).print(f"{command.name}: {result.verdict}")
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(command.json, {"probe": command.name, "model": command.model, **result.as_dict()})
 
 
 def _evaluator(command: Probe) -> Evaluator:
-    model = _needed(command, "model")
-    if not is_foreign(model):
-        return NativeEvaluator(*load_head(model, command.head))
-    if command.head is not None:
-        raise ValueError(f"--head {command.head}: {model} is a foreign calculator, which has no heads here.")
-    return load_evaluator(model)
+    opened = open_model(_needed(command, "model"), command.head)
+    if isinstance(opened, ForeignModel):
+        return AseEvaluator(opened.calculator)
+    return NativeEvaluator(*opened.first)
 
 
 def _structure(command: Probe) -> System:
-    return read_unconstrained(_needed(command, "structure"), f"the probe {command.name} moves every atom")
+    return unconstrained(_needed(command, "structure"), f"the probe {command.name} moves every atom")
 
 
 def _repeatable(command: Probe) -> System:
@@ -86,7 +83,7 @@ def _numbers(symbols: Iterable[str]) -> list[int]:
 
 
 def _gamma(command: Probe) -> ProbeResult:
-    return gamma_modes(*load_head(_needed(command, "model"), command.head), _structure(command))
+    return gamma_modes(*open_native(_needed(command, "model"), command.head).first, _structure(command))
 
 
 def _dimer(command: Probe) -> ProbeResult:
@@ -97,7 +94,7 @@ def _vacancy(command: Probe) -> ProbeResult:
     given = command.reservoirs
     reservoirs = dict(zip(_numbers(given), given.values(), strict=True)) or None
     evaluate = _evaluator(command)
-    if is_foreign(_needed(command, "model")) or not isinstance(evaluate, NativeEvaluator):
+    if not isinstance(evaluate, NativeEvaluator):
         return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs)
 
     def relaxed(systems):
@@ -113,7 +110,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "phonons": lambda c: phonons(_evaluator(c), _repeatable(c), repeat=c.repeat),
     "vacancy": _vacancy,
     "dimer": _dimer,
-    "softening": lambda c: softening(_evaluator(c), c.labels.read(_needed(c, "data"), required=())),
+    "softening": lambda c: softening(_evaluator(c), read(_needed(c, "data"), **dataclasses.asdict(c.labels))),
     "rdf": lambda c: radial_distribution(_frames(c), longest=6.0 if c.cutoff is None else c.cutoff),
     "diffusion": lambda c: diffusion(_frames(c)),
     "vdos": lambda c: vibrational_spectrum(_frames(c)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mlipjax import runtime
+from mlipjax.cli.call import call
 from mlipjax.cli.options.relax import Relax
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
@@ -22,20 +22,13 @@ def run(command: Relax) -> None:
         ValueError, FileNotFoundError: if model, structures or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    runtime.select_dtype(command.dtype)
     if command.write is not None:
         check_name(command.write)
-    console = make_console()
+    console = make_console(quiet=command.quiet)
     with Working(console, f"relaxing {command.structure.name}") as working:
-        found = relax(
-            command.model,
-            command.structure,
-            cell=command.cell,
-            pressure=command.pressure,
-            fmax=command.fmax,
-            steps=command.steps,
-            head=command.head,
-            dtype=command.dtype,
+        found = call(
+            relax,
+            command,
             keep_path=command.out is not None,
             on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3g} eV/Å"),
         )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlipjax import runtime
-from mlipjax.cli.heads import choose_head
+from mlipjax.cli.error_tables import fixed
 from mlipjax.cli.options.slide import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
-from mlipjax.cli.structures import read_unconstrained
 from mlipjax.cli.tables import Table
-from mlipjax.models import load
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.report import save_figure
+from mlipjax.verbs.inputs import open_native, unconstrained
 
 
 def run(command: Slide) -> None:
@@ -23,19 +21,19 @@ def run(command: Slide) -> None:
         ValueError, FileNotFoundError: if model, structure or options cannot be used.
         ProbeDiverged: if energies become NaN or infinite.
     """
-    runtime.select_dtype(command.dtype)
-    system = read_unconstrained(command.structure, "layers slide and relax along their normal as a whole")
-    potential, params = load(command.model)
+    system = unconstrained(command.structure, "layers slide and relax along their normal as a whole")
+    opened = open_native(command.model, command.head)
+    potential, params = opened.potential, opened.params
     settings = SlidingSettings(
         relaxed=command.relaxed,
         fmax=command.fmax,
         max_steps=command.steps,
         interface=command.interface,
         bond_factor=command.bond_factor,
-        head=choose_head(potential, command.head),
+        head=opened.head,
         dtype=command.dtype,
     )
-    console = make_console()
+    console = make_console(quiet=command.quiet)
     with Working(console, "compiling and sliding") as working:
 
         def show(done: int, total: int) -> None:
@@ -78,5 +76,5 @@ def _table(result: SlidingProfile) -> Table:
     columns = (result.shift_A, result.rigid_meV_per_A2, result.relaxed_meV_per_A2, result.opening_A)
     # what was not computed has no column
     kept = [k for k, column in enumerate(columns) if np.isfinite(column).any()]
-    rows = [[f"{columns[k][row]:.3f}" for k in kept] for row in range(len(result.shift_A))]
+    rows = [[fixed(columns[k][row], 3) for k in kept] for row in range(len(result.shift_A))]
     return Table([headings[k] for k in kept], rows, "energy of sliding")

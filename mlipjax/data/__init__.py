@@ -5,7 +5,7 @@ from mlipjax.data.dataset import Dataset, Example, View, take
 from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
 from mlipjax.data.label_keys import LabelKeyError, LabelKeys
-from mlipjax.data.read import read_dataset, read_examples
+from mlipjax.data.read import gather, read_dataset, read_examples
 from mlipjax.data.splits import GROUP_KEYS, Split, find_group_key, runs_of, split_dataset
 from mlipjax.data.store import hash_input, write_store
 
@@ -21,6 +21,7 @@ __all__ = [
     "canonical_hash",
     "find_duplicates",
     "find_group_key",
+    "gather",
     "hash_input",
     "iread_atoms",
     "read_atoms",

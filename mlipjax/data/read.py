@@ -7,13 +7,14 @@ data set silently read without its forces trains a model on nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlipjax.data.atoms import Located, iread_located
+from mlipjax.data.checks import check_structure
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
@@ -23,6 +24,9 @@ from mlipjax.data.store import DESCRIPTION, open_store
 from mlipjax.data.weights import LABELS, without_weights
 from mlipjax.notices import notice
 from mlipjax.system import Labels, System
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 _DEFAULT_KEYS = LabelKeys()
 FILE = "file"
@@ -78,16 +82,38 @@ def read_dataset(
 
 def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: bool = True) -> Iterator[Example]:
     """Read files structure by structure; arguments and errors as ``read_dataset``."""
-    reader = LabelReader(keys)
+    reader = LabelReader(keys) if with_labels else None
     several = None
     for found in _converged(path) if with_labels else iread_located(path):
-        atoms = found.atoms
-        info = {name: _plain(value) for name, value in without_weights(atoms.info).items()}
+        example = _example(found.atoms, found.where, reader)
         several = _several(path) if several is None else several
-        if several:
-            info.setdefault(FILE, str(found.path))
-        labels = reader.read(atoms, found.where) if with_labels else Labels.create(len(atoms))
-        yield Example(System.from_ase(atoms), labels, info)
+        yield example._replace(info={FILE: str(found.path), **example.info}) if several else example
+
+
+def gather(
+    frames: Iterable[Atoms],
+    keys: LabelKeys = _DEFAULT_KEYS,
+    *,
+    required: Sequence[str] = (),
+    with_labels: bool = True,
+) -> Dataset:
+    """Collect structures in memory with the labels they carry; arguments and errors as ``read_dataset``."""
+    reader = LabelReader(keys) if with_labels else None
+    examples = []
+    for index, atoms in enumerate(frames):
+        check_structure(atoms, f"structure {index}")
+        examples.append(_example(atoms, f"structure {index}", reader))
+    if not examples:
+        raise ValueError("found no structure.")
+    dataset = Dataset.from_examples(examples)
+    _check_required(dataset, keys, required if with_labels else (), "the structures given")
+    return dataset
+
+
+def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
+    info = {name: _plain(value) for name, value in without_weights(atoms.info).items()}
+    labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
+    return Example(System.from_ase(atoms), labels, info)
 
 
 def _several(path: Paths) -> bool:
@@ -145,4 +171,4 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-__all__ = ["FILE", "LabelKeys", "read_dataset", "read_examples"]
+__all__ = ["FILE", "LabelKeys", "gather", "read_dataset", "read_examples"]

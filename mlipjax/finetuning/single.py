@@ -28,7 +28,7 @@ from mlipjax.finetuning.retain import anchor_report
 from mlipjax.finetuning.run_report import complete_run_report, save_points, write_run_report
 from mlipjax.finetuning.snapshots import plan_snapshots
 from mlipjax.models import load, save
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings
 from mlipjax.train import Listener, StepInfo, TrainState, error_report, predict, read_metrics, train
 from mlipjax.train.judge import Judge, explain_choice
@@ -42,6 +42,11 @@ class FinetuneResult(NamedTuple):
     potential: Potential
     params: Params
     report: dict[str, Any]
+
+    @property
+    def model(self) -> Model:
+        """The fine-tuned model."""
+        return Model(self.potential, self.params)
 
 
 class FinetuneListener(Listener):

@@ -123,9 +123,7 @@ class SlidingProfile(Sliding):
 
     def figure(self) -> Figure:
         """Energies against the shift."""
-        curves: dict[str, tuple[Any, Any]] = {"rigid": (self.shift_A, self.rigid_meV_per_A2)}
-        curves |= {self.kind: (self.shift_A, self.best)}
-        return figures.path_profiles(curves, x_label="shift (Å)", y_label="sliding energy (meV/Å²)")
+        return figures.sliding_profile(self.shift_A, self.rigid_meV_per_A2, self.relaxed_meV_per_A2)
 
 
 @dataclasses.dataclass(frozen=True)

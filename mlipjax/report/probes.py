@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
-from scipy.interpolate import CubicHermiteSpline
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.signal import resample
 
 from mlipjax.report.style import arm_styles, new_figure, shared_legend, styled
@@ -39,8 +40,9 @@ def energy_path(
         axes.plot(fine, CubicHermiteSpline(x, y, np.asarray(slopes_eV_per_A))(fine), color=_RELAXED)
     axes.plot(x, y, "o", color=_RELAXED, label="relaxed band")
     top = int(np.argmax(y))
+    # above the curve: below it lies the path as given
     axes.annotate(
-        f"{y[top]:.3f} eV", (x[top], y[top]), xytext=(0, -13), textcoords="offset points", ha="center", fontsize=7.5
+        f"{y[top]:.3f} eV", (x[top], y[top]), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5
     )
     if given_eV is not None:
         axes.plot(
@@ -50,6 +52,37 @@ def energy_path(
     axes.set_xlabel("distance along the path (Å)")
     axes.set_ylabel("energy (eV)")
     axes.legend()
+    return figure
+
+
+@styled
+def sliding_profile(shift_A: ArrayLike, rigid_meV_per_A2: ArrayLike, relaxed_meV_per_A2: ArrayLike) -> Figure:
+    """Draw energies of sliding against the shift.
+
+    Between the given shifts the curves are monotone cubics: no point of them is higher than what was computed.
+
+    Args:
+        shift_A: (n,) ascending.
+        rigid_meV_per_A2: (n,) relative to no shift.
+        relaxed_meV_per_A2: (n,) likewise; not drawn where it is NaN throughout.
+    """
+    x = np.asarray(shift_A, np.float64)
+    figure = new_figure(2.9, 4.6)
+    axes = figure.add_subplot()
+    axes.axhline(0.0, color=_LINE, linewidth=0.5)
+    fine = np.linspace(x[0], x[-1], 300)
+    for energies, color, style, marker, name in (
+        (rigid_meV_per_A2, _GIVEN, "--", "s", "rigid layers"),
+        (relaxed_meV_per_A2, _RELAXED, "-", "o", "relaxed along the normal"),
+    ):
+        y = np.asarray(energies, np.float64)
+        if np.isnan(y).all():
+            continue
+        axes.plot(fine, PchipInterpolator(x, y)(fine), style, color=color)
+        axes.plot(x, y, marker, color=color, markersize=4, label=name)
+    axes.set_xlabel("shift (Å)")
+    axes.set_ylabel("sliding energy (meV/Å²)")
+    shared_legend(figure, [axes])
     return figure
 
 
@@ -100,7 +133,7 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     grid = both[:, None, None] * vectors[0] + both[None, :, None] * vectors[1]
     figure = new_figure(3.2, 4.8)
     axes = figure.add_subplot()
-    drawn = axes.contourf(x, y, tiled, levels=24, cmap="viridis")
+    drawn = axes.contourf(x, y, tiled, levels=np.linspace(tiled.min(), tiled.max(), 25), cmap="viridis")
     axes.plot(*grid.reshape(-1, 2).T, ".", color="white", markersize=1.5, alpha=0.7)
     corner = np.array([[0, 0], vectors[0], vectors[0] + vectors[1], vectors[1], [0, 0]])
     axes.plot(corner[:, 0], corner[:, 1], color="white", linewidth=1.0)
@@ -108,7 +141,8 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     axes.grid(False)
     axes.set_xlabel("shift x (Å)")
     axes.set_ylabel("shift y (Å)")
-    figure.colorbar(drawn, ax=axes, label=f"{kind} sliding energy (meV/Å²)")
+    label = f"{kind} sliding energy (meV/Å²)"
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, ticks=MaxNLocator(6))
     return figure
 
 

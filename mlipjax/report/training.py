@@ -213,7 +213,7 @@ def _next_steps(folder: Path, n_valid: int) -> Table:
             f"mlipjax monitor --model {model} --reference TRAIN.extxyz --data MD.extxyz",
         ],
         ["relax a structure", f"mlipjax relax --model {model} --structure S.cif --cell full"],
-        ["simulate", f"mlipjax md --model {model} --structure S.cif --steps 10000 --out MD.extxyz"],
+        ["simulate", f"mlipjax simulate --model {model} --structure S.cif --steps 10000 --out MD"],
     ]
     if n_valid < _FEW:
         rows.insert(0, ["more validation structures", "label more, or give --valid FILE or a larger --valid-fraction"])

@@ -1,17 +1,37 @@
-"""What people do with a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files."""
+"""What people do with a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files.
 
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, open_model
+Every verb is ``verb(model, structures, *, options)``, with the options, words and defaults of the command of its name.
+"""
+
+from mlipjax.verbs.evaluate import evaluate
+from mlipjax.verbs.finetune import finetune
+from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, open_model
+from mlipjax.verbs.monitor import monitor
+from mlipjax.verbs.monitored import Monitored
+from mlipjax.verbs.neb import neb
 from mlipjax.verbs.predict import predict, predict_each
+from mlipjax.verbs.read import read
 from mlipjax.verbs.relax import relax
 from mlipjax.verbs.relaxation import Relaxation
+from mlipjax.verbs.simulate import simulate
+from mlipjax.verbs.simulation import Simulation
 
 __all__ = [
     "ForeignModel",
     "ModelLike",
+    "Monitored",
     "NativeModel",
     "Relaxation",
+    "Simulation",
+    "Structures",
+    "evaluate",
+    "finetune",
+    "monitor",
+    "neb",
     "open_model",
     "predict",
     "predict_each",
+    "read",
     "relax",
+    "simulate",
 ]

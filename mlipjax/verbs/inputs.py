@@ -1,24 +1,35 @@
-"""What the verbs take: a model by name or in memory, structures from a file or in memory."""
+"""What the verbs take: a model by name or in memory, structures from files or in memory."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 from ase import Atoms
 
-from mlipjax.data import iread_atoms
+from mlipjax.data import Dataset, iread_atoms, read_last_atoms
 from mlipjax.models import load
-from mlipjax.models.foreign import foreign_calculator, is_foreign
-from mlipjax.models.heads import head_index
+from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
+from mlipjax.models.heads import head_index, with_first_head
+from mlipjax.notices import notice
 from mlipjax.potential import Potential
+from mlipjax.system import System
 from mlipjax.typing import Params
 
-Structures = Atoms | Sequence[Atoms] | str | os.PathLike[str]
-"""One structure, several, or a file that ASE reads."""
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Files that ASE reads, slices of them (``FILE@:100``), patterns, folders; one or several."""
+
+Structures = Atoms | Sequence[Atoms] | Dataset | Paths
+"""One structure, several, or files of them; labels are not needed."""
+
+MAX_ATOMS = 2_000_000
+"""Most atoms of a structure that is built here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +47,11 @@ class NativeModel:
     params: Params
     head: int
 
+    @property
+    def first(self) -> tuple[Potential, Params]:
+        """The model with the chosen head first: the one that training, errors and probes use."""
+        return with_first_head(self.potential, self.potential.heads[self.head]), self.params
+
 
 @dataclasses.dataclass(frozen=True)
 class ForeignModel:
@@ -50,12 +66,19 @@ class ForeignModel:
     calculator: Any
 
 
-ModelLike = str | os.PathLike[str] | tuple[Potential, Params] | NativeModel | ForeignModel
-"""What ``mlipjax.load`` takes, what it returns, ``ase:module:factory``, or what ``open_model`` returned."""
+ModelLike = (
+    str
+    | os.PathLike[str]
+    | tuple[Potential, Params]
+    | tuple[Potential, Params, dict[str, Any]]
+    | NativeModel
+    | ForeignModel
+)
+"""What ``mlipjax.load`` takes, what it or a fine-tune returns, ``ase:module:factory``, or what ``open_model`` gave."""
 
 
 def open_model(model: ModelLike, head: str | None = None) -> NativeModel | ForeignModel:
-    """Load a model.
+    """Load a model; of several heads the one taken is said if none was chosen.
 
     Args:
         model: name, file or folder; a pair of potential and parameters; or ``ase:module:factory``.
@@ -63,19 +86,63 @@ def open_model(model: ModelLike, head: str | None = None) -> NativeModel | Forei
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: if it cannot be loaded, or has no such head.
+        TypeError: for something else than a model.
     """
+    opened = _opened(model)
+    if isinstance(opened, ForeignModel):
+        if head is not None:
+            raise ValueError(f"{opened.name} is a foreign calculator, which has no heads here; found head={head!r}.")
+        return opened
+    heads = opened.potential.heads
+    if head is None:
+        if len(heads) > 1 and not isinstance(model, NativeModel):
+            notice(
+                f"this model has the heads {', '.join(heads)}; {heads[0]} is used (head={heads[1]!r} takes another)."
+            )
+        return opened
+    return dataclasses.replace(opened, head=head_index(opened.potential, head))
+
+
+def open_native(model: ModelLike, head: str | None = None) -> NativeModel:
+    """Load a model whose parameters are needed; arguments and errors as ``open_model``.
+
+    Raises:
+        ValueError: also for a foreign calculator.
+    """
+    opened = open_model(model, head)
+    if isinstance(opened, ForeignModel):
+        raise refusal(opened.name)
+    return opened
+
+
+def open_for_features(model: ModelLike) -> tuple[Potential, Params]:
+    """Load a model whose features are read: its heads share them, so none is chosen, and that is said.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: if it cannot be loaded, or is a foreign calculator.
+    """
+    opened = _opened(model)
+    if isinstance(opened, ForeignModel):
+        raise refusal(opened.name)
+    if len(heads := opened.potential.heads) > 1:
+        notice(f"the heads {', '.join(heads)} of this model share their features; none has to be chosen.")
+    return opened.potential, opened.params
+
+
+def _opened(model: ModelLike) -> NativeModel | ForeignModel:
     if isinstance(model, (NativeModel, ForeignModel)):
         return model
     if isinstance(model, tuple):
-        potential, params = model
-        return NativeModel(type(potential.config).__name__.removesuffix("Config"), *model, head_index(potential, head))
+        potential, params = model[:2]  # what a fine-tune returns has its report behind them
+        return NativeModel(type(potential.config).__name__.removesuffix("Config"), potential, params, 0)
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(
+            f"a model is a name, a file, a folder or the pair (potential, params), found {type(model).__name__}."
+        )
     name = os.fspath(model)
     if is_foreign(name):
-        if head is not None:
-            raise ValueError(f"{name} is a foreign calculator and has no heads; found {head!r}.")
         return ForeignModel(name, foreign_calculator(name))
-    potential, params = load(name)
-    return NativeModel(name, potential, params, head_index(potential, head))
+    return NativeModel(name, *load(name), 0)
 
 
 def is_one(structures: Any) -> bool:
@@ -83,8 +150,29 @@ def is_one(structures: Any) -> bool:
     return isinstance(structures, Atoms)
 
 
+def is_nothing(structures: Any) -> bool:
+    """Whether no structures, and no files of them, were given."""
+    return isinstance(structures, tuple) and not structures
+
+
+def paths_in(structures: Any) -> list[str]:
+    """The files that a verb was given; none if it was given structures.
+
+    Raises:
+        TypeError: for some of both.
+    """
+    if isinstance(structures, (str, os.PathLike)):
+        return [os.fspath(structures)]
+    if isinstance(structures, (Atoms, Dataset)) or not isinstance(structures, Sequence):
+        return []
+    paths = [os.fspath(part) for part in structures if isinstance(part, (str, os.PathLike))]
+    if paths and len(paths) < len(structures):
+        raise TypeError("structures are given as files or as ase.Atoms, not some of both; read the files first.")
+    return paths
+
+
 def iterate(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
-    """Yield structures one by one, those of a file as they are read.
+    """Yield structures one by one, those of files as they are read.
 
     Raises:
         FileNotFoundError, ValueError: if a file is not there or cannot be read.
@@ -92,18 +180,107 @@ def iterate(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
     """
     if isinstance(structures, Atoms):
         yield structures
-        return
-    if isinstance(structures, (str, os.PathLike)):
-        yield from iread_atoms(Path(structures))
-        return
-    for item in structures:
-        if not isinstance(item, Atoms):
-            raise TypeError(f"structures are ase.Atoms or a file of them, found {type(item).__name__}.")
-        yield item
+    elif isinstance(structures, Dataset):
+        for system, _, info in structures:
+            atoms = system.to_ase()
+            atoms.info = dict(info)
+            yield atoms
+    elif paths := paths_in(structures):
+        yield from iread_atoms(paths)
+    else:
+        for item in structures:  # pyright: ignore[reportGeneralTypeIssues]
+            if not isinstance(item, Atoms):
+                raise TypeError(f"structures are ase.Atoms or a file of them, found {type(item).__name__}.")
+            yield item
+
+
+def last_of(structures: Structures) -> Atoms:
+    """The one structure that a verb starts from: of several the last one, which is said.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is none, or a file cannot be read.
+    """
+    if paths := paths_in(structures):
+        return read_last_atoms(paths)
+    frames = list(iterate(structures))
+    if not frames:
+        raise ValueError("found no structure.")
+    if len(frames) > 1:
+        notice(f"{len(frames)} structures are given; the last one is taken.")
+    return frames[-1]
+
+
+def unconstrained(structures: Structures, why: str) -> System:
+    """The structure of a probe that moves all atoms itself: constraints are left out, which is said with the reason.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``last_of``.
+    """
+    atoms = last_of(structures)
+    if atoms.constraints:
+        names = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
+        notice(f"{described(structures)}: its constraints ({names}) are not used: {why}.")
+    return System.from_ase(atoms)
+
+
+def repeated(atoms: Atoms, repeat: Sequence[int]) -> Atoms:
+    """A supercell; a structure that is repeated once along every vector is itself.
+
+    Raises:
+        ValueError: for a structure without a cell, no positive numbers, or more than ``MAX_ATOMS`` atoms.
+    """
+    if tuple(repeat) == (1, 1, 1):
+        return atoms
+    if min(repeat) < 1 or atoms.cell.rank < 3:
+        raise ValueError(f"cannot repeat this structure {tuple(repeat)} times: that needs a cell and positive numbers.")
+    check_atoms(len(atoms), repeat)
+    return atoms.repeat(tuple(repeat))
+
+
+def check_atoms(n_atoms: int, repeat: Sequence[int]) -> None:
+    """Refuse a supercell that is too large, before it is built.
+
+    Raises:
+        ValueError: saying how many atoms it would have.
+    """
+    total = n_atoms * math.prod(repeat)
+    if total > MAX_ATOMS:
+        raise ValueError(
+            f"repeat={tuple(repeat)} makes {total} atoms of {n_atoms}; at most {MAX_ATOMS} are possible. Repeat less "
+            "often."
+        )
+
+
+def told_paths(structures: Any) -> str | list[str] | None:
+    """The files among what a verb was given, for a report: one as itself, several as a list."""
+    paths = paths_in(structures)
+    return paths if len(paths) > 1 else paths[0] if paths else None
+
+
+def name_of(structures: Any) -> str:
+    """What structures are called in a message or figure: by their file, as far as there is one."""
+    paths = [Path(path) for path in paths_in(structures)]
+    if not paths:
+        return "the structure" if is_one(structures) else "the structures"
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+
+
+def described(structures: Any) -> str:
+    """The whole names of files for a message, or what else the structures are called."""
+    return ", ".join(paths_in(structures)) or name_of(structures)
 
 
 def where(structures: Structures | Iterable[Atoms], index: int) -> str:
     """How to call structure ``index`` in a message."""
-    if isinstance(structures, (str, os.PathLike)):
-        return f"{os.fspath(structures)}, structure {index}"
-    return f"structure {index}"
+    return f"{described(structures)}, structure {index}" if paths_in(structures) else f"structure {index}"
+
+
+def precision(dtype: str) -> AbstractContextManager[Any]:
+    """64-bit mode where a network needs it; without need the mode stays as it is.
+
+    Raises:
+        ValueError: if ``dtype`` is neither "float32" nor "float64".
+    """
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
+    return jax.enable_x64(True) if dtype == "float64" else nullcontext()

@@ -27,7 +27,7 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 def predict(
     model: ModelLike,
-    structures: Structures,
+    data: Structures,
     *,
     head: str | None = None,
     dtype: str = "float32",
@@ -39,7 +39,7 @@ def predict(
 
     Args:
         model: what ``mlipjax.load`` takes or returns, or ``ase:module:factory``.
-        structures: ``Atoms``, a list of them, or a file that ASE reads.
+        data: ``Atoms``, a list of them, a data set, or files that ASE reads.
         head: name of the energy head; by default the first.
         dtype: precision of the network, "float32" or "float64"; total energies are float64 in both.
         batch_size: structures computed together.
@@ -54,18 +54,19 @@ def predict(
     Raises:
         ValueError, FileNotFoundError: if model or structures cannot be used, or a prediction is not finite.
 
+    >>> import mlipjax
     >>> from ase.build import bulk
-    >>> round(predict("universal", bulk("NaCl", "rocksalt", a=5.64)).get_potential_energy(), 1)
-    -153.7
+    >>> round(mlipjax.predict("universal", bulk("NaCl", "rocksalt", a=5.64)).get_potential_energy(), 1)
+    -127.2
     """
     options: Any = {"head": head, "dtype": dtype, "batch_size": batch_size, "max_slots": max_slots}
-    found = list(predict_each(model, structures, features=features, **options))
-    return found[0] if is_one(structures) else found
+    found = list(predict_each(model, data, features=features, **options))
+    return found[0] if is_one(data) else found
 
 
 def predict_each(
     model: ModelLike,
-    structures: Structures | Iterable[Atoms],
+    data: Structures | Iterable[Atoms],
     *,
     head: str | None = None,
     dtype: str = "float32",
@@ -82,12 +83,12 @@ def predict_each(
     if isinstance(opened, ForeignModel):
         if features:
             raise ValueError(f"{opened.name} is a foreign calculator: it gives no features.")
-        yield from _ask_calculator(opened, structures)
+        yield from _ask_calculator(opened, data)
         return
     runner = _Runner(opened, dtype, batch_size, max_slots, features)
     batch: list[_Member] = []
-    for index, atoms in enumerate(iterate(structures)):
-        member = runner.member(atoms, where(structures, index))
+    for index, atoms in enumerate(iterate(data)):
+        member = runner.member(atoms, where(data, index))
         if batch and not runner.fits([*batch, member]):
             yield from runner.run(batch)
             batch = []

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def relax(
     model: ModelLike,
-    structures: Structures,
+    structure: Structures,
     *,
     cell: CellChange = "none",
     pressure: float = 0.0,
@@ -51,8 +51,8 @@ def relax(
 
     Args:
         model: what ``mlipjax.load`` takes or returns, or ``ase:module:factory``.
-        structures: ``Atoms``, a list of them, or a file that ASE reads. Fixed atoms (``FixAtoms``) keep their place,
-            in a cell that changes relative to it.
+        structure: ``Atoms``, a list of them, a data set, or files that ASE reads; all are relaxed. Fixed atoms
+            (``FixAtoms``) keep their place, in a cell that changes relative to it.
         cell: what relaxes besides positions: "none", "volume" (the shape stays) or "full". A slab's cell relaxes in
             its plane only.
         pressure: GPa on the outside; needs a cell that relaxes.
@@ -70,16 +70,17 @@ def relax(
         ValueError, FileNotFoundError: if model, structures or options cannot be honoured.
         ProbeDiverged: if energies are not finite.
 
+    >>> import mlipjax
     >>> from ase.build import bulk
-    >>> relax("universal", bulk("MgO", "rocksalt", a=4.4), cell="full").converged
+    >>> mlipjax.relax("universal", bulk("MgO", "rocksalt", a=4.4), cell="full").converged
     True
     """
     _check(cell, pressure, fmax, steps, dtype)
     opened = open_model(model, head)
-    frames = list(iterate(structures))
+    frames = list(iterate(structure))
     if not frames:
         raise ValueError("found no structure to relax.")
-    names = [where(structures, index) for index in range(len(frames))]
+    names = [where(structure, index) for index in range(len(frames))]
     jobs = [_job(atoms, name, cell, pressure) for atoms, name in zip(frames, names, strict=True)]
     options: Any = {"cell": cell, "pressure": pressure * GPA, "fmax": fmax, "on_step": on_step}
     if isinstance(opened, ForeignModel):
@@ -87,7 +88,7 @@ def relax(
         found = [one if keep_path else one._replace(path=()) for one in found]
     else:
         found = _relax_natively(opened, jobs, max_steps=steps, dtype=dtype, keep_path=keep_path, **options)
-    return found[0] if is_one(structures) else found
+    return found[0] if is_one(structure) else found
 
 
 def _check(cell: str, pressure: float, fmax: float, steps: int, dtype: str) -> None:

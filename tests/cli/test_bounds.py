@@ -66,12 +66,6 @@ def test_numbers_that_cannot_be_honoured_are_refused_as_they_are_typed(typed, me
     assert message in str(error.value)
 
 
-def test_supercells_are_counted_before_they_are_built():
-    bounds.check_atoms(8, (4, 4, 4))
-    with pytest.raises(ValueError, match="--repeat 4000 4000 4000 makes 512000000000 atoms of 8"):
-        bounds.check_atoms(8, (4000, 4000, 4000))
-
-
 WRONG = [
     ("md", "--structure s.xyz --out o.extxyz --steps 10", "--timestep 0"),
     ("md", "--structure s.xyz --out o.extxyz --steps 10", "--temperature nan"),

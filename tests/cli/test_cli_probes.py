@@ -53,6 +53,9 @@ def test_a_band_is_written_with_its_barrier(folder, tmp_path, capsys):
     for frame in frames:  # fixed atoms of the input stay
         np.testing.assert_allclose(frame.positions[:2], [[0, 0, 0], [4.8, 0, 0]], atol=1e-6)
     assert figure.stat().st_size > 5000
+    assert run("neb", folder, *images, "--out", str(tmp_path / "band")) == 0
+    assert {path.name for path in (tmp_path / "band").iterdir()} == {"images.extxyz", "neb.png", "results.json"}
+    assert json.loads((tmp_path / "band" / "results.json").read_text())["energies_eV"] == found["energies_eV"]
     printed = " ".join(capsys.readouterr().out.split())
     assert "barrier" in printed
     assert found["verdict"].split(";")[0] in printed
@@ -98,7 +101,7 @@ def test_bad_input_is_one_line(command, options, message, folder, capsys):
 
 
 def test_a_band_keeps_what_the_first_image_fixes_and_refuses_what_it_does_not_know(tmp_path):
-    from mlipjax.cli.neb import read_images
+    from mlipjax.verbs.neb import read_images
 
     atoms = Atoms("Si2", [[0, 0, 0], [2, 0, 0]])
     write(tmp_path / "a.traj", [atoms, atoms])

@@ -1,6 +1,7 @@
 """mlipjax finetune --property and evaluate --property, from files to files."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
 from mlipjax import load, save
 from mlipjax.cli import evaluate, finetune
+from mlipjax.cli.wording import in_options
 from mlipjax.data.properties import PropertyData
 from mlipjax.finetuning.properties_tasks import prepare_property
 from mlipjax.models import NequIPConfig, nequip
@@ -138,12 +140,14 @@ def test_heads_survive_saving_and_loading_to_the_last_bit(files, tmp_path):
     ],
 )
 def test_commands_that_cannot_be_honoured_are_refused(files, tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"\w") as error:
         run(finetune, finetune.Finetune, "--model", files / "model", "--out", tmp_path / "out", *options)
+    assert re.search(message, in_options(str(error.value), finetune.Finetune))
 
 
 def test_a_model_without_the_property_cannot_be_evaluated_on_it(files):
     with pytest.raises(ValueError, match="does not predict 'oxygen'; it predicts no property at all"):
         run(evaluate, evaluate.Evaluate, "--model", files / "model", "--property", f"{files / 'data.extxyz'}:oxygen")
-    with pytest.raises(ValueError, match="either --data FILE"):
+    with pytest.raises(ValueError, match="either data=") as error:
         run(evaluate, evaluate.Evaluate, "--model", files / "model")
+    assert "either --data FILE" in in_options(str(error.value), evaluate.Evaluate)

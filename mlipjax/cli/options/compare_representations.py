@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
+from mlipjax.cli.options.common import Computes, Sections
+
 
 @dataclasses.dataclass(frozen=True)
-class CompareCommand:
+class CompareCommand(Computes):
     """Compare the features of the same atoms in two or more models, or along one or more fine-tunes.
 
     Classes are elements by their number of bonds (C4, C3, ..., H, O2, ...). Every number has a 95 % interval over
@@ -36,8 +38,12 @@ class CompareCommand:
         dtype: precision of the networks.
         batch_size: structures computed together.
         out: folder for report.html, results.json, figures and the table.
-        json: also write the numbers to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "model run data old kind layer out",
+        "statistics": "max_atoms pairs resamples components tsne_seeds perplexities seed",
+    }
 
     data: Path
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -55,4 +61,3 @@ class CompareCommand:
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 16
     out: Path | None = None
-    json: Path | None = None

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.cli.options.common import LabelOptions, Reports
 
 
 @dataclasses.dataclass(frozen=True)
-class Convert:
+class Convert(Reports):
     """Save a model as a folder with config.json and params.safetensors, which other programs can read.
 
     With --data, write labelled structures to a folder of flat arrays instead, one by one: wherever a command takes
@@ -23,11 +23,9 @@ class Convert:
         model: name, .nqx file or saved folder.
         data: labelled structures: files of any format that ASE reads, slices such as FILE@:100, patterns, folders.
         labels: names of the labels in the files.
-        json: also write what was converted to this file.
     """
 
     out: Path
     model: str | None = None
     data: tuple[Path, ...] = ()
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
-    json: Path | None = None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
-from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
 from mlipjax.defaults import MAX_SLOTS
 
 
 @dataclasses.dataclass(frozen=True)
-class Doctor:
+class Doctor(Computes):
     """Check whether fine-tuning a model on labelled structures makes sense; fatal findings exit non-zero.
 
     Attributes:
@@ -31,8 +31,12 @@ class Doctor:
         dtype: precision of training.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        json: also write the findings to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "model train valid test replay anchor e0s",
+        "labels": f"{LABELS}",
+    }
 
     model: str
     train: tuple[Path, ...]
@@ -46,4 +50,3 @@ class Doctor:
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
-    json: Path | None = None

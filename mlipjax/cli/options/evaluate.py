@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
-from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
 from mlipjax.defaults import MAX_SLOTS
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Computes):
     """Compare a model's energies, forces and stresses with labels.
 
     Attributes:
@@ -28,8 +28,12 @@ class Evaluate:
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
-        json: also write the report to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "model data property head write out",
+        "labels": f"{LABELS}",
+    }
 
     model: str
     data: tuple[Path, ...] = ()
@@ -41,4 +45,3 @@ class Evaluate:
     max_slots: int = MAX_SLOTS
     write: Path | None = None
     out: Path | None = None
-    json: Path | None = None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
-from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
 from mlipjax.settings import FinetuneSettings, PropertySettings
+
+_PROPERTY = " ".join(field.name for field in dataclasses.fields(PropertySettings))
 
 
 @dataclasses.dataclass(frozen=True)
-class Finetune:
+class Finetune(Computes):
     """Fine-tune a model on labelled structures; the same command again resumes a run that was stopped.
 
     With --property the model gets a head for a number per structure instead, by --strategy scratch, ft (all
@@ -33,8 +36,18 @@ class Finetune:
             is the first of the result.
         settings: everything else.
         task: of the property.
-        json: also write the report to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay",
+        "data": f"{LABELS} head valid_fraction allow_e0_mismatch ignore",
+        "strategies": (
+            "auto freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay_size replay_weight "
+            "anchor anchor_weight"
+        ),
+        "training": "loss energy_weight forces_weight stress_weight clip ema_decay patience snapshots seed max_slots",
+        "a property instead of energies and forces": f"property {_PROPERTY}",
+    }
 
     model: str
     out: Path
@@ -45,4 +58,3 @@ class Finetune:
     head: str | None = None
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)
-    json: Path | None = None

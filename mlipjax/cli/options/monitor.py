@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from mlipjax.cli.options.common import Computes
 from mlipjax.defaults import COMPONENTS
 
 
 @dataclasses.dataclass(frozen=True)
-class MonitorCommand:
+class MonitorCommand(Computes):
     """Fit control charts to reference frames, and say which frames of other data are out of control.
 
     Frames of a file that carry "run" (as those of mlipjax md) or another group are taken as trajectories.
@@ -30,7 +31,6 @@ class MonitorCommand:
         dtype: precision of the network.
         batch_size: structures computed together.
         out: also save the fitted monitor and a figure in this folder.
-        json: also write the report to this file.
     """
 
     model: str
@@ -44,4 +44,3 @@ class MonitorCommand:
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 16
     out: Path | None = None
-    json: Path | None = None

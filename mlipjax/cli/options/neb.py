@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from mlipjax.cli.options.common import Computes, Sections
 from mlipjax.defaults import SPRING
 
 
 @dataclasses.dataclass(frozen=True)
-class Neb:
+class Neb(Computes):
     """Find the minimum-energy path of a model between two structures, and the barrier on it (climbing image).
 
     Both ends are relaxed first, so that the barrier is the model's own; the energies of the images as they are given
@@ -28,10 +29,16 @@ class Neb:
         steps: evaluations at most, of the ends and of the band each.
         head: name of the energy head; by default the model's first.
         dtype: precision of the network.
-        out: also write the images with energies to this file (extended xyz).
+        out: also write images.extxyz, neb.png and results.json to this folder; a name that ends in .extxyz is taken as
+            --write.
+        write: also write the images with energies to this file (extended xyz).
         figure: also draw energies along the path to this PNG.
-        json: also write the result to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "model images n_images fmax steps out write figure",
+        "band": "interpolation climb relax_ends spring",
+    }
 
     model: str
     images: tuple[Path, ...]
@@ -45,5 +52,5 @@ class Neb:
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     out: Path | None = None
+    write: Path | None = None
     figure: Path | None = None
-    json: Path | None = None

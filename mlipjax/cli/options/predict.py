@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from mlipjax.cli.options.common import Computes
 from mlipjax.defaults import MAX_SLOTS
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict:
+class Predict(Computes):
     """Predict energies, forces and stresses of structures; labels are not needed, and not used.
 
     The file written is extended xyz with energy (eV), forces (eV/Å), energies per atom (eV), stress (eV/Å^3, tension
@@ -26,7 +27,6 @@ class Predict:
         dtype: precision of the network.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        json: also write a summary to this file.
     """
 
     model: str
@@ -37,4 +37,3 @@ class Predict:
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
-    json: Path | None = None

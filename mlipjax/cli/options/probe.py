@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from mlipjax.cli.options.labels import LabelOptions
+from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
 
 Name = Literal[
     "eos", "elastic", "gamma", "phonons", "vacancy", "dimer", "softening", "rdf", "diffusion", "vdos", "events", "order"
@@ -16,7 +16,7 @@ Name = Literal[
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class Probe(Computes):
     """Run one probe and say its verdict.
 
     A model and a structure: eos (equation of state), elastic, gamma (modes at Gamma, exact), phonons, vacancy. A model
@@ -42,8 +42,13 @@ class Probe:
         cutoff: Å, longest distance for rdf (by default 6), or end of the first shell for order (by default the first
             minimum of g(r)).
         figure: also draw the result into this PNG.
-        json: also write the result to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "name model structure data trajectory figure",
+        "of some probes": "elements repeat site cutoff run spacing_ps",
+        "labels": f"{LABELS}",
+    }
 
     name: Annotated[Name, tyro.conf.Positional]
     model: str | None = None
@@ -60,4 +65,3 @@ class Probe:
     elements: tuple[str, ...] = ()
     cutoff: float | None = None
     figure: Path | None = None
-    json: Path | None = None

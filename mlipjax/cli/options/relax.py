@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from mlipjax.cli.options.common import Computes
+
 
 @dataclasses.dataclass(frozen=True)
-class Relax:
+class Relax(Computes):
     """Relax structures: positions, and with --cell the cell too.
 
     Structures of the same atoms are relaxed side by side. Fixed atoms (FixAtoms; move_mask in extended xyz) stay where
@@ -27,7 +29,6 @@ class Relax:
         dtype: precision of the network.
         write: write the relaxed structures with energy, forces and stress to this file (extended xyz).
         out: or to this folder, as relaxed.extxyz, with every structure on the way as path.extxyz and results.json.
-        json: also write the result to this file.
     """
 
     model: str
@@ -40,4 +41,3 @@ class Relax:
     dtype: Literal["float32", "float64"] = "float64"
     write: Path | None = None
     out: Path | None = None
-    json: Path | None = None

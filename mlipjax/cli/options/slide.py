@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from mlipjax.cli.options.common import Computes, Sections
 from mlipjax.defaults import BOND_FACTOR
 
 
 @dataclasses.dataclass(frozen=True)
-class Slide:
+class Slide(Computes):
     """Slide the layers of a crystal over each other: along a vector, or over the whole plane (--surface).
 
     Layers are found by connectivity; the first two lattice vectors must lie in them. One interface per cell slips.
@@ -31,8 +32,13 @@ class Slide:
         head: name of the energy head; by default the model's first.
         dtype: precision of the network.
         figure: also draw the result to this PNG.
-        json: also write the result to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": "model structure vector points surface relaxed figure",
+        "layers": "interface bond_factor symmetry",
+        "relaxation": "fmax steps",
+    }
 
     model: str
     structure: Path
@@ -48,4 +54,3 @@ class Slide:
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     figure: Path | None = None
-    json: Path | None = None

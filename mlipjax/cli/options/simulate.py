@@ -1,23 +1,27 @@
-"""Options of ``mlipjax md``."""
+"""Options of ``mlipjax simulate``, which is also called ``mlipjax md``."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from mlipjax.cli.options.common import Computes, Sections
 from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
 
 
 @dataclasses.dataclass(frozen=True)
-class MD:
+class Simulate(Computes):
     """Simulate a structure; the same command again continues a run that was stopped, more steps extend it.
 
     Attributes:
         model: name, .nqx file or saved folder.
         structure: any file ASE reads; of several frames the last one. Its masses and fixed atoms (FixAtoms, move_mask)
             are honoured, its momenta as --velocities says.
-        out: trajectory to write, extended xyz with energies, forces and momenta; replicas are told apart by ``run``.
+        out: folder for trajectory.extxyz, what a restart needs, and results.json; a name that ends in .extxyz is taken
+            as --write.
+        write: or the trajectory alone, extended xyz with energies, forces and momenta, and beside it what a restart
+            needs; replicas are told apart by ``run``.
         steps: number of steps from the start.
         ensemble: constant energy, temperature, or temperature and isotropic pressure.
         thermostat: for nvt langevin (default), nose-hoover or csvr; npt has nose-hoover.
@@ -43,13 +47,21 @@ class MD:
         head: name of the energy head; by default the model's first.
         dtype: precision of network and integrator.
         seed: of velocities and noise.
-        json: also write averages to this file.
     """
+
+    sections: ClassVar[Sections] = {
+        "main options": (
+            "model structure out write steps ensemble temperature pressure timestep every replicas repeat monitor "
+        ),
+        "ensemble": "thermostat friction damping barostat_damping velocities seed",
+        "when to stop": "hottest closest on_alarm alarm_index alarm_readings monitor_every",
+    }
 
     model: str
     structure: Path
-    out: Path
     steps: int
+    out: Path | None = None
+    write: Path | None = None
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     thermostat: Literal["langevin", "nose-hoover", "csvr"] | None = None
     temperature: float = 300.0
@@ -72,4 +84,3 @@ class MD:
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     seed: int = 0
-    json: Path | None = None

@@ -1,8 +1,9 @@
-"""Charts read along a run of ``mlipjax md``, and what happens on an alarm."""
+"""Charts read along a simulation, and what happens on an alarm."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,44 @@ import numpy as np
 from ase.io import write
 
 from mlipjax.files import replace_on_success
-from mlipjax.md import ChunkInfo, SimState
-from mlipjax.md.driver import OnChunk
-from mlipjax.monitoring import FRAME_INDICES, MonitorAlarm, Watch, load_monitor
+from mlipjax.monitoring import FRAME_INDICES, Monitor, MonitorAlarm, Watch, load_monitor
 from mlipjax.monitoring.judgement import judge
 from mlipjax.potential import Potential
 from mlipjax.system import System
 from mlipjax.typing import Params
 
 if TYPE_CHECKING:
-    from mlipjax.cli.options.md import MD
+    from mlipjax.md import ChunkInfo, SimState
+    from mlipjax.md.driver import OnChunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Watching:
+    """How a simulation is watched; words as in ``verbs.simulate``."""
+
+    monitor: str | os.PathLike[str] | Monitor
+    on_alarm: str
+    alarm_index: str
+    alarm_readings: int
+    monitor_every: int
+
+    def start(self, potential: Potential, params: Params) -> Watch:
+        """A monitor that reads along and stops the run if that was asked for.
+
+        Raises:
+            ValueError, FileNotFoundError: if the monitor cannot be read, or is of another model.
+        """
+        if self.on_alarm not in ("stop", "ignore"):
+            raise ValueError(f'on_alarm must be "stop" or "ignore", found {self.on_alarm!r}.')
+        monitor = self.monitor if isinstance(self.monitor, Monitor) else load_monitor(self.monitor, params)
+        return Watch(
+            monitor,
+            potential,
+            params,
+            every=self.monitor_every,
+            index=self.alarm_index,
+            stop_after=self.alarm_readings if self.on_alarm == "stop" else 0,
+        )
 
 
 def watch_summary(watch: Watch) -> dict[str, Any]:
@@ -45,19 +74,7 @@ def watch_summary(watch: Watch) -> dict[str, Any]:
     }
 
 
-def make_watch(command: MD, file: Path, potential: Potential, params: Params) -> Watch:
-    """A monitor from its file that reads along and stops the run if that was asked for."""
-    return Watch(
-        load_monitor(file, params),
-        potential,
-        params,
-        every=command.monitor_every,
-        index=command.alarm_index,
-        stop_after=command.alarm_readings if command.on_alarm == "stop" else 0,
-    )
-
-
-def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path, like: System) -> OnChunk:
+def followed(watch: Watch, show: OnChunk, trajectory: Path | None, like: System) -> OnChunk:
     """Show progress, then read the charts; on an alarm the frame is saved as ``<trajectory>_alarm.extxyz``."""
 
     def chunk(state: SimState, info: ChunkInfo) -> None:
@@ -65,6 +82,8 @@ def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path, like: System) 
         try:
             watch(state, info)
         except MonitorAlarm as alarm:
+            if trajectory is None:
+                raise
             path = trajectory.with_name(f"{trajectory.stem}_alarm.extxyz")
             positions, cell = (np.asarray(x[alarm.replica]) for x in (state.dynamics.position, state.dynamics.cell))
             atoms = dataclasses.replace(like, positions=positions, cell=cell).to_ase()
@@ -74,12 +93,3 @@ def show_and_watch(show: OnChunk, watch: Watch, trajectory: Path, like: System) 
             raise MonitorAlarm(f"{alarm} Its frame is saved in {path}.", alarm.step, alarm.replica) from None
 
     return chunk
-
-
-def watch_line(found: dict[str, Any]) -> str:
-    """One line of what ``watch_summary`` holds: the verdict that ``mlipjax monitor`` would give of these readings."""
-    if found["verdict"] is None:
-        return "monitor: the charts were not read in this run"
-    largest = int(np.argmax(np.nan_to_num(found["largest"], nan=np.inf)))
-    ratio = found["largest"][largest] / found["limit"]
-    return f"monitor: {found['verdict']} ({found['index']}); largest {ratio:.3g} times the limit, in replica {largest}"

@@ -1,11 +1,11 @@
-"""What a run of ``mlipjax md`` reports of its averages."""
+"""What a simulation reports of its averages."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mlipjax.cli.md import summary
+from mlipjax.verbs.simulation import summary
 
 
 def run_of(slope):

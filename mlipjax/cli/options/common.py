@@ -1,0 +1,59 @@
+"""Options of many commands, each with one meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+Sections = dict[str, str]
+"""Headings of a command's help and the names of the options under them, the main ones first; others come last."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reports:
+    """How results are given.
+
+    Attributes:
+        json: also write the results to this file.
+        quiet: print errors, warnings and notes alone; results go to files.
+    """
+
+    json: Path | None = None
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Computes(Reports):
+    """Where to compute, and how results are given.
+
+    Attributes:
+        device: kind of device; auto takes an accelerator if JAX sees one. One that is not there is an error.
+    """
+
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelOptions:
+    """Names of labels in the files.
+
+    Attributes:
+        energy_key: name of the total energies (eV) in the files; "auto" takes energy, or a well-known name such as
+            REF_energy and says so; "none" leaves energies out.
+        forces_key: name of the forces (eV/Å); likewise.
+        stress_key: name of the stresses (eV/Å^3, tension positive); likewise.
+        virial_key: name of the virials (eV, minus stress times volume), used in place of stresses; likewise.
+    """
+
+    energy_key: str = "auto"
+    forces_key: str = "auto"
+    stress_key: str = "auto"
+    virial_key: str = "auto"
+
+
+LABELS = "energy_key forces_key stress_key virial_key"
+"""Names of these options, for the sections of a command's help."""
+
+
+__all__ = ["LABELS", "Computes", "LabelOptions", "Reports", "Sections"]

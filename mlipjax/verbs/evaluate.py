@@ -1,0 +1,179 @@
+"""Errors of a model on labelled structures, or of its property on structures with a number each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlipjax import runtime, tree
+from mlipjax.data import Dataset
+from mlipjax.data.label_keys import AUTO
+from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.data.write import check_name, write_atoms
+from mlipjax.defaults import MAX_SLOTS
+from mlipjax.graph import coincidences
+from mlipjax.notices import notice
+from mlipjax.probes.evaluator import AseEvaluator
+from mlipjax.system import System
+from mlipjax.train.evaluate import predict_dataset
+from mlipjax.train.metrics import error_report
+from mlipjax.train.multitask_batches import PropertyStream
+from mlipjax.train.multitask_tasks import predict_property, property_report
+from mlipjax.train.parity import parity_points
+from mlipjax.train.predict import StructurePrediction
+from mlipjax.verbs.beside import beside_labels
+from mlipjax.verbs.inputs import (
+    ForeignModel,
+    ModelLike,
+    Structures,
+    is_nothing,
+    name_of,
+    open_model,
+    open_native,
+    precision,
+    told_paths,
+)
+from mlipjax.verbs.read import read
+
+_NAMED = 5
+"""Structures without an energy that are named one by one."""
+
+
+def evaluate(
+    model: ModelLike,
+    data: Structures = (),
+    *,
+    property: str | None = None,
+    head: str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 8,
+    max_slots: int = MAX_SLOTS,
+    energy_key: str = AUTO,
+    forces_key: str = AUTO,
+    stress_key: str = AUTO,
+    virial_key: str = AUTO,
+    write: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Compare a model's energies, forces and stresses with labels.
+
+    Args:
+        model: what ``mlipjax.load`` takes or returns, or ``ase:module:factory``.
+        data: labelled structures: what ``mlipjax.read`` takes or returns.
+        property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
+        head: name of the energy head; by default the first.
+        dtype: precision of the network, "float32" or "float64"; energies and statistics are float64 in both.
+        batch_size: structures computed together.
+        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        write: also write every structure with labels, predictions and errors to this file (extended xyz).
+        out: also write report.html with parity plots, and results.json, to this folder.
+
+    Returns:
+        Errors with 95 % intervals, JSON types (``train.metrics.error_report``). Structures in which atoms coincide
+        have no energy; they are left out, and are the ``left_out`` of the report: number and reason.
+
+    Raises:
+        ValueError, FileNotFoundError: if model or data cannot be used.
+
+    >>> import mlipjax
+    >>> from ase.build import molecule
+    >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
+    >>> mlipjax.evaluate("universal", labelled)["force_mae_meV_per_A"] < 0.01
+    True
+    """
+    if is_nothing(data) == (property is None):
+        raise ValueError(
+            'give either data="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
+        )
+    if property is not None:
+        if head is not None:
+            raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+        if write is not None or out is not None:
+            raise ValueError("predictions and figures are of energies and forces (data), not of a property.")
+        return _property_errors(model, property, dtype, batch_size, max_slots)
+    if write is not None:
+        check_name(write)
+    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
+    dataset, name = read(data, **keys), name_of(data)
+    if not any(dataset.count_labels().values()):
+        raise ValueError(
+            f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
+        )
+    dataset, left_out = _computable(dataset, name)
+    model_name, dtype, found, zero = _predictions(model, dataset, head, dtype, batch_size, max_slots)
+    report = {**error_report(dataset, found), "dtype": dtype, **({"left_out": left_out} if left_out else {})}
+    if write is not None:
+        write_atoms(write, beside_labels(dataset, found, model_name))
+    if out is not None:
+        told = {**report, "model": model_name, "data": told_paths(data)}
+        _illustrate(Path(out), told, parity_points(dataset, found, zero), name)
+    return report
+
+
+def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:
+    """The structures that have an energy, and why the others, by their numbers, have none."""
+    broken = coincidences(dataset.systems)
+    if not broken:
+        return dataset, {}
+    named = "; ".join(f"structure {index}: {why}" for index, why in list(broken.items())[:_NAMED])
+    more = f" ({len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
+    message = f"{name}: {len(broken)} of its structures have no energy and were left out: {named}{more}"
+    if len(broken) == len(dataset):
+        raise ValueError(message)
+    notice(message)
+    return dataset.subset([index for index in range(len(dataset)) if index not in broken]), dict(broken)
+
+
+def _predictions(
+    model: ModelLike, dataset: Dataset, head: str | None, dtype: str, batch_size: int, max_slots: int
+) -> tuple[str, str, Sequence[StructurePrediction], Callable[[System], float]]:
+    """Name, precision, predictions, and the energies of isolated atoms that figures leave out."""
+    opened = open_model(model, head)
+    if isinstance(opened, ForeignModel):
+        return opened.name, "float64", _foreign_predictions(opened, dataset), lambda system: 0.0
+    potential, params = opened.first
+    with precision(dtype):
+        found = predict_dataset(potential, params, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+    return opened.name, dtype, found, lambda system: potential.reference_energy(system.atomic_numbers)
+
+
+def _foreign_predictions(model: ForeignModel, dataset: Dataset) -> list[StructurePrediction]:
+    """Those of a foreign calculator; its stresses count only if it gives them for every labelled structure.
+
+    Raises:
+        ValueError: if the data have stress labels and the calculator gives no stress.
+    """
+    results = AseEvaluator(model.calculator)(dataset.systems)
+    for index, (result, labels) in enumerate(zip(results, dataset.labels, strict=True)):
+        if result.stress is None and labels.stress_weight > 0:
+            raise ValueError(f"structure {index} has a stress label, but {model.name} gives no stress for it.")
+    none = np.zeros((3, 3))  # where there is no label to compare it with
+    return [StructurePrediction(r.energy, r.forces, none if r.stress is None else r.stress) for r in results]
+
+
+def _property_errors(model: ModelLike, given: str, dtype: str, batch_size: int, max_slots: int) -> dict[str, Any]:
+    file, key = parse_property(given)
+    opened = open_native(model)
+    unit = opened.potential.property_head(key).unit
+    data = open_properties(file, key)
+    with precision(dtype):
+        stream = PropertyStream.create(opened.potential, data, batch_size, dtype=dtype, max_slots=max_slots)
+        found = predict_property(opened.potential, tree.cast(opened.params, dtype), stream, key)
+    return {**property_report(data.targets, found), "property": key, "unit": unit, "dtype": dtype}
+
+
+def _illustrate(folder: Path, report: Mapping[str, Any], points: Mapping[str, np.ndarray], data: str) -> None:
+    from mlipjax.report.training import write_evaluation_report
+
+    model = report["model"]
+    shown = {name: {"reference": pair[0], model: pair[1]} for name, pair in points.items()}
+    full = {**report, "versions": runtime.versions()}
+    line = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    write_evaluation_report(folder, full, shown, model=model, data=data, command=line)
+    runtime.write_results(folder / "results.json", report)

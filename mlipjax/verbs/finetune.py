@@ -1,0 +1,147 @@
+"""Fine-tuning a model on labelled structures, or to a property of structures."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from typing import Any, TypeVar
+
+from mlipjax.data.label_keys import AUTO
+from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.finetuning.properties import finetune_property
+from mlipjax.finetuning.single import FinetuneResult
+from mlipjax.finetuning.single import finetune as finetune_force_field
+from mlipjax.settings import FinetuneSettings, PropertySettings
+from mlipjax.verbs.inputs import ModelLike, Structures, is_nothing, open_native, paths_in, precision
+from mlipjax.verbs.read import read
+
+
+def finetune(
+    model: ModelLike,
+    train: Structures = (),
+    *,
+    valid: Structures = (),
+    property: str | None = None,
+    head: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    energy_key: str = AUTO,
+    forces_key: str = AUTO,
+    stress_key: str = AUTO,
+    virial_key: str = AUTO,
+    settings: FinetuneSettings | None = None,
+    task: PropertySettings | None = None,
+    listener: Any = None,
+    **options: Any,
+) -> FinetuneResult:
+    """Fine-tune a model; with a folder the same call again resumes a run that was stopped.
+
+    Args:
+        model: what ``mlipjax.load`` takes or returns: where to start.
+        train: labelled structures: what ``mlipjax.read`` takes or returns.
+        valid: structures for validation, like those of training; by default a part of them, by trajectory.
+        property: structures and a number for each instead, as FILE:KEY.
+        head: name of the energy head that is trained; by default the first. It is the first of the result.
+        out: folder of the run; at the end a model itself, with a report.html. ``None`` keeps nothing on disk.
+        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        settings: everything else (``FinetuneSettings``); by default what ``options`` say.
+        task: settings of the property (``PropertySettings``); likewise.
+        listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
+        options: fields of ``FinetuneSettings`` and ``PropertySettings``, such as ``strategy="replay"``, ``epochs=20``.
+
+    Returns:
+        ``model``, the ``report`` (JSON types; also in ``report.json``), and as a tuple potential, parameters, report.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, data or settings cannot be honoured, or a finding of the doctor is
+            fatal.
+        TypeError: for an option that does not exist.
+        NonFiniteError: if training diverges.
+
+    >>> import mlipjax
+    >>> from ase.build import bulk
+    >>> cells = [bulk("MgO", "rocksalt", a=a) for a in (4.1, 4.2, 4.3)]
+    >>> labelled = mlipjax.predict("universal", cells)
+    >>> tuned = mlipjax.finetune("universal", labelled, epochs=1, valid_fraction=0.0, anchor="none")
+    >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
+    True
+    """
+    settings = _completed(settings or FinetuneSettings(), options)
+    task = _completed(task or PropertySettings(), options)
+    if options:
+        raise TypeError(_unknown(next(iter(options))))
+    if is_nothing(train) == (property is None):
+        raise ValueError(
+            'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
+        )
+    with precision(settings.dtype):
+        if property is not None:
+            if head is not None:
+                raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+            return _learn_property(model, property, valid, out, settings, task, listener)
+        if settings.strategy in ("ft", "lp", "mft") or task != PropertySettings():
+            raise ValueError(
+                f'strategy {settings.strategy!r} and options of a property need property="FILE:KEY"; for energies and '
+                "forces choose another strategy and leave the options out."
+            )
+        keys: dict[str, Any] = {
+            "energy_key": energy_key,
+            "forces_key": forces_key,
+            "stress_key": stress_key,
+            "virial_key": virial_key,
+        }
+        keys["required"] = ("energy", "forces")
+        train_data = read(train, **keys)
+        valid_data = None if is_nothing(valid) else read(valid, **keys)
+        potential, params = open_native(model, head).first
+        return finetune_force_field(
+            potential, params, train_data, valid_data, settings=settings, out=out, listener=listener
+        )
+
+
+def _learn_property(
+    model: ModelLike,
+    given: str,
+    valid: Structures,
+    out: str | os.PathLike[str] | None,
+    settings: FinetuneSettings,
+    task: PropertySettings,
+    listener: Any,
+) -> FinetuneResult:
+    file, key = parse_property(given)
+    files = paths_in(valid)
+    if len(files) > 1 or (not files and not is_nothing(valid)):
+        raise ValueError("a property is validated on one file: valid is its name, and its key that of the property.")
+    opened = open_native(model)
+    return finetune_property(
+        opened.potential,
+        opened.params,
+        open_properties(file, key),
+        open_properties(files[0], key) if files else None,
+        settings=settings,
+        options=task,
+        out=out,
+        listener=listener,
+    )
+
+
+S = TypeVar("S", FinetuneSettings, PropertySettings)
+
+
+def _completed(settings: S, options: dict[str, Any]) -> S:
+    """The settings with those of the options that are theirs, which are taken out of the options."""
+    names = [field.name for field in dataclasses.fields(settings) if field.name in options]
+    return dataclasses.replace(settings, **{name: _plain(options.pop(name)) for name in names})
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text and lists as tuples: what a run writes down, and compares with when it is resumed."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _unknown(name: str) -> str:
+    known = [field.name for kind in (FinetuneSettings, PropertySettings) for field in dataclasses.fields(kind)]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"there is no option {name!r}; {f'did you mean {close[0]!r}?' if close else 'see mlipjax.settings.'}"
