@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
     from mlipjax.train import evaluate
-    from mlipjax.verbs import predict, relax
+    from mlipjax.verbs import periodic, predict, relax
 
 __all__ = [
     "Calculator",
@@ -26,6 +26,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "load",
+    "periodic",
     "predict",
     "relax",
     "save",
@@ -41,6 +42,7 @@ _HOMES = {
     "evaluate": "mlipjax.train",
     "finetune": "mlipjax.finetuning",
     "load": "mlipjax.models",
+    "periodic": "mlipjax.verbs",
     "predict": "mlipjax.verbs",
     "relax": "mlipjax.verbs",
     "save": "mlipjax.models",

@@ -27,6 +27,7 @@ from mlipjax.notices import Notice
 
 _COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
+    "periodic": "simulate, label, fine-tune and drive on, round by round",
     "evaluate": "errors of a model on labelled structures",
     "predict": "energies, forces and stresses of structures, into a file",
     "relax": "positions and cells at rest, under a pressure, with fixed atoms",

@@ -1,7 +1,7 @@
 """Fine-tuning: once on labelled structures, or periodically along molecular dynamics."""
 
 from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.compiled import check_rounds, init, run_compiled
+from mlipjax.finetuning.compiled import init, run_compiled, run_rounds
 from mlipjax.finetuning.round import make_round
 from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
 from mlipjax.finetuning.single import FinetuneResult, finetune
@@ -18,9 +18,9 @@ __all__ = [
     "RoundConfig",
     "RoundInfo",
     "Setup",
-    "check_rounds",
     "finetune",
     "init",
     "make_round",
     "run_compiled",
+    "run_rounds",
 ]

@@ -167,7 +167,11 @@ def end_round(
     if config.on_alarm == "rollback":
         # the same velocities and noise would lead a replica out again, by the same path
         keys = jax.vmap(lambda r: jax.random.split(jax.random.fold_in(key, r)))(jnp.arange(sim.n_replicas))
-        momenta = jax.vmap(lambda k, mass: maxwell_boltzmann(k, mass, temperature_K))(keys[:, 0], watch.calm.mass)
+
+        def thermal(key: Key, mass: Array) -> Array:
+            return maxwell_boltzmann(key, mass, temperature_K, freedom=watch.calm.freedom)
+
+        momenta = jax.vmap(thermal)(keys[:, 0], watch.calm.mass)
         fresh = dataclasses.replace(watch.calm, momentum=momenta, rng=keys[:, 1])
         sim = dataclasses.replace(sim, dynamics=_choose(watch.alarmed, fresh, sim.dynamics))
     return WatchState.start(sim), sim

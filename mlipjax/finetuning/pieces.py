@@ -1,0 +1,186 @@
+"""What the compiled loop and the host loop share outside of compiled programs: records, tables, models, the stop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from mlipjax.files import replace_on_success
+from mlipjax.finetuning.alarm import AlarmConfig
+from mlipjax.finetuning.setup import Setup
+from mlipjax.finetuning.state import FineTuneState, FrameErrors
+from mlipjax.graph import DeviceTableSpec
+from mlipjax.md.table import TableSpec
+from mlipjax.potential import Model, Potential
+from mlipjax.settings.finetune import STEP_0_LIMIT
+from mlipjax.system import System
+
+Stage = Literal["sample", "label", "train", "finish", "done"]
+
+RETRIES = 6
+"""How often tables that overflowed are made larger before a structure counts as collapsing."""
+
+SKIN_TOO_THIN = f"neighbour tables overflowed {RETRIES} times in a row: the structure is collapsing"
+
+
+class Stopped(RuntimeError):
+    """A run that cannot go on: the simulation left what a model can be asked for, no label succeeded, ..."""
+
+
+class Piece(NamedTuple):
+    """How far a stage of a round is.
+
+    Attributes:
+        round: from 0.
+        stage: "sample" counts frames of a replica, "label" labels, "train" optimiser steps.
+        done, total: parts of the stage; 0 done when it begins.
+        record: what also stands in the history, once a part is done and saved; ``None`` before.
+    """
+
+    round: int
+    stage: Stage
+    done: int
+    total: int
+    record: dict[str, Any] | None = None
+
+
+OnPiece = Callable[[Piece], None]
+
+
+class LoopResult(NamedTuple):
+    """The final state, and the records of all pieces in order."""
+
+    state: FineTuneState
+    history: list[dict[str, Any]]
+
+
+def record_labels(
+    errors: FrameErrors, good: np.ndarray, n_failed: int, state: FineTuneState, *, check_zero: bool
+) -> dict[str, Any]:
+    """Record of the labels of a round, with the errors of the model that sampled their frames.
+
+    Args:
+        errors: of all frames.
+        good: (R,) frames whose label counts.
+        n_failed: frames that could not be labelled.
+        state: with the energy shift of these labels.
+        check_zero: whether energies must be near the model's, as nothing is taken off them.
+
+    Raises:
+        Stopped: if they are not: the isolated atoms of labels and model have other energies.
+    """
+    n_atoms, shift = state.sim.atomic_numbers.shape[0], float(state.energy_shift)
+    energy, rmse, mae = (np.asarray(values, np.float64)[good] for values in errors)
+    if check_zero and (offset := abs(float(np.mean(energy))) / n_atoms) > STEP_0_LIMIT:
+        raise Stopped(
+            f"energies of the model and its first labels differ by {offset:.3g} eV/atom (limit {STEP_0_LIMIT:g}): "
+            'their isolated atoms have other energies. Take the difference off with e0s="estimate"'
+        )
+    return {
+        "labels_made": int(good.sum()),
+        "labels_failed": n_failed,
+        "energy_shift_eV": shift,
+        "energy_error_eV_per_atom": (energy / n_atoms).tolist(),
+        "force_rmse_eV_per_A": rmse.tolist(),
+        "force_mae_eV_per_A": mae.tolist(),
+    }
+
+
+def frame_at(setup: Setup, state: FineTuneState, slot: Any) -> System:
+    """A frame of the buffer, on the host."""
+    return System(
+        positions=np.asarray(state.buffer.position[slot], np.float64),
+        atomic_numbers=np.asarray(state.sim.atomic_numbers),
+        cell=np.asarray(state.buffer.cell[slot], np.float64),
+        pbc=setup.spec.candidates.pbc,
+    )
+
+
+def model_of(setup: Setup, state: FineTuneState) -> Model:
+    """The model of a state, on the host: averaged parameters, and the energy zero of the labels."""
+    numbers = np.asarray(state.sim.atomic_numbers)
+    potential = with_energy_shift(setup.potential, numbers, float(state.energy_shift))
+    return Model(potential, jax.device_get(state.train.ema_params))
+
+
+def with_energy_shift(potential: Potential, atomic_numbers: np.ndarray, shift: float) -> Potential:
+    """Move the isolated-atom energies so that the energy of one composition moves by ``shift`` eV.
+
+    Of all moves that do so, the smallest: in proportion to the number of atoms of each element.
+    """
+    counts = np.array([np.sum(np.asarray(atomic_numbers) == z) for z in potential.species], np.float64)
+    return potential.replace(e0s=potential.e0s + shift * counts / np.sum(counts**2))
+
+
+def out_of_bounds(round: int, saved: str = "", after: str = "") -> Stopped:
+    """The error for MD that left its limits; ``after`` how many steps, its frame ``saved`` where."""
+    return Stopped(
+        f"round {round}: a replica became too hot, too dense or not finite{after}{saved}. Shorten the time step, lower "
+        "the temperature or label more often"
+    )
+
+
+def alarm_stop(
+    round: int, alarm: AlarmConfig, raised: Sequence[int], index: Sequence[Sequence[float]], saved: str = ""
+) -> Stopped:
+    """The error for the alarm of some replicas that stops a run.
+
+    Args:
+        round: from 0.
+        alarm: whose index decides.
+        raised: replicas with an alarm.
+        index: (R, C) readings of every replica.
+        saved: where their frames are, in words.
+    """
+    worst = max(max(index[replica]) for replica in raised)
+    return Stopped(
+        f"round {round}: the {alarm.index} index of replica {', '.join(map(str, raised))} is {worst:.2f} times its "
+        f"limit{saved}. Choose on_alarm label or rollback to label such frames and go on"
+    )
+
+
+def not_finite(round: int) -> Stopped:
+    """The error for training that diverged."""
+    return Stopped(f"round {round}: loss or gradient is not finite; lower the learning rate")
+
+
+def save_stopped(setup: Setup, state: FineTuneState, folder: Path | None) -> str:
+    """Save the newest frame of every replica as ``stopped.extxyz``, if there is a folder; say so in words."""
+    if folder is None:
+        return ""
+    from ase.io import write
+
+    frames = [frame_at(setup, state, state.buffer.count - 1 - i) for i in range(state.sim.n_replicas)]
+    with replace_on_success(folder / "stopped.extxyz") as temporary:
+        write(temporary, [frame.to_ase() for frame in frames], format="extxyz")
+    return "; see stopped.extxyz"
+
+
+def enlarged(setup: Setup, state: FineTuneState, moved_too_far: bool, n_neighbors: int) -> TableSpec:
+    """Tables for where the replicas are now: more slots after an overflow, a wider skin after atoms moved too far."""
+    dynamics = state.sim.dynamics
+    systems = [
+        System(np.asarray(position), np.asarray(state.sim.atomic_numbers), np.asarray(cell), setup.spec.candidates.pbc)
+        for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
+    ]
+    old = setup.spec
+    skin = old.candidates.skin * (1.5 if moved_too_far else 1.0)
+    slots = max(old.n_neighbors, n_neighbors) + 4
+    spec = TableSpec.for_systems(systems, setup.potential.cutoff, skin, n_neighbors=slots)
+    larger = dataclasses.replace(
+        spec.candidates,
+        n_edges=max(spec.candidates.n_edges, int(1.2 * old.candidates.n_edges)),
+        n_neighbors=max(spec.candidates.n_neighbors, old.candidates.n_neighbors + 4),
+    )
+    return dataclasses.replace(spec, candidates=larger)
+
+
+def tables_from_json(fields: dict[str, Any]) -> TableSpec:
+    """Read back ``dataclasses.asdict`` of a ``TableSpec`` from JSON."""
+    candidates: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["candidates"].items()}
+    return TableSpec(**{**fields, "candidates": DeviceTableSpec(**candidates)})
