@@ -66,11 +66,11 @@ class PeriodicDisplay(PeriodicListener):
         numbers = np.asarray(state.sim.atomic_numbers)
         formula = Formula.from_list(_symbols(numbers)).format("hill")
         labels = settings.rounds * settings.labels_per_round
-        between = settings.steps * float(settings.timestep or 0.0)
+        apart = f"{settings.steps} steps ({settings.steps * float(settings.timestep or 0.0):g} fs)"
         self.console.print(settings_table(plan.strategy.explain()))
         self.console.print(
-            f"plan: {settings.rounds} rounds of {settings.labels_per_round} labels by {self.command.oracle}, {labels} in all; "
-            f"one every {settings.steps} steps ({between:g} fs) of {settings.replicas} x {formula}, "
+            f"plan: {settings.rounds} rounds of {settings.labels_per_round} labels ({labels} in all) by "
+            f"{self.command.oracle}, one every {apart} of {settings.replicas} x {formula}, "
             f"{settings.ensemble} at {settings.temperature:g} K; then {settings.train_steps} optimiser steps each"
         )
         self.console.print(

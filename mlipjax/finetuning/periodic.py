@@ -30,7 +30,7 @@ from mlipjax.finetuning.compiled import init, run_rounds
 from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
 from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.host import HostLoop
-from mlipjax.finetuning.pieces import LoopResult, Piece, frame_at, model_of
+from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, frame_at, model_of
 from mlipjax.finetuning.run_report import complete_run_report, write_run_report
 from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
 from mlipjax.finetuning.state import FineTuneState
@@ -107,15 +107,18 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
     system, freedom = start.system, start.freedom
     potential.check_elements(np.asarray(system.atomic_numbers).tolist())
     params = tree.cast(params, settings.dtype)
-    if settings.timestep is None:
-        timestep = default_timestep(system.atomic_numbers, masses_of(system))
-        settings = dataclasses.replace(settings, timestep=timestep)
+    timestep = settings.timestep or default_timestep(system.atomic_numbers, masses_of(system))
+    settings = dataclasses.replace(settings, timestep=timestep)
     config = _round_config(settings)
     strategy = make_strategy(settings.strategy, params).override(learning_rate=settings.learning_rate)
     optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
     spec = TableSpec.for_systems([system], potential.cutoff)
     setup = Setup(potential, spec, config, optimizer, huber_loss())
-    controls = make_controls(strategy, start, settings)
+    ensemble = make_ensemble(
+        settings.ensemble, timestep_fs=timestep, temperature_K=settings.temperature, pressure_bar=settings.pressure
+    )
+    limits = default_limits(settings.temperature, system.n_atoms, freedom=freedom)
+    controls = Controls(strategy.hyper(LossWeights()), ensemble, limits)
     state = init(
         setup,
         params,
@@ -130,46 +133,32 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
     return Plan(settings, setup, controls, state, strategy, tree.count(params), n_trained)
 
 
-def make_controls(strategy: Strategy, start: Start, settings: PeriodicSettings) -> Controls:
-    """Return the numbers of a run; the time step must be given."""
-    assert settings.timestep is not None
-    ensemble = make_ensemble(
-        settings.ensemble,
-        timestep_fs=settings.timestep,
-        temperature_K=settings.temperature,
-        pressure_bar=settings.pressure,
-    )
-    limits = default_limits(settings.temperature, start.system.n_atoms, freedom=start.freedom)
-    return Controls(strategy.hyper(LossWeights()), ensemble, limits)
-
-
 def _round_config(settings: PeriodicSettings) -> RoundConfig:
     steps_per_chunk = next(n for n in range(min(10, settings.steps), 0, -1) if settings.steps % n == 0)
-    watched = settings.on_alarm != "off"
     return RoundConfig(
         labels_per_replica=settings.labels_per_round // settings.replicas,
         chunks_per_label=settings.steps // steps_per_chunk,
         steps_per_chunk=steps_per_chunk,
         train_steps=settings.train_steps,
         batch_size=min(settings.batch_size, settings.labels_per_round),
-        chart_components=COMPONENTS if watched else 0,
-        alarm=AlarmConfig(settings.on_alarm) if watched else None,
+        chart_components=0 if settings.on_alarm == "off" else COMPONENTS,
+        alarm=None if settings.on_alarm == "off" else AlarmConfig(settings.on_alarm),
         estimate_shift=settings.e0s == "estimate",
     )
 
 
-def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, listener: PeriodicListener) -> LoopResult:
+def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPiece) -> LoopResult:
     """Run a plan: in compiled rounds where oracle and tables allow it and nothing is kept, else on the host.
 
     Raises:
         Stopped: see ``HostLoop.run``.
     """
     rounds, oracle = plan.settings.rounds, labeller.oracle
-    compiled = folder is None and isinstance(oracle, JittableOracle) and oracle.jittable
-    # the graphs of the student hold no pairs further apart
-    if compiled and oracle.cutoff <= plan.setup.potential.cutoff:
-        return run_rounds(plan.setup, oracle, plan.controls, plan.state, rounds, listener.piece)
-    return HostLoop(plan.setup, labeller, plan.controls, folder, listener.piece).run(plan.state, rounds)
+    if folder is None and isinstance(oracle, JittableOracle) and oracle.jittable:
+        reach = plan.setup.potential.cutoff  # the graphs of the student hold no pairs further apart
+        if oracle.cutoff <= reach:
+            return run_rounds(plan.setup, oracle, plan.controls, plan.state, rounds, on_piece)
+    return HostLoop(plan.setup, labeller, plan.controls, folder, on_piece).run(plan.state, rounds)
 
 
 def periodic(
@@ -203,7 +192,7 @@ def periodic(
         plan = plan_periodic(model, start, settings)
         listener.start(plan)
         with Labeller(oracle, n_workers=workers) as labeller:
-            end = run_plan(plan, labeller, None, listener)
+            end = run_plan(plan, labeller, None, listener.piece)
         return PeriodicResult(model_of(plan.setup, end.state), *_results(plan, oracle, end))
     description = _describe(model, start, oracle, settings)
     with run_folder(out, description, RESULTS) as finished:
@@ -214,7 +203,7 @@ def periodic(
         listener.start(plan)
         claim_run(out, description)
         with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
-            end = run_plan(plan, labeller, out, listener)
+            end = run_plan(plan, labeller, out, listener.piece)
             frames, _, report = _results(plan, oracle, end)
             # in full precision: the loop has them in its own
             labels = [one for one in labeller.label(frames.systems) if not isinstance(one, Failure)]

@@ -108,7 +108,7 @@ class FrameErrors(NamedTuple):
     force_mae: Float[Array, " R"]
 
     @classmethod
-    def of(cls, energies: Array, forces: Array, labels: Labels, shift: Array | float) -> FrameErrors:
+    def of(cls, energies: Any, forces: Any, labels: Labels, shift: Any) -> FrameErrors:
         """Compare; arrays of JAX or numpy alike.
 
         Args:
