@@ -10,7 +10,7 @@ from ase.formula import Formula
 from rich.console import Console
 
 from mlipjax import runtime
-from mlipjax.cli.error_tables import number, settings_table
+from mlipjax.cli.error_tables import number
 from mlipjax.cli.heads import load_head
 from mlipjax.cli.options.periodic import Periodic
 from mlipjax.cli.output import make_console, write_json
@@ -67,15 +67,14 @@ class PeriodicDisplay(PeriodicListener):
         formula = Formula.from_list(_symbols(numbers)).format("hill")
         labels = settings.rounds * settings.labels_per_round
         apart = f"{settings.steps} steps ({settings.steps * float(settings.timestep or 0.0):g} fs)"
-        self.console.print(settings_table(plan.strategy.explain()))
         self.console.print(
             f"plan: {settings.rounds} rounds of {settings.labels_per_round} labels ({labels} in all) by "
             f"{self.command.oracle}, one every {apart} of {settings.replicas} x {formula}, "
             f"{settings.ensemble} at {settings.temperature:g} K; then {settings.train_steps} optimiser steps each"
         )
         self.console.print(
-            f"{self.command.model} knows {', '.join(sorted(set(_symbols(numbers))))}; trained: {plan.n_trained} of its "
-            f"{plan.n_parameters} parameters"
+            f"{self.command.model} knows {', '.join(sorted(set(_symbols(numbers))))}; trains {plan.n_trained} of its "
+            f"{plan.n_parameters} parameters ({settings.strategy}, learning rate {plan.strategy.learning_rate:g})"
         )
 
     def piece(self, piece: Piece) -> None:

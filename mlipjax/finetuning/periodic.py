@@ -101,15 +101,16 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
         settings: everything else.
 
     Raises:
-        ValueError: for elements the model does not know, or an ensemble that cannot simulate the structure.
+        ValueError: for elements the model does not know, settings that do not fit each other, or an ensemble that
+            cannot simulate the structure.
     """
     potential, params = model
     system, freedom = start.system, start.freedom
     potential.check_elements(np.asarray(system.atomic_numbers).tolist())
+    config = _round_config(settings)
     params = tree.cast(params, settings.dtype)
     timestep = settings.timestep or default_timestep(system.atomic_numbers, masses_of(system))
     settings = dataclasses.replace(settings, timestep=timestep)
-    config = _round_config(settings)
     strategy = make_strategy(settings.strategy, params).override(learning_rate=settings.learning_rate)
     optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
     spec = TableSpec.for_systems([system], potential.cutoff)
@@ -134,6 +135,11 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
 
 
 def _round_config(settings: PeriodicSettings) -> RoundConfig:
+    if settings.labels_per_round % settings.replicas:
+        raise ValueError(
+            f"labels_per_round={settings.labels_per_round} must be a multiple of replicas={settings.replicas}: every "
+            "replica gives as many frames."
+        )
     steps_per_chunk = next(n for n in range(min(10, settings.steps), 0, -1) if settings.steps % n == 0)
     return RoundConfig(
         labels_per_replica=settings.labels_per_round // settings.replicas,
@@ -161,7 +167,7 @@ def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPi
     return HostLoop(plan.setup, labeller, plan.controls, folder, on_piece).run(plan.state, rounds)
 
 
-def periodic(
+def run_periodic(
     model: Model,
     start: Start,
     oracle: Oracle,
@@ -239,7 +245,8 @@ def _results(plan: Plan, oracle: Oracle, end: LoopResult) -> tuple[Dataset, list
         "elements": sorted(set(np.asarray(state.sim.atomic_numbers).tolist())),
         "n_parameters": plan.n_parameters,
         "n_trained_parameters": plan.n_trained,
-        "strategy": [list(row) for row in plan.strategy.explain()],
+        # no epochs are chosen among, so the weight of an anchor means nothing
+        "strategy": [list(row) for row in plan.strategy.explain() if row[0] != "anchor_weight"],
         "energy_shift_eV": float(state.energy_shift),
         "labels_made": sum(row["labels"] for row in rows),
         "labels_failed": sum(row["failed"] for row in rows),

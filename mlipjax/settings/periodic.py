@@ -63,11 +63,6 @@ class PeriodicSettings:
             value = getattr(self, name)
             if value is not None and not 0.0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive, found {value}.")
-        if self.labels_per_round % self.replicas:
-            raise ValueError(
-                f"labels_per_round={self.labels_per_round} must be a multiple of replicas={self.replicas}: every "
-                "replica gives as many frames."
-            )
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")

@@ -11,8 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipjax.data import read_last_atoms
-from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult
-from mlipjax.finetuning.periodic import periodic as run_periodic
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, run_periodic
 from mlipjax.md import Start
 from mlipjax.models.foreign import refusal
 from mlipjax.models.heads import with_first_head
