@@ -94,8 +94,8 @@ def rounds_table(report: Mapping[str, Any]) -> Table:
             str(row["round"]),
             str(row["labels_before"]),
             f"{row['labels']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
-            *(number(row[f"energy_{kind}_meV_per_atom"]) for kind in ("mean", "std", "rmse")),
-            number(row["force_rmse_meV_per_A"]),
+            *(f"{round(row[f'energy_{kind}_meV_per_atom'], 2) + 0.0:.2f}" for kind in ("mean", "std", "rmse")),
+            f"{row['force_rmse_meV_per_A']:.1f}",
             number(row["loss"]),
             "-" if row["alarms"] is None else str(row["alarms"]),
         )

@@ -149,11 +149,11 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _table(report: Mapping[str, Any]) -> Table:
-    rows = [
-        [row["round"], row["labels_before"], row["labels"], row["failed"], *(row[key] for key in _ERRORS.values()),
-         row["loss"], row["alarms"]]
-        for row in report["rounds"]
-    ]  # fmt: skip
+    rows = []
+    for row in report["rounds"]:
+        errors = (round(row[key], 3) + 0.0 for key in _ERRORS.values())
+        counts = (row["round"], row["labels_before"], row["labels"], row["failed"])
+        rows.append([*counts, *errors, row["loss"], row["alarms"]])
     shift = ""
     if report["settings"]["e0s"] == "estimate":
         shift = (
