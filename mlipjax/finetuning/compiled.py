@@ -54,7 +54,6 @@ def init(
     *,
     n_replicas: int,
     capacity: int,
-    monitor: MonitorState | None = None,
     freedom: Freedom | None = None,
 ) -> FineTuneState:
     """State before the first round.
@@ -67,8 +66,6 @@ def init(
         key: PRNG key of the run.
         n_replicas: trajectories run side by side.
         capacity: frames the buffer holds, all rounds together.
-        monitor: charts for the first round, before there are labelled frames (``alarm.loop_charts``); by default
-            empty ones, which raise no alarm.
         freedom: which coordinates may move; ``None`` for all.
 
     Raises:
@@ -87,7 +84,7 @@ def init(
         train=TrainState.create(params, setup.optimizer, train_key),
         sim=sim,
         buffer=LabelBuffer.empty(system, capacity, dtype),
-        monitor=(monitor or MonitorState.empty(*charts)) if n_components else None,
+        monitor=MonitorState.empty(*charts) if n_components else None,
         energy_shift=jnp.zeros((), dtype),
         watch=None if setup.config.alarm is None else WatchState.start(sim),
     )

@@ -13,6 +13,7 @@ from mlipjax.finetuning.alarm import AlarmConfig, WatchState, cross_limits, end_
 from mlipjax.finetuning.host import HostLoop
 from mlipjax.finetuning.pieces import Stopped
 from mlipjax.graph import batch_graphs
+from mlipjax.md.freedom import Freedom
 from mlipjax.md.observables import temperature
 from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import fit_charts, graph_features
@@ -189,6 +190,16 @@ def test_rolled_back_velocities_are_new_and_thermal(watched):
     found = [rolled(jax.random.key(seed)) for seed in range(40)]
     kelvin = [float(temperature(d.momentum[1], d.mass[1])) for d in found]
     assert np.mean(kelvin) == pytest.approx(600.0, rel=0.15)  # 15 degrees of freedom, 40 draws: 6 %
+
+
+def test_rolled_back_replicas_leave_fixed_atoms_at_rest(watched):
+    state = begin(watched, bent=False)
+    held = Freedom.of(np.arange(6) != 2)
+    sim = dataclasses.replace(state.sim, dynamics=state.sim.dynamics.set(freedom=held))
+    alarmed = dataclasses.replace(WatchState.start(sim), alarmed=jnp.array([True, True]))
+    _, rolled = end_round(AlarmConfig("rollback"), alarmed, sim, jax.random.key(5), 600.0)
+    still = np.all(np.asarray(rolled.dynamics.momentum) == 0.0, axis=2)
+    assert still.tolist() == [[False, False, True, False, False, False]] * 2
 
 
 @pytest.mark.parametrize(
