@@ -12,8 +12,9 @@ from experiments.lab.display import make_bar
 from experiments.periodic import evaluation as tests
 from experiments.periodic.experiment import Arm, Experiment, Model
 from mlipjax.finetuning.host import TRAIN_PIECE
-from mlipjax.finetuning.periodic import labelled_frames, plan_periodic, round_rows, run_plan
+from mlipjax.finetuning.periodic import plan_periodic, run_plan
 from mlipjax.finetuning.pieces import Piece
+from mlipjax.finetuning.records import labelled_frames, round_rows
 from mlipjax.md import Start
 from mlipjax.models import load
 from mlipjax.oracles import Labeller

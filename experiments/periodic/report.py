@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.finetuning.periodic import round_rows
+from mlipjax.finetuning.records import round_rows
 from mlipjax.report import (
     ErrorCurve,
     Illustration,

@@ -28,8 +28,8 @@ from mlipjax.finetuning.pieces import (
     enlarged,
     not_finite,
     out_of_bounds,
-    record_labels,
 )
+from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import make_round
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo

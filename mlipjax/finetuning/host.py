@@ -32,13 +32,12 @@ from mlipjax.finetuning.pieces import (
     alarm_stop,
     enlarged,
     frame_at,
-    model_of,
     not_finite,
     out_of_bounds,
-    record_labels,
     save_stopped,
     tables_from_json,
 )
+from mlipjax.finetuning.records import model_of, record_labels
 from mlipjax.finetuning.round import finish_round, frame_graphs, predict_frames, train_frames
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ import jax
 import numpy as np
 
 from mlipjax import runtime, tree
-from mlipjax.data import Dataset, Example, read_dataset, structure_hash, write_dataset
+from mlipjax.data import Dataset, read_dataset, structure_hash, write_dataset
 from mlipjax.defaults import COMPONENTS
 from mlipjax.files import plain, write_atomic
 from mlipjax.finetuning.alarm import AlarmConfig
@@ -30,7 +29,8 @@ from mlipjax.finetuning.compiled import init, run_rounds
 from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
 from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.host import HostLoop
-from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, frame_at, model_of
+from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece
+from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
 from mlipjax.finetuning.run_report import complete_run_report, write_run_report
 from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
 from mlipjax.finetuning.state import FineTuneState
@@ -41,7 +41,6 @@ from mlipjax.optim import Optimizer, Strategy, make_strategy
 from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle
 from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
-from mlipjax.system import Labels
 
 RESULTS, MODEL, FRAMES, LABELS = "results.json", "model", "frames.extxyz", "labels.db"
 
@@ -254,48 +253,3 @@ def _results(plan: Plan, oracle: Oracle, end: LoopResult) -> tuple[Dataset, list
         "versions": runtime.versions(),
     }
     return labelled_frames(plan.setup, state), end.history, plain(report)
-
-
-def labelled_frames(setup: Setup, state: FineTuneState) -> Dataset:
-    """The frames of a run that have labels, in the order of time; total energies, in the precision of the run."""
-    buffer = jax.device_get(state.buffer)
-    reference = setup.potential.reference_energy(np.asarray(state.sim.atomic_numbers))
-    examples = []
-    for slot in np.flatnonzero(buffer.labelled):
-        labels: Labels = jax.tree.map(lambda leaf, slot=slot: np.asarray(leaf[slot], np.float64), buffer.labels)
-        labels = dataclasses.replace(labels, energy=labels.energy + reference)
-        examples.append(Example(frame_at(setup, state, slot), labels, {"round": int(buffer.round[slot]) + 1}))
-    return Dataset.from_examples(examples)
-
-
-def round_rows(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each round: its labels, the errors on them of the model that had not seen them, loss, alarms.
-
-    Args:
-        history: records of a run.
-
-    Returns:
-        JSON types. ``labels_before`` is what the model had seen; errors are model minus label, of the energy per atom.
-    """
-    rows: list[dict[str, Any]] = []
-    seen = 0
-    for number in sorted({record["round"] for record in history if record["stage"] == "label"}):
-        own = [record for record in history if record["round"] == number]
-        label = next(record for record in own if record["stage"] == "label")
-        error = 1000.0 * np.array(label["energy_error_eV_per_atom"])
-        losses = [loss for record in own if record["stage"] == "train" for loss in record["loss"]]
-        alarms = [len(record["alarms"]) for record in own if "alarms" in record]
-        rows.append({
-            "round": number + 1,
-            "labels_before": seen,
-            "labels": label["labels_made"],
-            "failed": label["labels_failed"],
-            "energy_mean_meV_per_atom": float(error.mean()),
-            "energy_std_meV_per_atom": float(error.std()),
-            "energy_rmse_meV_per_atom": float(np.sqrt(np.mean(error**2))),
-            "force_rmse_meV_per_A": 1000.0 * float(np.sqrt(np.mean(np.square(label["force_rmse_eV_per_A"])))),
-            "loss": losses[-1] if losses else None,
-            "alarms": sum(alarms) if alarms else None,
-        })  # fmt: skip
-        seen += label["labels_made"]
-    return rows

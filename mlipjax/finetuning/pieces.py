@@ -1,4 +1,4 @@
-"""What the compiled loop and the host loop share outside of compiled programs: records, tables, models, the stop."""
+"""What the compiled loop and the host loop share outside of compiled programs: pieces of work, tables, the stop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 
 from mlipjax.files import replace_on_success
 from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.setup import Setup
-from mlipjax.finetuning.state import FineTuneState, FrameErrors
+from mlipjax.finetuning.state import FineTuneState
 from mlipjax.graph import DeviceTableSpec
 from mlipjax.md.table import TableSpec
-from mlipjax.potential import Model, Potential
-from mlipjax.settings.finetune import STEP_0_LIMIT
 from mlipjax.system import System
 
 Stage = Literal["sample", "label", "train", "finish", "done"]
@@ -59,38 +56,6 @@ class LoopResult(NamedTuple):
     history: list[dict[str, Any]]
 
 
-def record_labels(
-    errors: FrameErrors, good: np.ndarray, n_failed: int, state: FineTuneState, *, check_zero: bool
-) -> dict[str, Any]:
-    """Record of the labels of a round, with the errors of the model that sampled their frames.
-
-    Args:
-        errors: of all frames.
-        good: (R,) frames whose label counts.
-        n_failed: frames that could not be labelled.
-        state: with the energy shift of these labels.
-        check_zero: whether energies must be near the model's, as nothing is taken off them.
-
-    Raises:
-        Stopped: if they are not: the isolated atoms of labels and model have other energies.
-    """
-    n_atoms, shift = state.sim.atomic_numbers.shape[0], float(state.energy_shift)
-    energy, rmse, mae = (np.asarray(values, np.float64)[good] for values in errors)
-    if check_zero and (offset := abs(float(np.mean(energy))) / n_atoms) > STEP_0_LIMIT:
-        raise Stopped(
-            f"energies of the model and its first labels differ by {offset:.3g} eV/atom (limit {STEP_0_LIMIT:g}): "
-            'their isolated atoms have other energies. Take the difference off with e0s="estimate"'
-        )
-    return {
-        "labels_made": int(good.sum()),
-        "labels_failed": n_failed,
-        "energy_shift_eV": shift,
-        "energy_error_eV_per_atom": (energy / n_atoms).tolist(),
-        "force_rmse_eV_per_A": rmse.tolist(),
-        "force_mae_eV_per_A": mae.tolist(),
-    }
-
-
 def frame_at(setup: Setup, state: FineTuneState, slot: Any) -> System:
     """A frame of the buffer, on the host."""
     return System(
@@ -99,22 +64,6 @@ def frame_at(setup: Setup, state: FineTuneState, slot: Any) -> System:
         cell=np.asarray(state.buffer.cell[slot], np.float64),
         pbc=setup.spec.candidates.pbc,
     )
-
-
-def model_of(setup: Setup, state: FineTuneState) -> Model:
-    """The model of a state, on the host: averaged parameters, and the energy zero of the labels."""
-    numbers = np.asarray(state.sim.atomic_numbers)
-    potential = with_energy_shift(setup.potential, numbers, float(state.energy_shift))
-    return Model(potential, jax.device_get(state.train.ema_params))
-
-
-def with_energy_shift(potential: Potential, atomic_numbers: np.ndarray, shift: float) -> Potential:
-    """Move the isolated-atom energies so that the energy of one composition moves by ``shift`` eV.
-
-    Of all moves that do so, the smallest: in proportion to the number of atoms of each element.
-    """
-    counts = np.array([np.sum(np.asarray(atomic_numbers) == z) for z in potential.species], np.float64)
-    return potential.replace(e0s=potential.e0s + shift * counts / np.sum(counts**2))
 
 
 def out_of_bounds(round: int, saved: str = "", after: str = "") -> Stopped:

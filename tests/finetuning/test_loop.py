@@ -10,7 +10,7 @@ from finetuning.loop_case import CONFIG, atoms, case, potential, start
 
 from mlipjax.finetuning import FineTuneState, RoundConfig, run_compiled, run_rounds
 from mlipjax.finetuning.host import HostLoop
-from mlipjax.finetuning.periodic import round_rows
+from mlipjax.finetuning.records import round_rows
 from mlipjax.finetuning.round import draw_frames
 from mlipjax.graph import batch_graphs
 from mlipjax.models import load

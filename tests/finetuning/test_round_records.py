@@ -5,8 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from mlipjax.finetuning.periodic import round_rows
-from mlipjax.finetuning.pieces import Stopped, record_labels
+from mlipjax.finetuning.pieces import Stopped
+from mlipjax.finetuning.records import record_labels, round_rows
 from mlipjax.finetuning.state import FrameErrors
 from mlipjax.report.periodic import periodic_verdict, write_periodic_report
 from mlipjax.system import Labels
