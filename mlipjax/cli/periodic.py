@@ -14,7 +14,7 @@ from mlipjax.cli.error_tables import number
 from mlipjax.cli.heads import load_head
 from mlipjax.cli.options.periodic import Periodic
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.progress import Pieces
+from mlipjax.cli.progress import Pieces, make_bar
 from mlipjax.cli.tables import Table
 from mlipjax.finetuning.periodic import MODEL, PeriodicListener, Plan
 from mlipjax.finetuning.pieces import Piece
@@ -32,7 +32,7 @@ def run(command: Periodic) -> None:
     potential, params = load_head(command.model, command.head)
     console = make_console()
     display = PeriodicDisplay(console, command)
-    with display.pieces.progress:
+    with display.progress:
         result = periodic(
             NativeModel(command.model, potential, params, 0),
             command.structure,
@@ -53,12 +53,13 @@ def run(command: Periodic) -> None:
 
 
 class PeriodicDisplay(PeriodicListener):
-    """Prints the plan of a run and follows its pieces; to be used within ``pieces.progress``."""
+    """Prints the plan of a run and follows its pieces; to be used within ``progress``."""
 
     def __init__(self, console: Console, command: Periodic) -> None:
         self.console, self.command = console, command
-        self.pieces = Pieces(console)
-        self.n_rounds = command.settings.rounds
+        # one bar for whatever is done, or lines
+        self.progress, self.lines = make_bar(console, "{task.description}"), Pieces(console)
+        self.task = self.progress.add_task("(compiling)", total=None)
 
     def start(self, plan: Plan) -> None:
         """Print what will be simulated, labelled and trained."""
@@ -80,8 +81,10 @@ class PeriodicDisplay(PeriodicListener):
     def piece(self, piece: Piece) -> None:
         """Move the bar of a stage, or print a line when it begins."""
         if piece.stage != "finish":
-            work = f"round {piece.round + 1} of {self.n_rounds}: {_STAGES[piece.stage]}"
-            self.pieces(work, piece.done, piece.total)
+            work = f"round {piece.round + 1} of {self.command.settings.rounds}: {_STAGES[piece.stage]}"
+            self.progress.update(self.task, description=work, completed=piece.done, total=piece.total)
+            if not self.console.is_terminal:
+                self.lines(work, piece.done, piece.total)
 
 
 _STAGES = {"sample": "frames sampled", "label": "labels", "train": "optimiser steps"}

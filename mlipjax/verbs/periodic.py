@@ -13,13 +13,13 @@ from ase import Atoms
 from mlipjax.data import read_last_atoms
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, run_periodic
 from mlipjax.md import Start
-from mlipjax.models.foreign import refusal
+from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.models.heads import with_first_head
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, open_model
+from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, open_model
 
 
 def periodic(
@@ -66,9 +66,11 @@ def periodic(
     """
     settings = PeriodicSettings() if settings is None else settings
     with jax.enable_x64(True) if settings.dtype == "float64" else nullcontext():
+        named = model.name if isinstance(model, ForeignModel) else model
+        if is_foreign(named):
+            raise refusal(str(named))
         opened = open_model(model, head)
-        if isinstance(opened, ForeignModel):
-            raise refusal(opened.name)
+        assert isinstance(opened, NativeModel)  # the others are foreign
         start, name = _read_start(structure)
         try:
             opened.potential.check_elements(np.unique(start.system.atomic_numbers).tolist())

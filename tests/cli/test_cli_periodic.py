@@ -103,5 +103,5 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_bits(files, tmp
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert start(killed).wait() == 0
-    for name in ("model/params.safetensors", "model_1/params.safetensors", "frames.extxyz", "results.json"):
+    for name in ("model/params.safetensors", "model_1/params.safetensors", "frames.extxyz", "errors.png"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

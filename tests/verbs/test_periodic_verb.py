@@ -123,7 +123,8 @@ def test_a_run_that_is_killed_ends_with_the_same_bits_and_a_done_one_is_only_rea
     out, expected = straight
     assert hash_model(*result.model) == hash_model(*expected.model)
     assert (tmp_path / "frames.extxyz").read_bytes() == (out / "frames.extxyz").read_bytes()
-    assert result.report == json.loads((out / "results.json").read_text()) == expected.report
+    for report in (expected.report, json.loads((out / "results.json").read_text())):
+        assert {**report, "versions": None} == {**result.report, "versions": None}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     again = call()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
