@@ -18,13 +18,13 @@ import numpy as np
 from mlipjax.finetuning.alarm import WatchState
 from mlipjax.finetuning.pieces import (
     RETRIES,
-    SKIN_TOO_THIN,
     LoopResult,
     OnPiece,
     Piece,
     Stage,
     Stopped,
     alarm_stop,
+    collapsing,
     enlarged,
     not_finite,
     out_of_bounds,
@@ -153,7 +153,7 @@ def run_rounds(
             spec = enlarged(setup, state, bool(info.moved_too_far[0]), int(info.n_neighbors[0]))
             setup = dataclasses.replace(setup, spec=spec)
         else:
-            raise Stopped(SKIN_TOO_THIN)
+            raise collapsing()
         info = jax.tree.map(lambda leaf: np.asarray(leaf[0]), info)
         _check(setup, info, this)
         for stage, record in _records(setup, info, after).items():

@@ -23,13 +23,13 @@ from mlipjax.files import write_atomic
 from mlipjax.finetuning.history import HISTORY, History
 from mlipjax.finetuning.pieces import (
     RETRIES,
-    SKIN_TOO_THIN,
     LoopResult,
     OnPiece,
     Piece,
     Stage,
     Stopped,
     alarm_stop,
+    collapsing,
     enlarged,
     frame_at,
     not_finite,
@@ -151,7 +151,7 @@ class HostLoop:
             found_too_far, n_found = bool(jnp.any(info.moved_too_far)), int(jnp.max(info.n_neighbors))
             self._use_tables(enlarged(self.setup, state, found_too_far, n_found), save=True)
         else:
-            raise Stopped(SKIN_TOO_THIN)
+            raise collapsing()
         if not bool(jnp.all(info.good)):
             saved = save_stopped(self.setup, after, self.folder)
             n_done = int(jnp.min(jnp.sum(info.n_done, axis=0)))

@@ -22,8 +22,6 @@ Stage = Literal["sample", "label", "train", "finish", "done"]
 RETRIES = 6
 """How often tables that overflowed are made larger before a structure counts as collapsing."""
 
-SKIN_TOO_THIN = f"neighbour tables overflowed {RETRIES} times in a row: the structure is collapsing"
-
 
 class Stopped(RuntimeError):
     """A run that cannot go on: the simulation left what a model can be asked for, no label succeeded, ..."""
@@ -64,6 +62,11 @@ def frame_at(setup: Setup, state: FineTuneState, slot: Any) -> System:
         cell=np.asarray(state.buffer.cell[slot], np.float64),
         pbc=setup.spec.candidates.pbc,
     )
+
+
+def collapsing() -> Stopped:
+    """The error for tables that are too small whatever their size."""
+    return Stopped(f"neighbour tables overflowed {RETRIES} times in a row: the structure is collapsing")
 
 
 def out_of_bounds(round: int, saved: str = "", after: str = "") -> Stopped:
