@@ -27,11 +27,11 @@ from mlipjax.notices import Notice
 
 _COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
-    "periodic": "simulate, label, fine-tune and drive on, round by round",
     "evaluate": "errors of a model on labelled structures",
     "predict": "energies, forces and stresses of structures, into a file",
     "relax": "positions and cells at rest, under a pressure, with fixed atoms",
     "doctor": "check a model and labelled structures before fine-tuning",
+    "periodic": "simulate, label, fine-tune and drive on, round by round",
     "md": "molecular dynamics with a model",
     "monitor": "whether a model knows structures like these",
     "compare-representations": "what fine-tuning did to the features of atoms",
