@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlipjax.models import load, save
     from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
-    from mlipjax.verbs import evaluate, finetune, monitor, neb, predict, read, relax, simulate
+    from mlipjax.verbs import evaluate, finetune, monitor, neb, periodic, predict, read, relax, simulate
 
 __all__ = [
     "Calculator",
@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "monitor",
     "neb",
+    "periodic",
     "predict",
     "read",
     "relax",
@@ -45,6 +46,7 @@ _HOMES = {
     "load": "mlipjax.models",
     "monitor": "mlipjax.verbs",
     "neb": "mlipjax.verbs",
+    "periodic": "mlipjax.verbs",
     "predict": "mlipjax.verbs",
     "read": "mlipjax.verbs",
     "relax": "mlipjax.verbs",

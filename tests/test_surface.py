@@ -14,7 +14,7 @@ import mlipjax
 from mlipjax.cli.help import help_text, options_in
 from mlipjax.cli.main import options_of
 from mlipjax.cli.options.common import LabelOptions
-from mlipjax.settings import FinetuneSettings, PropertySettings
+from mlipjax.settings import FinetuneSettings, PeriodicSettings, PropertySettings
 
 
 def test_every_public_name_resolves():
@@ -53,6 +53,7 @@ VERBS = {
     "finetune": mlipjax.finetune,
     "monitor": mlipjax.monitor,
     "neb": mlipjax.neb,
+    "periodic": mlipjax.periodic,
     "predict": mlipjax.predict,
     "relax": mlipjax.relax,
     "simulate": mlipjax.simulate,
@@ -81,9 +82,11 @@ def test_a_verb_has_the_options_of_its_command_with_their_defaults(name):
     given = {option.name: option for option in inspect.signature(VERBS[name]).parameters.values()}
     options = options_by_name(options_of(name))
     settings = {
-        field.name for kind in (FinetuneSettings, PropertySettings) for field in dataclasses.fields(kind)
-    }  # what finetune takes by their own names, as the command does
-    own = set(options) - (settings if name == "finetune" else set()) - OF_COMMANDS
+        field.name
+        for kind in (FinetuneSettings, PeriodicSettings, PropertySettings)
+        for field in dataclasses.fields(kind)
+    }  # what these take by their own names, as the command does
+    own = set(options) - (settings if name in ("finetune", "periodic") else set()) - OF_COMMANDS
     # structures that a verb returns are written by the command
     written = {"write", "out"} - set(given)
     assert set(given) - OF_PYTHON == own - written

@@ -164,7 +164,7 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
                 experiment.potential,
                 tree.cast(model.params, c.dtype),
                 experiment.system,
-                experiment.controls().ensemble,
+                experiment.ensemble(),
                 c.own_frames * c.steps,
                 key=jax.random.key(c.seed + 2),
                 trajectory=trajectory,

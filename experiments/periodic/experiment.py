@@ -11,12 +11,11 @@ from experiments.lab.paths import ELECTROLYTE
 from experiments.periodic.config import Config
 from mlipjax import md, tree
 from mlipjax.data import read_atoms
-from mlipjax.finetuning import Controls
-from mlipjax.losses import LossWeights
 from mlipjax.models import load
-from mlipjax.optim import make_strategy
+from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.potential import Potential
+from mlipjax.settings import PeriodicSettings
 from mlipjax.system import System
 from mlipjax.typing import Params
 
@@ -27,6 +26,27 @@ class Arm(NamedTuple):
     name: str
     replicas: int
     rounds: int
+
+    def settings(self, config: Config) -> PeriodicSettings:
+        """Settings with the labels and optimiser steps that all arms have."""
+        c = config
+        return PeriodicSettings(
+            rounds=self.rounds,
+            labels_per_round=c.rounds * c.labels_per_round // self.rounds,
+            steps=c.steps,
+            train_steps=c.train_steps * (c.rounds // self.rounds),
+            replicas=self.replicas,
+            ensemble=c.ensemble,
+            temperature=c.temperature,
+            timestep=c.timestep,
+            strategy=c.strategy,
+            learning_rate=c.learning_rate,
+            batch_size=c.batch_size,
+            e0s="estimate" if c.e0s is None else c.e0s,
+            on_alarm=c.on_alarm,
+            seed=c.seed,
+            dtype=c.dtype,
+        )
 
 
 class Model(NamedTuple):
@@ -53,16 +73,14 @@ class Experiment:
         """Load model, oracle and structure."""
         potential, params = load(config.model)
         structure = config.structure or ELECTROLYTE
-        system = System.from_ase(read_atoms(structure)[0])
+        atoms = read_atoms(structure)[0]
+        if atoms.constraints:
+            notice(f"{structure}: its constraints are not used, as the oracle's own trajectory has none.")
+        system = System.from_ase(atoms)
         potential.check_elements(system.atomic_numbers.tolist())
         return cls(config, console, system, potential, tree.cast(params, config.dtype), make_oracle(config.oracle))
 
-    def controls(self) -> Controls:
-        """Numbers shared by all arms."""
+    def ensemble(self) -> md.Ensemble:
+        """Of all trajectories."""
         c = self.config
-        strategy = make_strategy(c.strategy, self.params).override(learning_rate=c.learning_rate)
-        return Controls(
-            hyper=strategy.hyper(LossWeights()),
-            ensemble=md.make_ensemble(c.ensemble, timestep_fs=c.timestep, temperature_K=c.temperature),
-            limits=md.default_limits(c.temperature, self.system.n_atoms),
-        )
+        return md.make_ensemble(c.ensemble, timestep_fs=c.timestep, temperature_K=c.temperature)

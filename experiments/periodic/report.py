@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.finetuning.records import round_rows
 from mlipjax.report import (
     ErrorCurve,
     Illustration,
@@ -134,24 +135,9 @@ def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
 
 
 def _sampled_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Errors of the periodic arm's models on the frames they sampled, round by round."""
-    rows = []
-    labels = 0
-    for record in results["histories"]["periodic"]:
-        if record["stage"] != "label":
-            continue
-        error = 1000.0 * np.array(record["energy_error_eV_per_atom"])
-        force = 1000.0 * float(np.sqrt(np.mean(np.square(record["force_rmse_eV_per_A"]))))
-        row = {
-            "labels": labels,
-            "energy_mean_meV_per_atom": float(error.mean()),
-            "energy_std_meV_per_atom": float(error.std()),
-            "energy_rmse_meV_per_atom": float(np.sqrt(np.mean(error**2))),
-            "force_rmse_meV_per_A": force,
-        }
-        rows.append({**row, "confidence_95": {key: (row[key], row[key]) for key in _ERRORS.values()}})
-        labels += record["labels_made"]
-    return rows
+    """Errors of the periodic arm's models on the frames they sampled, round by round, as curves without intervals."""
+    rows = [{**row, "labels": row["labels_before"]} for row in round_rows(results["histories"]["periodic"])]
+    return [{**row, "confidence_95": {key: (row[key], row[key]) for key in _ERRORS.values()}} for row in rows]
 
 
 def _curve(rows: list[dict[str, Any]]) -> ErrorCurve:

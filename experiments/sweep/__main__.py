@@ -19,18 +19,6 @@ from experiments.sweep import report
 from experiments.sweep.config import PRESETS, Config
 from experiments.sweep.config import __doc__ as CLAIM
 from experiments.sweep.drift import early_drift, predictions
-from experiments.sweep.program import (
-    Setting,
-    batch_orders,
-    collect_errors,
-    error_sums,
-    grid,
-    hyper_of,
-    layer_rules,
-    one_run,
-    over_settings,
-    stack,
-)
 from experiments.sweep.speed import Throughput, measure
 from mlipjax import runtime, tree
 from mlipjax.data import Dataset, read_dataset
@@ -43,6 +31,18 @@ from mlipjax.potential import Potential
 from mlipjax.train import LabelledBatches, TrainState, estimate_e0s, predict, shift_e0s
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.state import Batch
+from mlipjax.train.sweep import (
+    Setting,
+    batch_orders,
+    collect_errors,
+    error_sums,
+    grid,
+    hyper_of,
+    layer_rules,
+    one_run,
+    over_settings,
+    stack,
+)
 from mlipjax.typing import Params
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.sweep.program import over_settings
+from mlipjax.train.sweep import over_settings
 
 _REPEATS = 5
 

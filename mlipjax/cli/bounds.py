@@ -59,6 +59,7 @@ OPTIONS: dict[str, Range] = {
     "hottest": Range(0, 1e9, open=True),
     "interface": Range(0, 10**6),
     "l2sp": _WEIGHT,
+    "labels_per_round": _SIZE,
     "layer": Range(-64, 63),
     "layer_decay": Range(0, 1000, open=True),
     "layer_multipliers": Range(0, 1000),
@@ -84,6 +85,7 @@ OPTIONS: dict[str, Range] = {
     "replicas": Range(1, 100_000),
     "resamples": Range(2, 10**6),
     "reservoirs": Range(-1e6, 1e6, "eV"),
+    "rounds": Range(1, 100_000),
     "run": Range(0, 10**9),
     "seed": Range(0, 2**32 - 1),
     "site": Range(0, 2_000_000),
@@ -95,10 +97,12 @@ OPTIONS: dict[str, Range] = {
     "surface": Range(2, 10_000),
     "temperature": Range(0, 1e6, "K"),
     "timestep": Range(0, 1000, "fs", open=True),
+    "train_steps": Range(1, 10**9),
     "tsne_seeds": Range(0, 1000),
     "valid_fraction": Range(0, 1),
     "validate_every": _COUNT,
     "vector": Range(-1000, 1000),
+    "workers": Range(1, 10_000),
 }
 """Ranges of all options that take numbers; several numbers each lie in it."""
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "predict": "energies, forces and stresses of structures, into a file",
     "relax": "positions and cells at rest, under a pressure, with fixed atoms",
     "doctor": "check a model and labelled structures before fine-tuning",
+    "periodic": "simulate, label, fine-tune and drive on, round by round",
     "simulate": "molecular dynamics with a model (also: mlipjax md)",
     "monitor": "whether a model knows structures like these",
     "compare-representations": "what fine-tuning did to the features of atoms",

@@ -1,12 +1,13 @@
 """Fine-tuning: once on labelled structures, or periodically along molecular dynamics."""
 
 from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.compiled import check_rounds, init, run_compiled
+from mlipjax.finetuning.compiled import init, run_compiled, run_rounds
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, plan_periodic, run_periodic
 from mlipjax.finetuning.round import make_round
 from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
 from mlipjax.finetuning.single import FinetuneResult, finetune
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
-from mlipjax.settings import FinetuneSettings
+from mlipjax.settings import FinetuneSettings, PeriodicSettings
 
 __all__ = [
     "AlarmConfig",
@@ -15,12 +16,17 @@ __all__ = [
     "FinetuneResult",
     "FinetuneSettings",
     "LabelBuffer",
+    "PeriodicListener",
+    "PeriodicResult",
+    "PeriodicSettings",
     "RoundConfig",
     "RoundInfo",
     "Setup",
-    "check_rounds",
     "finetune",
     "init",
     "make_round",
+    "plan_periodic",
     "run_compiled",
+    "run_periodic",
+    "run_rounds",
 ]

@@ -3,8 +3,8 @@
 The charts are those of the labelled frames under the newest parameters. Their limits are cross-validated: the labelled
 frames are cut into blocks of time, every block is judged by charts of the others, and the limit is the largest index
 found times a margin. With n labelled frames that is the best there is (no limit of n frames can promise fewer than one
-false alarm in n + 1); it is a guard, not a calibrated test. A monitor fitted to long reference runs
-(``monitor.fit_monitor``) has calibrated limits and can be given for the first round (``loop_charts``).
+false alarm in n + 1); it is a guard, not a calibrated test. In the first round there are no labelled frames yet, so
+that nothing raises an alarm.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from mlipjax.graph import graph_from_table
 from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.state import SimState
-from mlipjax.monitoring import FRAME_INDICES, Monitor, MonitorState, atom_indices, fit_charts, read_graph
+from mlipjax.monitoring import FRAME_INDICES, MonitorState, atom_indices, fit_charts, read_graph
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, Bool, Float, Int, Key, Params
 
@@ -167,7 +166,11 @@ def end_round(
     if config.on_alarm == "rollback":
         # the same velocities and noise would lead a replica out again, by the same path
         keys = jax.vmap(lambda r: jax.random.split(jax.random.fold_in(key, r)))(jnp.arange(sim.n_replicas))
-        momenta = jax.vmap(lambda k, mass: maxwell_boltzmann(k, mass, temperature_K))(keys[:, 0], watch.calm.mass)
+
+        def thermal(key: Key, mass: Array) -> Array:
+            return maxwell_boltzmann(key, mass, temperature_K, freedom=watch.calm.freedom)
+
+        momenta = jax.vmap(thermal)(keys[:, 0], watch.calm.mass)
         fresh = dataclasses.replace(watch.calm, momentum=momenta, rng=keys[:, 1])
         sim = dataclasses.replace(sim, dynamics=_choose(watch.alarmed, fresh, sim.dynamics))
     return WatchState.start(sim), sim
@@ -218,29 +221,6 @@ def cross_limits(
     frame = jnp.stack([*(jnp.mean(x, axis=1) for x in (*relative, combined)), jnp.max(combined, axis=1)], axis=-1)
     limits = jnp.where(n >= _MIN_FRAMES, config.margin * jnp.max(frame, axis=0), jnp.inf)
     return charts.replace(q_limit=q_limit, t2_limit=t2_limit, frame_limits=limits)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def loop_charts(potential: Potential, monitor: Monitor, dtype: str = "float32") -> MonitorState:
-    """Charts of a fitted monitor in the form the loop carries: one row for every element the potential knows.
-
-    Raises:
-        ValueError: if the monitor charts other features than the loop (those of the last layer).
-    """
-    last = potential.feature_slices[-1]
-    found = monitor.charts.mean.shape[1]
-    if monitor.layers != "last" or found != last.stop - last.start:
-        raise ValueError(
-            f"the loop charts the {last.stop - last.start} features of the last layer; this monitor charts {found} of "
-            f"layers={monitor.layers!r}. Fit it to the last layer of this model."
-        )
-    empty = MonitorState.empty(len(potential.species), found, monitor.charts.components.shape[1], np.dtype(dtype))
-    rows = np.searchsorted(potential.species, monitor.species)
-    fields = {
-        field.name: getattr(empty, field.name).at[rows].set(getattr(monitor.charts, field.name))
-        for field in dataclasses.fields(MonitorState)  # pyright: ignore[reportArgumentType]
-        if field.name != "frame_limits"
-    }
-    return MonitorState(**fields, frame_limits=jnp.asarray(monitor.charts.frame_limits, empty.mean.dtype))
 
 
 def _choose(condition: Bool[Array, " R"], chosen: Dynamics, other: Dynamics) -> Dynamics:

@@ -69,8 +69,8 @@ def hash_dataset(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def find_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None:
-    """Check that a folder is free for a run, or holds this one; return the report if it is done already.
+def find_run(folder: Path, description: dict[str, Any], report: str = REPORT) -> dict[str, Any] | None:
+    """Check that a folder is free for a run, or holds this one; return its ``report`` if it is done already.
 
     Nothing is written: a run that is refused before its first step leaves its folder to the corrected one. Nor does a
     run that ended before its first checkpoint keep another out.
@@ -81,7 +81,7 @@ def find_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None
     if (folder / RUN).is_file():
         found = _read(folder / RUN)
         if found is not None and _given(found) == _given(description):
-            return _read(folder / REPORT)
+            return _read(folder / report)
         if not _is_begun(folder):
             return None
         how = "without a readable run.json" if found is None else _difference(found, description)
@@ -92,7 +92,9 @@ def find_run(folder: Path, description: dict[str, Any]) -> dict[str, Any] | None
 
 
 @contextmanager
-def run_folder(folder: Path | None, description: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+def run_folder(
+    folder: Path | None, description: dict[str, Any], report: str = REPORT
+) -> Iterator[dict[str, Any] | None]:
     """Hold the folder of a run alone, and yield the report if the run is done already.
 
     A run that is done is only read, without a lock: it may lie where nothing can be written.
@@ -102,11 +104,11 @@ def run_folder(folder: Path | None, description: dict[str, Any]) -> Iterator[dic
         InUseError: if another process works in the folder.
         OSError: if it cannot be made or written.
     """
-    if folder is not None and (finished := find_run(folder, description)) is not None:
+    if folder is not None and (finished := find_run(folder, description, report)) is not None:
         yield finished
         return
     with folder_alone(folder):
-        yield None if folder is None else find_run(folder, description)
+        yield None if folder is None else find_run(folder, description, report)
 
 
 def claim_run(folder: Path, description: dict[str, Any]) -> None:
@@ -167,7 +169,8 @@ def _given(description: dict[str, Any]) -> dict[str, Any]:
 def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
     """The first things that differ, in words."""
     differing = [name for name in expected if name != "settings" and found.get(name) != expected[name]]
-    parts = [f"another {name.removesuffix('_sha256')} set" for name in differing]
+    names = [name.removesuffix("_sha256") for name in differing]
+    parts = [f"another {name} set" if name in ("train", "valid") else f"another {name}" for name in names]
     old, new = {**_LATER, **found.get("settings", {})}, expected["settings"]
     parts += [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in new if old.get(name) != new.get(name)]
     return "; ".join(parts)

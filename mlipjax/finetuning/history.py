@@ -9,6 +9,9 @@ from typing import Any
 
 from mlipjax.files import naming, write_atomic
 
+HISTORY = "history.jsonl"
+"""Name of the file in the folder of a run."""
+
 
 class History:
     """Records by key, in a file with one JSON object per line; a later record replaces an earlier one."""
@@ -17,13 +20,7 @@ class History:
         self._path = path
         self._records: dict[str, dict[str, Any]] = {}
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                # a kill may leave half a line at the end; its piece is done again
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                self._records[json.dumps(record["key"])] = record
+            self._records = {json.dumps(record["key"]): record for record in read_history(path)}
             write_atomic(path, "".join(json.dumps(record) + "\n" for record in self._records.values()))
 
     def add(self, record: dict[str, Any]) -> None:
@@ -38,3 +35,16 @@ class History:
     def records(self) -> list[dict[str, Any]]:
         """All records, in the order in which their pieces were first done."""
         return list(self._records.values())
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a file, in the order in which their pieces were first done."""
+    records: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        # a kill may leave half a line at the end; its piece is done again
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        records[json.dumps(record["key"])] = record
+    return list(records.values())

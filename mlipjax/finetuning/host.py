@@ -11,57 +11,49 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.files import replace_on_success, write_atomic
-from mlipjax.finetuning.history import History
-from mlipjax.finetuning.round import finish_round, frame_graphs, train_frames
+from mlipjax.files import write_atomic
+from mlipjax.finetuning.history import HISTORY, History
+from mlipjax.finetuning.pieces import (
+    RETRIES,
+    LoopResult,
+    OnPiece,
+    Piece,
+    Stage,
+    Stopped,
+    alarm_stop,
+    collapsing,
+    enlarged,
+    frame_at,
+    not_finite,
+    out_of_bounds,
+    save_stopped,
+)
+from mlipjax.finetuning.records import model_of, record_labels
+from mlipjax.finetuning.round import finish_round, frame_graphs, predict_frames, train_frames
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.state import FineTuneState
+from mlipjax.finetuning.state import FineTuneState, FrameErrors
 from mlipjax.graph import GraphBatch, VerletSpec
 from mlipjax.locks import folder_alone
 from mlipjax.md.state import SimState, rebuild
+from mlipjax.models import save
 from mlipjax.oracles import Failure, Labeller
-from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.typing import Array
 
-Stage = Literal["sample", "label", "train", "finish", "done"]
-
 TRAIN_PIECE = 20
 """Optimiser steps between two checkpoints."""
 
-_RETRIES = 6
-
 _TABLES = "tables.json"
-
-
-class Stopped(RuntimeError):
-    """The simulation left what a model can be asked for; the offending frame is in ``stopped.extxyz``."""
-
-
-class HostListener(Protocol):
-    """Told of every piece of work; ``record`` is what also stands in ``history.jsonl``."""
-
-    def piece(self, stage: Stage, state: FineTuneState, record: dict[str, Any]) -> None:
-        """After a piece of work."""
-
-    def round_done(self, state: FineTuneState) -> None:
-        """When a round is trained and before it is counted as done, so that what is saved here is never missing."""
-
-
-class HostResult(NamedTuple):
-    """The final state, and the records of all pieces in order."""
-
-    state: FineTuneState
-    history: list[dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -72,27 +64,24 @@ class HostLoop:
         setup: static parts; its tables grow when they have to.
         labeller: oracle, workers and label store.
         controls: learning rate, ensemble, limits.
-        folder: of the run: ``checkpoints/``, ``history.jsonl``; ``None`` keeps nothing on disk.
-        estimate_shift: whether the mean difference between the first round's labels and the model's energies is
-            taken off all labels, for an oracle whose energies have another zero.
-        listener: is told of every piece.
+        folder: of the run: ``checkpoints/``, ``history.jsonl``, ``model_1`` and so on after every round; ``None``
+            keeps nothing on disk.
+        on_piece: is told of every piece, before and after it.
     """
 
     setup: Setup
     labeller: Labeller
     controls: Controls
     folder: Path | None = None
-    estimate_shift: bool = False
-    listener: HostListener | None = None
+    on_piece: OnPiece = lambda piece: None
     _found: tuple[int, GraphBatch] | None = dataclasses.field(default=None, init=False, repr=False)
 
-    def run(self, state: FineTuneState, n_rounds: int) -> HostResult:
+    def run(self, state: FineTuneState, n_rounds: int) -> LoopResult:
         """Run until ``n_rounds`` rounds are done, from the newest checkpoint in the folder if there is one.
 
         Raises:
-            Stopped: if a replica became too hot, too dense or not finite, training diverged, or an alarm is to stop
-                the run.
-            RuntimeError: if every label of a round failed.
+            Stopped: if a replica became too hot, too dense or not finite, training diverged, every label of a round
+                failed, or an alarm is to stop the run.
             InUseError: if another process works in the folder.
         """
         self._found = None
@@ -101,7 +90,7 @@ class HostLoop:
         with folder_alone(self.folder):
             return self._resume(self.folder, state, n_rounds)
 
-    def _resume(self, folder: Path, state: FineTuneState, n_rounds: int) -> HostResult:
+    def _resume(self, folder: Path, state: FineTuneState, n_rounds: int) -> LoopResult:
         """Go on from what the folder holds."""
         tables = folder / _TABLES
         if tables.exists():
@@ -112,14 +101,16 @@ class HostLoop:
             if restored is not None:
                 # tables are found anew before every use, so they are not part of a checkpoint
                 state = dataclasses.replace(restored, sim=dataclasses.replace(restored.sim, table=state.sim.table))
-            return self._loop(state, n_rounds, checkpoints, History(folder / "history.jsonl"))
+            return self._loop(state, n_rounds, checkpoints, History(folder / HISTORY))
 
     def _loop(
         self, state: FineTuneState, n_rounds: int, checkpoints: Checkpoints | None, history: History
-    ) -> HostResult:
+    ) -> LoopResult:
         pieces = {"sample": self._sample, "label": self._label, "train": self._train, "finish": self._finish}
         number = (checkpoints.latest() if checkpoints else None) or 0
         while (stage := next_stage(self.setup, state, n_rounds)) != "done":
+            before = state
+            self._tell(before, before, stage)
             key = [int(state.round), stage, int(state.buffer.count if stage == "sample" else state.train.step)]
             state, record = pieces[stage](state)
             record = {"key": key, "round": key[0], "stage": stage, **record}
@@ -128,9 +119,22 @@ class HostLoop:
             if checkpoints is not None:
                 number += 1
                 checkpoints.save(number, _without_tables(state))
-            if self.listener is not None:
-                self.listener.piece(stage, state, record)
-        return HostResult(state, history.records())
+            self._tell(before, state, stage, record)
+        return LoopResult(state, history.records())
+
+    def _tell(
+        self, before: FineTuneState, after: FineTuneState, stage: Stage, record: dict[str, Any] | None = None
+    ) -> None:
+        """Tell the listener how far a stage is."""
+        config, this = self.setup.config, int(before.round)
+        frames = int((np.asarray(after.buffer.round) == this).sum())
+        labelled = int((np.asarray(after.buffer.labelled) & (np.asarray(after.buffer.round) == this)).sum())
+        done, total = {
+            "sample": (frames // after.sim.n_replicas, config.labels_per_replica),
+            "label": (labelled, frames),
+            "train": (int(after.train.step), config.train_steps),
+        }.get(stage, (int(record is not None), 1))
+        self.on_piece(Piece(this, stage, done, total, record))
 
     def _use_tables(self, spec: VerletSpec, *, save: bool = False) -> None:
         self.setup = dataclasses.replace(self.setup, spec=spec)
@@ -138,23 +142,21 @@ class HostLoop:
             write_atomic(self.folder / _TABLES, json.dumps(spec.to_json()))
 
     def _sample(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
-        for _ in range(_RETRIES):
+        for _ in range(RETRIES):
             # the search is repeated in the program; here it gives the tables the shapes of the setup
             state = dataclasses.replace(state, sim=_compiled(_find_tables, self.setup)(state.sim))
             after, found = _compiled(sample_frame, self.setup)(state, self.controls)
             info = found.md
             if bool(jnp.all(info.valid)):
                 break
-            self._use_tables(_enlarge(self.setup, state, info), save=True)
+            found_too_far, n_found = bool(jnp.any(info.moved_too_far)), int(jnp.max(info.n_neighbors))
+            self._use_tables(enlarged(self.setup, state, found_too_far, n_found), save=True)
         else:
-            raise Stopped(f"neighbour tables overflowed {_RETRIES} times in a row: the structure is collapsing")
+            raise collapsing()
         if not bool(jnp.all(info.good)):
-            self._save_stopped(after)
-            raise Stopped(
-                f"round {int(state.round)}: a replica became too hot, too dense or not finite after "
-                f"{int(jnp.min(jnp.sum(info.n_done, axis=0)))} steps; see stopped.extxyz. "
-                "Shorten the time step, lower the temperature or label more often"
-            )
+            saved = save_stopped(self.setup, after, self.folder)
+            n_done = int(jnp.min(jnp.sum(info.n_done, axis=0)))
+            raise out_of_bounds(int(state.round), saved, f" after {n_done} steps")
 
         def steps(trace: Array) -> list[list[float]]:
             return np.moveaxis(np.asarray(trace, np.float64), 1, 0).reshape(trace.shape[1], -1).tolist()
@@ -172,62 +174,59 @@ class HostLoop:
         alarm = self.setup.config.alarm
         if alarm is None:
             return {}
-        raised = np.flatnonzero(np.asarray(found.reading.alarm).any(axis=0))
+        raised = np.flatnonzero(np.asarray(found.reading.alarm).any(axis=0)).tolist()
         index = steps(found.reading.index)
-        if len(raised) and alarm.on_alarm == "stop":
-            self._save_stopped(state)
-            worst = max(max(index[replica]) for replica in raised)
-            raise Stopped(
-                f"round {int(state.round)}: the {alarm.index} index of replica {', '.join(map(str, raised))} is "
-                f"{worst:.2f} times its limit; see stopped.extxyz. Choose on_alarm label or rollback to label such "
-                "frames and go on"
-            )
-        return {"alarms": raised.tolist(), "alarm_index": index}
+        if raised and alarm.on_alarm == "stop":
+            raise alarm_stop(int(state.round), alarm, raised, index, save_stopped(self.setup, state, self.folder))
+        return {"alarms": raised, "alarm_index": index}
 
     def _label(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         slots = np.flatnonzero(np.asarray(state.buffer.round) == int(state.round))
-        systems = [_frame(self.setup, state, slot) for slot in slots]
-        outcomes = self.labeller.label(systems)
+        systems = [frame_at(self.setup, state, slot) for slot in slots]
+        outcomes = self._labels_of(state, systems)
         good = np.array([not isinstance(outcome, Failure) for outcome in outcomes])
-        if not good.any():
-            reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
-            raise RuntimeError(f"round {int(state.round)}: none of {len(slots)} labels succeeded: {reason}")
         reference = self.setup.potential.reference_energy(systems[0].atomic_numbers)
         empty = Labels.create(systems[0].n_atoms)
         labels = [empty if isinstance(outcome, Failure) else _relative(outcome, reference) for outcome in outcomes]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *labels)
-        energies, forces = self._predict(state, slots)
-        if self.estimate_shift and int(state.round) == 0:
+        predicted = _compiled(_predict, self.setup)(state, jnp.asarray(slots))
+        energies, forces = (np.asarray(values, np.float64) for values in predicted)
+        first, estimate = int(state.round) == 0, self.setup.config.estimate_shift
+        if first and estimate:
             shift = float(np.mean(stacked.energy[good] - energies[good]))
             state = dataclasses.replace(state, energy_shift=jnp.asarray(shift, state.energy_shift.dtype))
-        errors = energies + float(state.energy_shift) - stacked.energy
+        errors = FrameErrors.of(energies, forces, stacked, float(state.energy_shift))
+        record = record_labels(errors, good, int((~good).sum()), state, check_zero=first and not estimate)
         buffer = state.buffer.set_labels(jnp.asarray(slots), stacked, jnp.asarray(good))
-        n_atoms = systems[0].n_atoms
-        return dataclasses.replace(state, buffer=buffer), {
-            "labels_made": int(good.sum()),
-            "labels_failed": int((~good).sum()),
-            "energy_shift_eV": float(state.energy_shift),
-            "energy_error_eV_per_atom": (errors[good] / n_atoms).tolist(),
-            "force_rmse_eV_per_A": np.sqrt(np.mean((forces - stacked.forces)[good] ** 2, axis=(1, 2))).tolist(),
-            "force_mae_eV_per_A": np.mean(np.abs(forces - stacked.forces)[good], axis=(1, 2)).tolist(),
-        }
+        return dataclasses.replace(state, buffer=buffer), record
 
-    def _predict(self, state: FineTuneState, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies and forces, by the model that sampled them, of frames in the buffer."""
-        energies, forces = _compiled(_predict, self.setup)(state, jnp.asarray(slots))
-        return np.asarray(energies, np.float64), np.asarray(forces, np.float64)
+    def _labels_of(self, state: FineTuneState, systems: list[System]) -> list[Labels | Failure]:
+        this = int(state.round)
+
+        def tell(done: int, total: int, outcome: Labels | Failure) -> None:
+            self.on_piece(Piece(this, "label", done, total))
+
+        try:
+            outcomes = self.labeller.label(systems, tell)
+        except BrokenExecutor as error:
+            raise Stopped(f"round {this}: {error}") from error
+        if all(isinstance(outcome, Failure) for outcome in outcomes):
+            reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
+            raise Stopped(f"round {this}: none of {len(systems)} labels succeeded: {reason}")
+        return outcomes
 
     def _train(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         n_steps = min(TRAIN_PIECE, self.setup.config.train_steps - int(state.train.step))
 
         state, info = _compiled(train_frames, self.setup, n_steps=n_steps)(state, self._graphs(state), self.controls)
         if not bool(jnp.all(info.finite)):
-            raise Stopped(f"round {int(state.round)}: loss or gradient is not finite; lower the learning rate")
+            raise not_finite(int(state.round))
         return state, {"loss": np.asarray(info.loss, np.float64).tolist()}
 
     def _finish(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
-        if self.listener is not None:
-            self.listener.round_done(state)
+        if self.folder is not None:
+            # before the round counts as done, so that no model is ever missing
+            save(self.folder / f"model_{int(state.round) + 1}", *model_of(self.setup, state))
         return _compiled(finish_round, self.setup)(state, self._graphs(state), self.controls), {}
 
     def _graphs(self, state: FineTuneState) -> GraphBatch:
@@ -236,14 +235,6 @@ class HostLoop:
             slots = jnp.arange(state.buffer.labelled.shape[0])
             self._found = int(state.round), _compiled(frame_graphs, self.setup)(state, slots)
         return self._found[1]
-
-    def _save_stopped(self, state: FineTuneState) -> None:
-        if self.folder is not None:
-            from ase.io import write
-
-            frames = [_frame(self.setup, state, state.buffer.count - 1 - i) for i in range(state.sim.n_replicas)]
-            with replace_on_success(self.folder / "stopped.extxyz") as temporary:
-                write(temporary, [frame.to_ase() for frame in frames], format="extxyz")
 
 
 def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Stage:
@@ -265,38 +256,8 @@ def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Stage:
     return "train" if int(state.train.step) < config.train_steps else "finish"
 
 
-def with_energy_shift(potential: Potential, atomic_numbers: np.ndarray, shift: float) -> Potential:
-    """Move the isolated-atom energies so that the energy of one composition moves by ``shift`` eV.
-
-    Of all moves that do so, the smallest: in proportion to the number of atoms of each element.
-    """
-    counts = np.array([np.sum(np.asarray(atomic_numbers) == z) for z in potential.species], np.float64)
-    return potential.replace(e0s=potential.e0s + shift * counts / np.sum(counts**2))
-
-
-def _frame(setup: Setup, state: FineTuneState, slot: Any) -> System:
-    return System(
-        positions=np.asarray(state.buffer.position[slot], np.float64),
-        atomic_numbers=np.asarray(state.sim.atomic_numbers),
-        cell=np.asarray(state.buffer.cell[slot], np.float64),
-        pbc=setup.spec.pbc,
-    )
-
-
 def _relative(labels: Labels, reference: float) -> Labels:
     return dataclasses.replace(labels, energy=labels.energy - reference)
-
-
-def _enlarge(setup: Setup, state: FineTuneState, info: Any) -> VerletSpec:
-    """Tables for where the replicas are now: more slots after an overflow, a wider skin after atoms moved too far."""
-    dynamics, spec = state.sim.dynamics, setup.spec
-    systems = [
-        System(np.asarray(position), np.asarray(state.sim.atomic_numbers), np.asarray(cell), spec.pbc)
-        for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
-    ]
-    if bool(jnp.any(info.moved_too_far)):
-        spec = dataclasses.replace(spec, skin=1.5 * spec.skin)
-    return spec.grown(systems, int(jnp.max(info.n_neighbors)))
 
 
 def _compiled(function: Callable[..., Any], setup: Setup, **static: int) -> Callable[..., Any]:
@@ -310,11 +271,8 @@ def _run(function: Callable[..., Any], setup: Setup, static: tuple[tuple[str, in
 
 
 def _predict(setup: Setup, state: FineTuneState, slots: Array) -> tuple[Array, Array]:
-    def one(graph: Any) -> tuple[Array, Array]:
-        prediction = setup.potential.apply(state.train.ema_params, graph, stress=False)
-        return prediction.energy[0], prediction.forces
-
-    return jax.lax.map(one, frame_graphs(setup, state, slots))
+    """Energies and forces, by the model that sampled them, of frames in the buffer."""
+    return predict_frames(setup, state.train.ema_params, frame_graphs(setup, state, slots))
 
 
 def _find_tables(setup: Setup, sim: SimState) -> SimState:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from mlipjax.finetuning.alarm import cross_limits, end_round
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
+from mlipjax.finetuning.state import FineTuneState, FrameErrors, LabelBuffer, RoundInfo
 from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table, pack_edges
 from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import MonitorState, fit_charts
@@ -57,7 +57,13 @@ def make_round(
         fresh = fresh.reshape(-1)
         good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & fresh
         state = dataclasses.replace(state, buffer=state.buffer.set_labels(slots, labels, good))
-        drift = label_drift(setup, sampler, graphs, labels, good)
+        energies, forces = predict_frames(setup, sampler, graphs)
+        if config.estimate_shift:
+            difference = jnp.sum(jnp.where(good, labels.energy - energies, 0.0)) / jnp.maximum(jnp.sum(good), 1)
+            shift = jnp.where(state.round == 0, difference, state.energy_shift)
+            state = dataclasses.replace(state, energy_shift=shift.astype(state.energy_shift.dtype))
+        # for reading; the slope of a root mean square at no error is infinite and must not enter derivatives
+        errors = FrameErrors.of(*jax.lax.stop_gradient((energies, forces, labels, state.energy_shift)))
         state, steps = train_frames(setup, state, buffered, controls, config.train_steps)
         state = finish_round(setup, state, buffered, controls)
         return state, RoundInfo(
@@ -68,8 +74,11 @@ def make_round(
             labels_failed=jnp.sum(~good & fresh),
             md_good=jnp.all(md.good),
             md_valid=jnp.all(md.valid),
+            moved_too_far=jnp.any(md.moved_too_far),
+            n_neighbors=jnp.max(md.n_neighbors),
             train_finite=jnp.all(steps.finite),
-            drift=drift,
+            errors=errors,
+            labelled=good,
             alarms=alarmed,
             alarm_index=_steps_of(reading.index),
         )
@@ -103,14 +112,16 @@ def label_one(oracle: JittableOracle, offsets: Array, graph: GraphBatch) -> Labe
     )
 
 
-def label_drift(
-    setup: Setup, params: Params, graphs: GraphBatch, labels: Labels, good: Bool[Array, " R"]
-) -> Float[Array, ""]:
-    """RMS difference in eV/Å between the labels' forces and those of a model, over stacked frames."""
-    forces = jax.lax.map(lambda graph: setup.potential.apply(params, graph, stress=False).forces, graphs)
-    squared = jnp.mean((forces - labels.forces) ** 2, axis=(1, 2))
-    mean = jnp.sum(jnp.where(good, squared, 0.0)) / jnp.maximum(jnp.sum(good), 1)
-    return jnp.sqrt(jax.lax.stop_gradient(mean))
+def predict_frames(
+    setup: Setup, params: Params, graphs: GraphBatch
+) -> tuple[Float[Array, " R"], Float[Array, "R N 3"]]:
+    """Energies (eV, without isolated atoms) and forces (eV/Å) of stacked frames, one after the other."""
+
+    def one(graph: GraphBatch) -> tuple[Array, Array]:
+        prediction = setup.potential.apply(params, graph, stress=False)
+        return prediction.energy[0], prediction.forces
+
+    return jax.lax.map(one, graphs)
 
 
 def train_frames(

@@ -1,4 +1,4 @@
-"""``report.html`` and the figures of a fine-tune, made from what its folder holds."""
+"""``report.html`` and the figures of a run, made from what its folder holds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax.files import write_atomic
+from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.locks import InUseError, folder_alone
 from mlipjax.notices import notice
 from mlipjax.train import read_metrics
@@ -62,9 +63,15 @@ def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Draw the figures of a run that is done and write its ``report.html``, unless it is there already."""
     if (folder / HTML).is_file():
         return
+    # as they stand in the file: tuples are lists there
+    report = json.loads(json.dumps(report))
+    if "rounds" in report:
+        from mlipjax.report.periodic import write_periodic_report
+
+        write_periodic_report(folder, report, read_history(folder / HISTORY))
+        return
     if "best_epoch" in report:
         from mlipjax.report.training import write_finetune_report as write
     else:
         from mlipjax.report.properties import write_property_report as write
-    # as they stand in the file: tuples are lists there
-    write(folder, json.loads(json.dumps(report)), read_metrics(folder), read_points(folder))
+    write(folder, report, read_metrics(folder), read_points(folder))

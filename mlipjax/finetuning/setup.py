@@ -27,6 +27,8 @@ class RoundConfig:
         batch_size: frames per optimiser step.
         chart_components: principal components of the monitor's charts, 0 for none.
         alarm: whether the charts are read after every chunk, and what an alarm does; ``None`` for no reading.
+        estimate_shift: take the mean difference between the first round's labels and the model's energies off all
+            labels: for an oracle whose energies have another zero.
     """
 
     labels_per_replica: int = 5
@@ -36,12 +38,14 @@ class RoundConfig:
     batch_size: int = 5
     chart_components: int = 0
     alarm: AlarmConfig | None = None
+    estimate_shift: bool = False
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "chart_components" else 1
-            if field.name != "alarm" and value < least:
-                raise ValueError(f"{field.name} must be at least {least}, found {value}")
+        for name in ("labels_per_replica", "chunks_per_label", "steps_per_chunk", "train_steps", "batch_size"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
+        if self.chart_components < 0:
+            raise ValueError(f"chart_components must be at least 0, found {self.chart_components}")
         if self.alarm is not None and not self.chart_components:
             raise ValueError("alarms need charts: chart_components must be 1 or more, found 0")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +95,36 @@ class FineTuneState:
     watch: WatchState | None = None
 
 
+class FrameErrors(NamedTuple):
+    """Predictions minus labels, of R frames.
+
+    Attributes:
+        energy: (R,) eV.
+        force_rmse, force_mae: (R,) eV/Å, over atoms and components.
+    """
+
+    energy: Float[Array, " R"]
+    force_rmse: Float[Array, " R"]
+    force_mae: Float[Array, " R"]
+
+    @classmethod
+    def of(cls, energies: Any, forces: Any, labels: Labels, shift: Any) -> FrameErrors:
+        """Compare; arrays of JAX or numpy alike.
+
+        Args:
+            energies: (R,) eV, predicted.
+            forces: (R, N, 3) eV/Å, predicted.
+            labels: with a leading axis R.
+            shift: eV, by how much the labels' energies are higher for their zero alone.
+        """
+        difference = forces - labels.forces
+        return cls(
+            energy=energies + shift - labels.energy,
+            force_rmse=(difference**2).mean(axis=(1, 2)) ** 0.5,
+            force_mae=abs(difference).mean(axis=(1, 2)),
+        )
+
+
 @struct.dataclass
 class RoundInfo:
     """What a round reports; with a leading axis after a scan.
@@ -107,8 +137,11 @@ class RoundInfo:
         labels_failed: () frames it could not use.
         md_good: () false if a replica became too hot, too dense or not finite.
         md_valid: () false if a neighbour table overflowed or went stale: the round must be repeated.
+        moved_too_far: () whether atoms moved so far that the skin of the tables was too thin.
+        n_neighbors: () largest number of neighbours of an atom.
         train_finite: () false if an optimiser step was skipped because its gradient was not finite.
-        drift: () eV/Å, RMS difference between the forces of the labels and of the model that sampled the frames.
+        errors: of the model that sampled the F frames of the round, on their labels.
+        labelled: (F,) which of these labels count.
         alarms: (R,) whether a replica raised an alarm in the round; its frame is then the alarmed one.
         alarm_index: (R, C) after every chunk, the deciding index over its limit; 0 where there is no limit, or while
             a replica is held at its alarmed frame. Empty (C = 0) if MD is not watched.
@@ -121,7 +154,10 @@ class RoundInfo:
     labels_failed: Int[Array, ""]
     md_good: Bool[Array, ""]
     md_valid: Bool[Array, ""]
+    moved_too_far: Bool[Array, ""]
+    n_neighbors: Int[Array, ""]
     train_finite: Bool[Array, ""]
-    drift: Float[Array, ""]
+    errors: FrameErrors
+    labelled: Bool[Array, " F"]
     alarms: Bool[Array, " R"]
     alarm_index: Float[Array, "R C"]

@@ -53,6 +53,12 @@ def relaxed_positions(
     Rigid translations of a structure without fixed atoms (and rotations of one without periodicity) cost nothing; the
     result stays where it started, and cotangents along them are dropped.
 
+    Example:
+        with jax.enable_x64(True):  # how each parameter moves the bond length of a molecule
+            relaxed = relaxed_positions(potential, System.from_ase(molecule("H2")))
+            bond = lambda params: jnp.linalg.norm(relaxed(params)[0] - relaxed(params)[1])
+            length, gradient = jax.value_and_grad(bond)(tree.cast(params, "float64"))
+
     Args:
         potential: the potential.
         system: where every search starts; 64-bit mode must be on.
@@ -117,6 +123,12 @@ def converged_barrier(
 
     Every call relaxes the ends and the band with a climbing image; the derivative is that of the envelope theorem.
     Where no image climbs to a saddle point, the result is NaN.
+
+    Example:
+        with jax.enable_x64(True):  # train on a barrier: the loss is (barrier - wanted)^2
+            band = neb(potential, params, images).images
+            barrier = converged_barrier(potential, band)
+            height, gradient = jax.value_and_grad(barrier)(tree.cast(params, "float64"))
 
     Args:
         potential: the potential.

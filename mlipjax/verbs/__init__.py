@@ -9,6 +9,7 @@ from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structure
 from mlipjax.verbs.monitor import monitor
 from mlipjax.verbs.monitored import Monitored
 from mlipjax.verbs.neb import neb
+from mlipjax.verbs.periodic import periodic
 from mlipjax.verbs.predict import predict, predict_each
 from mlipjax.verbs.read import read
 from mlipjax.verbs.relax import relax
@@ -29,6 +30,7 @@ __all__ = [
     "monitor",
     "neb",
     "open_model",
+    "periodic",
     "predict",
     "predict_each",
     "read",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
-from typing import Any, TypeVar
+from typing import Any
 
 from mlipjax.data.label_keys import AUTO
 from mlipjax.data.properties import open_properties, parse_property
@@ -15,6 +13,7 @@ from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.inputs import ModelLike, Structures, is_nothing, open_native, paths_in, precision
 from mlipjax.verbs.read import read
+from mlipjax.verbs.settings import completed
 
 
 def finetune(
@@ -66,10 +65,7 @@ def finetune(
     >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
     True
     """
-    settings = _completed(settings or FinetuneSettings(), options)
-    task = _completed(task or PropertySettings(), options)
-    if options:
-        raise TypeError(_unknown(next(iter(options))))
+    settings, task = completed(options, settings or FinetuneSettings(), task or PropertySettings())
     if is_nothing(train) == (property is None):
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
@@ -123,25 +119,3 @@ def _learn_property(
         out=out,
         listener=listener,
     )
-
-
-S = TypeVar("S", FinetuneSettings, PropertySettings)
-
-
-def _completed(settings: S, options: dict[str, Any]) -> S:
-    """The settings with those of the options that are theirs, which are taken out of the options."""
-    names = [field.name for field in dataclasses.fields(settings) if field.name in options]
-    return dataclasses.replace(settings, **{name: _plain(options.pop(name)) for name in names})
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text and lists as tuples: what a run writes down, and compares with when it is resumed."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _unknown(name: str) -> str:
-    known = [field.name for kind in (FinetuneSettings, PropertySettings) for field in dataclasses.fields(kind)]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"there is no option {name!r}; {f'did you mean {close[0]!r}?' if close else 'see mlipjax.settings.'}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.periodic import __main__ as periodic
-from mlipjax.finetuning.host import with_energy_shift
+from mlipjax.finetuning.records import with_energy_shift
 from mlipjax.models import NequIPConfig, nequip
 
 

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finetune.loop_case import CONFIG, atoms, case, start
+from finetuning.loop_case import CONFIG, atoms, case, start
 
 from mlipjax.finetuning import RoundConfig, run_compiled
 from mlipjax.finetuning.alarm import AlarmConfig, WatchState, cross_limits, end_round
-from mlipjax.finetuning.host import HostLoop, Stopped
+from mlipjax.finetuning.host import HostLoop
+from mlipjax.finetuning.pieces import Stopped
 from mlipjax.graph import batch_graphs
+from mlipjax.md.freedom import Freedom
 from mlipjax.md.observables import temperature
 from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import fit_charts, graph_features
@@ -65,11 +67,11 @@ def begin(watched, *, bent, setup=None):
     return state
 
 
-def host(watched, folder, state, n_rounds=1, listener=None, setup=None):
+def host(watched, folder, state, n_rounds=1, on_piece=lambda piece: None, setup=None):
     own, teacher, _, controls, _ = watched
     folder.mkdir(exist_ok=True)
     with Labeller(teacher, folder / "labels.db") as labeller:
-        loop = HostLoop(own if setup is None else setup, labeller, controls, folder, listener=listener)
+        loop = HostLoop(own if setup is None else setup, labeller, controls, folder, on_piece)
         return loop.run(state, n_rounds)
 
 
@@ -109,17 +111,14 @@ def test_killed_between_alarm_and_fine_tune_it_ends_with_the_same_bits(watched, 
     class Killed(Exception):
         pass
 
-    class KillAfterEveryPiece:
-        def piece(self, stage, state, record):
+    def kill_after_every_piece(piece):
+        if piece.record is not None:
             raise Killed
-
-        def round_done(self, state):
-            pass
 
     whole = host(watched, tmp_path / "whole", begin(watched, bent=True), n_rounds=2).state
     for _ in range(20):
         try:
-            found = host(watched, tmp_path / "killed", begin(watched, bent=True), 2, KillAfterEveryPiece()).state
+            found = host(watched, tmp_path / "killed", begin(watched, bent=True), 2, kill_after_every_piece).state
             break
         except Killed:
             continue
@@ -191,6 +190,16 @@ def test_rolled_back_velocities_are_new_and_thermal(watched):
     found = [rolled(jax.random.key(seed)) for seed in range(40)]
     kelvin = [float(temperature(d.momentum[1], d.mass[1])) for d in found]
     assert np.mean(kelvin) == pytest.approx(600.0, rel=0.15)  # 15 degrees of freedom, 40 draws: 6 %
+
+
+def test_rolled_back_replicas_leave_fixed_atoms_at_rest(watched):
+    state = begin(watched, bent=False)
+    held = Freedom.of(np.arange(6) != 2)
+    sim = dataclasses.replace(state.sim, dynamics=state.sim.dynamics.set(freedom=held))
+    alarmed = dataclasses.replace(WatchState.start(sim), alarmed=jnp.array([True, True]))
+    _, rolled = end_round(AlarmConfig("rollback"), alarmed, sim, jax.random.key(5), 600.0)
+    still = np.all(np.asarray(rolled.dynamics.momentum) == 0.0, axis=2)
+    assert still.tolist() == [[False, False, True, False, False, False]] * 2
 
 
 @pytest.mark.parametrize(

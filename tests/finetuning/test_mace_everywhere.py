@@ -9,7 +9,6 @@ import pytest
 from labelled_files import other_material, rock_salts
 from tiny_potential import tiny_batch
 
-import experiments.sweep.program as sweep
 import mlipjax
 from mlipjax import md, monitoring, tree
 from mlipjax.calculator import Calculator
@@ -21,7 +20,7 @@ from mlipjax.models import MACEConfig, mace
 from mlipjax.optim import Optimizer, OptimizerConfig, make_strategy
 from mlipjax.optim.groups import split
 from mlipjax.optim.lora import Adapters, adapt
-from mlipjax.train import TrainState, evaluate
+from mlipjax.train import TrainState, evaluate, sweep
 
 
 @functools.cache

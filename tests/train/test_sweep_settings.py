@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import sweep_case
 
-from experiments.sweep.program import Setting, batch_orders, collect_errors, error_sums, grid, hyper_of, over_settings
 from mlipjax.losses import LossWeights
 from mlipjax.train import evaluate
+from mlipjax.train.sweep import Setting, batch_orders, collect_errors, error_sums, grid, hyper_of, over_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +67,7 @@ def test_four_devices_compute_what_one_does():
     environment = dict(os.environ)
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false"
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    command = [sys.executable, str(ROOT / "tests" / "experiments" / "sweep_case.py")]
+    command = [sys.executable, str(ROOT / "tests" / "train" / "sweep_case.py")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "4 devices agree"

@@ -4,7 +4,10 @@ A setting differs from another in numbers only, never in shapes: learning rate, 
 parameter groups are traced (``optim.Hyper``), a frozen layer is a group with factor 0, a seed is an order of batches.
 So all settings share one program::
 
-    states, losses = train(states, orders, hypers, batches)        # S settings, T steps each
+    settings = grid(seeds, rates, decays, frozen)                   # S of them
+    run = one_run(potential, optimizer, loss)                       # steps of one setting, pure
+    program = over_settings(lambda mapped, batches: run(*mapped, batches), width)
+    states, losses = program((states, orders, hypers), batches)     # T steps each
 
 Inside, ``width`` settings at a time go through ``jax.vmap``, and chunks of that width one after the other
 (``jax.lax.map``). The best width depends on the machine. An accelerator wants as many as fit. On a CPU the network's
@@ -29,8 +32,8 @@ from mlipjax.losses import Loss, LossWeights
 from mlipjax.optim import Hyper, Optimizer, make_strategy
 from mlipjax.optim.groups import Rules
 from mlipjax.potential import Potential
-from mlipjax.train import TrainState, train_step
-from mlipjax.train.state import Batch
+from mlipjax.train.state import Batch, TrainState
+from mlipjax.train.step import train_step
 from mlipjax.typing import Array, Params
 
 _AXIS = "settings"
@@ -50,11 +53,6 @@ class Setting(NamedTuple):
     learning_rate: float
     decay: float
     frozen: int
-
-    @property
-    def group(self) -> tuple[float, float, int]:
-        """What seeds are repeats of."""
-        return self.learning_rate, self.decay, self.frozen
 
 
 def grid(seeds: Sequence[int], rates: Sequence[float], decays: Sequence[float], frozen: Sequence[int]) -> list[Setting]:

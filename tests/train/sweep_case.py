@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from tiny_potential import init_params, labelled_dataset, tiny_batch, tiny_potential
 
-from experiments.sweep.program import batch_orders, grid, hyper_of, layer_rules, one_run, over_settings, stack
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.optim import Optimizer, OptimizerConfig
 from mlipjax.train import TrainState
+from mlipjax.train.sweep import batch_orders, grid, hyper_of, layer_rules, one_run, over_settings, stack
 
 SETTINGS = grid((0, 1), (1e-3, 1e-2), (1.0, 0.5), (0, 1))[:11]
 """Eleven: no multiple of a width or a number of devices."""

@@ -1,0 +1,50 @@
+"""Options of ``mlipjax periodic``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import tyro
+
+from mlipjax.cli.options.common import Computes, Sections
+from mlipjax.settings import PeriodicSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Periodic(Computes):
+    """Simulate, label, fine-tune and drive on; the same command again resumes a run that was stopped.
+
+    Every round the model drives molecular dynamics, the oracle labels frames along it, and the model is trained on all
+    labels so far. Labels are kept in OUT/labels.db before they are used, and are never computed twice. At the end
+    OUT/model is a --model, OUT/frames.extxyz holds the labelled frames, and OUT/report.html says how it went.
+
+    Attributes:
+        model: name, .nqx or .model file or saved folder to start from.
+        structure: where every trajectory starts: any file ASE reads; of several frames the last one. Its masses and
+            fixed atoms (FixAtoms, move_mask) are honoured; velocities are drawn.
+        oracle: source of the labels: xtb, teacher:MODEL, ase:module:factory (any ASE calculator),
+            lj:sigma=..,epsilon=.. or sw.
+        out: folder of the run.
+        settings: everything else.
+        head: name of the energy head that is trained; by default the model's first.
+        workers: processes that label; by default one per core.
+    """
+
+    sections: ClassVar[Sections] = {
+        "main options": (
+            "model structure oracle out rounds labels_per_round steps train_steps temperature strategy "
+            "learning_rate e0s"
+        ),
+        "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
+        "training and labels": "head batch_size workers seed",
+    }
+
+    model: str
+    structure: Path
+    oracle: str
+    out: Path
+    settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
+    head: str | None = None
+    workers: int | None = None

@@ -1,0 +1,256 @@
+"""A periodic fine-tune: a model, a structure and an oracle in; a model that has seen its own mistakes out.
+
+Every round the model drives MD, frames along it are labelled, and the model is trained on all labels so far. An oracle
+that lives inside JAX is labelled with in compiled rounds (``compiled``); any other one, and every run with a folder, by
+the loop on the host (``host``), which saves after every piece. Both give the same numbers.
+
+A run with a folder keeps ``run.json`` (whose folder it is), ``labels.db``, ``checkpoints/``, ``history.jsonl``,
+``model_1`` and so on after every round, and at its end ``model/``, ``frames.extxyz`` (all labelled frames),
+``results.json`` and ``report.html``. The same call again resumes a run that was stopped at any moment, and only reads
+one that is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlipjax import runtime, tree
+from mlipjax.data import Dataset, read_dataset, structure_hash, write_dataset
+from mlipjax.defaults import COMPONENTS
+from mlipjax.files import plain, write_atomic
+from mlipjax.finetuning.alarm import AlarmConfig
+from mlipjax.finetuning.compiled import init, run_rounds
+from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
+from mlipjax.finetuning.history import HISTORY, read_history
+from mlipjax.finetuning.host import HostLoop
+from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece
+from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
+from mlipjax.finetuning.run_report import complete_run_report, write_run_report
+from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
+from mlipjax.finetuning.state import FineTuneState
+from mlipjax.graph import VerletSpec
+from mlipjax.losses import LossWeights, huber_loss
+from mlipjax.md import Start, default_limits, default_timestep, make_ensemble, masses_of
+from mlipjax.models import load, save
+from mlipjax.optim import Optimizer, Strategy, make_strategy
+from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle
+from mlipjax.potential import Model
+from mlipjax.settings import PeriodicSettings
+
+RESULTS, MODEL, FRAMES, LABELS = "results.json", "model", "frames.extxyz", "labels.db"
+
+
+class Plan(NamedTuple):
+    """A periodic fine-tune ready to start.
+
+    Attributes:
+        settings: with the time step in numbers.
+        setup, controls: static parts, and the numbers of the run.
+        state: before the first round.
+        strategy: what is trained and how fast.
+        n_parameters, n_trained: numbers of the model, and those that are trained.
+    """
+
+    settings: PeriodicSettings
+    setup: Setup
+    controls: Controls
+    state: FineTuneState
+    strategy: Strategy
+    n_parameters: int
+    n_trained: int
+
+
+class PeriodicResult(NamedTuple):
+    """What a periodic fine-tune gives.
+
+    Attributes:
+        model: after the last round, with the energy zero of the labels.
+        frames: labelled structures in the order of time, with their ``round`` (from 1); a data set to train on.
+        history: records of all pieces of work.
+        report: what also stands in ``results.json``; ``report["rounds"]`` has a row for each round.
+    """
+
+    model: Model
+    frames: Dataset
+    history: list[dict[str, Any]]
+    report: dict[str, Any]
+
+
+class PeriodicListener:
+    """Is told of a run; this one says nothing."""
+
+    def start(self, plan: Plan) -> None:
+        """Before the first step."""
+
+    def piece(self, piece: Piece) -> None:
+        """Before and after every piece of work."""
+
+
+def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Plan:
+    """Make everything that is fixed before the first step.
+
+    Args:
+        model: that drives the first round; its first energy head is trained.
+        start: where every trajectory starts, what may move there; velocities are drawn.
+        settings: everything else.
+
+    Raises:
+        ValueError: for elements the model does not know, settings that do not fit each other, or an ensemble that
+            cannot simulate the structure.
+    """
+    potential, params = model
+    system, freedom = start.system, start.freedom
+    potential.check_elements(np.asarray(system.atomic_numbers).tolist())
+    config = _round_config(settings)
+    params = tree.cast(params, settings.dtype)
+    timestep = settings.timestep or default_timestep(system.atomic_numbers, masses_of(system))
+    settings = dataclasses.replace(settings, timestep=timestep)
+    strategy = make_strategy(settings.strategy, params).override(learning_rate=settings.learning_rate)
+    optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
+    spec = VerletSpec.for_systems([system], potential.cutoff)
+    setup = Setup(potential, spec, config, optimizer, huber_loss())
+    ensemble = make_ensemble(
+        settings.ensemble, timestep_fs=timestep, temperature_K=settings.temperature, pressure_bar=settings.pressure
+    )
+    limits = default_limits(settings.temperature, system.n_atoms, freedom=freedom)
+    controls = Controls(strategy.hyper(LossWeights()), ensemble, limits)
+    state = init(
+        setup,
+        params,
+        system,
+        controls,
+        jax.random.key(settings.seed),
+        n_replicas=settings.replicas,
+        capacity=settings.rounds * settings.labels_per_round,
+        freedom=freedom,
+    )
+    n_trained = tree.count(optimizer.split(params)[0])
+    return Plan(settings, setup, controls, state, strategy, tree.count(params), n_trained)
+
+
+def _round_config(settings: PeriodicSettings) -> RoundConfig:
+    if settings.labels_per_round % settings.replicas:
+        raise ValueError(
+            f"labels_per_round={settings.labels_per_round} must be a multiple of replicas={settings.replicas}: every "
+            "replica gives as many frames."
+        )
+    steps_per_chunk = next(n for n in range(min(10, settings.steps), 0, -1) if settings.steps % n == 0)
+    return RoundConfig(
+        labels_per_replica=settings.labels_per_round // settings.replicas,
+        chunks_per_label=settings.steps // steps_per_chunk,
+        steps_per_chunk=steps_per_chunk,
+        train_steps=settings.train_steps,
+        batch_size=min(settings.batch_size, settings.labels_per_round),
+        chart_components=0 if settings.on_alarm == "off" else COMPONENTS,
+        alarm=None if settings.on_alarm == "off" else AlarmConfig(settings.on_alarm),
+        estimate_shift=settings.e0s == "estimate",
+    )
+
+
+def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPiece) -> LoopResult:
+    """Run a plan: in compiled rounds where oracle and tables allow it and nothing is kept, else on the host.
+
+    Raises:
+        Stopped: see ``HostLoop.run``.
+    """
+    rounds, oracle = plan.settings.rounds, labeller.oracle
+    if folder is None and isinstance(oracle, JittableOracle) and oracle.jittable:
+        reach = plan.setup.potential.cutoff  # the graphs of the student hold no pairs further apart
+        if oracle.cutoff <= reach:
+            return run_rounds(plan.setup, oracle, plan.controls, plan.state, rounds, on_piece)
+    return HostLoop(plan.setup, labeller, plan.controls, folder, on_piece).run(plan.state, rounds)
+
+
+def run_periodic(
+    model: Model,
+    start: Start,
+    oracle: Oracle,
+    settings: PeriodicSettings,
+    *,
+    out: Path | None = None,
+    workers: int | None = None,
+    listener: PeriodicListener | None = None,
+) -> PeriodicResult:
+    """Fine-tune a model along its own MD; ``mlipjax.periodic`` is the same for names and files.
+
+    Args:
+        model: that drives the first round.
+        start: where every trajectory starts.
+        oracle: source of the labels.
+        settings: everything else.
+        out: folder of the run; ``None`` keeps nothing on disk.
+        workers: processes that label; by default one per core.
+        listener: is told of plan and pieces.
+
+    Raises:
+        ValueError: if something cannot be honoured, or the folder holds another run.
+        Stopped: if the run cannot go on; what was done stays in the folder.
+        InUseError: if another process works in ``out``.
+    """
+    listener = PeriodicListener() if listener is None else listener
+    if out is None:
+        plan = plan_periodic(model, start, settings)
+        listener.start(plan)
+        with Labeller(oracle, n_workers=workers) as labeller:
+            end = run_plan(plan, labeller, None, listener.piece)
+        return PeriodicResult(model_of(plan.setup, end.state), *_results(plan, oracle, end))
+    description = _describe(model, start, oracle, settings)
+    with run_folder(out, description, RESULTS) as finished:
+        if finished is not None:
+            complete_run_report(out, finished)
+            return _read(out, finished)
+        plan = plan_periodic(model, start, settings)
+        listener.start(plan)
+        claim_run(out, description)
+        with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
+            end = run_plan(plan, labeller, out, listener.piece)
+            frames, _, report = _results(plan, oracle, end)
+            # in full precision: the loop has them in its own
+            labels = [one for one in labeller.label(frames.systems) if not isinstance(one, Failure)]
+        write_dataset(out / FRAMES, dataclasses.replace(frames, labels=tuple(labels)))
+        save(out / MODEL, *model_of(plan.setup, end.state))
+        # its presence says that the run is done; figures can be drawn at any time
+        write_atomic(out / RESULTS, json.dumps(report, indent=1) + "\n")
+        write_run_report(out, report)
+    return _read(out, report)
+
+
+def _describe(model: Model, start: Start, oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:
+    """What must be equal for a folder to be the same run; JSON types."""
+    held = "" if start.freedom is None else start.freedom.mask.hex()
+    return {
+        "settings": dataclasses.asdict(settings),
+        "model_sha256": hash_model(*model),
+        "structure_sha256": structure_hash(start.system) + held,
+        "oracle": oracle.identity,
+    }
+
+
+def _read(folder: Path, report: dict[str, Any]) -> PeriodicResult:
+    return PeriodicResult(load(folder / MODEL), read_dataset(folder / FRAMES), read_history(folder / HISTORY), report)
+
+
+def _results(plan: Plan, oracle: Oracle, end: LoopResult) -> tuple[Dataset, list[dict[str, Any]], dict[str, Any]]:
+    state, rows = end.state, round_rows(end.history)
+    report = {
+        "settings": dataclasses.asdict(plan.settings),
+        "oracle": oracle.name,
+        "n_atoms": int(state.sim.atomic_numbers.shape[0]),
+        "elements": sorted(set(np.asarray(state.sim.atomic_numbers).tolist())),
+        "n_parameters": plan.n_parameters,
+        "n_trained_parameters": plan.n_trained,
+        # no epochs are chosen among, so the weight of an anchor means nothing
+        "strategy": [list(row) for row in plan.strategy.explain() if row[0] != "anchor_weight"],
+        "energy_shift_eV": float(state.energy_shift),
+        "labels_made": sum(row["labels"] for row in rows),
+        "labels_failed": sum(row["failed"] for row in rows),
+        "rounds": rows,
+        "versions": runtime.versions(),
+    }
+    return labelled_frames(plan.setup, state), end.history, plain(report)

@@ -1,0 +1,124 @@
+"""What the compiled loop and the host loop share outside of compiled programs: pieces of work, tables, the stop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mlipjax.files import replace_on_success
+from mlipjax.finetuning.alarm import AlarmConfig
+from mlipjax.finetuning.setup import Setup
+from mlipjax.finetuning.state import FineTuneState
+from mlipjax.graph import VerletSpec
+from mlipjax.system import System
+
+Stage = Literal["sample", "label", "train", "finish", "done"]
+
+RETRIES = 6
+"""How often tables that overflowed are made larger before a structure counts as collapsing."""
+
+
+class Stopped(RuntimeError):
+    """A run that cannot go on: the simulation left what a model can be asked for, no label succeeded, ..."""
+
+
+class Piece(NamedTuple):
+    """How far a stage of a round is.
+
+    Attributes:
+        round: from 0.
+        stage: "sample" counts frames of a replica, "label" labels, "train" optimiser steps.
+        done, total: parts of the stage; 0 done when it begins.
+        record: what also stands in the history, once a part is done and saved; ``None`` before.
+    """
+
+    round: int
+    stage: Stage
+    done: int
+    total: int
+    record: dict[str, Any] | None = None
+
+
+OnPiece = Callable[[Piece], None]
+
+
+class LoopResult(NamedTuple):
+    """The final state, and the records of all pieces in order."""
+
+    state: FineTuneState
+    history: list[dict[str, Any]]
+
+
+def frame_at(setup: Setup, state: FineTuneState, slot: Any) -> System:
+    """A frame of the buffer, on the host."""
+    return System(
+        positions=np.asarray(state.buffer.position[slot], np.float64),
+        atomic_numbers=np.asarray(state.sim.atomic_numbers),
+        cell=np.asarray(state.buffer.cell[slot], np.float64),
+        pbc=setup.spec.pbc,
+    )
+
+
+def collapsing() -> Stopped:
+    """The error for tables that are too small whatever their size."""
+    return Stopped(f"neighbour tables overflowed {RETRIES} times in a row: the structure is collapsing")
+
+
+def out_of_bounds(round: int, saved: str = "", after: str = "") -> Stopped:
+    """The error for MD that left its limits; ``after`` how many steps, its frame ``saved`` where."""
+    return Stopped(
+        f"round {round}: a replica became too hot, too dense or not finite{after}{saved}. Shorten the time step, lower "
+        "the temperature or label more often"
+    )
+
+
+def alarm_stop(
+    round: int, alarm: AlarmConfig, raised: Sequence[int], index: Sequence[Sequence[float]], saved: str = ""
+) -> Stopped:
+    """The error for the alarm of some replicas that stops a run.
+
+    Args:
+        round: from 0.
+        alarm: whose index decides.
+        raised: replicas with an alarm.
+        index: (R, C) readings of every replica.
+        saved: where their frames are, in words.
+    """
+    worst = max(max(index[replica]) for replica in raised)
+    return Stopped(
+        f"round {round}: the {alarm.index} index of replica {', '.join(map(str, raised))} is {worst:.2f} times its "
+        f"limit{saved}. Choose on_alarm label or rollback to label such frames and go on"
+    )
+
+
+def not_finite(round: int) -> Stopped:
+    """The error for training that diverged."""
+    return Stopped(f"round {round}: loss or gradient is not finite; lower the learning rate")
+
+
+def save_stopped(setup: Setup, state: FineTuneState, folder: Path | None) -> str:
+    """Save the newest frame of every replica as ``stopped.extxyz``, if there is a folder; say so in words."""
+    if folder is None:
+        return ""
+    from ase.io import write
+
+    frames = [frame_at(setup, state, state.buffer.count - 1 - i) for i in range(state.sim.n_replicas)]
+    with replace_on_success(folder / "stopped.extxyz") as temporary:
+        write(temporary, [frame.to_ase() for frame in frames], format="extxyz")
+    return "; see stopped.extxyz"
+
+
+def enlarged(setup: Setup, state: FineTuneState, moved_too_far: bool, n_neighbors: int) -> VerletSpec:
+    """Tables for where the replicas are now: more slots after an overflow, a wider skin after atoms moved too far."""
+    dynamics, spec = state.sim.dynamics, setup.spec
+    systems = [
+        System(np.asarray(position), np.asarray(state.sim.atomic_numbers), np.asarray(cell), spec.pbc)
+        for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
+    ]
+    if moved_too_far:
+        spec = dataclasses.replace(spec, skin=1.5 * spec.skin)
+    return spec.grown(systems, n_neighbors)

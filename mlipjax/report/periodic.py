@@ -1,0 +1,175 @@
+"""The report of one periodic fine-tune, as HTML and PNG: what each round's model did not know, and where it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlipjax.report.errors import ErrorCurve, error_against_labels
+from mlipjax.report.html import Illustration, Table, write_report
+from mlipjax.report.style import arm_styles, new_figure, rounded, save_figure, styled
+from mlipjax.report.trajectories import Trace, traces
+
+_ERRORS = {
+    "energy_mean": "energy_mean_meV_per_atom",
+    "energy_std": "energy_std_meV_per_atom",
+    "energy_rmse": "energy_rmse_meV_per_atom",
+    "force_rmse": "force_rmse_meV_per_A",
+}
+_COLUMNS = (
+    "round", "labels seen", "new labels", "failed", "energy: mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)",
+    "last loss", "alarms",
+)  # fmt: skip
+_MOST_TRACES = 6
+"""Replicas that can be told apart in a figure."""
+
+
+def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``report.html`` and its figures into the folder of a periodic fine-tune.
+
+    Args:
+        folder: of the run.
+        report: its ``results.json``.
+        history: its records of pieces, as in ``history.jsonl``.
+    """
+    settings = report["settings"]
+    replicas = "" if settings["replicas"] <= _MOST_TRACES else f" The first {_MOST_TRACES} replicas are drawn."
+    figures = {
+        "errors": (
+            "What each round's model did not know yet",
+            "Errors of the model that sampled a round's frames on their labels, before it was trained on them, against "
+            "the labels it had seen. The model of the last round has seen all labels, so it has no point here.",
+            errors_figure(report),
+        ),
+        "trajectory": (
+            "Where it went",
+            "Temperature and potential energy along the trajectory; at a triangle the model was fine-tuned, and what "
+            f"came of it drives on.{replicas}",
+            trajectory_figure(report, history),
+        ),
+        "loss": ("Training", "Loss of every optimiser step; each round starts a new fine-tune.", loss_figure(history)),
+    }
+    content: list[Illustration | Table] = []
+    for name, (title, caption, figure) in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+        content.append(Illustration(figure, caption, title))
+    content.insert(1, _table(report))
+    content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
+    content.append(Table(("option", "value"), [[k, str(v)] for k, v in settings.items()], "All options."))
+    content.append(_next_steps(folder, report))
+    verdict, alarm = periodic_verdict(report)
+    write_report(
+        folder / "report.html",
+        title=f"Periodic fine-tune in {folder.resolve().name}",
+        verdict=verdict,
+        alarm=alarm,
+        content=content,
+        versions=report["versions"],
+    )
+
+
+def periodic_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
+    """What a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
+    rows = report["rounds"]
+    first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
+    parts = [f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds."]
+    worse = len(rows) > 1 and last > first
+    if len(rows) > 1:
+        parts.append(
+            f"On frames that it had not seen the force RMSE went from {rounded(first)} (before any training) to "
+            f"{rounded(last)} meV/Å (after {rows[-1]['labels_before']} labels)."
+        )
+    else:
+        parts.append(f"Before training the force RMSE on its own frames was {rounded(first)} meV/Å.")
+    if worse:
+        parts.append("It did not fall: look at the trajectory, and at the losses.")
+    if failed := report["labels_failed"]:
+        parts.append(f"{failed} labels failed and were left out.")
+    if alarms := sum(row["alarms"] or 0 for row in rows):
+        parts.append(f"The charts raised {alarms} alarm{'s' * (alarms > 1)}.")
+    parts.append("The model of the last round was not tested on frames that it had not seen.")
+    return " ".join(parts), bool(worse or failed)
+
+
+def errors_figure(report: Mapping[str, Any]) -> Figure:
+    """Errors of every round's model on the frames it sampled, against the labels it had seen."""
+    rows = report["rounds"]
+    errors = {name: np.array([row[key] for row in rows], np.float64) for name, key in _ERRORS.items()}
+    curve = ErrorCurve(labels=[row["labels_before"] for row in rows], **errors)
+    return error_against_labels({"own frames": {"periodic": curve}}, x_label="labels seen")
+
+
+def trajectory_figure(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Temperature and potential energy of the replicas over all rounds."""
+    settings, n_atoms = report["settings"], report["n_atoms"]
+    samples = [record for record in history if record["stage"] == "sample"]
+    step_ps = 1e-3 * settings["timestep"]
+    lengths: dict[int, int] = {}
+    for record in samples:
+        lengths[record["round"]] = lengths.get(record["round"], 0) + len(record["temperature_K"][0])
+    events = step_ps * np.cumsum(list(lengths.values()))
+    n_replicas = settings["replicas"]
+    runs = {}
+    for replica in range(min(n_replicas, _MOST_TRACES)):
+        kelvin, energy = (
+            np.concatenate([record[key][replica] for record in samples])
+            for key in ("temperature_K", "potential_energy_eV")
+        )
+        name = "periodic" if n_replicas == 1 else f"replica {replica}"
+        # the model is the same for all replicas: one row of triangles
+        marks = events if replica == 0 else ()
+        runs[name] = Trace(step_ps * np.arange(1, len(kelvin) + 1), kelvin, energy / n_atoms, marks)
+    return traces(runs, target_temperature=None if settings["ensemble"] == "nve" else settings["temperature"])
+
+
+@styled
+def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training loss of every optimiser step, round after round."""
+    losses: dict[int, list[float]] = {}
+    for record in history:
+        if record["stage"] == "train":
+            losses.setdefault(record["round"], []).extend(record["loss"])
+    style = arm_styles(["periodic"])["periodic"]
+    figure = new_figure(height=2.2)
+    panel = figure.subplots()
+    done = 0
+    for values in losses.values():
+        panel.plot(np.arange(done + 1, done + len(values) + 1), values, color=style.color, linewidth=0.9)
+        done += len(values)
+        panel.axvline(done + 0.5, color="#333333", linewidth=0.7, linestyle=(0, (3, 2)))
+    panel.set_yscale("log")
+    panel.margins(x=0.01)
+    panel.set_xlabel("optimiser step")
+    panel.set_ylabel("loss (dimensionless)")
+    return figure
+
+
+def _table(report: Mapping[str, Any]) -> Table:
+    rows = []
+    for row in report["rounds"]:
+        errors = (round(row[key], 3) + 0.0 for key in _ERRORS.values())
+        counts = (row["round"], row["labels_before"], row["labels"], row["failed"])
+        rows.append([*counts, *errors, row["loss"], row["alarms"]])
+    shift = ""
+    if report["settings"]["e0s"] == "estimate":
+        shift = (
+            f" The energy zero is that of the first round's labels: {report['energy_shift_eV']:.6g} eV were taken off, "
+            "so the mean error of that round is zero by construction."
+        )
+    return Table(_COLUMNS, rows, f"Errors are model minus {report['oracle']}; {report['n_atoms']} atoms.{shift}")
+
+
+def _next_steps(folder: Path, report: Mapping[str, Any]) -> Table:
+    model, frames = folder / "model", folder / "frames.extxyz"
+    rows = [
+        ["errors on structures that had no part in this", f"mlipjax evaluate --model {model} --data TEST.extxyz"],
+        ["simulate", f"mlipjax md --model {model} --structure S.cif --steps 10000 --out MD.extxyz"],
+        ["does it know where that went?", f"mlipjax monitor --model {model} --reference {frames} --data MD.extxyz"],
+        ["train once more on all labels", f"mlipjax finetune --model MODEL --train {frames} --out DIR"],
+    ]
+    caption = f"The labels are in {folder / 'labels.db'} too (ase db), as {report['oracle']} gave them."
+    return Table(("what to do next", "how"), rows, caption)

@@ -1,0 +1,104 @@
+"""A periodic fine-tune of a model by name, from a structure in a file or in memory, with an oracle by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlipjax.data import read_last_atoms
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, run_periodic
+from mlipjax.md import Start
+from mlipjax.notices import notice
+from mlipjax.oracles import Oracle, make_oracle
+from mlipjax.potential import Model
+from mlipjax.settings import PeriodicSettings
+from mlipjax.verbs.inputs import ModelLike, open_native, precision
+from mlipjax.verbs.settings import completed
+
+
+def periodic(
+    model: ModelLike,
+    structure: Atoms | str | os.PathLike[str],
+    *,
+    oracle: Oracle | str,
+    out: str | os.PathLike[str] | None = None,
+    head: str | None = None,
+    workers: int | None = None,
+    settings: PeriodicSettings | None = None,
+    listener: PeriodicListener | None = None,
+    **options: Any,
+) -> PeriodicResult:
+    """Fine-tune a model along its own MD: simulate, label, train on all labels so far, and drive on.
+
+    Args:
+        model: what ``mlipjax.load`` takes or returns.
+        structure: where every trajectory starts: ``Atoms``, or a file that ASE reads (its last structure). Its masses
+            and fixed atoms are honoured; velocities are drawn.
+        oracle: source of the labels, by name (``"xtb"``, ``"teacher:MODEL"``, ``"ase:module:factory"``, ``"lj:..."``)
+            or an object (``mlipjax.oracles``).
+        out: folder of the run, which the same call resumes; ``None`` keeps nothing on disk.
+        head: name of the energy head that is trained; by default the first. It is the first of the result.
+        workers: processes that label; by default one per core.
+        settings: everything else; by default what ``options`` say.
+        listener: is told of plan and pieces of work.
+        options: fields of ``PeriodicSettings``, such as ``rounds=5``, ``temperature=400.0``.
+
+    Returns:
+        The model of the last round, all labelled frames, and the errors of every round's model on frames that it had
+        not seen.
+
+    Raises:
+        ValueError, FileNotFoundError: if model, structure, oracle or settings cannot be honoured, or the folder holds
+            another run.
+        TypeError: for an option that does not exist.
+        Stopped: if the run cannot go on (MD left its limits, training diverged, no label succeeded).
+        InUseError: if another process works in the folder.
+
+    >>> import mlipjax
+    >>> from ase.build import bulk
+    >>> atoms = bulk("MgO", "rocksalt", a=4.25, cubic=True)
+    >>> short = {"rounds": 1, "labels_per_round": 1, "steps": 2, "train_steps": 1}
+    >>> result = mlipjax.periodic("universal", atoms, oracle="teacher:universal", **short)
+    >>> len(result.frames), result.report["rounds"][0]["labels_before"]
+    (1, 0)
+    """
+    (settings,) = completed(options, settings or PeriodicSettings())
+    with precision(settings.dtype):
+        opened = open_native(model, head)
+        start, name = _read_start(structure)
+        try:
+            opened.potential.check_elements(np.unique(start.system.atomic_numbers).tolist())
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        source = make_oracle(oracle) if isinstance(oracle, str) else oracle
+        chosen = Model(*opened.first)
+        folder = None if out is None else Path(out)
+        return run_periodic(chosen, start, source, settings, out=folder, workers=workers, listener=listener)
+
+
+def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
+    """The structure with masses and constraints, and its name; what is honoured or not is said."""
+    if isinstance(structure, Atoms):
+        atoms, name = structure, "the structure"
+    elif isinstance(structure, (str, os.PathLike)):
+        atoms, name = read_last_atoms(Path(structure)), os.fspath(structure)
+    else:
+        raise TypeError(f"a periodic fine-tune starts from ase.Atoms or a file, found {type(structure).__name__}.")
+    try:
+        start = Start.from_ase(atoms)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if start.n_fixed:
+        notice(f"{name}: {start.n_fixed} of {len(atoms)} atoms are fixed and stay where they are.")
+    if start.system.masses is not None:
+        notice(f"{name}: the masses given there are used.")
+    if start.momenta is not None:
+        notice(f"{name}: its momenta are not used; velocities are drawn.")
+    return start, name
+
+
+__all__ = ["periodic"]

@@ -1,0 +1,78 @@
+"""What a periodic fine-tune writes down of its rounds, and the report that is made of it."""
+
+import types
+
+import numpy as np
+import pytest
+
+from mlipjax.finetuning.pieces import Stopped
+from mlipjax.finetuning.records import record_labels, round_rows
+from mlipjax.finetuning.state import FrameErrors
+from mlipjax.report.periodic import periodic_verdict, write_periodic_report
+from mlipjax.system import Labels
+
+STATE = types.SimpleNamespace(sim=types.SimpleNamespace(atomic_numbers=np.zeros(4, int)), energy_shift=1.5)
+
+
+def errors():
+    forces = np.zeros((3, 4, 3))
+    forces[0, 0, 0], forces[2] = 1.2, 0.3
+    stacked = [np.stack(leaves) for leaves in zip(*[(0.0, np.zeros((4, 3)))] * 3, strict=True)]
+    labels = Labels(stacked[0], stacked[1], None, None, None, None)
+    return FrameErrors.of(np.array([0.4, 9.0, -0.8]), forces, labels, 0.0)
+
+
+def history():
+    good = np.array([True, False, True])
+    label = record_labels(errors(), good, 1, STATE, check_zero=True)
+    sample = {"temperature_K": [[300.0, 310.0]], "potential_energy_eV": [[-4.0, -4.1]], "alarms": [0]}
+    records = []
+    for number in (0, 1):
+        stages = {"sample": sample, "label": label, "train": {"loss": [2.0, 1.0 - 0.5 * number]}, "finish": {}}
+        records += [{"key": [number, k], "round": number, "stage": k, **v} for k, v in stages.items()]
+    return records
+
+
+def test_rows_are_the_errors_on_labels_that_were_not_seen():
+    first, second = round_rows(history())
+    assert (first["labels_before"], first["labels"], first["failed"]) == (0, 2, 1)
+    assert (second["labels_before"], second["loss"], second["alarms"]) == (2, 0.5, 1)
+    # 0.1 and -0.2 eV per atom; the frame without a label does not count
+    assert first["energy_mean_meV_per_atom"] == pytest.approx(-50.0)
+    assert first["energy_std_meV_per_atom"] == pytest.approx(150.0)
+    assert first["energy_rmse_meV_per_atom"] == pytest.approx(np.hypot(50.0, 150.0))
+    squares = 1.2**2 / 12, 0.3**2
+    assert first["force_rmse_meV_per_A"] == pytest.approx(1000.0 * np.sqrt(np.mean(squares)))
+
+
+def test_labels_of_another_zero_are_refused_unless_it_is_taken_off():
+    far = errors()._replace(energy=np.array([-3.0, -3.2, -2.8]))
+    good = np.ones(3, bool)
+    with pytest.raises(Stopped, match=r'differ by 0\.75 eV/atom \(limit 0\.5\).*e0s="estimate"'):
+        record_labels(far, good, 0, STATE, check_zero=True)
+    assert record_labels(far, good, 0, STATE, check_zero=False)["labels_made"] == 3
+
+
+def report():
+    settings = {"replicas": 1, "timestep": 0.5, "ensemble": "nvt", "temperature": 300.0, "e0s": "estimate"}
+    return {
+        "settings": settings,
+        "oracle": "xtb",
+        "n_atoms": 4,
+        "energy_shift_eV": 1.5,
+        "labels_made": 4,
+        "labels_failed": 2,
+        "rounds": round_rows(history()),
+        "strategy": [["strategy", "naive", ""]],
+        "versions": {"mlipjax": "0"},
+    }
+
+
+def test_the_report_shows_every_round_and_says_what_went_wrong(tmp_path):
+    write_periodic_report(tmp_path, report(), history())
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "errors.png", "trajectory.png", "loss.png"}
+    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 3
+    text, alarm = periodic_verdict(report())
+    assert alarm
+    assert "2 labels failed" in text
+    assert "2 alarms" in text

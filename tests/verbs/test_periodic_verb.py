@@ -1,0 +1,183 @@
+"""A periodic fine-tune by one call: the same numbers with and without a folder, exact after a kill, honest refusals."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.constraints import FixAtoms
+from finetuning.loop_case import atoms, potential
+
+import mlipjax
+from mlipjax.finetuning import PeriodicListener, PeriodicSettings
+from mlipjax.finetuning.folder import hash_model
+from mlipjax.oracles import Teacher
+
+SETTINGS = PeriodicSettings(
+    rounds=2, labels_per_round=2, steps=4, train_steps=3, batch_size=2, timestep=0.5, dtype="float64", strategy="llrd"
+)
+FIXED = 4
+
+
+def structure() -> Atoms:
+    """Two water molecules in a cell, one atom of them fixed."""
+    found = atoms()
+    found.positions += 1.0  # no atom leaves the cell: what is fixed can be compared bit for bit
+    found.set_constraint(FixAtoms([FIXED]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def models():
+    """The student, and a teacher whose isolated atoms are 1 and 2 eV higher."""
+    student = potential()
+    params = [student.init(jax.random.key(seed), np.float64) for seed in range(2)]
+    return (student, params[0]), Teacher(student.replace(e0s=student.e0s + np.array([1.0, 2.0])), params[1])
+
+
+@pytest.fixture(scope="module")
+def straight(models, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "straight"
+    return out, mlipjax.periodic(models[0], structure(), models[1], settings=SETTINGS, out=out)
+
+
+def rows(result):
+    return [{name: value for name, value in row.items() if name != "alarms"} for row in result.report["rounds"]]
+
+
+@pytest.mark.slow
+def test_with_and_without_a_folder_the_numbers_are_the_same(models, straight):
+    _, kept = straight
+    compiled = mlipjax.periodic(models[0], structure(), models[1], settings=SETTINGS)
+    for a, b in zip(jax.tree.leaves(kept.model.params), jax.tree.leaves(compiled.model.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+    assert len(compiled.frames) == len(kept.frames) == 4
+    for (system, labels, info), other in zip(compiled.frames, kept.frames, strict=True):
+        np.testing.assert_allclose(system.positions, other.system.positions, atol=1e-9)
+        np.testing.assert_allclose(labels.forces, other.labels.forces, atol=1e-8)
+        assert float(labels.energy) == pytest.approx(float(other.labels.energy), abs=1e-6)
+        assert info["round"] == other.info["round"]
+    for ours, other in zip(rows(compiled), rows(kept), strict=True):
+        assert ours == pytest.approx(other, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_labels_are_the_oracles_and_the_model_takes_over_its_zero(models, straight):
+    (student, _), teacher = models
+    _, result = straight
+    frames = result.frames
+    for system, labels, _ in frames:
+        expected = teacher.label(system)
+        np.testing.assert_allclose(labels.forces, expected.forces, atol=1e-10)
+        assert float(labels.energy) == pytest.approx(float(expected.energy), abs=1e-9)
+    first = result.report["rounds"][0]
+    assert first["energy_mean_meV_per_atom"] == pytest.approx(0.0, abs=1e-6)
+    assert first["labels_before"] == 0
+    # 4 H and 2 O: 8 eV besides what the two models differ by
+    numbers = atoms().numbers
+    moved = result.model.potential.reference_energy(numbers) - student.reference_energy(numbers)
+    assert moved == pytest.approx(result.report["energy_shift_eV"], rel=1e-9)
+    assert moved == pytest.approx(8.0, abs=2.0)
+    # the errors of the second round are those of the model that the first one made
+    out, _ = straight
+    made = mlipjax.load(out / "model_1")
+    own = frames.subset([i for i, info in enumerate(frames.infos) if info["round"] == 2])
+    report = mlipjax.evaluate(*made, own, dtype="float64")
+    for name in ("energy_mean_meV_per_atom", "energy_std_meV_per_atom", "force_rmse_meV_per_A"):
+        assert result.report["rounds"][1][name] == pytest.approx(report[name], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_fixed_atoms_stay_where_they_are_and_others_do_not(straight):
+    start = structure().positions
+    for system in straight[1].frames.systems:
+        np.testing.assert_array_equal(system.positions[FIXED], start[FIXED])
+        moved = np.abs(system.positions - start).max(axis=1)
+        assert np.all(np.delete(moved, FIXED) > 1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_with_the_same_bits_and_a_done_one_is_only_read(models, straight, tmp_path):
+    class Killed(Exception):
+        pass
+
+    class KillAfter(PeriodicListener):
+        def __init__(self, pieces):
+            self.left = pieces
+
+        def piece(self, piece):
+            self.left -= piece.record is not None
+            if self.left == 0:
+                raise Killed
+
+    def call(listener=None, settings=SETTINGS):
+        return mlipjax.periodic(models[0], structure(), models[1], settings=settings, out=tmp_path, listener=listener)
+
+    with pytest.raises(Killed):
+        call(KillAfter(3))
+    with pytest.raises(Killed):
+        call(KillAfter(4))
+    result = call()
+    out, expected = straight
+    assert hash_model(*result.model) == hash_model(*expected.model)
+    assert (tmp_path / "frames.extxyz").read_bytes() == (out / "frames.extxyz").read_bytes()
+    for report in (expected.report, json.loads((out / "results.json").read_text())):
+        assert {**report, "versions": None} == {**result.report, "versions": None}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = call()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert again.report == result.report
+    assert again.history == result.history
+    with pytest.raises(ValueError, match="holds another run: seed was 0, now 1"):
+        call(settings=dataclasses.replace(SETTINGS, seed=1))
+
+
+def bad_constraint():
+    from ase.constraints import FixBondLength
+
+    found = atoms()
+    found.set_constraint(FixBondLength(0, 1))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"structure": Atoms("XeH", [[0, 0, 0], [0, 0, 2]])}, "the structure: this potential does not know Xe"),
+        ({"structure": "absent.xyz"}, "absent.xyz: no such file"),
+        ({"structure": bad_constraint()}, "the structure: the constraint FixBondLength"),
+        ({"oracle": "txb"}, "unknown oracle 'txb'; expected xtb"),
+        ({"oracle": "ase:no.module:f"}, "cannot import 'no.module'"),
+        ({"model": "ase:some:calculator"}, "is a foreign calculator"),
+        ({"settings": {"labels_per_round": 3, "replicas": 2}}, "labels_per_round=3 must be a multiple of replicas=2"),
+        ({"settings": {"ensemble": "npt"}, "structure": structure()}, "1 atoms are fixed, which a cell that moves"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_and_leaves_nothing(models, tmp_path, changes, message):
+    settings = PeriodicSettings(**changes.get("settings", {}))
+    given = [changes.get("model", models[0]), changes.get("structure", atoms()), changes.get("oracle", models[1])]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        mlipjax.periodic(*given, settings=settings, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounds": 0}, "rounds must be at least 1, found 0"),
+        ({"temperature": -3.0}, "temperature must be positive, found -3.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive, found nan"),
+        ({"e0s": "isolated"}, "e0s is 'isolated'; choose one of model, estimate"),
+        ({"on_alarm": "panic"}, "on_alarm is 'panic'; choose one of off, ignore"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PeriodicSettings(**settings)
+
+
+def test_something_else_than_a_structure_is_refused(models):
+    with pytest.raises(TypeError, match=r"starts from ase\.Atoms or a file, found list"):
+        mlipjax.periodic(models[0], [atoms(), atoms()], models[1])
