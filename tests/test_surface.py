@@ -81,11 +81,8 @@ def options_by_name(command):
 def test_a_verb_has_the_options_of_its_command_with_their_defaults(name):
     given = {option.name: option for option in inspect.signature(VERBS[name]).parameters.values()}
     options = options_by_name(options_of(name))
-    settings = {
-        field.name
-        for kind in (FinetuneSettings, PeriodicSettings, PropertySettings)
-        for field in dataclasses.fields(kind)
-    }  # what these take by their own names, as the command does
+    kinds = (FinetuneSettings, PeriodicSettings, PropertySettings)  # taken by the names of their fields
+    settings = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     own = set(options) - (settings if name in ("finetune", "periodic") else set()) - OF_COMMANDS
     # structures that a verb returns are written by the command
     written = {"write", "out"} - set(given)

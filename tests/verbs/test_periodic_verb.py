@@ -40,7 +40,7 @@ def models():
 @pytest.fixture(scope="module")
 def straight(models, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "straight"
-    return out, mlipjax.periodic(models[0], structure(), models[1], settings=SETTINGS, out=out)
+    return out, mlipjax.periodic(models[0], structure(), oracle=models[1], settings=SETTINGS, out=out)
 
 
 def rows(result):
@@ -50,7 +50,7 @@ def rows(result):
 @pytest.mark.slow
 def test_with_and_without_a_folder_the_numbers_are_the_same(models, straight):
     _, kept = straight
-    compiled = mlipjax.periodic(models[0], structure(), models[1], settings=SETTINGS)
+    compiled = mlipjax.periodic(models[0], structure(), oracle=models[1], settings=SETTINGS)
     for a, b in zip(jax.tree.leaves(kept.model.params), jax.tree.leaves(compiled.model.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
     assert len(compiled.frames) == len(kept.frames) == 4
@@ -113,7 +113,9 @@ def test_a_run_that_is_killed_ends_with_the_same_bits_and_a_done_one_is_only_rea
                 raise Killed
 
     def call(listener=None, settings=SETTINGS):
-        return mlipjax.periodic(models[0], structure(), models[1], settings=settings, out=tmp_path, listener=listener)
+        return mlipjax.periodic(
+            models[0], structure(), oracle=models[1], settings=settings, out=tmp_path, listener=listener
+        )
 
     with pytest.raises(Killed):
         call(KillAfter(3))
@@ -157,9 +159,12 @@ def bad_constraint():
 )
 def test_what_cannot_be_honoured_is_refused_and_leaves_nothing(models, tmp_path, changes, message):
     settings = PeriodicSettings(**changes.get("settings", {}))
-    given = [changes.get("model", models[0]), changes.get("structure", atoms()), changes.get("oracle", models[1])]
+    given, oracle = (
+        (changes.get("model", models[0]), changes.get("structure", atoms())),
+        changes.get("oracle", models[1]),
+    )
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        mlipjax.periodic(*given, settings=settings, out=tmp_path / "out")
+        mlipjax.periodic(*given, oracle=oracle, settings=settings, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -180,4 +185,4 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 
 def test_something_else_than_a_structure_is_refused(models):
     with pytest.raises(TypeError, match=r"starts from ase\.Atoms or a file, found list"):
-        mlipjax.periodic(models[0], [atoms(), atoms()], models[1])
+        mlipjax.periodic(models[0], [atoms(), atoms()], oracle=models[1])
