@@ -9,7 +9,8 @@ from rich.console import Console
 from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.cli.wording import print_findings
-from mlipjax.finetuning.single import FinetuneListener, Preparation
+from mlipjax.finetuning.prepare import Preparation
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.train import StepInfo, TrainState
 
 
@@ -35,8 +36,7 @@ class FinetuneDisplay(FinetuneListener):
                 f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "
                 f"-> {1e3 * estimate.residual:.1f} meV/atom"
             )
-        total = preparation.config.epochs * preparation.train_batches.steps_per_epoch
-        self.progress.update(self.task, total=total)
+        self.progress.update(self.task, total=preparation.training.config.steps)
 
     def step(self, state: TrainState, info: StepInfo) -> None:
         """Move the bar."""

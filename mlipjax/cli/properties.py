@@ -10,13 +10,14 @@ from rich.console import Console
 from mlipjax import tree
 from mlipjax.cli.error_tables import property_table, settings_table
 from mlipjax.cli.progress import make_bar
-from mlipjax.data.properties import open_properties, parse_property
-from mlipjax.finetuning.properties import PropertyListener, finetune_property
+from mlipjax.data.properties import open_properties, parse_property, targets
+from mlipjax.finetuning.properties import finetune_property
 from mlipjax.finetuning.properties_tasks import PropertyPreparation
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.settings import FinetuneSettings, PropertySettings
-from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import predict_property, property_report
+from mlipjax.train import StepInfo, TrainState, predict_property, property_report
+from mlipjax.train.batches import property_batches
 
 
 def learn_property(
@@ -68,14 +69,14 @@ def evaluate_property(
     potential, params = load(model)
     head = potential.property_head(key)
     data = open_properties(file, key)
-    stream = PropertyStream.create(potential, data, batch_size, dtype=dtype, max_slots=max_slots)
-    found = predict_property(potential, tree.cast(params, dtype), stream, key)
-    report = property_report(data.targets, found)
+    batches = property_batches(potential, data, batch_size, dtype=dtype, max_slots=max_slots)
+    found = predict_property(potential, tree.cast(params, dtype), batches, key)
+    report = property_report(targets(data, key), found)
     console.print(property_table({f"{key}, {file.name}": report}, head.unit))
     return {**report, "property": key, "unit": head.unit, "dtype": dtype}
 
 
-class PropertyDisplay(PropertyListener):
+class PropertyDisplay(FinetuneListener):
     """Prints the plan of a property fine-tune and follows it with a progress bar; to be used within ``progress``."""
 
     def __init__(self, console: Console) -> None:
@@ -88,19 +89,20 @@ class PropertyDisplay(PropertyListener):
         self.console.print(settings_table(preparation.strategy.explain()))
         for task, note in preparation.notes.items():
             self.console.print(f"task {task}: {note}")
+        self.progress.update(self.task, total=preparation.training.config.steps)
 
-    def steps(self, done: int, total: int) -> None:
+    def step(self, state: TrainState, info: StepInfo) -> None:
         """Move the bar."""
-        self.progress.update(self.task, completed=done, total=total)
+        self.progress.update(self.task, completed=int(state.step))
 
-    def interval(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: dict[str, Any]) -> None:
         """Print one line: every task apart."""
         tasks = []
         for name, found in record["tasks"].items():
             shown = {**found["train"], **{f"valid {key}": value for key, value in found.get("valid", {}).items()}}
             chosen = [f"{key} {value:.4g}" for key, value in shown.items() if key in _SHOWN]
             tasks.append(f"{name} ({found['steps']} steps): {', '.join(chosen)}")
-        mark = "  best" if record["best_step"] == record["step"] else ""
+        mark = "  best" if record["best_epoch"] == record["epoch"] else ""
         self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}")
 
 

@@ -10,7 +10,7 @@ from tiny_potential import SPECIES, init_params, labelled_dataset, tiny_potentia
 
 from mlipjax import tree
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
-from mlipjax.data.properties import PropertyData, open_properties
+from mlipjax.data.properties import label_property, open_properties
 from mlipjax.finetuning.properties import finetune_property
 from mlipjax.finetuning.properties_tasks import prepare_property, target_moments
 from mlipjax.nn.readouts import PropertyHead
@@ -29,15 +29,7 @@ def model():
 
 def property_data(seed=0):
     systems = labelled_dataset(SIZES, seed).systems
-    arrays = {
-        "atomic_numbers": np.concatenate([np.asarray(s.atomic_numbers) for s in systems]),
-        "positions": np.concatenate([np.asarray(s.positions) for s in systems]),
-        "n_atoms": np.array([s.n_atoms for s in systems]),
-        "cells": np.array([s.cell for s in systems]),
-        "pbc": np.array([s.pbc for s in systems]),
-        "oxygen": np.array([np.mean(s.atomic_numbers == 8) for s in systems]),
-    }
-    return PropertyData.from_arrays(arrays, "oxygen", "test")
+    return label_property(systems, "oxygen", [np.mean(s.atomic_numbers == 8) for s in systems])
 
 
 def settings(strategy, **changes):
@@ -106,7 +98,7 @@ def test_mft_from_stores_gives_the_same_bits_as_from_files(tmp_path):
         runs.append(finetune_property(*model(), data, settings=mft, options=OPTIONS))
     from_files, from_stores = runs
     jax.tree.map(np.testing.assert_array_equal, from_files.params, from_stores.params)
-    for part in ("property", "valid", "force_field", "tasks"):
+    for part in ("property", "valid", "force_field"):
         assert from_files.report[part] == from_stores.report[part]
 
 
@@ -122,11 +114,11 @@ def test_the_head_holds_the_standardisation_of_its_training_values():
 
 def test_an_extensive_property_is_standardised_per_atom():
     data = property_data()
-    sizes = dataclasses.replace(data, values=data.n_atoms * (1.0 + np.arange(len(data))))
-    mean, std = target_moments(sizes, "extensive")
+    sizes = label_property(data.systems, "size", [s.n_atoms * (1.0 + i) for i, s in enumerate(data.systems)])
+    mean, std = target_moments(sizes, "size", "extensive")
     assert (mean, std) == (pytest.approx(6.5), pytest.approx(np.std(np.arange(12))))
     with pytest.raises(ValueError, match="takes one value only"):
-        target_moments(dataclasses.replace(data, values=np.ones(12)), "intensive")
+        target_moments(label_property(data.systems, "one", np.ones(12)), "one", "intensive")
 
 
 def test_without_replay_data_the_frozen_model_labels_generated_structures():
@@ -134,9 +126,9 @@ def test_without_replay_data_the_frozen_model_labels_generated_structures():
         *model(), property_data(), None, None, settings("mft", replay_size=6), dataclasses.replace(OPTIONS)
     )
     assert "labels of the frozen model" in ready.notes["force_field"]
-    _, task = ready.program.mixture.tasks
+    _, task = ready.training.mixture.tasks
     # labels of the model itself: it starts without an error
-    assert task.evaluate(ready.state.params)["force_mae_meV_per_A"] < 1e-6
+    assert task.errors(ready.training.state.params)["force_mae_meV_per_A"] < 1e-6
 
 
 def test_labels_of_another_level_are_refused():
@@ -168,7 +160,8 @@ def test_settings_that_a_property_cannot_honour_are_refused(changes, options, me
 
 def test_elements_and_names_are_checked_before_anything_is_trained():
     data = property_data()
-    foreign = dataclasses.replace(data, atomic_numbers=np.full_like(data.atomic_numbers, 79))
+    gold = [system.replace(atomic_numbers=np.full(6, 79, np.int32)) for system in data.systems]
+    foreign = label_property(gold, "oxygen", np.arange(len(gold)))
     with pytest.raises(ValueError, match="does not know Au"):
         finetune_property(*model(), foreign, settings=settings("ft"), options=OPTIONS)
     again = tuned("lp")
