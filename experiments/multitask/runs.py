@@ -16,7 +16,7 @@ from mlipjax.data import Dataset
 from mlipjax.data.properties import property_name, targets
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetuning.properties import finetune_property
-from mlipjax.finetuning.properties_tasks import PropertyPreparation
+from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPreparation
 from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.nn.readouts import GROUP
@@ -128,12 +128,10 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
     potential, params, report = finetune_property(
         experiment.potential,
         experiment.params,
-        bench.training(run.n),
-        bench.valid,
+        PropertyInput(bench.training(run.n), bench.valid, experiment.replay if run.mode == "mft" else None),
         settings=FinetuneSettings(strategy=run.mode, seed=run.seed, batch_size=config.force_field_batch_size,  # pyright: ignore[reportArgumentType]
                                   learning_rate=config.learning_rate, loss=config.loss),
         options=_options(config, run, bench.unit),
-        replay_data=experiment.replay if run.mode == "mft" else None,
         out=folder,
         listener=_Bar(progress, task),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from mlipjax.cli.error_tables import property_table, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.finetuning.properties import finetune_property
-from mlipjax.finetuning.properties_tasks import PropertyPreparation
+from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPreparation
 from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.settings import FinetuneSettings, PropertySettings
@@ -36,13 +36,12 @@ def learn_property(
         NonFiniteError: if training diverges.
     """
     file, key = parse_property(given)
-    train_data = open_properties(file, key)
-    valid_data = None if valid is None else open_properties(valid, key)
+    data = PropertyInput(open_properties(file, key), None if valid is None else open_properties(valid, key))
     potential, params = load(model)
     display = PropertyDisplay(console)
     with display.progress:
         result = finetune_property(
-            potential, params, train_data, valid_data, settings=settings, options=options, out=out, listener=display
+            potential, params, data, settings=settings, options=options, out=out, listener=display
         )
     report = result.report
     console.print(property_table({f"{key}, validation": report["valid"]}, options.property_unit))

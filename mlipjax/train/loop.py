@@ -210,11 +210,12 @@ def _means(apart: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for terms in jax.device_get(apart):
         for task, values in terms.items():
             found.setdefault(task, []).append(values)
+
+    def mean(values: list[Any], name: str) -> float:
+        return float(np.mean([getattr(one, name) for one in values], dtype=np.float64))
+
     return {
-        task: {
-            "steps": len(values),
-            "train": {name: float(np.mean([getattr(one, name) for one in values])) for name in values[0]._fields},
-        }
+        task: {"steps": len(values), "train": {name: mean(values, name) for name in values[0]._fields}}
         for task, values in found.items()
     }
 

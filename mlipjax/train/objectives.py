@@ -30,10 +30,6 @@ _CUT = 2.5
 class Objective(Protocol):
     """A loss to be made small."""
 
-    def draw(self, batches: LabelledBatches, plans: Sequence[BatchPlan], key: Key, number: int) -> list[Batch]:
-        """Put micro-batches together; what is random in them is a function of key and number."""
-        ...
-
     def counts(self, batch: Batch) -> Any:
         """Denominators of the loss."""
         ...
@@ -54,10 +50,6 @@ class ForceField:
 
     potential: Potential
     loss: Loss
-
-    def draw(self, batches: LabelledBatches, plans: Sequence[BatchPlan], key: Key, number: int) -> list[Batch]:
-        """Labelled structures as they are."""
-        return [batches.batch(plan) for plan in plans]
 
     def counts(self, batch: Batch) -> LossTerms:
         """``losses.label_counts`` on the host, for arrays that are there: no program, no transfer."""
@@ -98,10 +90,6 @@ class PropertyValue:
     potential: Potential
     head: PropertyHead
     delta: float = 0.1
-
-    def draw(self, batches: LabelledBatches, plans: Sequence[BatchPlan], key: Key, number: int) -> list[Batch]:
-        """Labelled structures as they are."""
-        return [batches.batch(plan) for plan in plans]
 
     def counts(self, batch: Batch) -> Any:
         """Number of structures."""
@@ -155,12 +143,12 @@ class Denoising:
         return 2.0 * _CUT * 3.0**0.5 * self.noise
 
     def draw(self, batches: LabelledBatches, plans: Sequence[BatchPlan], key: Key, number: int) -> list[Batch]:
-        """Displaced structures; normal displacements, cut off at 2.5 standard deviations per component.
+        """Put displaced structures together: what a task of this objective trains on (``Task.draw``).
 
-        A network is told nothing of where an atom was: the table is that of the displaced positions.
+        Displacements are normal, cut off at 2.5 standard deviations per component, and a function of key and number. A
+        network is told nothing of where an atom was: the table is that of the displaced positions.
         """
-        seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, number)))
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, number))))
         return [self._displaced(batches, plan, rng) for plan in plans]
 
     def _displaced(self, batches: LabelledBatches, plan: BatchPlan, rng: np.random.Generator) -> Batch:

@@ -61,6 +61,11 @@ class Drawn(NamedTuple):
     counts: Any
 
 
+def labelled(batches: LabelledBatches, plans: Sequence[BatchPlan], key: Key, number: int) -> list[Batch]:
+    """Put structures together as they are; neither key nor number matters."""
+    return [batches.batch(plan) for plan in plans]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """One thing a model learns.
@@ -76,6 +81,7 @@ class Task:
         prefactors: of the objective's terms.
         share: probability of its turn, or weight in the sum.
         errors: ``params -> errors`` on validation data, ``None`` without any.
+        draw: puts the micro-batches of a step together, by key and number if something in them is random.
     """
 
     name: str
@@ -86,11 +92,12 @@ class Task:
     prefactors: Prefactors = dataclasses.field(default_factory=lambda: Prefactors.constant(1.0))
     share: float = 1.0
     errors: Callable[[Params], dict[str, float]] | None = None
+    draw: Callable[[LabelledBatches, Sequence[BatchPlan], Key, int], list[Batch]] = labelled
 
     def steps(self, first: int = 0) -> Iterator[Drawn]:
         """One step after the other, without end, from number ``first`` on."""
         for number, plans in enumerate(self.batches.steps(self.key, first), first):
-            parts = self.objective.draw(self.batches, plans, self.key, number)
+            parts = self.draw(self.batches, plans, self.key, number)
             yield Drawn(self, plans, parts, total_counts(self.objective, parts))
 
 

@@ -12,7 +12,7 @@ from tiny_nequip import random_params
 from mlipjax.cli.main import main
 from mlipjax.data import read_dataset
 from mlipjax.data.properties import label_property
-from mlipjax.finetuning.properties import finetune_property
+from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.models import NequIPConfig, load, nequip, save
 from mlipjax.settings import FinetuneSettings, PropertySettings
 
@@ -47,7 +47,9 @@ def runs(folder):
     options = PropertySettings(property_hidden=(4,), property_batch_size=9, steps=6)
     for strategy in ("ft", "lp"):
         settings = FinetuneSettings(strategy=strategy, learning_rate=0.05, ema_decay=0.0, snapshots=3)
-        finetune_property(*load(folder / "before"), data, settings=settings, options=options, out=folder / strategy)
+        finetune_property(
+            *load(folder / "before"), PropertyInput(data), settings=settings, options=options, out=folder / strategy
+        )
     return folder
 
 

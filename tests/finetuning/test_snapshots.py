@@ -10,7 +10,7 @@ from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
 from mlipjax import load, tree
 from mlipjax.data.properties import label_property
-from mlipjax.finetuning.properties import finetune_property
+from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.finetuning.single import finetune
 from mlipjax.finetuning.snapshots import run_models
@@ -98,7 +98,7 @@ def test_property_runs_keep_theirs_and_resume_alike(model, tmp_path):
 
     def run(name, listener=None):
         finetune_property(
-            *model, data, settings=settings, options=options, out=tmp_path / name, listener=listener
+            *model, PropertyInput(data), settings=settings, options=options, out=tmp_path / name, listener=listener
         )  # fmt: skip
         return tmp_path / name
 

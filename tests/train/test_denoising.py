@@ -40,7 +40,8 @@ def pretrained():
     errors = denoising_errors(objective, held_out, jax.random.key(6))
     strategy = make_mode("ft", params).override(learning_rate=0.02)
     optimizer = Optimizer(strategy.optimizer_config(STEPS))
-    mixture = Mixture((Task(HEAD.name, objective, batches, key, (HEAD.group,), errors=errors),))
+    task = Task(HEAD.name, objective, batches, key, (HEAD.group,), errors=errors, draw=objective.draw)
+    mixture = Mixture((task,))
     end, _ = train(
         Training(
             mixture,
