@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +75,8 @@ class Labels:
         forces: (n, 3) or (N, 3) eV/Å.
         stress: (3, 3) or (G, 3, 3) eV/Å^3, tension positive.
         energy_weight, forces_weight, stress_weight: () or (G,), 0 where the label is missing.
+        properties: further labels by name, the same ones for every structure of a data set: a number of each, () or
+            (G,), or a vector of each atom, (n, 3) or (N, 3).
     """
 
     energy: Any
@@ -82,6 +85,7 @@ class Labels:
     energy_weight: Any
     forces_weight: Any
     stress_weight: Any
+    properties: Mapping[str, Any] = struct.field(default_factory=dict)
 
     @classmethod
     def create(
@@ -91,6 +95,7 @@ class Labels:
         forces: Any = None,
         stress: Any = None,
         weight: float = 1.0,
+        properties: Mapping[str, Any] | None = None,
     ) -> Labels:
         """Labels of one structure with ``n_atoms`` atoms; whatever is ``None`` gets weight 0.
 
@@ -108,6 +113,7 @@ class Labels:
             energy_weight=known(energy),
             forces_weight=known(forces),
             stress_weight=known(stress),
+            properties={} if properties is None else properties,
         )
 
     @classmethod

@@ -18,6 +18,7 @@ from experiments.multitask.config import PRESETS, Config
 from experiments.multitask.config import __doc__ as CLAIM
 from experiments.multitask.runs import Experiment, execute, read_predictions
 from mlipjax import runtime
+from mlipjax.data.properties import property_name, targets
 from mlipjax.files import write_atomic
 
 
@@ -31,7 +32,7 @@ def compare_modes(experiment: Experiment, console: Console) -> dict[str, Any]:
             progress.update(steps, description=run.name, completed=0)
             rows.append(execute(experiment, run, progress, steps))
             progress.advance(bar)
-    bench = experiment.bench
+    bench, key = experiment.bench, property_name(experiment.bench.valid)
     return {
         "property": bench.name,
         "unit": bench.unit,
@@ -39,8 +40,8 @@ def compare_modes(experiment: Experiment, console: Console) -> dict[str, Any]:
         "force_field": experiment.notes,
         "n_retained": len(experiment.retained.dataset),
         "before": experiment.force_field(experiment.params),
-        "targets": {"id": bench.id_test.targets.tolist(), "ood": bench.ood_test.targets.tolist()},
-        "spread": float(bench.training(experiment.config.n_train).targets.std()),
+        "targets": {"id": targets(bench.id_test, key).tolist(), "ood": targets(bench.ood_test, key).tolist()},
+        "spread": float(targets(bench.training(experiment.config.n_train), key).std()),
         "rows": rows,
     }
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from experiments.multitask.runs import Experiment, Run
 from mlipjax import tree
-from mlipjax.data.properties import PropertyData
 from mlipjax.files import write_atomic
 from mlipjax.models import NequIPConfig, load
 from mlipjax.nn.readouts import GROUP
@@ -92,13 +91,9 @@ def _structures(experiment: Experiment) -> list[System]:
     """Test structures with about ``ATOMS`` atoms, half of them out of domain."""
     chosen = []
     for data in (experiment.bench.id_test, experiment.bench.ood_test):
-        systems = _all(data)
+        systems = list(data.systems)
         chosen += [systems[index] for index in choose_structures(systems, ATOMS // 2)]
     return chosen
-
-
-def _all(data: PropertyData) -> list[System]:
-    return [data.system(index) for index in range(len(data))]
 
 
 def _fingerprint(out: Path, runs: Sequence[Run], systems: Sequence[System]) -> str:

@@ -12,7 +12,7 @@ from experiments.lab.embedded import read as read_pretraining
 from experiments.lab.paths import PRETRAINING
 from mlipjax.data import Dataset, read_dataset, split_dataset
 from mlipjax.data.ood import density_split, element_split
-from mlipjax.data.properties import PropertyData, open_properties
+from mlipjax.data.properties import label_property, open_properties, targets
 from mlipjax.models import registry
 from mlipjax.potential import Potential
 
@@ -33,10 +33,10 @@ class Bench:
 
     name: str
     unit: str
-    train: PropertyData
-    valid: PropertyData
-    id_test: PropertyData
-    ood_test: PropertyData
+    train: Dataset
+    valid: Dataset
+    id_test: Dataset
+    ood_test: Dataset
     domain: str
 
     def shortened(self, n_test: int, n_valid: int) -> Bench:
@@ -48,7 +48,7 @@ class Bench:
             ood_test=_draw(self.ood_test, n_test),
         )
 
-    def training(self, n: int) -> PropertyData:
+    def training(self, n: int) -> Dataset:
         """The first ``n`` of the training structures in an order drawn once: larger sets contain smaller ones.
 
         Raises:
@@ -60,7 +60,7 @@ class Bench:
         return self.train.subset(np.sort(order[:n]))
 
 
-def _draw(data: PropertyData, n: int) -> PropertyData:
+def _draw(data: Dataset, n: int) -> Dataset:
     if n >= len(data):
         return data
     return data.subset(np.sort(np.random.default_rng(2).choice(len(data), n, replace=False)))
@@ -109,9 +109,10 @@ def load_materials(potential: Potential, ood: str, largest: int) -> Bench:
     known = set(potential.species)
     fits = [i for i, s in enumerate(data.systems) if s.n_atoms <= largest and set(map(int, s.atomic_numbers)) <= known]
     data = data.subset(fits)
-    everything = PropertyData.from_systems(data.systems, "energy_beyond_composition", beyond_composition(data))
+    key = "energy_beyond_composition"
+    everything = label_property(data.systems, key, beyond_composition(data))
     if ood == "tail":
-        split = density_split(everything.targets, id_test=0.1, valid=0.1)
+        split = density_split(targets(everything, key), id_test=0.1, valid=0.1)
     else:
         symbols = ood.split(",")
         if unknown := [symbol for symbol in symbols if symbol not in atomic_numbers]:

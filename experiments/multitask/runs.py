@@ -13,15 +13,25 @@ from rich.progress import Progress, TaskID
 from experiments.multitask.data import Bench, force_field_parts, load_materials, load_qm9_gap
 from mlipjax import tree
 from mlipjax.data import Dataset
+from mlipjax.data.properties import property_name, targets
 from mlipjax.files import replace_on_success, write_atomic
-from mlipjax.finetuning.properties import PropertyListener, finetune_property
+from mlipjax.finetuning.properties import finetune_property
+from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPreparation
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.nn.readouts import GROUP
 from mlipjax.potential import Potential
 from mlipjax.settings import FinetuneSettings, PropertySettings
-from mlipjax.train import LabelledBatches, error_summary, predict
-from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import predict_property, property_report
+from mlipjax.train import (
+    LabelledBatches,
+    StepInfo,
+    TrainState,
+    error_summary,
+    predict,
+    predict_property,
+    property_report,
+)
+from mlipjax.train.batches import property_batches
 from mlipjax.typing import Params
 
 _RETAINED = ("energy_mae_meV_per_atom", "energy_std_meV_per_atom", "force_mae_meV_per_A", "force_slope")
@@ -97,12 +107,15 @@ class Experiment:
         return [Run(mode, n, seed) for n in sizes for seed in seeds for mode in self.config.modes]
 
 
-class _Bar(PropertyListener):
+class _Bar(FinetuneListener):
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task = progress, task
 
-    def steps(self, done: int, total: int) -> None:
-        self.progress.update(self.task, completed=done, total=total)
+    def start(self, preparation: PropertyPreparation) -> None:
+        self.progress.update(self.task, total=preparation.training.config.steps)
+
+    def step(self, state: TrainState, info: StepInfo) -> None:
+        self.progress.update(self.task, completed=int(state.step))
 
 
 def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) -> dict[str, Any]:
@@ -115,20 +128,18 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
     potential, params, report = finetune_property(
         experiment.potential,
         experiment.params,
-        bench.training(run.n),
-        bench.valid,
+        PropertyInput(bench.training(run.n), bench.valid, experiment.replay if run.mode == "mft" else None),
         settings=FinetuneSettings(strategy=run.mode, seed=run.seed, batch_size=config.force_field_batch_size,  # pyright: ignore[reportArgumentType]
                                   learning_rate=config.learning_rate, loss=config.loss),
         options=_options(config, run, bench.unit),
-        replay_data=experiment.replay if run.mode == "mft" else None,
         out=folder,
         listener=_Bar(progress, task),
     )  # fmt: skip
-    predictions, errors = {}, {}
+    predictions, errors, key = {}, {}, property_name(bench.valid)
     for name, data in (("id", bench.id_test), ("ood", bench.ood_test)):
-        stream = PropertyStream.create(potential, data, config.batch_size)
-        predictions[name] = predict_property(potential, params, stream, data.key)
-        errors[name] = property_report(data.targets, predictions[name])
+        batches = property_batches(potential, data, config.batch_size)
+        predictions[name] = predict_property(potential, params, batches, key)
+        errors[name] = property_report(targets(data, key), predictions[name])
     row = {
         **dataclasses.asdict(run),
         "tests": errors,

@@ -9,9 +9,9 @@ from rich.console import Console
 from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.cli.wording import print_findings
-from mlipjax.finetuning.properties import PropertyListener
-from mlipjax.finetuning.properties_tasks import PropertyPreparation
-from mlipjax.finetuning.single import FinetuneListener, Preparation
+from mlipjax.finetuning.prepare import Preparation
+from mlipjax.finetuning.properties_prepare import PropertyPreparation
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.train import StepInfo, TrainState
 
 
@@ -37,8 +37,7 @@ class FinetuneDisplay(FinetuneListener):
                 f"E0s shifted by least squares on {estimate.n_structures} energies: error {1e3 * estimate.before:.1f} "
                 f"-> {1e3 * estimate.residual:.1f} meV/atom"
             )
-        total = preparation.config.epochs * preparation.train_batches.steps_per_epoch
-        self.progress.update(self.task, total=total)
+        self.progress.update(self.task, total=preparation.training.config.steps)
 
     def step(self, state: TrainState, info: StepInfo) -> None:
         """Move the bar."""
@@ -68,7 +67,7 @@ class FinetuneDisplay(FinetuneListener):
         self.console.print("  ".join(parts))
 
 
-class PropertyDisplay(PropertyListener):
+class PropertyDisplay(FinetuneListener):
     """Prints the plan of a property fine-tune and follows it with a progress bar; to be used within ``progress``."""
 
     def __init__(self, console: Console) -> None:
@@ -81,19 +80,20 @@ class PropertyDisplay(PropertyListener):
         self.console.print(settings_table(preparation.strategy.explain()))
         for task, note in preparation.notes.items():
             self.console.print(f"task {task}: {note}")
+        self.progress.update(self.task, total=preparation.training.config.steps)
 
-    def steps(self, done: int, total: int) -> None:
+    def step(self, state: TrainState, info: StepInfo) -> None:
         """Move the bar."""
-        self.progress.update(self.task, completed=done, total=total)
+        self.progress.update(self.task, completed=int(state.step))
 
-    def interval(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: dict[str, Any]) -> None:
         """Print one line: every task apart."""
         tasks = []
         for name, found in record["tasks"].items():
             shown = {**found["train"], **{f"valid {key}": value for key, value in found.get("valid", {}).items()}}
             chosen = [f"{key} {value:.4g}" for key, value in shown.items() if key in _SHOWN]
             tasks.append(f"{name} ({found['steps']} steps): {', '.join(chosen)}")
-        mark = "  best" if record["best_step"] == record["step"] else ""
+        mark = "  best" if record["best_epoch"] == record["epoch"] else ""
         self.console.print(f"step {record['step']:6d}  {'; '.join(tasks)}{mark}")
 
 

@@ -1,7 +1,6 @@
-"""Structures with one number each (a band gap, a volume, ...): flat arrays that may stay on disk.
+"""Structures with one number each (a band gap, a volume, ...): data sets whose labels are of one property.
 
-Force-field labels are a handful per atom; property sets hold one number per structure and therefore many structures.
-They are read from
+Such sets hold many structures; their arrays may stay on disk. They are read from
 
 - ``.npz``: ``atomic_numbers`` (A,), ``positions`` (A, 3) Å of all structures one after the other, ``n_atoms`` (n,),
   optionally ``cells`` (n, 3, 3) Å and ``pbc`` (n, 3), and the property (n,) under its key;
@@ -14,9 +13,8 @@ They are read from
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,13 @@ import numpy as np
 
 from mlipjax.data.array_checks import check_counts, check_systems
 from mlipjax.data.atoms import iread_located
+from mlipjax.data.dataset import Dataset, View
 from mlipjax.data.store import open_store
-from mlipjax.files import map_arrays, scratch, write_atomic
+from mlipjax.files import map_arrays, write_atomic
 from mlipjax.reading import MAX_BYTES, open_archive, read_npz
-from mlipjax.system import System
+from mlipjax.system import Labels, System
 
 _REQUIRED = ("atomic_numbers", "positions", "n_atoms")
-_OPTIONAL = ("cells", "pbc")
 _KINDS = (
     ("atomic_numbers", "iu", "whole numbers"), ("n_atoms", "iu", "whole numbers"), ("positions", "f", "numbers"),
     ("cells", "f", "numbers"), ("pbc", "bui", "yes or no"),
@@ -40,141 +38,48 @@ _CHUNK = 1 << 22
 _MOST_PACKED = 50
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PropertyData:
-    """Structures and the value of one property for each.
+def label_property(
+    systems: Sequence[System], key: str, values: Any, infos: Sequence[Mapping[str, Any]] | None = None
+) -> Dataset:
+    """Return structures labelled with the values of a property.
 
-    Attributes:
+    Args:
+        systems: structures.
         key: name of the property.
-        atomic_numbers, positions: (A,) and (A, 3) Å of all structures, maybe mapped from disk.
-        starts: (n + 1,) first atom of each structure in them.
-        cells, pbc: (n, 3, 3) Å and (n, 3), or ``None`` for molecules.
-        values: (n,) float64.
-        rows: (m,) the structures of this view, in order; a subset shares all arrays with what it was taken from.
-        infos: of each structure, if the file had any; else ``None``.
+        values: (n,) a number for each.
+        infos: information of each, if there is any.
+
+    Raises:
+        ValueError: if there is no structure, or values do not fit or are not finite.
     """
+    values = np.asarray(values, np.float64)
+    n = len(systems)
+    if not n or values.shape != (n,):
+        raise ValueError(f"{key}: found {n} structures with values of shape {values.shape}; give one for each.")
+    if len(bad := np.flatnonzero(~np.isfinite(values))):
+        raise ValueError(f"{key!r} is not finite for {len(bad)} structures (first: {bad[0]}).")
 
-    key: str
-    atomic_numbers: np.ndarray
-    positions: np.ndarray
-    starts: np.ndarray
-    cells: np.ndarray | None
-    pbc: np.ndarray | None
-    values: np.ndarray
-    rows: np.ndarray
-    infos: tuple[dict[str, Any], ...] | None = None
+    def labels(row: int) -> Labels:
+        return Labels.create(systems[row].n_atoms, properties={key: values[row]})
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, Any], key: str, source: str, infos: Any = None) -> PropertyData:
-        """Check arrays and make a data set of them.
+    return Dataset(systems, View(labels, n), ({},) * n if infos is None else infos)
 
-        Raises:
-            ValueError: if one is missing, they do not fit together, a structure is none (see ``checks``), or a value is
-                not finite.
-        """
-        missing = [name for name in (*_REQUIRED, key) if name not in arrays]
-        if missing:
-            raise ValueError(f"{source}: no array {missing[0]!r}; found {', '.join(sorted(arrays)) or 'nothing'}.")
-        for name, kinds, what in (*_KINDS, (key, "fiub", "numbers")):
-            if name in arrays and arrays[name].dtype.kind not in kinds:
-                raise ValueError(f"{source}: {name!r} is {arrays[name].dtype}, expected {what}.")
-        counts = np.asarray(arrays["n_atoms"], np.int64)
-        values = np.asarray(arrays[key], np.float64)
-        if counts.ndim != 1:
-            raise ValueError(f"{source}: 'n_atoms' has shape {counts.shape}, expected one number per structure.")
-        check_counts(counts, {"atomic_numbers": arrays["atomic_numbers"].size}, source)
-        n, total = len(counts), int(counts.sum())
-        shapes = {"atomic_numbers": (total,), "positions": (total, 3), key: (n,)}
-        shapes |= {name: shape for name, shape in (("cells", (n, 3, 3)), ("pbc", (n, 3))) if name in arrays}
-        for name, shape in shapes.items():
-            if arrays[name].shape != shape:
-                raise ValueError(f"{source}: {name!r} has shape {arrays[name].shape}, n_atoms asks for {shape}.")
-        check_systems(
-            arrays["atomic_numbers"], arrays["positions"], counts, arrays.get("cells"), arrays.get("pbc"),
-            lambda row: f"{source}, structure {row}",
-        )  # fmt: skip
-        if not np.isfinite(values).all():
-            bad = np.flatnonzero(~np.isfinite(values))
-            raise ValueError(f"{source}: {key!r} is not finite for {len(bad)} structures (first: {bad[0]}).")
-        return cls(
-            key=key,
-            atomic_numbers=arrays["atomic_numbers"],
-            positions=arrays["positions"],
-            starts=np.concatenate([[0], np.cumsum(counts)]),
-            cells=arrays.get("cells"),
-            pbc=arrays.get("pbc"),
-            values=values,
-            rows=np.arange(n),
-            infos=infos,
-        )
 
-    @classmethod
-    def from_systems(cls, systems: Sequence[System], key: str, values: np.ndarray | None = None) -> PropertyData:
-        """Structures and their values, or none (NaN) for what needs structures alone, such as denoising.
+def property_name(dataset: Dataset) -> str:
+    """Return the name of the one property that a data set is labelled with.
 
-        Raises:
-            ValueError: if there is no structure, or values do not fit or are not finite.
-        """
-        if not systems:
-            raise ValueError(f"{key}: there is no structure.")
-        n, counts = len(systems), np.array([system.n_atoms for system in systems])
-        total = int(counts.sum())
-        arrays = {
-            "atomic_numbers": scratch((total,), np.int32),
-            "positions": scratch((total, 3)),
-            "n_atoms": counts,
-            "cells": scratch((n, 3, 3)),
-            "pbc": np.zeros((n, 3), bool),
-            key: np.zeros(n) if values is None else values,
-        }
-        for index, (system, stop) in enumerate(zip(systems, np.cumsum(counts), strict=True)):
-            part = slice(stop - counts[index], stop)
-            arrays["atomic_numbers"][part], arrays["positions"][part] = system.atomic_numbers, system.positions
-            arrays["cells"][index], arrays["pbc"][index] = system.cell, system.pbc
-        data = cls.from_arrays(arrays, key, key)
-        return data if values is not None else dataclasses.replace(data, values=np.full(len(systems), np.nan))
+    Raises:
+        ValueError: if it has none or several.
+    """
+    names = sorted(dataset.labels[0].properties) if len(dataset) else []
+    if len(names) != 1:
+        raise ValueError(f"a property set has one property, found {', '.join(names) or 'none'}.")
+    return names[0]
 
-    def __len__(self) -> int:
-        return len(self.rows)
 
-    @property
-    def targets(self) -> np.ndarray:
-        """(m,) values of the property, float64."""
-        return self.values[self.rows]
-
-    @property
-    def n_atoms(self) -> np.ndarray:
-        """(m,) number of atoms of each structure."""
-        return np.diff(self.starts)[self.rows]
-
-    @property
-    def elements(self) -> tuple[int, ...]:
-        """Atomic numbers present, ascending."""
-        present = np.zeros(256, bool)
-        for index in range(len(self)):
-            present[self.numbers(index)] = True
-        return tuple(int(z) for z in np.flatnonzero(present))
-
-    def numbers(self, index: int) -> np.ndarray:
-        """Atomic numbers of a structure."""
-        row = self.rows[index]
-        return np.asarray(self.atomic_numbers[self.starts[row] : self.starts[row + 1]])
-
-    def system(self, index: int) -> System:
-        """Read one structure."""
-        row = self.rows[index]
-        part = slice(self.starts[row], self.starts[row + 1])
-        pbc = (False,) * 3 if self.pbc is None else tuple(bool(x) for x in self.pbc[row])
-        return System(
-            positions=np.array(self.positions[part], np.float64),
-            atomic_numbers=np.array(self.atomic_numbers[part], np.int32),
-            cell=np.zeros((3, 3)) if self.cells is None else np.array(self.cells[row], np.float64),
-            pbc=pbc,  # pyright: ignore[reportArgumentType]
-        )
-
-    def subset(self, indices: Iterable[int]) -> PropertyData:
-        """The structures at ``indices``, in that order; nothing is copied."""
-        return dataclasses.replace(self, rows=self.rows[np.asarray(list(indices), int)])
+def targets(dataset: Dataset, key: str) -> np.ndarray:
+    """Return the values of a property, (n,) float64."""
+    return np.array([labels.properties[key] for labels in dataset.labels], np.float64)
 
 
 def parse_property(text: str) -> tuple[Path, str]:
@@ -189,7 +94,7 @@ def parse_property(text: str) -> tuple[Path, str]:
     return Path(file), key
 
 
-def open_properties(path: str | Path, key: str, *, cache: str | Path | None = None) -> PropertyData:
+def open_properties(path: str | Path, key: str, *, cache: str | Path | None = None) -> Dataset:
     """Open a property data set.
 
     Args:
@@ -205,19 +110,58 @@ def open_properties(path: str | Path, key: str, *, cache: str | Path | None = No
     path = Path(path)
     if path.is_dir():
         arrays = map_arrays(path)
-        if key not in arrays and "infos" in arrays:
-            arrays[key] = np.array(
-                [_number(info, key, f"{path}: structure {i}") for i, info in enumerate(open_store(path).infos)]
-            )
-        return PropertyData.from_arrays(arrays, key, str(path))
+        if key in arrays or "infos" not in arrays:
+            return _from_arrays(arrays, key, str(path))
+        store = open_store(path)
+        values = [_number(info, key, f"{path}: structure {i}") for i, info in enumerate(store.infos)]
+        return label_property(store.systems, key, values, store.infos)
     if path.suffix != ".npz":
-        arrays, infos = _read_structures(path, key)
-        return PropertyData.from_arrays(arrays, key, str(path), infos)
+        return _read_structures(path, key)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     if cache is None:
-        return PropertyData.from_arrays(read_npz(path, "a property set", _limit(path)), key, str(path))
-    return PropertyData.from_arrays(map_arrays(_unpack(path, Path(cache))), key, str(path))
+        return _from_arrays(read_npz(path, "a property set", _limit(path)), key, str(path))
+    return _from_arrays(map_arrays(_unpack(path, Path(cache))), key, str(path))
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray], key: str, source: str) -> Dataset:
+    """Check arrays and make a data set of them that reads a structure when it is asked for."""
+    missing = [name for name in (*_REQUIRED, key) if name not in arrays]
+    if missing:
+        raise ValueError(f"{source}: no array {missing[0]!r}; found {', '.join(sorted(arrays)) or 'nothing'}.")
+    for name, kinds, what in (*_KINDS, (key, "fiub", "numbers")):
+        if name in arrays and arrays[name].dtype.kind not in kinds:
+            raise ValueError(f"{source}: {name!r} is {arrays[name].dtype}, expected {what}.")
+    counts = np.asarray(arrays["n_atoms"], np.int64)
+    if counts.ndim != 1:
+        raise ValueError(f"{source}: 'n_atoms' has shape {counts.shape}, expected one number per structure.")
+    check_counts(counts, {"atomic_numbers": arrays["atomic_numbers"].size}, source)
+    n, total = len(counts), int(counts.sum())
+    shapes = {"atomic_numbers": (total,), "positions": (total, 3), key: (n,)}
+    shapes |= {name: shape for name, shape in (("cells", (n, 3, 3)), ("pbc", (n, 3))) if name in arrays}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{source}: {name!r} has shape {arrays[name].shape}, n_atoms asks for {shape}.")
+    check_systems(
+        arrays["atomic_numbers"], arrays["positions"], counts, arrays.get("cells"), arrays.get("pbc"),
+        lambda row: f"{source}, structure {row}",
+    )  # fmt: skip
+    starts = np.concatenate([[0], np.cumsum(counts)])
+
+    def system(row: int) -> System:
+        part = slice(starts[row], starts[row + 1])
+        a, b, c = map(bool, arrays["pbc"][row]) if "pbc" in arrays else (False,) * 3
+        return System(
+            positions=np.array(arrays["positions"][part], np.float64),
+            atomic_numbers=np.array(arrays["atomic_numbers"][part], np.int32),
+            cell=np.array(arrays["cells"][row], np.float64) if "cells" in arrays else np.zeros((3, 3)),
+            pbc=(a, b, c),
+        )
+
+    try:
+        return label_property(View(system, n), key, arrays[key])
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
 
 
 def _limit(path: Path) -> int:
@@ -243,30 +187,18 @@ def _unpack(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _read_structures(path: Path, key: str) -> tuple[dict[str, np.ndarray], tuple[dict[str, Any], ...]]:
+def _read_structures(path: Path, key: str) -> Dataset:
     """Read a file with ASE, structure by structure."""
-    numbers, positions, cells, pbc, values, infos = [], [], [], [], [], []
+    systems, values, infos = [], [], []
     for place in iread_located(path):
         atoms = place.atoms
         results = {} if atoms.calc is None else atoms.calc.results
-        value = _number({**results, **atoms.info}, key, place.where)
-        numbers.append(atoms.numbers.astype(np.uint8))
-        positions.append(atoms.positions.astype(np.float64))
-        cells.append(atoms.cell.array)
-        pbc.append(atoms.pbc)
-        values.append(value)
+        values.append(_number({**results, **atoms.info}, key, place.where))
+        systems.append(System.from_ase(atoms))
         infos.append(dict(atoms.info))
-    if not numbers:
+    if not systems:
         raise ValueError(f"{path}: holds no structure.")
-    arrays = {
-        "atomic_numbers": np.concatenate(numbers),
-        "positions": np.concatenate(positions),
-        "n_atoms": np.array([len(part) for part in numbers]),
-        "cells": np.array(cells),
-        "pbc": np.array(pbc),
-        key: np.array(values),
-    }
-    return arrays, tuple(infos)
+    return label_property(systems, key, values, infos)
 
 
 def _number(information: Mapping[str, Any], key: str, where: str) -> float:

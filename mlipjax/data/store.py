@@ -121,7 +121,8 @@ class _Store:
 
     def labels(self, row: int) -> Labels:
         part = slice(self.starts[row], self.starts[row + 1])
-        return Labels(**{name: self.arrays[name][part if name == "forces" else row] for name in _LABELS})
+        found: dict[str, Any] = {name: self.arrays[name][part if name == "forces" else row] for name in _LABELS}
+        return Labels(**found)
 
     def info(self, row: int) -> dict[str, Any]:
         text = self.arrays["infos"][self.info_starts[row] : self.info_starts[row + 1]].tobytes()

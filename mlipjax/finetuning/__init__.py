@@ -4,8 +4,9 @@ from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.compiled import init, run_compiled, run_rounds
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, plan_periodic, run_periodic
 from mlipjax.finetuning.round import make_round
+from mlipjax.finetuning.run import FinetuneResult
 from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
-from mlipjax.finetuning.single import FinetuneResult, finetune
+from mlipjax.finetuning.single import finetune
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
 from mlipjax.settings import FinetuneSettings, PeriodicSettings
 

@@ -1,4 +1,4 @@
-"""What happens before the first step of a fine-tune: checks, isolated-atom energies, adapters, heads, replay."""
+"""A fine-tune on energies and forces: what happens before its first step, and what is measured after the last."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ from mlipjax.doctor import (
     refuse_fatal,
     sort_findings,
 )
-from mlipjax.finetuning.retain import Frozen, add_head, anchor_report, make_retention
-from mlipjax.optim import Hyper, Optimizer, Strategy, choose_strategy, make_strategy
+from mlipjax.finetuning.retain import Frozen, add_head, anchor_report, batches_for, make_retention
+from mlipjax.finetuning.run import Outcome
+from mlipjax.optim import Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Potential
 from mlipjax.settings import FinetuneSettings
-from mlipjax.system import System
 from mlipjax.train import (
     E0Estimate,
+    ForceField,
     LabelledBatches,
-    Program,
-    Retention,
+    LossJudge,
+    Mixture,
+    Prefactors,
+    StructurePrediction,
+    Task,
     TrainConfig,
+    Training,
     TrainState,
     error_report,
     fisher_diagonal,
@@ -42,9 +47,9 @@ from mlipjax.train import (
     settle_e0s,
 )
 from mlipjax.train.isolated import IsolatedAtoms, set_apart
+from mlipjax.train.judge import explain_choice
 from mlipjax.train.parity import parity_points
-from mlipjax.train.predict import StructurePrediction
-from mlipjax.typing import Params
+from mlipjax.typing import Key, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,38 +59,60 @@ class Preparation:
     Attributes:
         potential: what is saved in the end: with the isolated-atom energies and heads of the run, without adapters.
         strategy: with the settings given by the user.
+        training: what ``train`` takes. Its tasks are "training" and, with replay, "replay".
+        judge: by which it keeps an epoch; there are no ``valid`` structures without validation data.
         split: in words, how validation data were chosen.
         reported: what errors before and after are measured on: validation data, or training data without any.
         findings: of the doctor, none of them fatal.
         e0_estimate: of ``e0s="estimate"``.
-        before: error report on ``reported`` before training.
-        before_points: reference and predictions behind it (``train.parity_points``).
-        anchor_before: the same on the anchor structures, ``None`` without them.
+        before: predictions on ``reported`` before training.
+        anchor_before: error report on the anchor structures, ``None`` without them.
         retention_notes: in words, what is replayed and what the anchor is.
         n_parameters, n_trained: numbers of the model (without adapters), and those that are trained.
-        state, program, train_batches, valid_batches, hyper, config, retention: what ``train`` takes; there are no
-            ``valid_batches`` without validation data.
     """
 
     potential: Potential
     strategy: Strategy
+    training: Training
+    judge: LossJudge
     split: str
     reported: LabelledBatches
     findings: tuple[Finding, ...]
     e0_estimate: E0Estimate | None
-    before: dict[str, Any]
-    before_points: dict[str, np.ndarray]
+    before: Sequence[StructurePrediction]
     anchor_before: Any
     retention_notes: dict[str, Any]
     n_parameters: int
     n_trained: int
-    state: TrainState
-    program: Program
-    train_batches: LabelledBatches
-    valid_batches: LabelledBatches | None
-    hyper: Hyper
-    config: TrainConfig
-    retention: Retention
+
+    def conclude(self, state: TrainState, records: Sequence[dict[str, Any]]) -> Outcome:
+        """Compare the best epoch with the model before training."""
+        reported, valid, epoch = self.reported, self.judge.valid, int(state.best_epoch)
+        after = predict(self.judge.objective.potential, state.best_params, reported)
+        best = next((record for record in records if record["epoch"] == epoch), None)
+        best = {"epoch": epoch, **self.judge(state.best_params)} if best is None else best
+        before, after_report = (error_report(reported.dataset, found) for found in (self.before, after))
+        report = {
+            "split": self.split,
+            "n_train": len(self.training.mixture.tasks[0].batches.dataset),
+            "n_valid": 0 if valid is None else len(valid.dataset),
+            "measured_on": "training structures" if valid is None else "validation structures",
+            "n_trained_parameters": self.n_trained,
+            "n_parameters": self.n_parameters,
+            "e0_estimate": None if self.e0_estimate is None else self.e0_estimate.to_json(),
+            "findings": [finding.to_json() for finding in self.findings],
+            "epochs_run": int(state.step) // self.training.config.epoch,
+            "best_epoch": epoch,
+            "choice": explain_choice(best, records),
+            "before": before,
+            "after": after_report,
+            "retained": {
+                **self.retention_notes,
+                "before": self.anchor_before,
+                "after": anchor_report(self.judge, state.best_params),
+            },
+        }
+        return Outcome(report, _points(reported, self.before), _points(reported, after))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +123,14 @@ class _Student:
         potential, params: with adapters, if there are any.
         plain: the same potential without adapters: what is saved.
         frozen: the model before anything was changed.
-        program, optimizer: compiled for ``potential``.
+        optimizer: of its training.
     """
 
     potential: Potential
     params: Params
     plain: Potential
     frozen: Frozen
-    program: Program
+    optimizer: Optimizer
 
 
 def prepare(
@@ -126,7 +153,10 @@ def prepare(
     findings += check_validation(train_data, valid_data)
     refuse_fatal(findings)
     key = jax.random.key(settings.seed)
-    batches = {name: _batches(potential, data, settings) for name, data in given.items()}
+    batches = {
+        name: batches_for(potential, data, settings, settings.batch_size, passes=settings.epochs)
+        for name, data in given.items()
+    }
     total_steps = settings.epochs * batches["train"].steps_per_epoch
     student = _make_student(strategy, potential, params, key, total_steps, settings)
 
@@ -141,37 +171,63 @@ def prepare(
         refuse_fatal(findings)
     elements = sorted({z for data in given.values() for z in data.elements})
     retention, notes, found = make_retention(strategy, student.potential, student.frozen, elements, settings)
-    state = TrainState.create(student.params, student.program.optimizer, key)
+    objective = ForceField(student.potential, settings.make_loss())
+    anchor_weight = strategy.anchor_weight
+    judge = LossJudge(objective, settings.loss_weights(), batches.get("valid"), retention.anchor, anchor_weight)
     return Preparation(
         potential=student.plain,
         strategy=strategy,
+        training=_training(strategy, student, batches["train"], retention.replay, judge, key, settings),
+        judge=judge,
         split=split,
         reported=reported,
         findings=tuple(sort_findings([*findings, *found])),
         e0_estimate=estimate,
-        before=error_report(reported.dataset, before),
-        before_points=points_of(reported, before),
-        anchor_before=anchor_report(retention, student.potential, state.params),
+        before=before,
+        anchor_before=anchor_report(judge, student.params),
         retention_notes=notes,
         n_parameters=tree.count(strategy.detach(student.params)),
-        n_trained=tree.count(student.program.optimizer.split(student.params)[0]),
-        state=state,
-        program=student.program,
-        train_batches=batches["train"],
-        valid_batches=batches.get("valid"),
-        hyper=_hyper(strategy, student, state.params, batches["train"], retention, settings),
-        config=TrainConfig(settings.epochs, settings.patience),
-        retention=retention,
+        n_trained=tree.count(student.optimizer.split(student.params)[0]),
     )
 
 
-def points_of(batches: LabelledBatches, predictions: Sequence[StructurePrediction]) -> dict[str, np.ndarray]:
+def _training(
+    strategy: Strategy,
+    student: _Student,
+    train: LabelledBatches,
+    replay: LabelledBatches | None,
+    judge: LossJudge,
+    key: Key,
+    settings: FinetuneSettings,
+) -> Training:
+    """Every step is on training structures and, with replay, on a batch of replayed ones beside them."""
+    objective, weights, optimizer = judge.objective, judge.weights, student.optimizer
+    tasks = [Task("training", objective, train, key, prefactors=Prefactors.constant(weights))]
+    if replay is not None:
+        less = jax.tree.map(lambda weight: strategy.replay_weight * weight, weights)
+        # another stream than the order of the training structures
+        order = jax.random.fold_in(key, 0x5E)
+        tasks.append(Task("replay", objective, replay, order, prefactors=Prefactors.constant(less)))
+    state, importance = TrainState.create(student.params, optimizer, key), None
+    if strategy.pull == "ewc":
+        # Fisher information of replayed structures with true labels, or of the target's
+        known = (replay if strategy.replay == "labels" else None) or train
+        importance = fisher_diagonal(objective, optimizer, state.params, known, weights)
+    return Training(
+        mixture=Mixture(tuple(tasks), "sum"),
+        optimizer=optimizer,
+        state=state,
+        hyper=strategy.hyper(weights, state.params if strategy.pull else None, importance),
+        config=TrainConfig(optimizer.config.total_steps, train.steps_per_epoch, settings.patience),
+        judge=judge,
+    )
+
+
+def _points(batches: LabelledBatches, predictions: Sequence[StructurePrediction]) -> dict[str, np.ndarray]:
     """Reference and predictions of a data set, energies relative to isolated atoms."""
-
-    def zero(system: System) -> float:
-        return batches.potential.reference_energy(system.atomic_numbers)
-
-    return parity_points(batches.dataset, predictions, zero)
+    return parity_points(
+        batches.dataset, predictions, lambda system: batches.potential.reference_energy(system.atomic_numbers)
+    )
 
 
 def _split(
@@ -206,17 +262,6 @@ def _strategy(params: Params, train_data: Dataset, settings: FinetuneSettings) -
     return dataclasses.replace(strategy, reasons={**strategy.reasons, "strategy": reason})
 
 
-def _batches(potential: Potential, dataset: Dataset, settings: FinetuneSettings) -> LabelledBatches:
-    return LabelledBatches.create(
-        potential,
-        dataset,
-        settings.batch_size,
-        passes=settings.epochs,
-        dtype=settings.dtype,
-        max_slots=settings.max_slots,
-    )
-
-
 def _make_student(
     strategy: Strategy, potential: Potential, params: Params, key: Any, total_steps: int, settings: FinetuneSettings
 ) -> _Student:
@@ -227,9 +272,7 @@ def _make_student(
     plain, own = add_head(potential, params) if strategy.replay else (potential, params)
     adapted, own = strategy.attach(plain, own, key)
     optimizer = Optimizer(strategy.optimizer_config(total_steps))
-    program = Program(adapted, optimizer, settings.make_loss())
-    frozen = Frozen(potential, params)
-    return _Student(adapted, own, plain, frozen, program)
+    return _Student(adapted, own, plain, Frozen(potential, params), optimizer)
 
 
 def _check_model(
@@ -252,22 +295,3 @@ def _check_model(
         rows = dict(zip(compared["train"].indices, compared["train"].predictions, strict=True))
         findings += check_zero_shot(untouched, [rows[i] for i in few.planned], "train", settings.dtype)
     return findings
-
-
-def _hyper(
-    strategy: Strategy,
-    student: _Student,
-    params: Params,
-    batches: LabelledBatches,
-    retention: Retention,
-    settings: FinetuneSettings,
-) -> Hyper:
-    """Numbers of the run; the Fisher information is of replayed structures with true labels, or of the target's."""
-    weights = settings.loss_weights()
-    if strategy.pull is None:
-        return strategy.hyper(weights)
-    importance = None
-    if strategy.pull == "ewc":
-        replayed = retention.replay if strategy.replay == "labels" else None
-        importance = fisher_diagonal(student.program, params, replayed or batches, weights)
-    return strategy.hyper(weights, params, importance)

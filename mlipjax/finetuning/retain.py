@@ -17,7 +17,7 @@ from mlipjax.optim import Strategy
 from mlipjax.potential import Potential
 from mlipjax.settings import FinetuneSettings
 from mlipjax.system import Labels, System
-from mlipjax.train import LabelledBatches, Retention, error_report, predict
+from mlipjax.train import LabelledBatches, LossJudge, error_report, predict
 from mlipjax.typing import Params
 
 REPLAY_HEAD = "replay"
@@ -36,6 +36,13 @@ class Frozen(NamedTuple):
 
     potential: Potential
     params: Params
+
+
+class Retention(NamedTuple):
+    """Structures that hold a model to what it knew: replayed in every step, or measured after every epoch."""
+
+    replay: LabelledBatches | None
+    anchor: LabelledBatches | None
 
 
 def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> tuple[Potential, Params]:
@@ -68,7 +75,9 @@ def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSe
     Raises:
         ValueError: if none is left.
     """
-    predictions = predict(frozen.potential, frozen.params, _once(frozen.potential, _unlabelled(systems), settings))
+    predictions = predict(
+        frozen.potential, frozen.params, batches_for(frozen.potential, _unlabelled(systems), settings)
+    )
 
     def label(index: int) -> Labels:
         found, system = predictions[index], systems[index]
@@ -107,19 +116,17 @@ def make_retention(
     _check_replay_settings(strategy, settings)
     findings: list[Finding] = []
     replay, anchor, notes = _datasets(strategy, frozen, elements, settings)
-    task = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
+    head = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
     # without a head of their own, anchor energies are counted from the isolated atoms of the frozen model
     owner = student if strategy.replay else frozen.potential
     for name, dataset in (("replay", replay), ("anchor", anchor)):
         if dataset is not None:
             findings += check_level(name, dataset, frozen, settings)
-    retention = Retention(
-        anchor=None if anchor is None else _batches(owner, anchor, settings, task=task),
-        anchor_weight=strategy.anchor_weight,
-        replay=None if replay is None else _batches(owner, replay, settings, settings.batch_size, task=task),
-        replay_weight=strategy.replay_weight,
-    )
-    return retention, notes, findings
+    sets = [
+        None if data is None else batches_for(owner, data, settings, size, passes=settings.epochs, head=head)
+        for data, size in ((replay, settings.batch_size), (anchor, _BATCH))
+    ]
+    return Retention(*sets), notes, findings
 
 
 def _check_replay_settings(strategy: Strategy, settings: FinetuneSettings) -> None:
@@ -144,36 +151,48 @@ def _datasets(
     replay, anchor = None, None
     notes: dict[str, Any] = {"replay": None, "anchor": None}
     if strategy.replay is not None:
-        replay, notes["replay"] = _replay_data(strategy, frozen, elements, settings)
+        replay, notes["replay"] = known_data(frozen, settings.replay, elements, settings, strategy.replay == "labels")
     if settings.anchor == "none" or strategy.from_scratch:
         return replay, None, notes
-    if settings.anchor != "generated":
-        anchor, source = read_dataset(settings.anchor), f"structures of {settings.anchor} with their labels"
-    elif replay is not None:
-        parts = split_replay(replay, settings.seed)
-        replay, anchor, source = parts[0], parts[1], "held out of the replay structures"
+    if settings.anchor == "generated" and replay is not None:
+        replay, anchor = split_replay(replay, settings.seed)
+        source = "held out of the replay structures"
     else:
-        systems = element_structures(elements, settings.replay_size, settings.seed)
-        anchor, source = pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
+        given = None if settings.anchor == "generated" else settings.anchor
+        anchor, source = known_data(frozen, given, elements, settings, True)
     notes["anchor"] = f"{len(anchor)} {source}"
     if replay is not None:
         notes["replay"] = f"{len(replay)} {notes['replay']}"
     return replay, anchor, notes
 
 
-def _replay_data(
-    strategy: Strategy, frozen: Frozen, elements: Sequence[int], settings: FinetuneSettings
+def known_data(
+    frozen: Frozen,
+    given: Dataset | str | None,
+    elements: Sequence[int],
+    settings: FinetuneSettings,
+    true_labels: bool | None,
 ) -> tuple[Dataset, str]:
-    if settings.replay is None:
+    """Return structures that the frozen model knows with labels of its level of theory, and what they are, in words.
+
+    Args:
+        frozen: the model before training.
+        given: structures, or a file of them; ``None`` to generate some, with labels of the model.
+        elements: of generated ones.
+        settings: how many are generated, and how they are computed.
+        true_labels: whether those of the structures are taken, or the model's; ``None`` for theirs if there are any.
+    """
+    if given is None:
         systems = element_structures(elements, settings.replay_size, settings.seed)
         return pseudo_label(frozen, systems, settings), "generated structures, labels of the frozen model"
-    if strategy.replay == "labels":
-        return read_dataset(settings.replay), f"structures of {settings.replay} with their labels"
-    dataset = read_dataset(settings.replay, required=(), with_labels=False)
-    frozen.potential.check_elements(dataset.elements)
-    return pseudo_label(
-        frozen, dataset.systems, settings
-    ), f"structures of {settings.replay}, labels of the frozen model"
+    what = "given structures" if isinstance(given, Dataset) else f"structures of {given}"
+    if not isinstance(given, Dataset):
+        options = {} if true_labels else {"required": (), "with_labels": true_labels is None}
+        given = read_dataset(given, **options)
+    if true_labels or (true_labels is None and any(given.count_labels().values())):
+        return given, f"{what} with their labels"
+    frozen.potential.check_elements(given.elements)
+    return pseudo_label(frozen, given.systems, settings), f"{what}, labels of the frozen model"
 
 
 def split_replay(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
@@ -201,7 +220,7 @@ def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneS
         return []
     findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
     refuse_fatal(findings)
-    batches = _once(frozen.potential, dataset, settings)
+    batches = batches_for(frozen.potential, dataset, settings)
     _, found = check_labels(name, frozen.params, batches, e0s="model", dtype=settings.dtype, role="own")
     findings += demote(found, settings.ignore)
     refuse_fatal(findings)
@@ -213,29 +232,30 @@ def _unlabelled(systems: Sequence[System]) -> Dataset:
     return Dataset(systems, View(lambda index: Labels.create(systems[index].n_atoms), n), ({},) * n)
 
 
-def _once(potential: Potential, dataset: Dataset, settings: FinetuneSettings) -> LabelledBatches:
-    """Batches to go through once: shapes beside the first would take longer to compile than they save."""
-    return LabelledBatches.create(
-        potential, dataset, _BATCH, passes=1, dtype=settings.dtype, max_slots=settings.max_slots
-    )
-
-
-def _batches(
-    potential: Potential, dataset: Dataset, settings: FinetuneSettings, batch_size: int = _BATCH, task: int = 0
+def batches_for(
+    potential: Potential,
+    dataset: Dataset,
+    settings: FinetuneSettings,
+    batch_size: int = _BATCH,
+    *,
+    passes: int = 1,
+    head: int = 0,
 ) -> LabelledBatches:
+    """Return batches in the precision of the run and within its memory; by default to go through once."""
     return LabelledBatches.create(
         potential,
         dataset,
         batch_size,
-        passes=settings.epochs,
+        passes=passes,
         dtype=settings.dtype,
         max_slots=settings.max_slots,
-        task=task,
+        head=head,
     )
 
 
-def anchor_report(retention: Retention, potential: Potential, params: Params) -> Mapping[str, Any] | None:
+def anchor_report(judge: LossJudge, params: Params) -> Mapping[str, Any] | None:
     """Return the error report on the anchor structures, ``None`` without them."""
-    if retention.anchor is None:
+    if judge.anchor is None:
         return None
-    return error_report(retention.anchor.dataset, predict(potential, jax.device_get(params), retention.anchor))
+    found = predict(judge.objective.potential, jax.device_get(params), judge.anchor)
+    return error_report(judge.anchor.dataset, found)

@@ -1,4 +1,4 @@
-"""Settings of a fine-tune, as one typed record: the command line's options and the Python call's arguments."""
+"""Settings of a fine-tune, as typed records: the command line's options and the Python call's arguments."""
 
 from __future__ import annotations
 
@@ -25,40 +25,25 @@ _WEIGHTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneSettings:
-    """Everything that decides the numbers of a fine-tune besides model and data, and what is kept along it.
+class RunSettings:
+    """What any fine-tune needs to know.
 
     Attributes:
         strategy: what is trained and how fast; "ft", "lp" and "mft" (and "scratch") are for properties.
-        auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
-        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
-            isolated atoms in the training set) or "model" (as is).
         epochs: passes over the training set.
         batch_size: structures per optimiser step; memory does not depend on it.
         learning_rate: peak learning rate; by default the strategy's.
-        freeze_layers: for "freeze", or added to replay, l2sp, ewc: number of layers held fixed, from the bottom.
-        layer_decay: for "llrd", or likewise: ratio of the learning rates of neighbouring layers.
+        layer_decay: for "llrd", or added to replay, l2sp, ewc: ratio of the learning rates of neighbouring layers.
         layer_multipliers: for "llrd", or likewise: one factor per layer from the bottom instead.
-        l2sp: strength of a pull to the pretrained weights; adds it to any strategy but lora and scratch.
-        ewc: the same, weighted by the Fisher information.
-        lora_rank: for "lora": rank of the adapters.
-        lora_radial: for "lora": adapt radial kernels too.
         replay: structures to replay: with true labels of the model's own level of theory for "replay"; for
             "pseudo-replay" any structures, by default generated ones.
         replay_size: number of generated structures, for replay or as anchor.
-        replay_weight: factor of the replay loss; by default the strategy's.
-        anchor: structures on which the retained error is measured after every epoch: "generated" (from the training
-            set's elements, labelled by the model itself), "none", or a file with labels of the model's own level. With
-            replay, "generated" means a held-out part of the replay structures.
-        anchor_weight: factor of the anchor's loss in the choice of the epoch; by default the strategy's.
         loss: "huber" (absolute error beyond a small threshold) or "mse".
         energy_weight: factor of the energy term (eV/atom); by default the loss's.
         forces_weight: factor of the force term (eV/Å); likewise.
         stress_weight: factor of the stress term (eV/Å^3); likewise.
         clip: largest gradient norm; by default the strategy's.
         ema_decay: decay of the parameter average; by default the strategy's.
-        patience: stop after this many epochs without improvement; by default never, because the schedule ends
-            with its smallest steps.
         valid_fraction: part of the training data held out if no validation data are given, by whole trajectories; with
             0 nothing is, and the last epoch is kept.
         snapshots: models to keep along the run in ``out``/snapshots, besides the one before the first step: of the
@@ -66,44 +51,76 @@ class FinetuneSettings:
         seed: of the split, the order of structures and fresh parameters.
         dtype: precision of training.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        allow_e0_mismatch: train although the error before training says that the E0s are wrong.
-        ignore: checks of the doctor whose fatal findings become warnings, by name.
     """
 
     strategy: Literal[
         "naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc", "scratch", "ft", "lp", "mft"
     ] = "naive"
-    auto: bool = False
-    e0s: str = "model"
     epochs: int = 50
     batch_size: int = 4
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("--lr",))] = None
-    freeze_layers: int | None = None
     layer_decay: float | None = None
     layer_multipliers: tuple[float, ...] | None = None
-    l2sp: float | None = None
-    ewc: float | None = None
-    lora_rank: int | None = None
-    lora_radial: bool = False
     replay: str | None = None
     replay_size: int = 48
-    replay_weight: float | None = None
-    anchor: str = "generated"
-    anchor_weight: float | None = None
     loss: Literal["huber", "mse"] = "huber"
     energy_weight: float | None = None
     forces_weight: float | None = None
     stress_weight: float | None = None
     clip: float | None = None
     ema_decay: float | None = None
-    patience: int | None = None
     valid_fraction: float = 0.1
     snapshots: int = 0
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     max_slots: int = MAX_SLOTS
+
+
+@dataclasses.dataclass(frozen=True)
+class ForceFieldSettings:
+    """What a fine-tune on energies and forces can do besides: a property cannot honour it.
+
+    Attributes:
+        auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
+        e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
+            isolated atoms in the training set) or "model" (as is).
+        freeze_layers: for "freeze", or added to replay, l2sp, ewc: number of layers held fixed, from the bottom.
+        l2sp: strength of a pull to the pretrained weights; adds it to any strategy but lora and scratch.
+        ewc: the same, weighted by the Fisher information.
+        lora_rank: for "lora": rank of the adapters.
+        lora_radial: for "lora": adapt radial kernels too.
+        replay_weight: factor of the replay loss; by default the strategy's.
+        anchor: structures on which the retained error is measured after every epoch: "generated" (from the training
+            set's elements, labelled by the model itself), "none", or a file with labels of the model's own level. With
+            replay, "generated" means a held-out part of the replay structures.
+        anchor_weight: factor of the anchor's loss in the choice of the epoch; by default the strategy's.
+        patience: stop after this many epochs without improvement; by default never, because the schedule ends
+            with its smallest steps.
+        allow_e0_mismatch: train although the error before training says that the E0s are wrong.
+        ignore: checks of the doctor whose fatal findings become warnings, by name.
+    """
+
+    auto: bool = False
+    e0s: str = "model"
+    freeze_layers: int | None = None
+    l2sp: float | None = None
+    ewc: float | None = None
+    lora_rank: int | None = None
+    lora_radial: bool = False
+    replay_weight: float | None = None
+    anchor: str = "generated"
+    anchor_weight: float | None = None
+    patience: int | None = None
     allow_e0_mismatch: bool = False
     ignore: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneSettings(ForceFieldSettings, RunSettings):
+    """Everything that decides the numbers of a fine-tune besides model and data, and what is kept along it.
+
+    A property has ``PropertySettings`` beside those of ``RunSettings``.
+    """
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:

@@ -5,22 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from mlipjax.settings.finetune import FinetuneSettings
+from mlipjax.settings.finetune import FinetuneSettings, ForceFieldSettings
 
 if TYPE_CHECKING:
     from mlipjax.nn.readouts import PropertyHead
-    from mlipjax.train.multitask import Prefactors
+    from mlipjax.train.tasks import Prefactors
 
 _PUBLISHED = (0.2, 100.0, 0.02), (20.0, 60.0, 1.0)
 """S3's factors of energies, forces and stresses, of squared errors, from the first learning rate to a vanished one.
 DeePMD-kit divides the squared energy and virial by the number of atoms once, this code twice, and the virial is the
 stress times the volume."""
-
-_UNUSED = (
-    "auto", "e0s", "freeze_layers", "l2sp", "ewc", "lora_rank", "lora_radial", "replay_weight", "anchor",
-    "anchor_weight", "patience", "allow_e0_mismatch", "ignore",
-)  # fmt: skip
-"""Settings of force-field fine-tunes that a property fine-tune cannot honour."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +88,7 @@ class PropertySettings:
             ValueError: if published ones are combined with another loss or with given weights.
         """
         from mlipjax.losses import LossWeights
-        from mlipjax.train.multitask import Prefactors
+        from mlipjax.train.tasks import Prefactors
 
         if self.prefactors == "constant":
             return Prefactors.constant(settings.loss_weights())
@@ -114,10 +108,9 @@ def check_settings(settings: FinetuneSettings, options: PropertySettings) -> Non
 
     if settings.strategy not in MODES:
         raise ValueError(f"a property is learned by {', '.join(MODES)}, not by strategy {settings.strategy!r}.")
-    default = FinetuneSettings()
-    for name in _UNUSED:
-        if getattr(settings, name) != getattr(default, name):
-            raise ValueError(f"{name}={getattr(settings, name)!r} means nothing for a property; leave it out.")
+    for field in dataclasses.fields(ForceFieldSettings):
+        if (value := getattr(settings, field.name)) != field.default:
+            raise ValueError(f"{field.name}={value!r} means nothing for a property; leave it out.")
     if settings.strategy != "mft" and settings.replay is not None:
         raise ValueError(f"strategy {settings.strategy!r} has no force-field task; --replay is for mft.")
     if not options.denoise and (options.denoise_data or options.denoise_batch_size):

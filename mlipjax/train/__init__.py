@@ -1,20 +1,18 @@
 """Training: states, steps, batches, evaluation, isolated-atom energies and checkpoints."""
 
-from mlipjax.defaults import MAX_SLOTS
 from mlipjax.train.batches import LabelledBatches, make_batch
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.evaluate import evaluate
 from mlipjax.train.fisher import fisher_diagonal
-from mlipjax.train.loop import Listener, NonFiniteError, TrainConfig, is_finished, train
-from mlipjax.train.metrics import error_report, error_summary
-from mlipjax.train.predict import StructurePrediction, predict
-from mlipjax.train.program import Program, run_step, validation_loss
+from mlipjax.train.judge import LossJudge, NonFiniteError, TaskJudge, validation_loss
+from mlipjax.train.loop import Listener, TrainConfig, Training, train
+from mlipjax.train.metrics import error_report, error_summary, property_report
+from mlipjax.train.objectives import Denoising, ForceField, PropertyValue
+from mlipjax.train.predict import StructurePrediction, predict, predict_property
 from mlipjax.train.recorder import Snapshots, read_metrics
 from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, settle_e0s, shift_e0s
-from mlipjax.train.retention import Retention
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.train.step import (
-    LossGradient,
     StepInfo,
     accumulate,
     apply_gradient,
@@ -22,23 +20,29 @@ from mlipjax.train.step import (
     loss_gradient,
     train_step,
 )
+from mlipjax.train.tasks import Mixture, Prefactors, Task, mixture_step
 
 __all__ = [
-    "MAX_SLOTS",
     "Batch",
     "Checkpoints",
+    "Denoising",
     "E0Estimate",
+    "ForceField",
     "LabelledBatches",
     "Listener",
-    "LossGradient",
+    "LossJudge",
+    "Mixture",
     "NonFiniteError",
-    "Program",
-    "Retention",
+    "Prefactors",
+    "PropertyValue",
     "Snapshots",
     "StepInfo",
     "StructurePrediction",
+    "Task",
+    "TaskJudge",
     "TrainConfig",
     "TrainState",
+    "Training",
     "accumulate",
     "apply_gradient",
     "error_report",
@@ -47,13 +51,14 @@ __all__ = [
     "evaluate",
     "fisher_diagonal",
     "fit",
-    "is_finished",
     "loss_gradient",
     "make_batch",
+    "mixture_step",
     "predict",
+    "predict_property",
+    "property_report",
     "read_e0s",
     "read_metrics",
-    "run_step",
     "set_e0s",
     "settle_e0s",
     "shift_e0s",

@@ -2,13 +2,13 @@
 
 One pass over the structures counts neighbours; from the counts alone all batches are planned, so the largest batch of
 the whole run is known before the first step. Tables are kept while they fit ``KEEP_BYTES``, otherwise they are found
-again for every batch.
+again for every batch. Which structures a step of training sees is a function of a key and the step's number.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,10 @@ _SLOT_BYTES = 21  # neighbour, shift, reverse, mask
 
 # Compiling the training gradient of one more shape takes as long as computing it on about this many slots.
 SLOTS_PER_SHAPE = 500_000
+# That of a property takes a fifth of the time, and half as long to compile.
+PROPERTY_SLOTS_PER_SHAPE = 5 * SLOTS_PER_SHAPE // 2
 _SHAPE_LIMITS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2))
+_COARSE_ATOMS, _COARSE_NEIGHBORS = 64, 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +75,7 @@ class LabelledBatches:
         plans: micro-batches; together every structure once.
         accumulate: micro-batches per optimiser step.
         dtype: floating-point type of the batches.
-        task: energy head that predicts these structures.
+        head: index of the energy head that predicts these structures.
     """
 
     potential: Potential
@@ -81,7 +84,7 @@ class LabelledBatches:
     plans: tuple[BatchPlan, ...]
     accumulate: int
     dtype: Any
-    task: int = 0
+    head: int = 0
 
     @classmethod
     def create(
@@ -90,10 +93,12 @@ class LabelledBatches:
         dataset: Dataset,
         batch_size: int,
         *,
-        passes: int = 1,
+        passes: float = 1,
         dtype: Any = np.float32,
         max_slots: int = MAX_SLOTS,
-        task: int = 0,
+        head: int = 0,
+        slots_per_shape: int = SLOTS_PER_SHAPE,
+        reach: float = 0.0,
     ) -> LabelledBatches:
         """Count neighbours and plan batches.
 
@@ -106,7 +111,10 @@ class LabelledBatches:
             dtype: floating-point type of the batches.
             max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
                 exceed it.
-            task: energy head that predicts these structures.
+            head: index of the energy head that predicts these structures.
+            slots_per_shape: neighbour slots that are computed in the time that one more shape takes to compile.
+            reach: Å beyond the cutoff for which slots are reserved: of structures whose atoms will be displaced, and
+                whose tables are therefore not kept.
 
         Raises:
             ValueError: for an empty data set, an element the potential does not know, or a batch size below 1.
@@ -116,13 +124,13 @@ class LabelledBatches:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}.")
         potential.check_elements(dataset.elements)
-        tables = Tables.find(dataset.systems, potential.cutoff)
+        tables = Tables.find(dataset.systems, potential.cutoff + reach, KEEP_BYTES if reach == 0.0 else 0)
         batch_size = min(batch_size, len(dataset))
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:
-                plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
+                plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes, slots_per_shape)
                 if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
-                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, task)
+                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, head)
         raise AssertionError("a batch size has the divisor 1")
 
     @property
@@ -137,6 +145,16 @@ class LabelledBatches:
             return self
         chosen = np.linspace(0, len(self.plans) - 1, count).round().astype(int)
         return dataclasses.replace(self, plans=tuple(self.plans[index] for index in chosen))
+
+    def rounded(self) -> LabelledBatches:
+        """The same with sizes rounded up, so that data sets that are only evaluated share compiled programs."""
+
+        def coarse(plan: BatchPlan) -> BatchPlan:
+            n_atoms = -(-plan.n_atoms // _COARSE_ATOMS) * _COARSE_ATOMS
+            n_neighbors = -(-plan.n_neighbors // _COARSE_NEIGHBORS) * _COARSE_NEIGHBORS
+            return dataclasses.replace(plan, n_atoms=n_atoms, n_neighbors=n_neighbors)
+
+        return dataclasses.replace(self, plans=tuple(map(coarse, self.plans)))
 
     @property
     def planned(self) -> tuple[int, ...]:
@@ -155,6 +173,13 @@ class LabelledBatches:
         plans = shuffle_plan(self.plans, self.tables.n_atoms, np.random.default_rng(seed))
         return [plans[start : start + self.accumulate] for start in range(0, len(plans), self.accumulate)]
 
+    def steps(self, key: Key, first: int = 0) -> Iterator[list[BatchPlan]]:
+        """Micro-batches of one optimiser step after the other, without end, from number ``first`` on."""
+        epoch, within = divmod(first, self.steps_per_epoch)
+        while True:
+            yield from self.epoch(key, epoch)[within:]
+            epoch, within = epoch + 1, 0
+
     def batch(self, plan: BatchPlan) -> Batch:
         """Put the structures of a plan together."""
         part = plan.indices
@@ -167,8 +192,20 @@ class LabelledBatches:
             n_graphs=plan.n_graphs,
             tables=[self.tables.kept[i] for i in part],
             dtype=self.dtype,
-            task=self.task,
+            head=self.head,
         )
+
+
+def property_batches(
+    potential: Potential, dataset: Dataset, batch_size: int, *, passes: float = 1, **options: Any
+) -> LabelledBatches:
+    """Return ``LabelledBatches.create`` for what a property, and neither energies nor forces, is computed of.
+
+    Data sets that are gone through once, to be evaluated, share their shapes with others.
+    """
+    limit = PROPERTY_SLOTS_PER_SHAPE
+    batches = LabelledBatches.create(potential, dataset, batch_size, passes=passes, slots_per_shape=limit, **options)
+    return batches if passes > 1 else batches.rounded()
 
 
 def cheapest_plan(
@@ -207,7 +244,7 @@ def make_batch(
     n_graphs: int | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
     dtype: Any = np.float32,
-    task: int = 0,
+    head: int = 0,
 ) -> Batch:
     """Put structures and labels together as one padded batch of numpy arrays.
 
@@ -221,34 +258,40 @@ def make_batch(
         n_atoms, n_neighbors, n_graphs: padded sizes, see ``graph.batch_graphs``.
         tables: neighbour tables, if known.
         dtype: floating-point type of the batch.
-        task: energy head that predicts these structures.
+        head: index of the energy head that predicts these structures.
 
     Raises:
         ValueError: for an element the potential does not know, labels that do not fit, or sizes too small.
     """
+    potential.check_elements(np.unique(np.concatenate([system.atomic_numbers for system in systems])))
     graph = batch_graphs(
         systems,
         potential.cutoff,
         n_atoms=n_atoms,
         n_neighbors=n_neighbors,
         n_graphs=n_graphs,
-        tasks=[task] * len(systems),
+        tasks=[head] * len(systems),
         tables=tables,
         dtype=dtype,
     )
     rows, _, count = graph.sizes
     energy, forces, stress = np.zeros(count), np.zeros((rows, 3)), np.zeros((count, 3, 3))
     weights = np.zeros((3, count))
+    vectors = {name: np.ndim(value) == 2 for name, value in labels[0].properties.items()}
+    properties = {name: np.zeros((rows, 3)) if vector else np.zeros(count) for name, vector in vectors.items()}
     start = 0
     for index, (system, label) in enumerate(zip(systems, labels, strict=True)):
         stop = start + len(system.atomic_numbers)
         if np.shape(label.forces) != (stop - start, 3):
             raise ValueError(f"forces have shape {np.shape(label.forces)}, the structure {stop - start} atoms.")
-        energy[index] = label.energy - potential.reference_energy(np.asarray(system.atomic_numbers), task)
+        if label.energy_weight > 0:
+            energy[index] = label.energy - potential.reference_energy(system.atomic_numbers, head)
         forces[start:stop] = label.forces
         stress[index] = label.stress
-        has_volume = np.linalg.det(np.asarray(system.cell, np.float64)) != 0.0
+        has_volume = label.stress_weight > 0 and np.linalg.det(np.asarray(system.cell, np.float64)) != 0.0
         weights[:, index] = label.energy_weight, label.forces_weight, label.stress_weight * has_volume
+        for name, vector in vectors.items():
+            properties[name][slice(start, stop) if vector else index] = label.properties[name]
         start = stop
     arrays: list[Any] = [array.astype(dtype) for array in (energy, forces, stress, *weights)]
-    return Batch(graph=graph, labels=Labels(*arrays))
+    return Batch(graph, Labels(*arrays, properties={name: array.astype(dtype) for name, array in properties.items()}))

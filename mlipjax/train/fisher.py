@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.losses import LossWeights
-from mlipjax.optim import merge
+from mlipjax.optim import Optimizer, merge
 from mlipjax.train.batches import LabelledBatches
-from mlipjax.train.program import Program, counts_of
+from mlipjax.train.objectives import Objective
+from mlipjax.train.tasks import Prefactors, compiled_gradient
 from mlipjax.typing import Params
 
 MAX_STRUCTURES = 64
@@ -19,7 +20,13 @@ MAX_STRUCTURES = 64
 
 
 def fisher_diagonal(
-    program: Program, params: Params, batches: LabelledBatches, weights: LossWeights, *, limit: int = MAX_STRUCTURES
+    objective: Objective,
+    optimizer: Optimizer,
+    params: Params,
+    batches: LabelledBatches,
+    weights: Any,
+    *,
+    limit: int = MAX_STRUCTURES,
 ) -> Params:
     """Return the diagonal empirical Fisher information of the loss, scaled to a mean of 1 over trained parameters.
 
@@ -28,10 +35,11 @@ def fisher_diagonal(
     residual and hence no information. Scaled, the strength of the pull means the same for every loss and data set.
 
     Args:
-        program: compiled pieces; its gradient is used, on one structure at a time.
+        objective: the loss, of one structure at a time.
+        optimizer: says which parameters are trained.
         params: where to evaluate: the pretrained weights.
         batches: structures; if there are more than ``limit``, as many are taken at equal distances.
-        weights: factors of the loss terms.
+        weights: factors of the objective's terms.
         limit: largest number of structures.
 
     Returns:
@@ -44,7 +52,8 @@ def fisher_diagonal(
     total = None
     for plan in single.plans:
         batch = single.batch(plan)
-        result = program.gradient(params, batch, weights, counts_of(batch.labels, batch.graph))
+        factors = Prefactors.constant(weights)
+        result = compiled_gradient(objective, optimizer, params, batch, factors, objective.counts(batch))
         total = _square(result.gradient) if total is None else _add_square(total, result.gradient)
     leaves = jax.tree.leaves(total)
     mean = sum(float(jnp.sum(leaf)) for leaf in leaves) / sum(leaf.size for leaf in leaves)
@@ -53,7 +62,7 @@ def fisher_diagonal(
             f"the Fisher information of the {len(single.plans)} structures has the mean {mean:g}; it needs labels "
             "that the model does not reproduce exactly, and finite gradients."
         )
-    _, frozen = program.optimizer.split(params)
+    _, frozen = optimizer.split(params)
     scaled = jax.tree.map(lambda leaf: leaf / jnp.asarray(mean, leaf.dtype), total)
     return merge(scaled, jax.tree.map(jnp.zeros_like, frozen))
 

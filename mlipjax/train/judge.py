@@ -1,21 +1,28 @@
-"""Which parameters of a run are kept: those with the lowest loss on validation and anchor structures together."""
+"""Which parameters of a run are kept: those with the lowest score on structures that were held out."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from mlipjax.optim import Hyper
+from mlipjax.losses import Loss, LossWeights
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.metrics import error_summary
-from mlipjax.train.program import Program, validation_loss
-from mlipjax.train.retention import Retention
+from mlipjax.train.objectives import ForceField, total_counts
+from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.train.state import TrainState
-from mlipjax.typing import Params
+from mlipjax.train.tasks import Mixture
+from mlipjax.typing import Array, Params
+
+Judge = Callable[[Params], dict[str, Any]]
+"""What an epoch's record says of parameters. The lowest ``score`` is kept; where it is ``None``, the latest. A
+``valid_loss`` beside it says how well they fit, whatever else is in the score."""
 
 
 class NonFiniteError(RuntimeError):
@@ -23,60 +30,101 @@ class NonFiniteError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
-    """What parameters are judged by.
+class LossJudge:
+    """Losses and errors of a force field on validation structures, and on those that it knew before.
 
     Attributes:
-        program: compiled pieces.
+        objective: potential and loss.
+        weights: of the loss.
         valid: validation structures; ``None`` prefers the latest parameters to all earlier ones.
-        retention: anchor structures, whose loss counts ``anchor_weight``.
-        hyper: weights of the loss.
+        anchor: structures on which the retained error is measured, if any.
+        anchor_weight: what their loss counts beside that of the validation structures.
     """
 
-    program: Program
+    objective: ForceField
+    weights: LossWeights
     valid: LabelledBatches | None
-    retention: Retention
-    hyper: Hyper
+    anchor: LabelledBatches | None = None
+    anchor_weight: float = 0.0
 
-    def losses(self, params: Params) -> dict[str, Any]:
-        """Losses and errors: ``valid_loss``, ``anchor_loss`` (``None`` without such structures) and ``score``."""
+    def __call__(self, params: Params) -> dict[str, Any]:
+        """``valid_loss``, ``anchor_loss`` (``None`` without such structures), their errors and ``score``."""
         record: dict[str, Any] = {"valid_loss": None, "anchor_loss": None, "score": None}
-        if (anchor := self.retention.anchor) is not None:
-            retained, found = validation_loss(self.program, params, anchor, self.hyper.weights)
-            errors = {f"anchor_{name}": value for name, value in error_summary(anchor.dataset, found).items()}
+        if self.anchor is not None:
+            retained, found = validation_loss(self.objective, params, self.anchor, self.weights)
+            errors = {f"anchor_{name}": value for name, value in error_summary(self.anchor.dataset, found).items()}
             record |= {"anchor_loss": retained, **errors}
         if self.valid is None:
             return record
-        loss, predictions = validation_loss(self.program, params, self.valid, self.hyper.weights)
-        score = loss if anchor is None else loss + self.retention.anchor_weight * record["anchor_loss"]
+        loss, predictions = validation_loss(self.objective, params, self.valid, self.weights)
+        score = loss if self.anchor is None else loss + self.anchor_weight * record["anchor_loss"]
         return {**record, "valid_loss": loss, **error_summary(self.valid.dataset, predictions), "score": score}
 
-    def consider(self, state: TrainState, epoch: int) -> tuple[TrainState, dict[str, Any]]:
-        """Judge the averaged parameters, and keep them if they are the best so far.
 
-        The parameters before training are given up as soon as the validation loss falls below theirs, whatever the
-        anchor says: they remember everything, and nothing could be learned against that. Afterwards the score decides.
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskJudge:
+    """Errors of every task apart, one of which is the score.
 
-        Raises:
-            NonFiniteError: if a loss is not finite.
-        """
-        record = {"epoch": epoch, "step": int(state.step), "train_loss": None, **self.losses(state.ema_params)}
-        score = record["score"]
-        if score is not None and not math.isfinite(score):
-            raise NonFiniteError(
-                f"epoch {epoch}: the validation loss is {record['valid_loss']:g}, the anchor loss "
-                f"{record['anchor_loss']}. Lower the learning rate."
-            )
-        untrained = int(state.best_epoch) == 0
-        if score is None or (record["valid_loss"] if untrained else score) < float(state.best_metric):
-            metric = record["valid_loss"] if epoch == 0 else score
-            state = dataclasses.replace(
-                state,
-                best_metric=state.best_metric if score is None else jnp.asarray(metric, state.best_metric.dtype),
-                best_epoch=jnp.asarray(epoch, jnp.int32),
-                best_params=state.ema_params,
-            )
-        return state, {**record, "best_epoch": int(state.best_epoch)}
+    Attributes:
+        mixture: the tasks.
+        score: task and error that decide.
+    """
+
+    mixture: Mixture
+    score: tuple[str, str]
+
+    def __call__(self, params: Params) -> dict[str, Any]:
+        """``tasks``, each with its ``valid`` errors, and ``score``."""
+        errors = {task.name: task.errors(params) for task in self.mixture.tasks if task.errors is not None}
+        task, error = self.score
+        tasks = {name: {"steps": 0, "train": {}, "valid": found} for name, found in errors.items()}
+        return {"tasks": tasks, "score": errors[task][error]}
+
+
+def consider(judge: Judge, state: TrainState, epoch: int) -> tuple[TrainState, dict[str, Any]]:
+    """Judge the averaged parameters, and keep them if they are the best so far.
+
+    The parameters before training are given up as soon as the validation loss falls below theirs, whatever else is in
+    the score: they remember everything, and nothing could be learned against that. Afterwards the score decides.
+
+    Raises:
+        NonFiniteError: if the score is not finite.
+    """
+    record = {"epoch": epoch, "step": int(state.step), "train_loss": None, **judge(state.ema_params)}
+    score = record["score"]
+    fit = record.get("valid_loss", score)
+    if score is not None and not math.isfinite(score):
+        anchor = f", the anchor loss {record['anchor_loss']}" if record.get("anchor_loss") is not None else ""
+        raise NonFiniteError(f"epoch {epoch}: the validation loss is {fit:g}{anchor}. Lower the learning rate.")
+    untrained = int(state.best_epoch) == 0
+    if score is None or (fit if untrained else score) < float(state.best_metric):
+        metric = fit if epoch == 0 else score
+        state = dataclasses.replace(
+            state,
+            best_metric=state.best_metric if score is None else jnp.asarray(metric, state.best_metric.dtype),
+            best_epoch=jnp.asarray(epoch, jnp.int32),
+            best_params=state.ema_params,
+        )
+    return state, {**record, "best_epoch": int(state.best_epoch)}
+
+
+def validation_loss(
+    objective: ForceField, params: Params, batches: LabelledBatches, weights: LossWeights
+) -> tuple[float, Sequence[StructurePrediction]]:
+    """Return the weighted loss of a data set, as one batch would have it, and the predictions."""
+    counts = total_counts(objective, (batches.batch(plan) for plan in batches.plans))
+    losses: list[Array] = []
+
+    def score(prediction, batch):
+        losses.append(_loss(objective.loss, prediction, batch.labels, batch.graph, weights, counts))
+
+    predictions = predict(objective.potential, params, batches, score)
+    return sum(float(loss) for loss in losses), predictions
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _loss(loss: Loss, *arguments: Any) -> Array:
+    return loss(*arguments)[0]
 
 
 def explain_choice(best: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
@@ -103,6 +151,3 @@ def explain_choice(best: dict[str, Any], records: Sequence[dict[str, Any]]) -> s
     if best["epoch"] == 0:
         return f"{name} was best: nothing was gained by training"
     return f"{name} was best"
-
-
-__all__ = ["Judge", "NonFiniteError", "explain_choice"]

@@ -58,6 +58,22 @@ def error_summary(dataset: Dataset, predictions: Sequence[StructurePrediction]) 
     return _statistics(energy, by_element.sum(axis=0), stress)
 
 
+def property_report(targets: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
+    """Return mean error, MAE and RMSE in the property's unit, n, and 95 % bootstrap intervals over structures."""
+    if targets.shape != predictions.shape or len(targets) == 0:
+        raise ValueError(f"found {predictions.shape} predictions for {targets.shape} values.")
+    errors = predictions - targets
+    drawn = errors[np.random.default_rng(0).integers(0, len(errors), (_RESAMPLES, len(errors)))]
+    intervals = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in _moments(drawn).items()}
+    return {"n": len(errors), **{k: float(v) for k, v in _moments(errors).items()}, "confidence_95": intervals}
+
+
+def _moments(errors: np.ndarray) -> dict[str, Any]:
+    """Statistics over the last axis."""
+    rmse = np.sqrt((errors**2).mean(axis=-1))
+    return {"mean": errors.mean(axis=-1), "mae": np.abs(errors).mean(axis=-1), "rmse": rmse}
+
+
 def _errors(
     dataset: Dataset, predictions: Sequence[StructurePrediction]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:

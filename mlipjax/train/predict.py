@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipjax.data import View
 from mlipjax.files import scratch
-from mlipjax.potential import Potential, Prediction, apply
+from mlipjax.potential import Potential, Prediction, apply, property_values
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.state import Batch
 from mlipjax.typing import Params
@@ -59,7 +59,7 @@ def predict(
         for row, (index, place) in enumerate(zip(plan.indices, np.searchsorted(planned, plan.indices), strict=True)):
             numbers = np.asarray(batches.dataset.systems[index].atomic_numbers)
             stop = start + len(numbers)
-            energies[place] = float(energy[row]) + batches.potential.reference_energy(numbers, batches.task)
+            energies[place] = float(energy[row]) + batches.potential.reference_energy(numbers, batches.head)
             all_forces[starts[place] : starts[place + 1]] = forces[start:stop]
             stresses[place] = stress[row]
             start = stop
@@ -69,3 +69,12 @@ def predict(
         return StructurePrediction(float(energies[place]), all_forces[part], stresses[place])
 
     return View(result, len(planned))
+
+
+def predict_property(potential: Potential, params: Params, batches: LabelledBatches, name: str) -> np.ndarray:
+    """Predict a scalar property of every structure of a data set, in its order: (n,) float64."""
+    values = np.zeros(len(batches.dataset))
+    for plan in batches.plans:
+        found = property_values(potential, params, batches.batch(plan).graph)[name]
+        values[list(plan.indices)] = np.asarray(found, np.float64)[: len(plan.indices)]
+    return values

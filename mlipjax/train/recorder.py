@@ -38,7 +38,7 @@ class Snapshots:
 
 
 class Recorder:
-    """Checkpoints and epoch records of one run, none of them without a folder; and its snapshots.
+    """Epoch records of one run, its checkpoints, neither on disk without a folder; and its snapshots.
 
     Snapshots of a step come before any checkpoint of it or of a later one: a run that goes on from a checkpoint has
     those up to there, and takes the others.
@@ -51,6 +51,7 @@ class Recorder:
         self.folder = None if folder is None else Path(folder)
         self.interval = interval
         self.snapshots = Snapshots() if snapshots is None else snapshots
+        self.records: list[dict[str, Any]] = []
         self.saved_at = time.monotonic()
         self.checkpoints = None if self.folder is None else Checkpoints(self.folder / CHECKPOINTS)
 
@@ -58,13 +59,14 @@ class Recorder:
         """Return the newest checkpoint, or ``state``; forget epochs recorded after it, which will be repeated."""
         if self.folder is not None and self.checkpoints is not None:
             state = self.checkpoints.restore(state) or state
-            records = [record for record in read_metrics(self.folder) if record["step"] <= int(state.step)]
-            write_atomic(self.folder / METRICS, "".join(json.dumps(record) + "\n" for record in records))
+            self.records = [record for record in read_metrics(self.folder) if record["step"] <= int(state.step)]
+            write_atomic(self.folder / METRICS, "".join(json.dumps(record) + "\n" for record in self.records))
         self.snapshots.take(state)
         return state
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one line."""
+        self.records.append(record)
         if self.folder is not None:
             with naming(path := self.folder / METRICS), open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

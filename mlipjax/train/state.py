@@ -20,7 +20,7 @@ class Batch:
 
     Attributes:
         graph: the structures.
-        labels: (G,), (N, 3) and (G, 3, 3); energies without isolated-atom energies.
+        labels: (G,), (N, 3) and (G, 3, 3); energies without isolated-atom energies; properties (G,) or (N, 3).
     """
 
     graph: GraphBatch
@@ -31,7 +31,7 @@ class Batch:
 class TrainState:
     """Everything needed to go on with a run as if it had never stopped; the carry of compiled training loops.
 
-    The order of frames is not stored: it is a function of ``key`` and ``step`` (``batches.epoch_order``).
+    The order of frames is not stored: it is a function of ``key`` and ``step`` (``batches.steps``).
 
     Attributes:
         step: () int32, optimiser steps done.
@@ -41,7 +41,7 @@ class TrainState:
         key: PRNG key of the run, never split.
         epoch_loss: () sum of the losses of the steps of the current epoch.
         best_metric: () lowest validation metric so far, infinite before the first validation.
-        best_epoch: () int32, epoch (from 1) of ``best_metric``, 0 before the first validation.
+        best_epoch: () int32, epoch of ``best_metric``: the steps between two validations are one; 0 before the first.
         best_params: averaged parameters of ``best_epoch``.
     """
 

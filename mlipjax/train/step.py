@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlipjax.losses import Loss, LossTerms, LossWeights, label_counts, pull_loss
+from mlipjax.losses import Loss, label_counts, pull_loss
 from mlipjax.optim import Hyper, Optimizer, ema_update, merge
 from mlipjax.potential import Potential
+from mlipjax.train.objectives import ForceField, Objective
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.typing import Array, Params
 
@@ -29,7 +30,7 @@ class LossGradient(NamedTuple):
     """Loss, its unweighted terms, and its gradient with respect to the trainable parameters (``None`` elsewhere)."""
 
     loss: Array
-    terms: LossTerms
+    terms: Any
     gradient: Any
 
 
@@ -38,34 +39,30 @@ class StepInfo(NamedTuple):
 
     Attributes:
         loss: () weighted loss before the step, the pull towards earlier parameters included.
-        terms: unweighted terms of the labels.
+        terms: unweighted terms of the labels; of several tasks, those of each by its name.
         gradient_norm: () norm of the gradient before clipping.
         finite: () false if loss or gradient was NaN or infinite: then the step left the state as it was.
     """
 
     loss: Array
-    terms: LossTerms
+    terms: Any
     gradient_norm: Array
     finite: Array
 
 
-def loss_gradient(
-    potential: Potential, optimizer: Optimizer, loss: Loss
-) -> Callable[[Params, Batch, LossWeights, LossTerms], LossGradient]:
+def loss_gradient(objective: Objective, optimizer: Optimizer) -> Callable[[Params, Batch, Any, Any], LossGradient]:
     """Return ``(params, batch, weights, counts) -> LossGradient``.
 
-    With ``counts`` of a whole batch, the results of its micro-batches add up to the whole batch's
-    (``losses.label_counts``).
+    With ``counts`` of a whole batch, the results of its micro-batches add up to the whole batch's.
     """
 
-    def compute(params: Params, batch: Batch, weights: LossWeights, counts: LossTerms) -> LossGradient:
+    def compute(params: Params, batch: Batch, weights: Any, counts: Any) -> LossGradient:
         trainable, frozen = optimizer.split(params)
 
-        def objective(trainable: Any) -> tuple[Array, LossTerms]:
-            prediction = potential.apply(merge(trainable, frozen), batch.graph)
-            return loss(prediction, batch.labels, batch.graph, weights, counts)
+        def loss(trainable: Any) -> tuple[Array, Any]:
+            return objective(merge(trainable, frozen), batch, weights, counts)
 
-        (value, terms), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
+        (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(trainable)
         return LossGradient(value, terms, gradient)
 
     return compute
@@ -119,7 +116,7 @@ def train_step(
     potential: Potential, optimizer: Optimizer, loss: Loss
 ) -> Callable[[TrainState, Batch, Hyper], tuple[TrainState, StepInfo]]:
     """Return ``(state, batch, hyper) -> (state, info)``: one optimiser step on one batch."""
-    gradient = loss_gradient(potential, optimizer, loss)
+    gradient = loss_gradient(ForceField(potential, loss), optimizer)
     update = apply_gradient(optimizer)
 
     def step(state: TrainState, batch: Batch, hyper: Hyper) -> tuple[TrainState, StepInfo]:
@@ -162,11 +159,6 @@ def accumulate(results: Iterable[LossGradient]) -> LossGradient:
     if total is None:
         raise ValueError("there is no micro-batch to accumulate.")
     return total
-
-
-def add_replayed(target: LossGradient, replayed: LossGradient) -> LossGradient:
-    """Add the loss of replayed structures; the terms reported stay those of the target."""
-    return _add(target, replayed)._replace(terms=target.terms)
 
 
 @jax.jit

@@ -13,19 +13,18 @@ import numpy as np
 from mlipjax import runtime, tree
 from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
-from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import coincidences
 from mlipjax.notices import notice
 from mlipjax.probes.evaluator import AseEvaluator
 from mlipjax.system import System
+from mlipjax.train.batches import property_batches
 from mlipjax.train.evaluate import predict_dataset
-from mlipjax.train.metrics import error_report
-from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import predict_property, property_report
+from mlipjax.train.metrics import error_report, property_report
 from mlipjax.train.parity import parity_points
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.predict import StructurePrediction, predict_property
 from mlipjax.verbs.beside import beside_labels
 from mlipjax.verbs.inputs import (
     ForeignModel,
@@ -163,9 +162,9 @@ def _property_errors(model: ModelLike, given: str, dtype: str, batch_size: int, 
     unit = opened.potential.property_head(key).unit
     data = open_properties(file, key)
     with precision(dtype):
-        stream = PropertyStream.create(opened.potential, data, batch_size, dtype=dtype, max_slots=max_slots)
-        found = predict_property(opened.potential, tree.cast(opened.params, dtype), stream, key)
-    return {**property_report(data.targets, found), "property": key, "unit": unit, "dtype": dtype}
+        batches = property_batches(opened.potential, data, batch_size, dtype=dtype, max_slots=max_slots)
+        found = predict_property(opened.potential, tree.cast(opened.params, dtype), batches, key)
+    return {**property_report(targets(data, key), found), "property": key, "unit": unit, "dtype": dtype}
 
 
 def _illustrate(folder: Path, report: Mapping[str, Any], points: Mapping[str, np.ndarray], data: str) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from mlipjax.data.label_keys import AUTO
 from mlipjax.data.properties import open_properties, parse_property
-from mlipjax.finetuning.properties import finetune_property
+from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.inputs import ModelLike, Structures, is_nothing, open_native, paths_in, precision
 from mlipjax.verbs.read import read
-from mlipjax.verbs.settings import completed
+from mlipjax.verbs.settings import completed, refuse_unknown
 
 
 def finetune(
@@ -65,7 +65,9 @@ def finetune(
     >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
     True
     """
-    settings, task = completed(options, settings or FinetuneSettings(), task or PropertySettings())
+    settings = completed(FinetuneSettings, settings, options)
+    task = completed(PropertySettings, task, options)
+    refuse_unknown(options, FinetuneSettings, PropertySettings)
     if is_nothing(train) == (property is None):
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
@@ -109,13 +111,7 @@ def _learn_property(
     if len(files) > 1 or (not files and not is_nothing(valid)):
         raise ValueError("a property is validated on one file: valid is its name, and its key that of the property.")
     opened = open_native(model)
+    data = PropertyInput(open_properties(file, key), open_properties(files[0], key) if files else None)
     return finetune_property(
-        opened.potential,
-        opened.params,
-        open_properties(file, key),
-        open_properties(files[0], key) if files else None,
-        settings=settings,
-        options=task,
-        out=out,
-        listener=listener,
+        opened.potential, opened.params, data, settings=settings, options=task, out=out, listener=listener
     )

@@ -17,7 +17,7 @@ from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
 from mlipjax.verbs.inputs import ModelLike, open_native, precision
-from mlipjax.verbs.settings import completed
+from mlipjax.verbs.settings import completed, refuse_unknown
 
 
 def periodic(
@@ -66,7 +66,8 @@ def periodic(
     >>> len(result.frames), result.report["rounds"][0]["labels_before"]
     (1, 0)
     """
-    (settings,) = completed(options, settings or PeriodicSettings())
+    settings = completed(PeriodicSettings, settings, options)
+    refuse_unknown(options, PeriodicSettings)
     with precision(settings.dtype):
         opened = open_native(model, head)
         start, name = _read_start(structure)

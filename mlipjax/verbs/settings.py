@@ -5,30 +5,31 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from typing import Any
+from typing import Any, TypeVar
+
+S = TypeVar("S")
 
 
-def completed(options: dict[str, Any], *settings: Any) -> tuple[Any, ...]:
-    """Settings with the values that options give to their fields.
+def completed(kind: type[S], given: S | None, options: dict[str, Any]) -> S:
+    """Settings with the values that options give to their fields; these options are taken out of ``options``.
 
     Args:
+        kind: a frozen dataclass.
+        given: where to start, by default the defaults.
         options: values by the name of a field.
-        settings: frozen dataclasses; a name that several have is given to all of them.
-
-    Raises:
-        TypeError: for an option that is no field of any.
     """
-    known = [{field.name for field in dataclasses.fields(one)} for one in settings]
+    names = [field.name for field in dataclasses.fields(kind) if field.name in options]  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(given or kind(), **{name: _plain(options.pop(name)) for name in names})  # pyright: ignore
+
+
+def refuse_unknown(options: dict[str, Any], *kinds: Any) -> None:
+    """Raise ``TypeError`` for an option that is left because it is a field of none of these settings."""
     for name in options:
-        if not any(name in names for names in known):
-            close = difflib.get_close_matches(name, sorted(set().union(*known)), n=1)
-            raise TypeError(
-                f"there is no option {name!r}; {f'did you mean {close[0]!r}?' if close else 'see mlipjax.settings.'}"
-            )
-    return tuple(
-        dataclasses.replace(one, **{name: _plain(options[name]) for name in names & set(options)})
-        for one, names in zip(settings, known, strict=True)
-    )
+        known = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+        close = difflib.get_close_matches(name, known, n=1)
+        raise TypeError(
+            f"there is no option {name!r}; {f'did you mean {close[0]!r}?' if close else 'see mlipjax.settings.'}"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -38,4 +39,4 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-__all__ = ["completed"]
+__all__ = ["completed", "refuse_unknown"]

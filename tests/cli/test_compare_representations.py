@@ -11,8 +11,8 @@ from tiny_nequip import random_params
 
 from mlipjax.cli.main import main
 from mlipjax.data import read_dataset
-from mlipjax.data.properties import PropertyData
-from mlipjax.finetuning.properties import finetune_property
+from mlipjax.data.properties import label_property
+from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.models import NequIPConfig, load, nequip, save
 from mlipjax.settings import FinetuneSettings, PropertySettings
 
@@ -43,11 +43,13 @@ def folder(tmp_path_factory):
 def runs(folder):
     """Two fine-tunes to a property: of all parameters, and of a head on features that stay as they are."""
     systems = read_dataset(folder / "data.extxyz", required=()).systems
-    data = PropertyData.from_systems(systems, "size", np.array([float(system.n_atoms) for system in systems]))
+    data = label_property(systems, "size", [system.n_atoms for system in systems])
     options = PropertySettings(property_hidden=(4,), property_batch_size=9, steps=6)
     for strategy in ("ft", "lp"):
         settings = FinetuneSettings(strategy=strategy, learning_rate=0.05, ema_decay=0.0, snapshots=3)
-        finetune_property(*load(folder / "before"), data, settings=settings, options=options, out=folder / strategy)
+        finetune_property(
+            *load(folder / "before"), PropertyInput(data), settings=settings, options=options, out=folder / strategy
+        )
     return folder
 
 

@@ -14,8 +14,8 @@ from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 from mlipjax import load, save
 from mlipjax.cli import evaluate, finetune
 from mlipjax.cli.wording import in_options
-from mlipjax.data.properties import PropertyData
-from mlipjax.finetuning.properties_tasks import prepare_property
+from mlipjax.data.properties import label_property
+from mlipjax.finetuning.properties_prepare import PropertyInput, prepare_property
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.settings import FinetuneSettings, PropertySettings
@@ -103,9 +103,12 @@ def test_denoising_is_a_task_with_structures_and_batches_of_its_own(files, tmp_p
     assert min(steps.values()) > 1
     assert "mse_of_zero" in lines[-1]["tasks"]["denoise"]["valid"]
     # a second property goes on with the head that is there
-    sizes = PropertyData.from_systems(labelled_dataset((6,) * 8).systems, "size", np.arange(8.0))
+    sizes = label_property(labelled_dataset((6,) * 8).systems, "size", np.arange(8.0))
     ready = prepare_property(
-        *load(tmp_path / "out"), sizes, sizes, None, FinetuneSettings(strategy="ft"), PropertySettings(denoise=0.1)
+        *load(tmp_path / "out"),
+        PropertyInput(sizes, sizes),
+        FinetuneSettings(strategy="ft"),
+        PropertySettings(denoise=0.1),
     )
     assert [head.name for head in ready.potential.properties] == ["oxygen", "denoise", "size"]
     assert "the property's structures, displaced" in ready.notes["denoise"]

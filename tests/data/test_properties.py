@@ -4,7 +4,8 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
-from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.data import View
+from mlipjax.data.properties import open_properties, parse_property, property_name, targets
 from mlipjax.models import registry
 
 
@@ -26,13 +27,12 @@ def test_a_mapped_file_holds_what_the_file_in_memory_holds(tmp_path, save):
     save(tmp_path / "data.npz", **arrays())
     memory = open_properties(tmp_path / "data.npz", "size")
     mapped = open_properties(tmp_path / "data.npz", "size", cache=tmp_path / "cache")
-    assert isinstance(mapped.positions, np.memmap)
+    assert isinstance(mapped.systems, View)
     again = open_properties(tmp_path / "cache", "size")
     for data in (mapped, again):
         assert data.elements == memory.elements
-        np.testing.assert_array_equal(data.targets, [1.0, 2.0, 3.0, 4.0, 5.0])
-        for index in range(5):
-            found, expected = data.system(index), memory.system(index)
+        np.testing.assert_array_equal(targets(data, "size"), [1.0, 2.0, 3.0, 4.0, 5.0])
+        for found, expected in zip(data.systems, memory.systems, strict=True):
             np.testing.assert_array_equal(found.positions, expected.positions)
             np.testing.assert_array_equal(found.atomic_numbers, expected.atomic_numbers)
             assert found.pbc == (False, False, False)
@@ -49,10 +49,12 @@ def test_subsets_are_views_in_the_order_asked_for(tmp_path):
     np.savez(tmp_path / "data.npz", **arrays())
     data = open_properties(tmp_path / "data.npz", "size")
     part = data.subset([4, 1, 2]).subset([1, 0])
-    np.testing.assert_array_equal(part.targets, [2.0, 5.0])
-    np.testing.assert_array_equal(part.n_atoms, [2, 5])
-    np.testing.assert_array_equal(part.system(1).positions, data.system(4).positions)
-    assert part.positions is data.positions
+    np.testing.assert_array_equal(targets(part, "size"), [2.0, 5.0])
+    assert [system.n_atoms for system in part.systems] == [2, 5]
+    np.testing.assert_array_equal(part.systems[1].positions, data.systems[4].positions)
+    assert isinstance(part.systems, View)
+    assert property_name(part) == "size"
+    assert part.count_labels() == {"energy": 0, "forces": 0, "stress": 0}
 
 
 def test_structures_that_ase_reads_carry_the_property_in_their_information(tmp_path):
@@ -61,9 +63,9 @@ def test_structures_that_ase_reads_carry_the_property_in_their_information(tmp_p
         frame.info["gap"] = 0.1 * number
     write(tmp_path / "data.extxyz", frames)
     data = open_properties(tmp_path / "data.extxyz", "gap")
-    np.testing.assert_allclose(data.targets, [0.0, 0.1])
-    assert data.system(1).pbc == (True, True, True)
-    np.testing.assert_allclose(data.system(1).cell, 4.0 * np.eye(3))
+    np.testing.assert_allclose(targets(data, "gap"), [0.0, 0.1])
+    assert data.systems[1].pbc == (True, True, True)
+    np.testing.assert_allclose(data.systems[1].cell, 4.0 * np.eye(3))
     assert data.elements == (1, 6, 8)
     with pytest.raises(ValueError, match=r"structure 0 has no number 'band_gap'; it has gap"):
         open_properties(tmp_path / "data.extxyz", "band_gap")
@@ -106,7 +108,8 @@ def test_the_published_split_is_by_the_tails_of_the_gap(tmp_path):
     if not folder.is_dir():
         pytest.skip("the QM9 gaps are not at hand (MLIPJAX_DATA)")
     train, inside, outside = (
-        open_properties(folder / f"{name}.npz", "gap_hartree").targets for name in ("train", "id_test", "ood_test")
+        targets(open_properties(folder / f"{name}.npz", "gap_hartree"), "gap_hartree")
+        for name in ("train", "id_test", "ood_test")
     )
     assert train.min() <= inside.min()
     assert inside.max() <= train.max()
@@ -118,7 +121,7 @@ def test_the_published_split_is_by_the_tails_of_the_gap(tmp_path):
 def test_a_slice_of_structures_and_values_that_are_no_numbers(tmp_path):
     frames = [Atoms("He", info={"gap": float(i)}) for i in range(4)]
     write(tmp_path / "data.extxyz", frames)
-    assert open_properties(f"{tmp_path / 'data.extxyz'}@1:3", "gap").targets.tolist() == [1.0, 2.0]
+    assert targets(open_properties(f"{tmp_path / 'data.extxyz'}@1:3", "gap"), "gap").tolist() == [1.0, 2.0]
     frames[2].info["gap"] = "wide"
     write(tmp_path / "data.extxyz", frames)
     with pytest.raises(ValueError, match=r"data\.extxyz, structure 2: 'gap' is 'wide', expected a number"):

@@ -10,7 +10,7 @@ from tiny_nequip import SMALLEST, molecule, random_params
 from experiments.multitask import collapse
 from experiments.multitask.figures import collapse_panels
 from experiments.multitask.runs import Run
-from mlipjax.data.properties import PropertyData
+from mlipjax.data.properties import label_property
 from mlipjax.models import nequip, save
 from mlipjax.representation import Members, compare
 
@@ -76,7 +76,7 @@ def finished(tmp_path):
     runs = [Run("ft", 4, 0), Run("mft", 4, 0)]
     for seed, run in enumerate(runs):
         save(tmp_path / "runs" / run.name, potential, random_params(potential, seed + 1, np.float32))
-    data = PropertyData.from_systems([molecule(seed) for seed in range(8)], "gap", np.arange(8.0))
+    data = label_property([molecule(seed) for seed in range(8)], "gap", np.arange(8.0))
     config = types.SimpleNamespace(out=tmp_path, n_train=4)
     bench = types.SimpleNamespace(id_test=data, ood_test=data)
     return types.SimpleNamespace(config=config, bench=bench, potential=potential, params=params, runs=lambda: runs)

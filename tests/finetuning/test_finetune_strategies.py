@@ -13,7 +13,7 @@ from mlipjax.data import write_dataset
 from mlipjax.finetuning import FinetuneSettings, finetune
 from mlipjax.finetuning.prepare import prepare
 from mlipjax.finetuning.retain import REPLAY_HEAD, add_head
-from mlipjax.finetuning.single import FinetuneListener
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.train import LabelledBatches, error_report, evaluate, predict, read_metrics
 
@@ -68,15 +68,14 @@ def test_replay_retains_more_than_naive_training_at_equal_rate():
     # on the same generated structures, in the head that each keeps for them
     potential, params = replayed.potential, replayed.params
     assert potential.heads == ("energy", REPLAY_HEAD)
-    anchor = prepared("naive").retention.anchor
-    labels = anchor.dataset
+    labels = prepared("naive").judge.anchor.dataset
     forgot = error_of(naive().potential, naive().params, labels, 0)
     kept = error_of(potential, params, labels, 1)
     assert kept < 0.7 * forgot
 
 
-def error_of(potential, params, dataset, task):
-    batches = LabelledBatches.create(potential, dataset, 8, task=task)
+def error_of(potential, params, dataset, head):
+    batches = LabelledBatches.create(potential, dataset, 8, head=head)
     return error_report(dataset, predict(potential, params, batches))["force_mae_meV_per_A"]
 
 
@@ -84,14 +83,15 @@ def error_of(potential, params, dataset, task):
 def test_pseudo_labels_are_the_frozen_models_predictions():
     potential, params = model()
     ready = prepared("pseudo-replay")
-    for part in (ready.retention.replay, ready.retention.anchor):
+    replay, anchor = ready.training.mixture.tasks[1].batches, ready.judge.anchor
+    for part in (replay, anchor):
         report = evaluate(potential, params, part.dataset)
         assert report["force_rmse_meV_per_A"] < 1e-3
         assert report["energy_rmse_meV_per_atom"] < 1e-3
-        assert part.task == 1
-    shared = {s.positions.tobytes() for s in ready.retention.replay.dataset.systems}
-    assert not shared & {s.positions.tobytes() for s in ready.retention.anchor.dataset.systems}
-    assert set(ready.retention.replay.dataset.elements) <= {3, 9, 11, 17}
+        assert part.head == 1
+    shared = {s.positions.tobytes() for s in replay.dataset.systems}
+    assert not shared & {s.positions.tobytes() for s in anchor.dataset.systems}
+    assert set(replay.dataset.elements) <= {3, 9, 11, 17}
     # target energies are counted from the target's isolated atoms, replayed ones from the model's own
     assert not np.allclose(ready.potential.e0s[0], potential.e0s[0])
     np.testing.assert_array_equal(ready.potential.e0s[1], potential.e0s[0])
@@ -103,7 +103,8 @@ def test_replay_takes_true_labels_from_a_file_and_refuses_other_levels(tmp_path)
     write_dataset(tmp_path / "own.extxyz", own)
     write_dataset(tmp_path / "other.extxyz", changed(own, None, energy=lambda energy: energy + 8.0))
     ready = prepared("replay", replay=str(tmp_path / "own.extxyz"))
-    assert (len(ready.retention.replay.dataset), len(ready.retention.anchor.dataset)) == (8, 2)
+    replay, anchor = ready.training.mixture.tasks[1].batches, ready.judge.anchor
+    assert (len(replay.dataset), len(anchor.dataset)) == (8, 2)
     assert ready.anchor_before["force_mae_meV_per_A"] > 0.0
     with pytest.raises(ValueError, match=r"energy error is 1000 meV/atom .*replay"):
         prepared("replay", replay=str(tmp_path / "other.extxyz"))

@@ -10,9 +10,10 @@ from tiny_potential import SPECIES, init_params, labelled_dataset, tiny_potentia
 
 from mlipjax import tree
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
-from mlipjax.data.properties import PropertyData, open_properties
+from mlipjax.data.properties import label_property, open_properties
 from mlipjax.finetuning.properties import finetune_property
-from mlipjax.finetuning.properties_tasks import prepare_property, target_moments
+from mlipjax.finetuning.properties_heads import target_moments
+from mlipjax.finetuning.properties_prepare import PropertyInput, prepare_property
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.settings import FinetuneSettings, PropertySettings
 
@@ -29,15 +30,7 @@ def model():
 
 def property_data(seed=0):
     systems = labelled_dataset(SIZES, seed).systems
-    arrays = {
-        "atomic_numbers": np.concatenate([np.asarray(s.atomic_numbers) for s in systems]),
-        "positions": np.concatenate([np.asarray(s.positions) for s in systems]),
-        "n_atoms": np.array([s.n_atoms for s in systems]),
-        "cells": np.array([s.cell for s in systems]),
-        "pbc": np.array([s.pbc for s in systems]),
-        "oxygen": np.array([np.mean(s.atomic_numbers == 8) for s in systems]),
-    }
-    return PropertyData.from_arrays(arrays, "oxygen", "test")
+    return label_property(systems, "oxygen", [np.mean(s.atomic_numbers == 8) for s in systems])
 
 
 def settings(strategy, **changes):
@@ -47,10 +40,8 @@ def settings(strategy, **changes):
 @functools.cache
 def tuned(strategy):
     replay = labelled_dataset(SIZES) if strategy == "mft" else None
-    return finetune_property(
-        *model(), property_data(), settings=settings(strategy), options=OPTIONS, replay_data=replay,
-        tests={"other": property_data(1)},
-    )  # fmt: skip
+    data = PropertyInput(property_data(), replay=replay, tests={"other": property_data(1)})
+    return finetune_property(*model(), data, settings=settings(strategy), options=OPTIONS)
 
 
 def changed(params):
@@ -103,10 +94,10 @@ def test_mft_from_stores_gives_the_same_bits_as_from_files(tmp_path):
         data = open_properties(tmp_path / f"data{suffix}", "oxygen")
         assert isinstance(read_dataset(tmp_path / f"replay{suffix}").systems, View) == (not suffix)
         mft = settings("mft", replay=str(tmp_path / f"replay{suffix}"))
-        runs.append(finetune_property(*model(), data, settings=mft, options=OPTIONS))
+        runs.append(finetune_property(*model(), PropertyInput(data), settings=mft, options=OPTIONS))
     from_files, from_stores = runs
     jax.tree.map(np.testing.assert_array_equal, from_files.params, from_stores.params)
-    for part in ("property", "valid", "force_field", "tasks"):
+    for part in ("property", "valid", "force_field"):
         assert from_files.report[part] == from_stores.report[part]
 
 
@@ -122,30 +113,29 @@ def test_the_head_holds_the_standardisation_of_its_training_values():
 
 def test_an_extensive_property_is_standardised_per_atom():
     data = property_data()
-    sizes = dataclasses.replace(data, values=data.n_atoms * (1.0 + np.arange(len(data))))
-    mean, std = target_moments(sizes, "extensive")
+    sizes = label_property(data.systems, "size", [s.n_atoms * (1.0 + i) for i, s in enumerate(data.systems)])
+    mean, std = target_moments(sizes, "size", "extensive")
     assert (mean, std) == (pytest.approx(6.5), pytest.approx(np.std(np.arange(12))))
     with pytest.raises(ValueError, match="takes one value only"):
-        target_moments(dataclasses.replace(data, values=np.ones(12)), "intensive")
+        target_moments(label_property(data.systems, "one", np.ones(12)), "one", "intensive")
 
 
 def test_without_replay_data_the_frozen_model_labels_generated_structures():
     ready = prepare_property(
-        *model(), property_data(), None, None, settings("mft", replay_size=6), dataclasses.replace(OPTIONS)
+        *model(), PropertyInput(property_data()), settings("mft", replay_size=6), dataclasses.replace(OPTIONS)
     )
     assert "labels of the frozen model" in ready.notes["force_field"]
-    _, task = ready.program.mixture.tasks
+    _, task = ready.training.mixture.tasks
     # labels of the model itself: it starts without an error
-    assert task.evaluate(ready.state.params)["force_mae_meV_per_A"] < 1e-6
+    assert task.errors(ready.training.state.params)["force_mae_meV_per_A"] < 1e-6
 
 
 def test_labels_of_another_level_are_refused():
     data = labelled_dataset(SIZES)
     shifted = tuple(dataclasses.replace(x, energy=x.energy + 100.0) for x in data.labels)
+    replay = dataclasses.replace(data, labels=shifted)
     with pytest.raises(ValueError, match="level of theory that the model was trained with"):
-        prepare_property(
-            *model(), property_data(), None, dataclasses.replace(data, labels=shifted), settings("mft"), OPTIONS
-        )
+        prepare_property(*model(), PropertyInput(property_data(), replay=replay), settings("mft"), OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -162,18 +152,22 @@ def test_labels_of_another_level_are_refused():
 def test_settings_that_a_property_cannot_honour_are_refused(changes, options, message):
     with pytest.raises(ValueError, match=message):
         finetune_property(
-            *model(), property_data(), settings=settings(**changes), options=dataclasses.replace(OPTIONS, **options)
+            *model(),
+            PropertyInput(property_data()),
+            settings=settings(**changes),
+            options=dataclasses.replace(OPTIONS, **options),
         )
 
 
 def test_elements_and_names_are_checked_before_anything_is_trained():
     data = property_data()
-    foreign = dataclasses.replace(data, atomic_numbers=np.full_like(data.atomic_numbers, 79))
+    gold = [system.replace(atomic_numbers=np.full(6, 79, np.int32)) for system in data.systems]
+    foreign = label_property(gold, "oxygen", np.arange(len(gold)))
     with pytest.raises(ValueError, match="does not know Au"):
-        finetune_property(*model(), foreign, settings=settings("ft"), options=OPTIONS)
+        finetune_property(*model(), PropertyInput(foreign), settings=settings("ft"), options=OPTIONS)
     again = tuned("lp")
     with pytest.raises(ValueError, match="predicts 'oxygen' already"):
-        finetune_property(again.potential, again.params, data, settings=settings("ft"), options=OPTIONS)
+        finetune_property(again.potential, again.params, PropertyInput(data), settings=settings("ft"), options=OPTIONS)
     assert SPECIES == (1, 6, 8)
     assert isinstance(again.potential.properties[0], PropertyHead)
     assert jax.tree.structure(again.params) == jax.tree.structure(again.potential.init(jax.random.key(0)))

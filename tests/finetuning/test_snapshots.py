@@ -9,9 +9,10 @@ import pytest
 from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
 from mlipjax import load, tree
-from mlipjax.data.properties import PropertyData
-from mlipjax.finetuning.properties import PropertyListener, finetune_property
-from mlipjax.finetuning.single import FinetuneListener, finetune
+from mlipjax.data.properties import label_property
+from mlipjax.finetuning.properties import PropertyInput, finetune_property
+from mlipjax.finetuning.run import FinetuneListener
+from mlipjax.finetuning.single import finetune
 from mlipjax.finetuning.snapshots import run_models
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.settings import FinetuneSettings, PropertySettings
@@ -32,12 +33,6 @@ class KillAt(FinetuneListener):
 
     def step(self, state, info):
         if int(state.step) == self.last:
-            raise Killed
-
-
-class KillAtInterval(PropertyListener):
-    def interval(self, record):
-        if record["step"] == 4:
             raise Killed
 
 
@@ -97,18 +92,18 @@ def test_a_killed_run_has_the_same_snapshots(model, straight, tmp_path):
 
 def test_property_runs_keep_theirs_and_resume_alike(model, tmp_path):
     systems = labelled_dataset(SIZES).systems
-    data = PropertyData.from_systems(systems, "oxygen", np.array([np.mean(s.atomic_numbers == 8) for s in systems]))
+    data = label_property(systems, "oxygen", [np.mean(s.atomic_numbers == 8) for s in systems])
     settings = FinetuneSettings(strategy="ft", valid_fraction=0.25, snapshots=4)
     options = PropertySettings(property_hidden=(4,), property_batch_size=4, steps=10, validate_every=4)
 
     def run(name, listener=None):
         finetune_property(
-            *model, data, settings=settings, options=options, out=tmp_path / name, listener=listener
+            *model, PropertyInput(data), settings=settings, options=options, out=tmp_path / name, listener=listener
         )  # fmt: skip
         return tmp_path / name
 
     with pytest.raises(Killed):
-        run("killed", KillAtInterval())
+        run("killed", KillAt(5))
     folder = run("straight")
     assert snapshots(run("killed")) == snapshots(folder)
     models = run_models(folder)

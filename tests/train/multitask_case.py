@@ -6,14 +6,25 @@ import jax
 import numpy as np
 from tiny_potential import init_params, labelled_dataset, tiny_potential
 
-from mlipjax.data.properties import PropertyData
+from mlipjax.data.properties import label_property
 from mlipjax.losses import LossWeights, mse_loss
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.optim import Optimizer, make_mode
-from mlipjax.train import LabelledBatches, TrainState
-from mlipjax.train.multitask import Mixture, MixtureProgram, Prefactors
-from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_tasks import force_field_task, property_errors, property_task
+from mlipjax.train import (
+    ForceField,
+    LabelledBatches,
+    Mixture,
+    Prefactors,
+    PropertyValue,
+    Task,
+    TaskJudge,
+    TrainConfig,
+    Training,
+    TrainState,
+    mixture_step,
+)
+from mlipjax.train.batches import property_batches
+from mlipjax.train.errors import property_errors
 
 HEAD = PropertyHead("oxygen", hidden=(6,), mean=0.4, std=0.3)
 SIZES = (6,) * 8
@@ -22,15 +33,7 @@ LOSS = mse_loss()  # one object: its gradient is compiled once
 
 def property_data(dataset, key="oxygen"):
     """Structures of a data set; the property is the fraction of oxygen."""
-    arrays = {
-        "atomic_numbers": np.concatenate([np.asarray(s.atomic_numbers) for s in dataset.systems]),
-        "positions": np.concatenate([np.asarray(s.positions) for s in dataset.systems]),
-        "n_atoms": np.array([s.n_atoms for s in dataset.systems]),
-        "cells": np.array([s.cell for s in dataset.systems]),
-        "pbc": np.array([s.pbc for s in dataset.systems]),
-        key: np.array([np.mean(s.atomic_numbers == 8) for s in dataset.systems]),
-    }
-    return PropertyData.from_arrays(arrays, key, "test")
+    return label_property(dataset.systems, key, [np.mean(s.atomic_numbers == 8) for s in dataset.systems])
 
 
 @functools.cache
@@ -40,19 +43,35 @@ def model():
 
 
 @functools.cache
-def program(kind="draw", total_steps=12, mode="mft"):
-    """(program, state before the first step, hyper): property and force field with equal shares."""
+def training(kind="draw", total_steps=12, epoch=4, learning_rate=None):
+    """A run of property and force field with equal shares, ready to start."""
     potential, params = model()
-    data = property_data(labelled_dataset(SIZES))
-    stream = PropertyStream.create(potential, data, 4, dtype=np.float64)
+    batches = property_batches(potential, property_data(labelled_dataset(SIZES)), 4, dtype=np.float64)
     labelled = LabelledBatches.create(potential, labelled_dataset(SIZES), 2, dtype=np.float64, max_slots=400)
     key = jax.random.key(3)
     weights = Prefactors(LossWeights(2.0, 10.0, 0.0), LossWeights(20.0, 1.0, 1.0))
+    errors, share = property_errors(potential, batches, "oxygen"), 0.5 if kind == "sum" else 1.0
     tasks = (
-        property_task(potential, HEAD, stream, key, evaluate=property_errors(potential, stream, "oxygen")),
-        force_field_task(potential, labelled, LOSS, key, prefactors=weights, share=0.5 if kind == "sum" else 1.0),
+        Task("oxygen", PropertyValue(potential, HEAD), batches, key, (HEAD.group,), errors=errors),
+        Task("force_field", ForceField(potential, LOSS), labelled, key, ("readout_energy",), weights, share),
     )
-    strategy = make_mode(mode, params)
-    optimizer = Optimizer(strategy.optimizer_config(total_steps))
-    state = TrainState.create(params, optimizer, key)
-    return MixtureProgram(Mixture(tasks, kind), optimizer), state, strategy.hyper(LossWeights())
+    strategy = make_mode("mft", params).override(learning_rate=learning_rate)
+    optimizer, mixture = Optimizer(strategy.optimizer_config(total_steps)), Mixture(tasks, kind)
+    return Training(
+        mixture,
+        optimizer,
+        TrainState.create(params, optimizer, key),
+        strategy.hyper(LossWeights()),
+        TrainConfig(total_steps, epoch, checkpoint_seconds=0.0, apart=True),
+        TaskJudge(mixture, ("oxygen", "mae")),
+    )
+
+
+def drawn(run, turn, number=0):
+    """What step ``number`` of task ``turn`` is on."""
+    return (next(run.mixture.tasks[turn].steps(number)),)
+
+
+def step(run, state, draws):
+    """One optimiser step."""
+    return mixture_step(run.mixture, run.optimizer, state, draws, run.hyper)

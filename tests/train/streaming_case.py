@@ -18,7 +18,7 @@ from tiny_potential import SPECIES, init_params, random_system, tiny_potential
 
 from mlipjax.data import Example, read_dataset, write_store
 from mlipjax.finetuning import FinetuneSettings, finetune
-from mlipjax.finetuning.single import FinetuneListener
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.system import Labels
 
 ATOMS = 32

@@ -9,17 +9,17 @@ import pytest
 from tiny_nequip import SMALLEST, graph_of, molecule, random_params
 from tiny_potential import labelled_dataset
 
-from mlipjax.data.properties import PropertyData
+from mlipjax.data import Dataset
+from mlipjax.data.properties import label_property
 from mlipjax.losses import LossWeights
 from mlipjax.models import nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.optim import Optimizer, make_mode
 from mlipjax.potential import property_values
-from mlipjax.train import TrainState
-from mlipjax.train.multitask import Mixture, MixtureProgram
-from mlipjax.train.multitask_batches import PropertyStream
-from mlipjax.train.multitask_loop import MixtureConfig, train_mixture
-from mlipjax.train.multitask_tasks import denoising_errors, denoising_task
+from mlipjax.system import Labels
+from mlipjax.train import Denoising, Mixture, Task, TaskJudge, TrainConfig, Training, TrainState, train
+from mlipjax.train.batches import property_batches
+from mlipjax.train.errors import denoising_errors
 
 STEPS = 120
 NOISE = 0.15
@@ -31,21 +31,33 @@ def pretrained():
     """A network that has seen nothing but unlabelled methanol: (potential, params, errors before and after)."""
     potential = nequip(dataclasses.replace(SMALLEST, layer_norm=False)).replace(properties=(HEAD,))
     params = random_params(potential, dtype=np.float32)
-    data = PropertyData.from_systems([molecule(seed) for seed in range(12)], "none")
+    objective = Denoising(potential, HEAD, NOISE)
     key = jax.random.key(5)
-    stream = PropertyStream.create(potential, data.subset(range(8)), 8, noise=NOISE)
-    held_out = PropertyStream.create(potential, data.subset(range(8, 12)), 8, noise=NOISE)
-    errors = denoising_errors(potential, held_out, HEAD.name, jax.random.key(6))
-    task = denoising_task(potential, HEAD, stream, key, evaluate=errors)
+    batches, held_out = (
+        property_batches(potential, unlabelled(map(molecule, seeds)), 8, reach=objective.reach)
+        for seeds in (range(8), range(8, 12))
+    )
+    errors = denoising_errors(objective, held_out, jax.random.key(6))
     strategy = make_mode("ft", params).override(learning_rate=0.02)
     optimizer = Optimizer(strategy.optimizer_config(STEPS))
-    end = train_mixture(
-        MixtureProgram(Mixture((task,)), optimizer),
-        TrainState.create(params, optimizer, key),
-        strategy.hyper(LossWeights()),
-        MixtureConfig(STEPS, 40, (HEAD.name, "mse")),
+    task = Task(HEAD.name, objective, batches, key, (HEAD.group,), errors=errors, draw=objective.draw)
+    mixture = Mixture((task,))
+    end, _ = train(
+        Training(
+            mixture,
+            optimizer,
+            TrainState.create(params, optimizer, key),
+            strategy.hyper(LossWeights()),
+            TrainConfig(STEPS, 40),
+            TaskJudge(mixture, (HEAD.name, "mse")),
+        )
     )
     return potential, end.best_params, errors(params), errors(end.best_params)
+
+
+def unlabelled(systems):
+    systems = tuple(systems)
+    return Dataset(systems, tuple(Labels.create(system.n_atoms) for system in systems), ({},) * len(systems))
 
 
 def test_a_network_that_saw_no_label_says_better_than_zero_how_atoms_were_displaced():
@@ -70,23 +82,20 @@ def test_what_it_predicts_turns_with_the_molecule_and_forgets_where_it_stands():
 
 def test_every_step_has_new_displacements_and_the_same_number_the_same_ones():
     potential = nequip(SMALLEST).replace(properties=(HEAD,))
-    data = PropertyData.from_systems(labelled_dataset((6,)).systems, "none")
-    stream = PropertyStream.create(potential, data, 1, noise=NOISE)
-    first, again = (denoising_task(potential, HEAD, stream, jax.random.key(1)) for _ in range(2))
-    other = denoising_task(potential, HEAD, stream, jax.random.key(2))
+    objective = Denoising(potential, HEAD, NOISE)
+    batches = property_batches(potential, labelled_dataset((6,)), 1, reach=objective.reach)
     one, two, repeated, elsewhere = (
-        task.batches(number)[0] for task, number in ((first, 0), (first, 1), (again, 0), (other, 0))
+        objective.draw(batches, batches.plans, jax.random.key(key), number)[0]
+        for key, number in ((1, 0), (1, 1), (1, 0), (2, 0))
     )
-    np.testing.assert_array_equal(one.noise, repeated.noise)
-    np.testing.assert_array_equal(one.graph.positions, repeated.graph.positions)
-    assert np.all(one.noise[:6] != two.noise[:6])
-    assert np.all(one.noise[:6] != elsewhere.noise[:6])
+    jax.tree.map(np.testing.assert_array_equal, one, repeated)
+    first, second, other = (batch.labels.properties["noise"][:6] for batch in (one, two, elsewhere))
+    assert np.all(first != second)
+    assert np.all(first != other)
 
 
-def test_structures_without_values_cannot_be_taken_for_labelled_ones():
-    data = PropertyData.from_systems([molecule()], "none")
-    assert np.isnan(data.targets).all()
-    with pytest.raises(ValueError, match="no structure"):
-        PropertyData.from_systems([], "none")
+def test_values_that_are_missing_or_none_are_refused():
+    with pytest.raises(ValueError, match="found 0 structures"):
+        label_property([], "gap", [])
     with pytest.raises(ValueError, match="not finite"):
-        PropertyData.from_systems([molecule()], "gap", np.array([np.nan]))
+        label_property([molecule()], "gap", [np.nan])

@@ -6,20 +6,30 @@ import json
 import jax
 import numpy as np
 import pytest
-from multitask_case import HEAD, SIZES, model, program, property_data
+from multitask_case import HEAD, SIZES, drawn, model, property_data, step, training
 from tiny_potential import labelled_dataset
 
 from mlipjax import tree
+from mlipjax.data.properties import targets
 from mlipjax.losses import LossWeights
-from mlipjax.train import NonFiniteError, Snapshots, read_metrics
-from mlipjax.train.multitask import Mixture, Prefactors, Task
-from mlipjax.train.multitask import _gradient as task_gradient
-from mlipjax.train.multitask_batches import Epochs, PropertyStream
-from mlipjax.train.multitask_loop import MixtureConfig, MixtureListener, train_mixture
-from mlipjax.train.multitask_tasks import denoising_task, property_report
+from mlipjax.nn.readouts import PropertyHead
+from mlipjax.train import (
+    Checkpoints,
+    Denoising,
+    LabelledBatches,
+    Listener,
+    Mixture,
+    NonFiniteError,
+    Prefactors,
+    Snapshots,
+    Task,
+    property_report,
+    read_metrics,
+    train,
+)
+from mlipjax.train.tasks import compiled_gradient
 
 PROPERTY, FORCE_FIELD = 0, 1
-CONFIG = MixtureConfig(12, 4, ("oxygen", "mae"))
 
 
 def moved(before, after):
@@ -29,63 +39,79 @@ def moved(before, after):
 
 
 def test_a_step_leaves_the_heads_of_other_tasks_alone_to_the_last_bit():
-    mixture, state, hyper = program()
+    run = training()
+    state = run.state
     layers = {"embedding", "layer_0", "layer_1"}
     # twice each: Adam's momentum would move a head with a zero gradient from its second step on
     for turn, own in ((PROPERTY, "property_oxygen"), (FORCE_FIELD, "readout_energy"), (PROPERTY, "property_oxygen")):
-        after, step = mixture.step(state, turn, 0, hyper)
+        after, info = step(run, state, drawn(run, turn))
         assert moved(state.params, after.params) == layers | {own}
         assert moved(state.params["property_oxygen"], after.params["property_oxygen"]) <= {"network"}
-        assert step.info.finite
+        assert info.finite
         state = after
 
 
 def test_changing_tasks_compiles_nothing_anew():
-    mixture, state, hyper = program()
-    log = model()[0].module.log.sizes
+    run = training()
+    state, log = run.state, model()[0].module.log.sizes
     for turn in (PROPERTY, FORCE_FIELD):
-        state, _ = mixture.step(state, turn, 0, hyper)
+        state, _ = step(run, state, drawn(run, turn))
     traced = len(log)
     for number in range(1, 4):
         for turn in (FORCE_FIELD, PROPERTY, PROPERTY):
-            state, _ = mixture.step(state, turn, number, hyper)
+            state, _ = step(run, state, drawn(run, turn, number))
     assert len(log) == traced
     assert traced > 0
 
 
 def test_the_sum_of_tasks_has_the_weighted_sum_of_their_gradients():
-    mixture, state, hyper = program("sum")
-    after, step = mixture.step(state, 0, 2, hyper)
-    assert set(step.terms) == {"oxygen", "force_field"}
+    run = training("sum")
+    draws = next(run.mixture.steps(run.state.key, 12, 2))
+    after, info = step(run, run.state, draws)
+    assert set(info.terms) == {"oxygen", "force_field"}
     losses, gradients = [], []
-    for task, share in zip(mixture.mixture.tasks, (1.0, 0.5), strict=True):
-        static = task.objective, mixture.optimizer
-        parts = [task_gradient(*static, state.params, 0, part, task.prefactors) for part in task.batches(2)]
+    for one, share in zip(draws, (1.0, 0.5), strict=True):
+        arguments = one.task.objective, run.optimizer, run.state.params
+        parts = [compiled_gradient(*arguments, part, one.task.prefactors, one.counts) for part in one.parts]
         losses.append(share * sum(part.loss for part in parts))
         gradients += [jax.tree.map(lambda leaf, w=share: w * leaf, part.gradient) for part in parts]
     assert len(gradients) == 3  # one batch of the property, two micro-batches of the force field
-    assert step.info.loss == pytest.approx(float(sum(losses)), rel=1e-12)
+    assert info.loss == pytest.approx(float(sum(losses)), rel=1e-12)
     total = jax.tree.map(lambda *leaves: sum(leaves), *gradients)
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(total)))
-    assert step.info.gradient_norm == pytest.approx(norm, rel=1e-10)
-    assert moved(state.params, after.params) == {*state.params}
+    assert info.gradient_norm == pytest.approx(norm, rel=1e-10)
+    assert moved(run.state.params, after.params) == {*run.state.params}
 
 
-def test_turns_follow_the_shares_and_count_each_task_by_itself():
-    def task(name, share):
-        return Task(name, (), lambda *_: None, lambda _: [], Prefactors.constant(1.0), share)
+def bare_task(name, share=1.0):
+    return Task(name, None, None, jax.random.key(0), share=share)
 
-    mixture = Mixture((task("a", 3.0), task("b", 1.0)))
-    turns, before = mixture.turns(jax.random.key(0), 4000)
+
+def test_turns_follow_the_shares():
+    mixture = Mixture((bare_task("a", 3.0), bare_task("b", 1.0)))
+    turns = mixture.turns(jax.random.key(0), 4000)
     # binomial: standard deviation of the fraction is 0.0068
     assert np.mean(turns == 0) == pytest.approx(0.75, abs=0.03)
-    for index in (0, 1):
-        assert before[turns == index].tolist() == list(range(int(np.sum(turns == index))))
-    again, _ = mixture.turns(jax.random.key(0), 4000)
-    np.testing.assert_array_equal(turns, again)
-    assert np.any(turns != mixture.turns(jax.random.key(1), 4000)[0])
+    np.testing.assert_array_equal(turns, mixture.turns(jax.random.key(0), 4000))
+    assert np.any(turns != mixture.turns(jax.random.key(1), 4000))
     with pytest.raises(ValueError, match="different names"):
-        Mixture((task("a", 1.0), task("a", 1.0)))
+        Mixture((bare_task("a"), bare_task("a")))
+
+
+@pytest.mark.parametrize("kind", ["draw", "sum"])
+def test_steps_go_on_anywhere_with_what_they_would_have_been_on(kind):
+    run = training(kind)
+
+    def seen(done):
+        return [[(one.task.name, one.plans) for one in draws] for draws in run.mixture.steps(run.state.key, 12, done)]
+
+    whole = seen(0)
+    assert len(whole) == 12
+    for done in (1, 4, 11):
+        assert seen(done) == whole[done:]
+    # each task counts its own steps: an epoch of a task holds every structure once
+    plans = [plans for draws in whole for name, plans in draws if name == "oxygen"][:2]
+    assert sorted(i for step in plans for plan in step for i in plan.indices) == list(range(len(SIZES)))
 
 
 def test_prefactors_move_with_the_learning_rate_from_start_to_limit():
@@ -97,87 +123,97 @@ def test_prefactors_move_with_the_learning_rate_from_start_to_limit():
 
 
 def test_training_learns_and_logs_every_task_apart(tmp_path):
-    mixture, state, hyper = program("draw", 60)
-    hyper = dataclasses.replace(hyper, learning_rate=0.02)
     seen = []
-    listener = MixtureListener()
-    listener.interval = seen.append
-    end = train_mixture(
-        mixture, state, hyper, MixtureConfig(60, 20, ("oxygen", "mae")), folder=tmp_path, listener=listener
-    )
+    listener = Listener()
+    listener.epoch = seen.append
+    end, found = train(training("draw", 60, 20, 0.02), folder=tmp_path, listener=listener)
     records = read_metrics(tmp_path)
-    assert records == json.loads(json.dumps(seen))
-    assert [record["step"] for record in records] == [20, 40, 60]
+    assert records == json.loads(json.dumps(seen)) == found
+    assert [(record["epoch"], record["step"]) for record in records] == [(1, 20), (2, 40), (3, 60)]
     assert all(sum(task["steps"] for task in record["tasks"].values()) == 20 for record in records)
     first, last = records[0]["tasks"], records[-1]["tasks"]
     assert set(first["force_field"]["train"]) == {"energy", "forces", "stress"}
     assert last["oxygen"]["valid"]["mae"] < 0.6 * first["oxygen"]["valid"]["mae"]
     assert last["force_field"]["train"]["forces"] < first["force_field"]["train"]["forces"]
     best = min(records, key=lambda record: record["score"])
-    assert (float(end.best_metric), int(end.best_epoch)) == (pytest.approx(best["score"]), best["step"])
+    assert (float(end.best_metric), int(end.best_epoch)) == (pytest.approx(best["score"]), best["epoch"])
 
 
-class Killed(Exception):
-    pass
+class KillAt(Listener):
+    def __init__(self, step):
+        self.last = step
+
+    def step(self, state, info):
+        if int(state.step) == self.last:
+            raise KeyboardInterrupt
 
 
-def test_a_killed_run_ends_with_the_same_bits(tmp_path):
-    mixture, state, hyper = program()
-    whole = train_mixture(mixture, state, hyper, CONFIG)
-
-    class Killer(MixtureListener):
-        def interval(self, record):
-            if record["step"] == 8:
-                raise Killed
-
-    with pytest.raises(Killed):
-        train_mixture(mixture, state, hyper, CONFIG, folder=tmp_path, listener=Killer())
-    resumed = train_mixture(mixture, state, hyper, CONFIG, folder=tmp_path)
-    for name in ("params", "ema_params", "best_params", "opt_state"):
+def assert_same(whole, resumed):
+    for name in ("params", "ema_params", "best_params", "opt_state", "best_epoch", "epoch_loss"):
         jax.tree.map(np.testing.assert_array_equal, getattr(whole, name), getattr(resumed, name))
-    assert [record["step"] for record in read_metrics(tmp_path)] == [4, 8, 12]
+
+
+def test_a_killed_run_ends_with_the_same_bits_and_records(tmp_path):
+    run = training()
+    whole, records = train(run)
+    for step_ in (3, 10):
+        with pytest.raises(KeyboardInterrupt):
+            train(run, folder=tmp_path, listener=KillAt(step_))
+    resumed, again = train(run, folder=tmp_path)
+    assert_same(whole, resumed)
+    assert [{**record, "seconds": 0} for record in again] == [{**record, "seconds": 0} for record in records]
+
+
+def test_a_checkpoint_that_counts_its_best_step_goes_on(tmp_path):
+    run = training()
+    with pytest.raises(KeyboardInterrupt):
+        train(run, folder=tmp_path / "now", listener=KillAt(9))
+    with Checkpoints(tmp_path / "now" / "checkpoints") as checkpoints:
+        state = checkpoints.restore(run.state)
+    assert (int(state.step), float(state.epoch_loss)) == (8, 0.0)
+    # what mixtures of earlier versions saved: the step of the best parameters, and a sum that never began anew
+    old = dataclasses.replace(state, best_epoch=4 * state.best_epoch, epoch_loss=state.epoch_loss + 1.5)
+    with Checkpoints(tmp_path / "old" / "checkpoints") as checkpoints:
+        checkpoints.save(8, old)
+    assert_same(train(run)[0], train(run, folder=tmp_path / "old")[0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
-    mixture, state, hyper = program()
-    broken = jax.tree.map(lambda leaf: leaf * np.nan, state.params["layer_0"])
-    state = dataclasses.replace(state, params={**state.params, "layer_0": broken})
+    run = training()
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, run.state.params["layer_0"])
+    state = dataclasses.replace(run.state, params={**run.state.params, "layer_0": broken})
+    # only the averaged parameters are judged: they are whole before the first step
     written = []
     snapshots = Snapshots(frozenset({1}), lambda step, params: written.append(step))
-    with pytest.raises(NonFiniteError, match=r"step 1 \((oxygen|force_field)\): loss nan"):
-        train_mixture(mixture, state, hyper, CONFIG, snapshots=snapshots)
+    with pytest.raises(NonFiniteError, match=r"step 1: loss nan, .* on frames \[.*\] of the (oxygen|force_field) set"):
+        train(dataclasses.replace(run, state=state), snapshots=snapshots)
     assert written == []
 
 
-def test_batches_are_planned_up_front_and_every_epoch_holds_every_structure():
+def test_batches_hold_the_property_and_a_large_one_is_divided():
     data = property_data(labelled_dataset((3, 5, 6, 6, 6, 4, 7)))
-    stream = PropertyStream.create(model()[0], data, 3, passes=5.0, dtype=np.float64)
-    shapes = {(plan.n_atoms, plan.n_neighbors) for plan in stream.plans}
-    epochs = Epochs(stream, jax.random.key(0))
-    n = stream.steps_per_epoch
-    for epoch in range(3):
-        plans = [epochs.plan(epoch * n + step) for step in range(n)]
-        assert sorted(i for plan in plans for i in plan.indices) == list(range(7))
-        assert {(plan.n_atoms, plan.n_neighbors) for plan in plans} <= shapes
-    batch = stream.batch(epochs.plan(0))
-    np.testing.assert_allclose(batch.targets[: len(epochs.plan(0).indices)], data.targets[list(epochs.plan(0).indices)])
-    with pytest.raises(ValueError, match=r"more than max_slots=50: choose a batch size of"):
-        PropertyStream.create(model()[0], data, 3, max_slots=50)
+    batches = LabelledBatches.create(model()[0], data, 3, passes=5.0, dtype=np.float64)
+    plan = next(batches.steps(jax.random.key(0)))[0]
+    values = batches.batch(plan).labels.properties["oxygen"]
+    np.testing.assert_allclose(values[: len(plan.indices)], targets(data, "oxygen")[list(plan.indices)])
+    assert values.shape == (3,)
+    divided = LabelledBatches.create(model()[0], data, 3, max_slots=50)
+    assert divided.accumulate == 3
 
 
 def test_displaced_structures_keep_within_their_slots_and_say_how_they_were_displaced():
+    head = PropertyHead("noise", "vector")
+    objective = Denoising(model()[0], head, 0.1)
     data = property_data(labelled_dataset(SIZES))
-    stream = PropertyStream.create(model()[0], data, 4, dtype=np.float64, noise=0.1)
-    clean = stream.batch(stream.plans[0]).graph
-    noisy = stream.noisy_batch(stream.plans[0], jax.random.key(0))
-    mask = clean.atom_mask
-    np.testing.assert_allclose(noisy.graph.positions[mask], clean.positions[mask] + 0.1 * noisy.noise[mask])
-    assert np.abs(noisy.noise).max() <= 2.5
-    assert noisy.noise[mask].std() == pytest.approx(1.0, abs=0.25)
-    other = stream.noisy_batch(stream.plans[0], jax.random.key(1))
-    assert np.any(other.noise != noisy.noise)
+    batches = LabelledBatches.create(model()[0], data, 4, dtype=np.float64, reach=objective.reach)
+    clean = batches.batch(batches.plans[0]).graph
+    (noisy,) = objective.draw(batches, batches.plans[:1], jax.random.key(0), 0)
+    mask, noise = clean.atom_mask, noisy.labels.properties["noise"]
+    np.testing.assert_allclose(noisy.graph.positions[mask], clean.positions[mask] + 0.1 * noise[mask])
+    assert np.abs(noise).max() <= 2.5
+    assert noise[mask].std() == pytest.approx(1.0, abs=0.25)
     with pytest.raises(ValueError, match="needs noise and a vector head"):
-        denoising_task(model()[0], HEAD, stream, jax.random.key(0))
+        Denoising(model()[0], HEAD, 0.1)
 
 
 def test_reports_hold_known_errors():

@@ -6,21 +6,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_train_loop import EVERY_STEP, StopAt, assert_same, setup
+from test_train_loop import StopAt, assert_same, setup
 from tiny_potential import init_params, labelled_dataset, tiny_potential
 
 from mlipjax import tree
 from mlipjax.losses import Pull, label_counts, pull_loss
-from mlipjax.train import (
-    LabelledBatches,
-    Listener,
-    Retention,
-    TrainConfig,
-    fisher_diagonal,
-    read_metrics,
-    run_step,
-    validation_loss,
-)
+from mlipjax.train import LabelledBatches, Listener, Prefactors, fisher_diagonal, predict, read_metrics
+from mlipjax.train.tasks import compiled_gradient
 
 
 def test_pull_is_the_formula():
@@ -34,15 +26,12 @@ def test_pull_is_the_formula():
 
 
 def test_the_pull_is_added_once_whatever_the_micro_batches():
-    run = setup()
-    anchor = init_params(run.potential, seed=9)
-    hyper = run.hyper.replace(pull=Pull(0.7, anchor))
-    plans = run.train.epoch(jax.random.key(0), 0)[0]
-    batches = [run.train.batch(plan) for plan in plans]
-    assert len(batches) == 2
-    _, plain = run_step(run.program, run.state(), batches, run.hyper)
-    _, pulled = run_step(run.program, run.state(), batches, hyper)
-    np.testing.assert_allclose(pulled.loss - plain.loss, pull_loss(hyper.pull, run.params), rtol=1e-9)
+    run = copy.copy(setup())
+    _, plain = run.step(run.state())
+    assert run.train.accumulate == 2
+    run.hyper = run.hyper.replace(pull=Pull(0.7, init_params(run.potential, seed=9)))
+    _, pulled = run.step(run.state())
+    np.testing.assert_allclose(pulled.loss - plain.loss, pull_loss(run.hyper.pull, run.params), rtol=1e-9)
     assert jax.tree.leaves(pulled.terms) == jax.tree.leaves(plain.terms)
 
 
@@ -52,10 +41,10 @@ def test_a_huge_pull_leaves_parameters_at_the_start(kind):
     params = run.params
     importance = None
     if kind == "ewc":
-        importance = fisher_diagonal(run.program, params, run.train, run.hyper.weights)
-    free = run.run(config=TrainConfig(20))
+        importance = fisher_diagonal(run.objective, run.optimizer, params, run.train, run.hyper.weights)
+    free = run.run(epochs=20)
     run.hyper = run.hyper.replace(pull=Pull(1e6, params, importance))
-    held = run.run(config=TrainConfig(20))
+    held = run.run(epochs=20)
     moved, kept = (tree.flatten_paths(state.params) for state in (free, held))
     start = tree.flatten_paths(params)
     # Adam's steps have the size of the learning rate however steep the pull: they go to and fro around the start
@@ -65,20 +54,21 @@ def test_a_huge_pull_leaves_parameters_at_the_start(kind):
         weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(importance)])
         far, near = far[weights > 0.1], near[weights > 0.1]
     assert np.sqrt(np.mean(near**2)) < 0.15 * np.sqrt(np.mean(far**2))
-    before, _ = validation_loss(run.program, params, run.valid, run.hyper.weights)
-    after = [validation_loss(run.program, state.params, run.valid, run.hyper.weights)[0] for state in (held, free)]
+    before = run.validation_loss(params)
+    after = [run.validation_loss(state.params) for state in (held, free)]
     assert abs(after[0] - before) < 0.3 * abs(after[1] - before)
 
 
 def test_fisher_is_the_mean_of_squared_gradients_of_single_structures():
     run = setup()
-    found = fisher_diagonal(run.program, run.params, run.train, run.hyper.weights)
+    found = fisher_diagonal(run.objective, run.optimizer, run.params, run.train, run.hyper.weights)
     squares = []
     for plan in run.train.plans:
         assert len(plan.indices) == 1
         batch = run.train.batch(plan)
         counts = label_counts(batch.labels, batch.graph)
-        gradient = run.program.gradient(run.params, batch, run.hyper.weights, counts).gradient
+        weights = Prefactors.constant(run.hyper.weights)
+        gradient = compiled_gradient(run.objective, run.optimizer, run.params, batch, weights, counts).gradient
         squares.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]) ** 2)
     expected = np.mean(squares, axis=0)
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])
@@ -91,7 +81,7 @@ def test_fisher_needs_labels_that_say_something():
     labels = tuple(label.replace(energy_weight=0.0, forces_weight=0.0, stress_weight=0.0) for label in none.labels)
     empty = LabelledBatches.create(run.potential, dataclasses.replace(none, labels=labels), 1, dtype=np.float64)
     with pytest.raises(ValueError, match="Fisher information of the 2 structures has the mean 0"):
-        fisher_diagonal(run.program, run.params, empty, run.hyper.weights)
+        fisher_diagonal(run.objective, run.optimizer, run.params, empty, run.hyper.weights)
 
 
 def replayed(run, seed=7):
@@ -100,41 +90,30 @@ def replayed(run, seed=7):
 
 
 def test_replay_adds_its_own_mean_times_its_weight():
-    run = setup()
-    other = replayed(run)
-    target = [run.train.batch(plan) for plan in run.train.epoch(jax.random.key(0), 0)[0]]
-    extra = [other.batch(plan) for plan in Retention(replay=other).replayed_plans(jax.random.key(0), 0)]
-    _, first = run_step(run.program, run.state(), target, run.hyper)
-    _, second = run_step(run.program, run.state(), extra, run.hyper)
-    _, both = run_step(run.program, run.state(), target, run.hyper, extra, 0.3)
-    np.testing.assert_allclose(both.loss, first.loss + 0.3 * second.loss, rtol=1e-10)
-    assert jax.tree.leaves(both.terms) == jax.tree.leaves(first.terms)
-
-
-def test_every_replay_structure_comes_once_per_pass_in_an_order_of_key_and_step():
-    other = replayed(setup())
-    retention = Retention(replay=other)
-    steps = other.steps_per_epoch
-
-    def seen(key, start):
-        return [i for s in range(start, start + steps) for p in retention.replayed_plans(key, s) for i in p.indices]
-
-    assert sorted(seen(jax.random.key(0), 0)) == sorted(seen(jax.random.key(0), 3 * steps)) == [0, 1, 2, 3]
-    assert len({tuple(seen(jax.random.key(k), steps)) for k in range(6)}) > 1
+    run = copy.copy(setup())
+    run.replay, run.replay_weight = replayed(run), 0.3
+    target, extra = next(run.mixture().steps(jax.random.key(0), 400))
+    infos = [run.step(run.state(), draws)[1] for draws in ((target,), (extra,), (target, extra))]
+    first, second, both = (info.loss for info in infos)
+    np.testing.assert_allclose(both, first + second, rtol=1e-10)
+    run.replay_weight = 1.0
+    _, whole = next(run.mixture().steps(jax.random.key(0), 400))
+    np.testing.assert_allclose(second, 0.3 * run.step(run.state(), (whole,))[1].loss, rtol=1e-10)
+    assert jax.tree.leaves(infos[2].terms["training"]) == jax.tree.leaves(infos[0].terms["training"])
 
 
 def test_a_run_with_pull_replay_and_anchor_resumes_bit_for_bit(tmp_path):
     run = copy.copy(setup())
     run.hyper = run.hyper.replace(pull=Pull(0.01, run.params))
-    retention = Retention(replayed(run, 5), 0.5, replayed(run), 0.5)
-    whole = run.run(retention=retention)
+    run.replay, run.replay_weight, run.anchor, run.anchor_weight = replayed(run), 0.5, replayed(run, 5), 0.5
+    whole = run.run()
     for step in (3, 8):
         with pytest.raises(KeyboardInterrupt):
-            run.run(folder=tmp_path, listener=StopAt(step), retention=retention)
-    resumed = run.run(folder=tmp_path, retention=retention)
+            run.run(folder=tmp_path, listener=StopAt(step))
+    resumed = run.run(folder=tmp_path)
     assert_same(resumed, whole)
     traces = len(run.potential.module.log.sizes)
-    run.run(retention=retention)
+    run.run()
     assert len(run.potential.module.log.sizes) == traces
 
 
@@ -142,13 +121,13 @@ def test_target_and_anchor_decide_together_and_both_are_logged(tmp_path):
     run = copy.copy(setup())
     # the anchor's labels are the model's own, so that it can only forget
     own = run.train.dataset.subset(range(3))
-    anchor = LabelledBatches.create(run.potential, own, 2, dtype=np.float64, max_slots=1)
-    predictions = validation_loss(run.program, run.params, anchor, run.hyper.weights)[1]
+    bare = LabelledBatches.create(run.potential, own, 2, dtype=np.float64, max_slots=1)
+    predictions = predict(run.potential, run.params, bare)
     labels = tuple(
         label.replace(energy=p.energy, forces=p.forces, stress=p.stress)
         for label, p in zip(own.labels, predictions, strict=True)
     )
-    anchor = LabelledBatches.create(run.potential, dataclasses.replace(own, labels=labels), 2, dtype=np.float64)
+    run.anchor = LabelledBatches.create(run.potential, dataclasses.replace(own, labels=labels), 2, dtype=np.float64)
 
     class Collect(Listener):
         def __init__(self):
@@ -165,7 +144,8 @@ def test_target_and_anchor_decide_together_and_both_are_logged(tmp_path):
     for weight in (0.0, 1e6):
         listener = Collect()
         folder = tmp_path / str(weight)
-        state = run.run(config=TrainConfig(8), retention=Retention(anchor, weight), listener=listener, folder=folder)
+        run.anchor_weight = weight
+        state = run.run(epochs=8, listener=listener, folder=folder)
         chosen[weight] = int(state.best_epoch)
         records = read_metrics(folder)
         assert [r["anchor_loss"] for r in records] == [r["anchor_loss"] for r in listener.records]
@@ -181,5 +161,5 @@ def test_target_and_anchor_decide_together_and_both_are_logged(tmp_path):
 
 def test_without_an_anchor_the_validation_loss_decides(tmp_path):
     run = setup()
-    run.run(config=EVERY_STEP, folder=tmp_path)
+    run.run(folder=tmp_path)
     assert all(r["score"] == r["valid_loss"] and r["anchor_loss"] is None for r in read_metrics(tmp_path))

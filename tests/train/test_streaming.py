@@ -18,7 +18,7 @@ from mlipjax.data import View, read_dataset, read_examples, write_dataset, write
 from mlipjax.finetuning import FinetuneSettings
 from mlipjax.finetuning.folder import describe_run
 from mlipjax.finetuning.retain import Frozen, pseudo_label
-from mlipjax.train import LabelledBatches, Retention, error_report, predict
+from mlipjax.train import LabelledBatches, error_report, predict
 from mlipjax.train.batches import Tables
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -40,14 +40,15 @@ def test_training_from_a_store_gives_the_same_bits_also_when_it_is_interrupted(t
         run = copy.copy(old)
         run.train = LabelledBatches.create(run.potential, labelled.subset(range(9)), 2, **options)
         run.valid = LabelledBatches.create(run.potential, labelled.subset((9, 10)), 2, **options)
-        runs.append((run, Retention(replay=LabelledBatches.create(run.potential, replayed, 2, **options))))
-    (memory, from_list), (disk, from_disk) = runs
+        run.replay = LabelledBatches.create(run.potential, replayed, 2, **options)
+        runs.append(run)
+    memory, disk = runs
     assert isinstance(disk.train.dataset.systems, View)
     assert not isinstance(memory.train.dataset.systems, View)
-    whole = memory.run(retention=from_list)
+    whole = memory.run()
     with pytest.raises(KeyboardInterrupt):
-        disk.run(folder=tmp_path / "run", retention=from_disk, listener=StopAt(7))
-    assert_same(disk.run(folder=tmp_path / "run", retention=from_disk), whole)
+        disk.run(folder=tmp_path / "run", listener=StopAt(7))
+    assert_same(disk.run(folder=tmp_path / "run"), whole)
 
 
 def TRAIN():

@@ -19,21 +19,25 @@ from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.train import (
     Checkpoints,
+    ForceField,
     LabelledBatches,
     Listener,
+    LossJudge,
+    Mixture,
     NonFiniteError,
-    Program,
+    Prefactors,
+    Task,
     TrainConfig,
+    Training,
     TrainState,
+    mixture_step,
     read_metrics,
-    run_step,
     train,
     validation_loss,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 N_TRAIN = 9
-EVERY_STEP = TrainConfig(2, checkpoint_seconds=0.0)
 
 
 class Setup:
@@ -47,17 +51,40 @@ class Setup:
         arguments = {"dtype": np.float64, "max_slots": 1}
         self.train = LabelledBatches.create(self.potential, dataset.subset(range(N_TRAIN)), 2, **arguments)
         self.valid = LabelledBatches.create(self.potential, dataset.subset((9, 10)), 2, **arguments)
-        optimizer = Optimizer(strategy.optimizer_config(400))
-        self.program = Program(self.potential, optimizer, huber_loss())
+        self.optimizer = Optimizer(strategy.optimizer_config(400))
+        self.objective = ForceField(self.potential, huber_loss())
         self.hyper = strategy.hyper(LossWeights())
-        self.optimizer = optimizer
+        self.replay, self.replay_weight, self.anchor, self.anchor_weight = None, 1.0, None, 0.0
 
     def state(self):
         return TrainState.create(self.params, self.optimizer, jax.random.key(0))
 
-    def run(self, state=None, config=EVERY_STEP, **arguments):
+    def mixture(self):
+        key = jax.random.key(0)
+        tasks = [Task("training", self.objective, self.train, key, prefactors=Prefactors.constant(self.hyper.weights))]
+        if self.replay is not None:
+            less = jax.tree.map(lambda weight: self.replay_weight * weight, self.hyper.weights)
+            tasks.append(
+                Task("replay", self.objective, self.replay, jax.random.key(1), prefactors=Prefactors.constant(less))
+            )
+        return Mixture(tuple(tasks), "sum")
+
+    def step(self, state, draws=None):
+        """One optimiser step: the one that comes next."""
+        mixture = self.mixture()
+        draws = next(mixture.steps(state.key, 400, int(state.step))) if draws is None else draws
+        return mixture_step(mixture, self.optimizer, state, draws, self.hyper)
+
+    def run(self, state=None, epochs=2, patience=None, **arguments):
+        """Run epochs, saving every step."""
+        epoch = self.train.steps_per_epoch
+        config = TrainConfig(epochs * epoch, epoch, patience, checkpoint_seconds=0.0)
+        judge = LossJudge(self.objective, self.hyper.weights, self.valid, self.anchor, self.anchor_weight)
         state = self.state() if state is None else state
-        return train(self.program, state, self.train, self.valid, self.hyper, config, **arguments)
+        return train(Training(self.mixture(), self.optimizer, state, self.hyper, config, judge), **arguments)[0]
+
+    def validation_loss(self, params, batches=None):
+        return validation_loss(self.objective, params, batches or self.valid, self.hyper.weights)[0]
 
 
 @functools.cache
@@ -139,10 +166,10 @@ def test_kill_9_while_saving_then_again_ends_with_the_same_bits(tmp_path):
 
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
     run = setup()
-    run.run(folder=tmp_path, config=TrainConfig(1))
+    run.run(folder=tmp_path, epochs=1)
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "st')
-    run.run(folder=tmp_path, config=TrainConfig(2))
+    run.run(folder=tmp_path, epochs=2)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
@@ -150,11 +177,11 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
 def test_later_epochs_compile_nothing():
     run = setup()
     log = run.potential.module.log.sizes
-    run.run(config=TrainConfig(1))
+    run.run(epochs=1)
     n_traces = len(log)
     shapes = {run.train.batch(plan).graph.sizes for plan in run.train.plans}
     assert len(shapes) <= 8
-    run.run(config=TrainConfig(3))
+    run.run(epochs=3)
     assert len(log) == n_traces
 
 
@@ -162,9 +189,9 @@ def test_four_structures_are_overfitted():
     run = copy.copy(setup())
     dataset = run.train.dataset.subset((0, 2, 3, 4))
     run.train = run.valid = LabelledBatches.create(run.potential, dataset, 4, dtype=np.float64)
-    before, _ = validation_loss(run.program, run.params, run.valid, run.hyper.weights)
-    state = run.run(config=TrainConfig(400))
-    after, _ = validation_loss(run.program, state.best_params, run.valid, run.hyper.weights)
+    before = run.validation_loss(run.params)
+    state = run.run(epochs=400)
+    after = run.validation_loss(state.best_params)
     assert after < 0.02 * before
 
 
@@ -179,12 +206,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     # after training on the labels of another teacher, validation can only get worse sooner or later
     wrong = labelled_dataset(tuple(s.n_atoms for s in run.valid.dataset.systems), seed=5)
     run.valid = LabelledBatches.create(run.potential, wrong, 2, dtype=np.float64, max_slots=1)
-    state = run.run(config=TrainConfig(40, patience=3), listener=Collect())
+    state = run.run(epochs=40, patience=3, listener=Collect())
     losses = [record["valid_loss"] for record in records]
     best = int(np.argmin(losses)) + 1
     assert int(state.best_epoch) == best
     assert len(records) == best + 3 < 40
-    loss, _ = validation_loss(run.program, state.best_params, run.valid, run.hyper.weights)
+    loss = run.validation_loss(state.best_params)
     assert loss == pytest.approx(losses[best - 1], rel=1e-12)
     assert float(state.best_metric) == loss
 
@@ -204,8 +231,8 @@ def test_a_run_that_diverges_stops_and_saves_the_frames(tmp_path):
     np.testing.assert_array_equal(saved.systems[0].positions, dataset.systems[3].positions)
     step = int(str(error.value).split()[1].rstrip(":"))
     last_good = run.state()
-    for plans in run.train.epoch(last_good.key, 0)[: step - 1]:
-        last_good, _ = run_step(run.program, last_good, [run.train.batch(plan) for plan in plans], run.hyper)
+    for _ in range(step - 1):
+        last_good, _ = run.step(last_good)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         found = checkpoints.restore(run.state())
     # epoch 0 was judged before the first step
@@ -214,45 +241,39 @@ def test_a_run_that_diverges_stops_and_saves_the_frames(tmp_path):
 
 
 def test_the_model_before_training_is_a_candidate_for_the_best_epoch():
-    run = setup()
-    still = dataclasses.replace(run.hyper, learning_rate=jnp.asarray(10.0 * float(run.hyper.learning_rate)))
+    run = copy.copy(setup())
+    run.hyper = dataclasses.replace(run.hyper, learning_rate=jnp.asarray(10.0 * float(run.hyper.learning_rate)))
     first = []
 
     class Collect(Listener):
         def begin(self, record):
             first.append(record)
 
-    state = train(run.program, run.state(), run.train, run.valid, still, TrainConfig(1), listener=Collect())
+    state = run.run(epochs=1, listener=Collect())
     assert first[0]["epoch"] == 0
-    last = validation_loss(run.program, state.ema_params, run.valid, run.hyper.weights)[0]
+    last = run.validation_loss(state.ema_params)
     assert (int(state.best_epoch) == 0) == (first[0]["score"] <= last)
     assert float(state.best_metric) == pytest.approx(min(first[0]["score"], last))
 
 
 def test_without_validation_the_last_epoch_is_kept_also_after_an_interruption(tmp_path):
-    run = setup()
-    expected = train(run.program, run.state(), run.train, None, run.hyper, EVERY_STEP)
+    run = copy.copy(setup())
+    run.valid = None
+    expected = run.run()
     assert int(expected.best_epoch) == 2
     jax.tree.map(np.testing.assert_array_equal, expected.best_params, expected.ema_params)
     with pytest.raises(KeyboardInterrupt):
-        run_without(run, tmp_path, StopAt(7))
-    assert_same(run_without(run, tmp_path, None), expected)
+        run.run(folder=tmp_path, listener=StopAt(7))
+    assert_same(run.run(folder=tmp_path), expected)
     assert [record["valid_loss"] for record in read_metrics(tmp_path)] == [None, None]
-
-
-def run_without(run, folder, listener):
-    return train(run.program, run.state(), run.train, None, run.hyper, EVERY_STEP, folder=folder, listener=listener)
 
 
 def test_validation_loss_does_not_depend_on_batching():
     run = setup()
     losses = [
-        validation_loss(
-            run.program,
-            run.params,
-            LabelledBatches.create(run.potential, run.train.dataset, size, dtype=np.float64),
-            run.hyper.weights,
-        )[0]
+        run.validation_loss(
+            run.params, LabelledBatches.create(run.potential, run.train.dataset, size, dtype=np.float64)
+        )
         for size in (1, 9)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-12)

@@ -8,7 +8,7 @@ from tiny_potential import init_params, labelled_dataset, tiny_batch, tiny_poten
 
 from mlipjax.losses import LossWeights, huber_loss, label_counts, mse_loss
 from mlipjax.optim import Group, Hyper, Optimizer, OptimizerConfig, make_strategy
-from mlipjax.train import TrainState, accumulate, apply_gradient, fit, loss_gradient, train_step
+from mlipjax.train import ForceField, TrainState, accumulate, apply_gradient, fit, loss_gradient, train_step
 
 SIZES = {"n_atoms": 24, "n_neighbors": 48, "n_graphs": 4}
 # elements 6 and 8 of a set without them keep gradients of exactly zero: the case in which roots have no slope
@@ -67,7 +67,7 @@ def test_accumulated_micro_batches_equal_the_large_batch(dataset, model, step):
 
     micro, _ = batches(dataset, potential, [(0, 1), (2,), (3,)])
     counts = jax.tree.map(lambda *n: sum(n), *(label_counts(part.labels, part.graph) for part in micro))
-    gradient = jax.jit(loss_gradient(potential, optimizer, huber_loss()))
+    gradient = jax.jit(loss_gradient(ForceField(potential, huber_loss()), optimizer))
     total = accumulate(gradient(state.params, part, HYPER.weights, counts) for part in micro)
     found, micro_info = jax.jit(apply_gradient(optimizer))(state, total, HYPER)
     assert_trees_close(micro_info, info, rtol=1e-11)

@@ -1,0 +1,174 @@
+"""A fine-tune to a property: what happens before its first step, and what is measured after the last."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlipjax import tree
+from mlipjax.data import Dataset
+from mlipjax.data.properties import property_name, targets
+from mlipjax.finetuning.properties_checks import check_properties
+from mlipjax.finetuning.properties_heads import add_property, standardise_inputs, target_moments
+from mlipjax.finetuning.properties_tasks import DENOISE, TaskMaker
+from mlipjax.finetuning.retain import Frozen
+from mlipjax.finetuning.run import Outcome
+from mlipjax.losses import LossWeights
+from mlipjax.nn.readouts import PropertyHead
+from mlipjax.optim import Optimizer, Strategy, make_mode, published_multipliers
+from mlipjax.optim.recipes import layer_count
+from mlipjax.potential import Potential
+from mlipjax.settings import FinetuneSettings, PropertySettings
+from mlipjax.train import (
+    LabelledBatches,
+    Mixture,
+    TaskJudge,
+    TrainConfig,
+    Training,
+    TrainState,
+    predict_property,
+    property_report,
+)
+from mlipjax.train.parity import thinned
+from mlipjax.typing import Params
+
+
+class PropertyInput(NamedTuple):
+    """Data of a fine-tune to a property.
+
+    Attributes:
+        train: structures and values (``data.properties``).
+        valid: decides which parameters are kept; by default a random part of ``train``.
+        replay: for mft, labelled structures of the force field, instead of ``FinetuneSettings.replay``.
+        denoise: structures for denoising, instead of ``PropertySettings.denoise_data``.
+        tests: more data sets on which errors are reported, by name.
+    """
+
+    train: Dataset
+    valid: Dataset | None = None
+    replay: Dataset | None = None
+    denoise: Dataset | None = None
+    tests: Mapping[str, Dataset] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class PropertyPreparation:
+    """A property fine-tune ready to start.
+
+    Attributes:
+        potential: with the property's head.
+        strategy, options: with the settings given by the user.
+        notes: in words, the data of every task.
+        training: what ``train`` takes; the property is its first task.
+        measured: validation data of the property, by the name "", and more data on which errors are reported.
+    """
+
+    potential: Potential
+    strategy: Strategy
+    options: PropertySettings
+    notes: dict[str, str]
+    training: Training
+    measured: dict[str, LabelledBatches]
+
+    def conclude(self, state: TrainState, records: Sequence[dict[str, Any]]) -> Outcome:
+        """Measure the best parameters on every set, and what they are at the other tasks."""
+        training, best = self.training, state.best_params
+        task, *others = training.mixture.tasks
+        beside = {other.name: other.errors(best) for other in others if other.errors is not None}
+        pairs = {
+            name: np.stack([targets(part.dataset, task.name), predict_property(self.potential, best, part, task.name)])
+            for name, part in self.measured.items()
+        }
+        reports = {name: property_report(*pair) for name, pair in pairs.items()}
+        report = {
+            "options": dataclasses.asdict(self.options),
+            "property": dataclasses.asdict(self.potential.property_head(task.name)),
+            "tasks": self.notes,
+            "n_train": len(task.batches.dataset),
+            "n_parameters": tree.count(best),
+            "n_trained_parameters": tree.count(training.optimizer.split(best)[0]),
+            "valid": reports.pop(""),
+            "force_field": {name: errors for name, errors in beside.items() if name != DENOISE},
+            "denoising": beside.get(DENOISE),
+            "tests": reports,
+            "best_step": min(int(state.best_epoch) * training.config.epoch, training.config.steps),
+        }
+        return Outcome(report, {}, {"property": thinned(pairs[""])})
+
+
+def prepare_property(
+    potential: Potential,
+    params: Params,
+    data: PropertyInput,
+    settings: FinetuneSettings,
+    options: PropertySettings,
+) -> PropertyPreparation:
+    """Split, add heads, plan batches and gather force-field data.
+
+    Raises:
+        ValueError: see ``finetune_property``.
+    """
+    train_data, valid_data = _split(data, settings)
+    name = property_name(train_data)
+    check_properties(potential, name, train_data, valid_data)
+    key = jax.random.key(settings.seed)
+    params = tree.cast(params, settings.dtype)
+    frozen = Frozen(potential, params)
+    head = options.head(name, *target_moments(train_data, name, options.property_kind))
+    potential, params = add_property(potential, params, head, key)
+    if options.denoise and DENOISE not in {head.name for head in potential.properties}:
+        noise_head = PropertyHead(DENOISE, "vector", options.property_hidden, "last", unit="displacement")
+        potential, params = add_property(potential, params, noise_head, jax.random.fold_in(key, 1))
+    if settings.strategy == "scratch":
+        params = potential.init(key, settings.dtype)
+    strategy = _strategy(params, settings, options)
+
+    make = TaskMaker(potential, key, settings, options)
+    seen = (options.steps or 0) * options.property_batch_size / len(train_data)
+    train = make.batches(train_data, passes=max(2.0, seen) if options.steps else settings.epochs)
+    measured = {one: make.batches(part) for one, part in {"": valid_data, **data.tests}.items()}
+    params = standardise_inputs(potential, params, head, train)
+    made = [make.of_property(head, train, measured[""])]
+    if settings.strategy == "mft":
+        made.append(make.of_force_field(frozen, data.replay, train_data.elements))
+    if options.denoise:
+        others = sum(task.share for task, _ in made)
+        made.append(make.of_noise(data.denoise, train_data, valid_data, others))
+    total = options.steps or settings.epochs * train.steps_per_epoch
+    optimizer = Optimizer(strategy.optimizer_config(total))
+    mixture = Mixture(tuple(task for task, _ in made), options.mixture)
+    training = Training(
+        mixture=mixture,
+        optimizer=optimizer,
+        state=TrainState.create(params, optimizer, key),
+        hyper=strategy.hyper(LossWeights()),
+        config=TrainConfig(total, options.validate_every or max(1, total // 20), apart=True),
+        judge=TaskJudge(mixture, (name, "mae")),
+    )
+    notes = {task.name: note for task, note in made}
+    return PropertyPreparation(potential, strategy, options, notes, training, measured)
+
+
+def _split(data: PropertyInput, settings: FinetuneSettings) -> tuple[Dataset, Dataset]:
+    if data.valid is not None:
+        return data.train, data.valid
+    n = len(data.train)
+    n_valid = max(1, round(settings.valid_fraction * n))
+    if not 0.0 < settings.valid_fraction < 1.0 or n_valid >= n:
+        raise ValueError(f"valid_fraction={settings.valid_fraction} of {n} structures: give a fraction.")
+    order = np.random.default_rng(settings.seed).permutation(n)
+    return data.train.subset(np.sort(order[n_valid:])), data.train.subset(np.sort(order[:n_valid]))
+
+
+def _strategy(params: Params, settings: FinetuneSettings, options: PropertySettings) -> Strategy:
+    multipliers = settings.layer_multipliers
+    if options.published_decay:
+        if multipliers is not None:
+            raise ValueError("published_decay and layer_multipliers are two tables; give one of them.")
+        multipliers = published_multipliers(layer_count(params))
+    strategy = make_mode(settings.strategy, params, layer_decay=settings.layer_decay, layer_multipliers=multipliers)
+    return strategy.override(learning_rate=settings.learning_rate, clip=settings.clip, ema_decay=settings.ema_decay)
