@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
@@ -221,12 +222,10 @@ class Potential:
 
     def check_elements(self, atomic_numbers: Iterable[int]) -> None:
         """Raise ``ValueError`` naming the elements of a structure that the potential does not know."""
-        from ase.data import chemical_symbols
-
         unknown = sorted({int(z) for z in atomic_numbers} - set(self.species))
         if unknown:
-            names = ", ".join(chemical_symbols[z] for z in unknown)
-            known = ", ".join(chemical_symbols[z] for z in self.species)
+            names = listed(unknown)
+            known = listed(self.species)
             raise ValueError(
                 f"this potential does not know {names}; it knows {known}. Choose another model or structure."
             )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from mlipjax import runtime
 from mlipjax.cli._monitor_tables import print_report
@@ -14,6 +13,7 @@ from mlipjax.cli.heads import say_heads_are_alike
 from mlipjax.cli.options.monitor import MonitorCommand
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset, read_dataset, runs_of
+from mlipjax.elements import listed, symbols
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
 from mlipjax.monitoring import (
@@ -57,7 +57,7 @@ def _judge(command: MonitorCommand) -> None:
         reference = read_dataset(command.reference, required=(), with_labels=False)
         missing = sorted(set(dataset.elements) - set(reference.elements))
         if missing:
-            names = ", ".join(chemical_symbols[z] for z in missing)
+            names = listed(missing)
             raise ValueError(f"{command.data} holds {names}, which no frame of {command.reference} holds.")
         fit = cross_fit_monitor if command.calibration == "cross" else fit_monitor
         monitor = fit(
@@ -111,14 +111,13 @@ def summary(monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> dict
         "n_frames": len(dataset),
         "n_runs": len(set(runs)),
         "indices": indices,
-        "per_element": {chemical_symbols[z]: _element(monitor, readings, row) for row, z in enumerate(monitor.species)},
+        "per_element": {name: _element(monitor, readings, row) for row, name in enumerate(symbols(monitor.species))},
         "frames": {name: readings.frame[:, k] for k, name in enumerate(FRAME_INDICES)},
         "alarms": {name: np.flatnonzero(readings.alarm[:, k]) for k, name in enumerate(FRAME_INDICES)},
         "worst_atom": readings.worst_atom,
-        "worst_element": [
-            chemical_symbols[int(system.atomic_numbers[atom])]
-            for system, atom in zip(dataset.systems, readings.worst_atom, strict=True)
-        ],
+        "worst_element": symbols(
+            system.atomic_numbers[atom] for system, atom in zip(dataset.systems, readings.worst_atom, strict=True)
+        ),
         "worst_atom_share": readings.worst_share,
     }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -82,7 +81,8 @@ def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: 
     several = None
     for found in _converged(path) if with_labels else iread_located(path):
         atoms = found.atoms
-        info = {name: _plain(value) for name, value in without_weights(atoms.info).items()}
+        info = without_weights(atoms.info)
+        info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
         several = _several(path) if several is None else several
         if several:
             info.setdefault(FILE, str(found.path))
@@ -139,10 +139,6 @@ def _check_required(dataset: Dataset, keys: LabelKeys, required: Sequence[str], 
                 f"Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.",
                 name,
             )
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 __all__ = ["FILE", "LabelKeys", "read_dataset", "read_examples"]

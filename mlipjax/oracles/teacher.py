@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.files import digest
 from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.oracles.analytic import graph_labels, within
 from mlipjax.potential import Potential
@@ -60,13 +61,11 @@ class Teacher:
 
     @cached_property
     def _identity(self) -> str:
-        digest = hashlib.sha256(repr((self.potential.config, self.potential.species, self.head)).encode())
-        digest.update(np.ascontiguousarray(self.potential.e0s, np.float64).tobytes())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            array = np.ascontiguousarray(leaf)
-            digest.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype.str}".encode())
-            digest.update(array.tobytes())
-        return f"teacher:{digest.hexdigest()}:{self.dtype}"
+        facts = repr((self.potential.config, self.potential.species, self.head))
+        leaves = ((path, np.ascontiguousarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(self.params))
+        named = ((f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype.str}", leaf) for path, leaf in leaves)
+        e0s = np.asarray(self.potential.e0s, np.float64)
+        return f"teacher:{digest(facts, e0s, *itertools.chain.from_iterable(named))}:{self.dtype}"
 
     def label(self, system: System) -> Labels:
         """Total energy, forces and (fully periodic) stress of one structure.

@@ -218,7 +218,9 @@ def structures(*systems):
     """Findings on structures alone, by severity and name."""
     examples = [Example(s, Labels.create(s.n_atoms, 0.0, np.zeros((s.n_atoms, 3))), {}) for s in systems]
     findings = check_structures(model()[0], {"train": Dataset.from_examples(examples)})
-    return {(f.severity, f.check, tuple(i for _, i in f.frames)) for f in findings if f.check not in ("elements", "labels")}
+    return {
+        (f.severity, f.check, tuple(i for _, i in f.frames)) for f in findings if f.check not in ("elements", "labels")
+    }
 
 
 def test_slabs_and_crystals_stored_without_periodicity():
