@@ -128,7 +128,7 @@ class Experiment:
         Those of the new labels belong to another code. A model with a head for what it replayed is asked there.
         """
         shared = model.potential.replace(e0s=np.repeat(self.potential.e0s[:1], len(model.potential.heads), axis=0))
-        batches = LabelledBatches.create(shared, data, 4, task=len(shared.heads) - 1)
+        batches = LabelledBatches.create(shared, data, 4, head=len(shared.heads) - 1)
         return predict(model.potential, model.params, batches)
 
 

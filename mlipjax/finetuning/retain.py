@@ -107,16 +107,16 @@ def make_retention(
     _check_replay_settings(strategy, settings)
     findings: list[Finding] = []
     replay, anchor, notes = _datasets(strategy, frozen, elements, settings)
-    task = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
+    head = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
     # without a head of their own, anchor energies are counted from the isolated atoms of the frozen model
     owner = student if strategy.replay else frozen.potential
     for name, dataset in (("replay", replay), ("anchor", anchor)):
         if dataset is not None:
             findings += check_level(name, dataset, frozen, settings)
     retention = Retention(
-        anchor=None if anchor is None else _batches(owner, anchor, settings, task=task),
+        anchor=None if anchor is None else _batches(owner, anchor, settings, head=head),
         anchor_weight=strategy.anchor_weight,
-        replay=None if replay is None else _batches(owner, replay, settings, settings.batch_size, task=task),
+        replay=None if replay is None else _batches(owner, replay, settings, settings.batch_size, head=head),
         replay_weight=strategy.replay_weight,
     )
     return retention, notes, findings
@@ -221,7 +221,7 @@ def _once(potential: Potential, dataset: Dataset, settings: FinetuneSettings) ->
 
 
 def _batches(
-    potential: Potential, dataset: Dataset, settings: FinetuneSettings, batch_size: int = _BATCH, task: int = 0
+    potential: Potential, dataset: Dataset, settings: FinetuneSettings, batch_size: int = _BATCH, head: int = 0
 ) -> LabelledBatches:
     return LabelledBatches.create(
         potential,
@@ -230,7 +230,7 @@ def _batches(
         passes=settings.epochs,
         dtype=settings.dtype,
         max_slots=settings.max_slots,
-        task=task,
+        head=head,
     )
 
 

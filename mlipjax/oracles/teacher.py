@@ -75,7 +75,7 @@ class Teacher:
         """
         numbers = np.asarray(system.atomic_numbers)
         self.potential.check_elements(numbers.tolist())
-        graph = batch_graphs([system], self.cutoff, tasks=[self.head], dtype=np.dtype(self.dtype))
+        graph = batch_graphs([system], self.cutoff, heads=[self.head], dtype=np.dtype(self.dtype))
         with jax.enable_x64(self.dtype == "float64"):
             params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.params)
             labels = jax.device_get(_label(self.potential, self.head, params, graph))
@@ -86,7 +86,7 @@ class Teacher:
     def label_graph(self, graph: GraphBatch, offsets: Float[Array, " elements"] | None = None) -> Labels:
         """Label a batch; see :class:`~mlipjax.oracles.protocol.JittableOracle`.
 
-        The batch's own head indices (``graph.task``) belong to the student and are replaced by ``head``.
+        The batch's own head indices (``graph.head``) belong to the student and are replaced by ``head``.
         """
         return label_with(self.potential, self.params, graph, offsets, self.head)
 
@@ -101,7 +101,7 @@ def label_with(
     """:meth:`Teacher.label_graph` with the parameters as an argument, so that a loop need not close over them."""
     dtype = graph.positions.dtype
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-    graph = within(replace(graph, task=jnp.full_like(graph.task, head)), potential.cutoff)
+    graph = within(replace(graph, head=jnp.full_like(graph.head, head)), potential.cutoff)
     prediction = potential.apply(params, graph)
     return graph_labels(graph, prediction.energy, prediction.forces, prediction.stress, offsets)
 

@@ -72,7 +72,7 @@ class LabelledBatches:
         plans: micro-batches; together every structure once.
         accumulate: micro-batches per optimiser step.
         dtype: floating-point type of the batches.
-        task: energy head that predicts these structures.
+        head: energy head that predicts these structures.
     """
 
     potential: Potential
@@ -81,7 +81,7 @@ class LabelledBatches:
     plans: tuple[BatchPlan, ...]
     accumulate: int
     dtype: Any
-    task: int = 0
+    head: int = 0
 
     @classmethod
     def create(
@@ -93,7 +93,7 @@ class LabelledBatches:
         passes: int = 1,
         dtype: Any = np.float32,
         max_slots: int = MAX_SLOTS,
-        task: int = 0,
+        head: int = 0,
     ) -> LabelledBatches:
         """Count neighbours and plan batches.
 
@@ -106,7 +106,7 @@ class LabelledBatches:
             dtype: floating-point type of the batches.
             max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
                 exceed it.
-            task: energy head that predicts these structures.
+            head: energy head that predicts these structures.
 
         Raises:
             ValueError: for an empty data set, an element the potential does not know, or a batch size below 1.
@@ -122,7 +122,7 @@ class LabelledBatches:
             if batch_size % size == 0:
                 plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
                 if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
-                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, task)
+                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, head)
         raise AssertionError("a batch size has the divisor 1")
 
     @property
@@ -167,7 +167,7 @@ class LabelledBatches:
             n_graphs=plan.n_graphs,
             tables=[self.tables.kept[i] for i in part],
             dtype=self.dtype,
-            task=self.task,
+            head=self.head,
         )
 
 
@@ -207,7 +207,7 @@ def make_batch(
     n_graphs: int | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
     dtype: Any = np.float32,
-    task: int = 0,
+    head: int = 0,
 ) -> Batch:
     """Put structures and labels together as one padded batch of numpy arrays.
 
@@ -221,7 +221,7 @@ def make_batch(
         n_atoms, n_neighbors, n_graphs: padded sizes, see ``graph.batch_graphs``.
         tables: neighbour tables, if known.
         dtype: floating-point type of the batch.
-        task: energy head that predicts these structures.
+        head: energy head that predicts these structures.
 
     Raises:
         ValueError: for an element the potential does not know, labels that do not fit, or sizes too small.
@@ -232,7 +232,7 @@ def make_batch(
         n_atoms=n_atoms,
         n_neighbors=n_neighbors,
         n_graphs=n_graphs,
-        tasks=[task] * len(systems),
+        heads=[head] * len(systems),
         tables=tables,
         dtype=dtype,
     )
@@ -244,7 +244,7 @@ def make_batch(
         stop = start + len(system.atomic_numbers)
         if np.shape(label.forces) != (stop - start, 3):
             raise ValueError(f"forces have shape {np.shape(label.forces)}, the structure {stop - start} atoms.")
-        energy[index] = label.energy - potential.reference_energy(np.asarray(system.atomic_numbers), task)
+        energy[index] = label.energy - potential.reference_energy(np.asarray(system.atomic_numbers), head)
         forces[start:stop] = label.forces
         stress[index] = label.stress
         has_volume = np.linalg.det(np.asarray(system.cell, np.float64)) != 0.0

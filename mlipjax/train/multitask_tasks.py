@@ -87,7 +87,7 @@ def force_field_task(
     evaluate: Callable[[Params], dict[str, float]] | None = None,
     name: str = "force_field",
 ) -> Task:
-    """Learn energies, forces and stresses with the energy head ``labelled.task``.
+    """Learn energies, forces and stresses with the energy head ``labelled.head``.
 
     Args:
         potential: what is trained.
@@ -107,7 +107,7 @@ def force_field_task(
         total = LossTerms(*(np.sum(values, dtype=labelled.dtype) for values in zip(*counts, strict=True)))
         return [(part, total) for part in parts]
 
-    group = f"readout_{potential.heads[labelled.task]}"
+    group = f"readout_{potential.heads[labelled.head]}"
     return Task(name, (group,), _ForceObjective(potential, loss), batches, prefactors, share, evaluate)
 
 

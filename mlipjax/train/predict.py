@@ -59,7 +59,7 @@ def predict(
         for row, (index, place) in enumerate(zip(plan.indices, np.searchsorted(planned, plan.indices), strict=True)):
             numbers = np.asarray(batches.dataset.systems[index].atomic_numbers)
             stop = start + len(numbers)
-            energies[place] = float(energy[row]) + batches.potential.reference_energy(numbers, batches.task)
+            energies[place] = float(energy[row]) + batches.potential.reference_energy(numbers, batches.head)
             all_forces[starts[place] : starts[place + 1]] = forces[start:stop]
             stresses[place] = stress[row]
             start = stop

@@ -75,8 +75,8 @@ def test_replay_retains_more_than_naive_training_at_equal_rate():
     assert kept < 0.7 * forgot
 
 
-def error_of(potential, params, dataset, task):
-    batches = LabelledBatches.create(potential, dataset, 8, task=task)
+def error_of(potential, params, dataset, head):
+    batches = LabelledBatches.create(potential, dataset, 8, head=head)
     return error_report(dataset, predict(potential, params, batches))["force_mae_meV_per_A"]
 
 
@@ -88,7 +88,7 @@ def test_pseudo_labels_are_the_frozen_models_predictions():
         report = evaluate(potential, params, part.dataset)
         assert report["force_rmse_meV_per_A"] < 1e-3
         assert report["energy_rmse_meV_per_atom"] < 1e-3
-        assert part.task == 1
+        assert part.head == 1
     shared = {s.positions.tobytes() for s in ready.retention.replay.dataset.systems}
     assert not shared & {s.positions.tobytes() for s in ready.retention.anchor.dataset.systems}
     assert set(ready.retention.replay.dataset.elements) <= {3, 9, 11, 17}
