@@ -174,7 +174,7 @@ class Calculator(AseCalculator):
             self.potential.cutoff,
             n_atoms=n_atoms,
             n_neighbors=slots,
-            tasks=[self.head],
+            heads=[self.head],
             tables=[table],
             dtype=self.dtype,
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import errno
+import gzip
+import hashlib
+import lzma
 import math
 import os
 import shutil
@@ -15,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+PACKED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+"""How compressed files are opened, by the ending of their name in small letters."""
 
 # Larger scratch arrays go to a temporary file.
 _IN_MEMORY = 2**26
@@ -212,6 +219,26 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write a whole file (text as UTF-8) so that readers see either the old content or all of the new."""
     with replace_on_success(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def digest(*parts: str | bytes | np.ndarray) -> str:
+    """SHA-256 (hex) of texts (UTF-8), bytes and arrays (their numbers in C order), one after the other."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(
+            part.encode()
+            if isinstance(part, str)
+            else np.ascontiguousarray(part).tobytes()
+            if isinstance(part, np.ndarray)
+            else part
+        )
+    return found.hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def plain(value: Any) -> Any:

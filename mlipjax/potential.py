@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
@@ -62,7 +63,7 @@ class Potential:
         config: the typed configuration ``module`` was built from.
         cutoff: Å.
         species: atomic numbers the potential knows, ascending.
-        heads: names of the energy heads; ``GraphBatch.task`` indexes them.
+        heads: names of the energy heads; ``GraphBatch.head`` indexes them.
         e0s: (H, n_species) isolated-atom energies in eV, float64.
         properties: property heads; the parameters of each are a group of their own beside the module's.
     """
@@ -194,7 +195,7 @@ class Potential:
         vectors = edge_vectors(graph, positions, cells)
         species = self.species_index(graph.atomic_numbers)
         head_energies, features = self.module.apply({"params": params}, graph, vectors, species)
-        head = graph.task[graph.graph_index]
+        head = graph.head[graph.graph_index]
         node_energy = jnp.take_along_axis(head_energies, head[:, None], axis=1)[:, 0]
         mask = graph.atom_mask
         return jnp.where(mask, node_energy, 0.0), jnp.where(mask[:, None], features, 0.0)
@@ -221,12 +222,10 @@ class Potential:
 
     def check_elements(self, atomic_numbers: Iterable[int]) -> None:
         """Raise ``ValueError`` naming the elements of a structure that the potential does not know."""
-        from ase.data import chemical_symbols
-
         unknown = sorted({int(z) for z in atomic_numbers} - set(self.species))
         if unknown:
-            names = ", ".join(chemical_symbols[z] for z in unknown)
-            known = ", ".join(chemical_symbols[z] for z in self.species)
+            names = listed(unknown)
+            known = listed(self.species)
             raise ValueError(
                 f"this potential does not know {names}; it knows {known}. Choose another model or structure."
             )
@@ -357,5 +356,5 @@ def _probe_graph(atomic_number: int, dtype: Any) -> GraphBatch:
         atom_mask=jnp.ones((2,), bool),
         graph_mask=jnp.ones((1,), bool),
         n_atoms=jnp.asarray([2], jnp.int32),
-        task=jnp.zeros((1,), jnp.int32),
+        head=jnp.zeros((1,), jnp.int32),
     )

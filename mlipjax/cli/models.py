@@ -8,11 +8,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ase.data import chemical_symbols
-
 from mlipjax.cli.options.models import Models
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.tables import Table
+from mlipjax.elements import symbols
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
 
@@ -74,6 +73,6 @@ def element_ranges(numbers: Sequence[int]) -> str:
     parts = []
     # numbers minus their rank are constant along a run
     for _, run_of_pairs in groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
-        symbols = [chemical_symbols[number] for _, number in run_of_pairs]
-        parts += [f"{symbols[0]}-{symbols[-1]}"] if len(symbols) > 2 else symbols
+        run = symbols(number for _, number in run_of_pairs)
+        parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else run
     return ", ".join(parts)

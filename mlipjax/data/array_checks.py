@@ -11,9 +11,7 @@ from mlipjax.data.checks import (
     MAX_DENSITY,
     MAX_LENGTH,
     MIN_HEIGHT,
-    check_label,
     check_system,
-    label_limit,
 )
 
 _CHUNK = 1024
@@ -85,37 +83,6 @@ def check_systems(
             )
 
 
-def check_label_arrays(
-    labels: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray], counts: np.ndarray, where: Callable[[int], str]
-) -> None:
-    """Refuse labels as ``check_label`` does, and weights that are no finite numbers of 0 or more.
-
-    Args:
-        labels: "energy" (n,) eV, "forces" (A, 3) eV/Å and "stress" (n, 3, 3) eV/Å^3.
-        weights: (n,) by the same names.
-        counts: (n,) atoms of each structure; their sum is A.
-        where: names a structure by its number.
-
-    Raises:
-        ValueError: for the first structure with a label or weight that is none.
-    """
-    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    for name, weight in weights.items():
-        for bad in np.flatnonzero(~(np.isfinite(weight) & (weight >= 0.0)))[:1]:
-            raise ValueError(f"{where(bad)}: the weight of the {name} is {weight[bad]}, expected 0 or more.")
-    for name, values in labels.items():
-        by_atom = name == "forces"
-        step = _CHUNK * (64 if by_atom else 1)
-        for first in range(0, len(values), step):
-            piece = np.asarray(values[first : first + step])
-            # of one atom: the smallest limit there is
-            odd = ~(np.abs(piece) <= label_limit(name, 1)[0]).reshape(len(piece), -1).all(axis=1)
-            places = first + np.flatnonzero(odd)
-            for row in np.unique(np.searchsorted(starts, places, side="right") - 1) if by_atom else places:
-                part = slice(starts[row], starts[row + 1]) if by_atom else row
-                check_label(name, np.asarray(values[part]), int(counts[row]), where(int(row)))
-
-
 def _odd_atoms(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """(A,) whether an atom has no element, or lies nowhere or too far out."""
     near = np.all(np.abs(positions) <= MAX_LENGTH, axis=1)  # not so for NaN
@@ -133,6 +100,3 @@ def _odd_cells(cells: np.ndarray, pbc: np.ndarray, counts: np.ndarray) -> np.nda
     flat = pbc.any(axis=1) & (heights < MIN_HEIGHT * _MARGIN)
     dense = pbc.all(axis=1) & (counts * _MARGIN > MAX_DENSITY * np.abs(np.linalg.det(cells)))
     return ~short | flat | dense | (counts < 1) | (counts > MAX_ATOMS)
-
-
-__all__ = ["check_counts", "check_label_arrays", "check_systems"]

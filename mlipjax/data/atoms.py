@@ -16,6 +16,7 @@ from mlipjax.data._limits import TooLong, bounded
 from mlipjax.data.checks import check_structure
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
+from mlipjax.files import PACKED
 from mlipjax.notices import notice
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _BYTES, _SECONDS = 1 << 30, 4.0
 _BYTES_PER_BYTE, _SECONDS_PER_BYTE = 20, 2e-5
 _UNPACKED = 20  # bytes in a byte of a compressed file
-_PACKED = (".gz", ".xz", ".bz2")
 _DATABASES = (".db", ".json", ".aselmdb")
 
 
@@ -116,7 +116,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
         raise ValueError(f"{path}: the file is empty.")
     number = 0
     try:
-        size = path.stat().st_size * (_UNPACKED if path.suffix.lower() in _PACKED else 1)
+        size = path.stat().st_size * (_UNPACKED if path.suffix.lower() in PACKED else 1)
         frames = iter(_reader(path))
         while True:
             with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size):

@@ -19,12 +19,6 @@ MAX_LENGTH = 1e6
 """Å. Longer lattice vectors, or positions farther from the origin, are not those of an atomic structure."""
 MAX_DENSITY = 10.0
 """Atoms per Å^3 of a crystal. Diamond has 0.18; solid hydrogen at the centre of Jupiter about 2.5."""
-MAX_ENERGY = 1e7
-"""eV per atom: six times the total energy of the heaviest element."""
-MAX_FORCE = 1e6
-"""eV/Å: no two atoms that touch push each other harder."""
-MAX_STRESS = 1e6
-"""eV/Å^3."""
 _FULL = 1e-3  # how far an occupancy may be from 1
 
 
@@ -84,39 +78,6 @@ def check_system(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, p
             "correct its position or wrap it into the cell."
         )
     _check_cell(cell, pbc, len(numbers), where)
-
-
-def check_label(name: str, value: np.ndarray, n_atoms: int, where: str) -> None:
-    """Refuse a label that no atoms can have; what is read, stored and computed has the same bounds.
-
-    Args:
-        name: "energy", "forces" or "stress".
-        value: of the structure: total eV, (n_atoms, 3) eV/Å or (3, 3) eV/Å^3.
-        n_atoms: of the structure.
-        where: file and structure, for the message.
-
-    Raises:
-        ValueError: if it is not finite, or larger than ``MAX_ENERGY`` per atom, ``MAX_FORCE`` or ``MAX_STRESS``.
-    """
-    if not np.isfinite(value).all():
-        raise ValueError(f"{where}: {name} is not finite; remove the label or the structure.")
-    limit, unit = label_limit(name, n_atoms)
-    largest = float(np.abs(value).max(initial=0.0))
-    if largest > limit:
-        raise ValueError(
-            f"{where}: {name} of {largest:.3g} {unit}, more than any atoms have ({limit:.3g}); correct its unit, or "
-            "remove the label or the structure."
-        )
-
-
-def label_limit(name: str, n_atoms: int) -> tuple[float, str]:
-    """Largest absolute value of a label of so many atoms, and its unit."""
-    limits = {
-        "energy": (MAX_ENERGY * n_atoms, "eV"),
-        "forces": (MAX_FORCE, "eV/Å"),
-        "stress": (MAX_STRESS, "eV/Å^3"),
-    }
-    return limits[name]
 
 
 def _check_motion(atoms: Atoms, where: str) -> None:
@@ -216,19 +177,3 @@ def _refuse_occupancy(site: str, where: str) -> None:
     raise ValueError(
         f"{where}: {site} is occupied in part; an atom is there or not. Give an ordered supercell of this structure."
     )
-
-
-__all__ = [
-    "MAX_ATOMS",
-    "MAX_DENSITY",
-    "MAX_ENERGY",
-    "MAX_FORCE",
-    "MAX_LENGTH",
-    "MAX_STRESS",
-    "MIN_HEIGHT",
-    "check_count",
-    "check_label",
-    "check_structure",
-    "check_system",
-    "label_limit",
-]

@@ -5,15 +5,13 @@ ASE's readers do not say it; the files do. Where a program is not known, or the 
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import lzma
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+from mlipjax.files import PACKED
+
 _VASPRUN = re.compile(r"""(</?calculation|</?scstep)\b|name="(NELM|EDIFF|e_fr_energy)"\s*>\s*([^<\s]+)""")
 # lines of a text output that end the electronic steps of one structure: converged, and not
 _ENDINGS = (
@@ -26,7 +24,7 @@ def unconverged(path: Path) -> frozenset[int]:
     """Return the numbers of the structures of a file whose electronic steps did not converge."""
     name = path.name.lower()
     try:
-        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
             if "outcar" in name:
                 return frozenset(_outcar(file))
             if "vasprun" in name and ".xml" in name:

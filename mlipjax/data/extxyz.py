@@ -16,6 +16,7 @@ import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example
 from mlipjax.data.weights import without_weights
+from mlipjax.elements import symbols
 from mlipjax.files import make_folder, naming, replace_on_success
 from mlipjax.system import System
 
@@ -46,7 +47,6 @@ def format_frame(
     Raises:
         ValueError: if an array does not fit the structure or ``info`` uses a reserved name.
     """
-    from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_dict_to_str
 
     info = dict(info or {})
@@ -75,14 +75,14 @@ def format_frame(
     if info:
         header.append(key_val_dict_to_str(info))
     header.append('pbc="{}"'.format(" ".join("FT"[bool(periodic)] for periodic in system.pbc)))
-    symbols = [chemical_symbols[int(z)] for z in np.asarray(system.atomic_numbers)]
+    elements = symbols(np.asarray(system.atomic_numbers))
     numbers = [_digits(array) for array in arrays.values()]
     if free is not None:
         numbers.append(["FT"[bool(moves)] for moves in np.asarray(free).ravel()])
     widths = [len(digits) // n_atoms for digits in numbers]
     rows = [
         " ".join([symbol, *(part for d, w in zip(numbers, widths, strict=True) for part in d[w * atom : w * atom + w])])
-        for atom, symbol in enumerate(symbols)
+        for atom, symbol in enumerate(elements)
     ]
     return "\n".join([str(n_atoms), " ".join(header), *rows, ""])
 

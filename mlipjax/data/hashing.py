@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlipjax.data.dataset import Dataset
+from mlipjax.files import digest
 from mlipjax.system import System
 
 
@@ -26,13 +26,9 @@ def structure_hash(system: System) -> str:
     Positions and cell count to 1e-8 Å. Atoms in another order give another hash: forces stored under it must
     fit atom by atom.
     """
-    digest = hashlib.sha256()
-    digest.update(np.asarray(system.atomic_numbers, dtype="<i4").tobytes())
-    for array in (system.positions, system.cell):
-        rounded = np.round(np.asarray(array, dtype="<f8"), 8) + 0.0  # + 0.0 turns -0.0 into 0.0
-        digest.update(rounded.tobytes())
-    digest.update(bytes(system.pbc))
-    return digest.hexdigest()
+    # + 0.0 turns -0.0 into 0.0
+    rounded = (np.round(np.asarray(array, dtype="<f8"), 8) + 0.0 for array in (system.positions, system.cell))
+    return digest(np.asarray(system.atomic_numbers, dtype="<i4"), *rounded, bytes(system.pbc))
 
 
 def canonical_hash(system: System, tolerance: float = 1e-4) -> str:
@@ -54,7 +50,7 @@ def canonical_hash(system: System, tolerance: float = 1e-4) -> str:
     rows = np.column_stack([np.asarray(system.atomic_numbers, np.int64), grid])
     rows = rows[np.lexsort(rows.T[::-1])]
     cell_grid = np.rint(cell / tolerance).astype(np.int64)
-    return hashlib.sha256(rows.tobytes() + cell_grid.tobytes() + bytes(system.pbc)).hexdigest()
+    return digest(rows, cell_grid, bytes(system.pbc))
 
 
 def find_duplicates(datasets: Mapping[str, Dataset], tolerance: float = 1e-4) -> list[Duplicate]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlipjax.notices import notice
+from mlipjax.system import stress_matrix
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -185,17 +186,8 @@ def _same(first: Any, second: Any, kind: str) -> bool:
     except (TypeError, ValueError):
         return False
     if kind in ("stress", "virial"):
-        a, b = full_matrix(a), full_matrix(b)
+        a, b = (stress_matrix(one) if one.size in (6, 9) else one for one in (a, b))
     return a.size == b.size and np.allclose(a.ravel(), b.ravel(), rtol=1e-6, atol=1e-6)
 
 
-def full_matrix(array: np.ndarray) -> np.ndarray:
-    """(3, 3) of six Voigt components xx, yy, zz, yz, xz, xy, or of nine."""
-    from ase.stress import voigt_6_to_full_3x3_stress
-
-    if array.shape == (6,):
-        return voigt_6_to_full_3x3_stress(array)
-    return array.reshape(3, 3) if array.size == 9 else array
-
-
-__all__ = ["AUTO", "KINDS", "WORDS", "KeyFinder", "LabelKeyError", "LabelKeys", "Value", "full_matrix"]
+__all__ = ["AUTO", "KINDS", "WORDS", "KeyFinder", "LabelKeyError", "LabelKeys", "Value"]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipjax.data.checks import check_label
-from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, full_matrix
+from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys
+from mlipjax.data.labels import check_label
 from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
 from mlipjax.system import Labels
@@ -15,7 +15,6 @@ from mlipjax.system import Labels
 if TYPE_CHECKING:
     from ase import Atoms
 
-_SHAPES = {"energy": ((), (1,)), "stress": ((6,), (9,), (3, 3)), "virial": ((6,), (9,), (3, 3))}
 _ENTROPY = 1e-3  # eV/atom; a smaller difference of energy and free energy is no one's concern
 _UNUSED = {"charge": 0.0, "total_charge": 0.0, "spin": 1.0, "total_spin": 1.0, "multiplicity": 1.0}
 _MOMENT = 0.1  # Bohr magnetons
@@ -55,9 +54,6 @@ class LabelReader:
         for name, kinds in (("energy", ("energy",)), ("forces", ("forces",)), ("stress", self._kinds)):
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
-        for name, value in found.items():
-            if value is not None:
-                check_label(name, value, len(atoms), where)
         energy = None if found["energy"] is None else float(found["energy"])
         labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
@@ -80,7 +76,7 @@ class LabelReader:
 
     def _label(self, atoms: Atoms, name: str, where: str) -> np.ndarray | None:
         found = self._finder.find(atoms, name, where)
-        return None if found is None else _canonical(found.value, name, found.key, len(atoms), where)
+        return None if found is None else check_label(name, found.value, len(atoms), where, found.key)
 
     def _from_virial(self, atoms: Atoms, where: str) -> np.ndarray | None:
         virial = self._label(atoms, "virial", where)
@@ -90,26 +86,7 @@ class LabelReader:
             if not virial.any():
                 return None
             raise ValueError(f"{where}: a virial needs a cell with a volume, and there is none; leave virials out.")
-        return -virial / atoms.get_volume()
-
-
-def _canonical(value: Any, name: str, key: str, n_atoms: int, where: str) -> np.ndarray:
-    """Return a label as float64 of shape (), (n, 3) or (3, 3)."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.asarray(None)
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise ValueError(f"{where}: {name} under {key!r} is not a number but {str(value)[:60]!r}.")
-    array = array.astype(np.float64)
-    expected = _SHAPES.get(name, ((n_atoms, 3),))
-    if array.shape not in expected:
-        raise ValueError(f"{where}: {name} under {key!r} has shape {array.shape}; expected {expected[0]}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where}: {name} under {key!r} is not finite; remove the label or the structure.")
-    if name in ("stress", "virial"):
-        return full_matrix(array)
-    return array.reshape(()) if name == "energy" else array
+        return check_label("stress", -virial / atoms.get_volume(), len(atoms), where)
 
 
 def _zeroed(atoms: Atoms, forces: np.ndarray) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlipjax.elements import listed
+
 _GRID = 512
 
 
@@ -109,10 +111,8 @@ def element_split(
     Raises:
         ValueError: if no structure, or every one, holds such an element.
     """
-    from ase.data import chemical_symbols
-
     held = np.array([bool(np.isin(part, list(elements)).any()) for part in numbers])
-    names = ", ".join(chemical_symbols[z] for z in elements)
+    names = listed(elements)
     if held.all() or not held.any():
         raise ValueError(f"{int(held.sum())} of {len(held)} structures hold {names}: choose other elements.")
     return _divide(

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mlipjax.data.atoms import Located, iread_located
 from mlipjax.data.checks import check_structure
@@ -111,7 +109,8 @@ def gather(
 
 
 def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
-    info = {name: _plain(value) for name, value in without_weights(atoms.info).items()}
+    info = without_weights(atoms.info)
+    info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
     labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
     return Example(System.from_ase(atoms), labels, info)
 
@@ -165,10 +164,6 @@ def _check_required(dataset: Dataset, keys: LabelKeys, required: Sequence[str], 
                 f"Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.",
                 name,
             )
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 __all__ = ["FILE", "LabelKeys", "gather", "read_dataset", "read_examples"]

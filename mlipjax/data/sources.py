@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlipjax.files import PACKED
 from mlipjax.notices import notice
 
 PathLike = str | os.PathLike[str]
@@ -24,7 +25,6 @@ _INDEX = re.compile(r"([+-]?\d+)|([+-]?\d*):([+-]?\d*)(?::([+-]?\d*))?")
 _SUFFIXES = frozenset(
     {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".out"}
 )
-_PACKED = frozenset({".gz", ".xz", ".bz2"})
 # results of a calculation, the most complete first: a folder of one holds the same structures several times
 _RESULTS = ("vasprun.xml", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
 
@@ -95,7 +95,7 @@ def _existing(name: str) -> list[Path] | None:
 
 def _folder(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    names = {file.name.removesuffix(Path(file.name).suffix if Path(file.name).suffix in _PACKED else ""): file
+    names = {file.name.removesuffix(Path(file.name).suffix if Path(file.name).suffix in PACKED else ""): file
              for file in files}  # fmt: skip
     for result in _RESULTS:
         if result in names:
@@ -113,7 +113,7 @@ def _folder(folder: Path) -> list[Path]:
 
 def _suffix(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
-    return suffixes[0] if len(suffixes) == 2 and suffixes[1] in _PACKED else (suffixes or [""])[-1]
+    return suffixes[0] if len(suffixes) == 2 and suffixes[1] in PACKED else (suffixes or [""])[-1]
 
 
 def _slice(match: re.Match[str], name: str) -> slice:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -20,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.data.array_checks import check_counts, check_label_arrays, check_systems
-from mlipjax.data.checks import check_label, check_system
+from mlipjax.data.array_checks import check_counts, check_systems
+from mlipjax.data.checks import check_system
 from mlipjax.data.dataset import Dataset, Example, View
-from mlipjax.files import folder_on_success, make_folder, map_arrays
+from mlipjax.data.labels import check_label, check_label_arrays
+from mlipjax.files import file_digest, folder_on_success, make_folder, map_arrays
 from mlipjax.locks import Lock
 from mlipjax.system import Labels, System
 
@@ -71,7 +71,7 @@ def write_store(folder: str | os.PathLike[str], examples: Iterable[Example]) -> 
                     columns[name].append(rows)
         if not count:
             raise ValueError(f"{folder}: there is no structure to write.")
-        checksums = {name: _sha256(temporary / f"{name}.npy") for name in _COLUMNS}
+        checksums = {name: file_digest(temporary / f"{name}.npy") for name in _COLUMNS}
         description = {"format": _FORMAT, "structures": count, "sha256": checksums}
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
@@ -97,7 +97,7 @@ def hash_input(path: str | os.PathLike[str]) -> str | None:
     """SHA-256 (hex) of a file, or of the checksums of a folder of ``write_store``; ``None`` if it is neither."""
     path = Path(path)
     path = path / DESCRIPTION if path.is_dir() else path
-    return _sha256(path) if path.is_file() else None
+    return file_digest(path) if path.is_file() else None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -237,7 +237,7 @@ def _check(folder: Path) -> int:
         file = folder / f"{name}.npy"
         if not file.is_file():
             raise ValueError(f"{file}: missing; convert the data again.")
-        if _sha256(file) != expected:
+        if file_digest(file) != expected:
             raise ValueError(f"{file}: not what was written: cut short or changed; convert the data again.")
     return count
 
@@ -269,8 +269,3 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], count: int, folder: Path) ->
     names = ("energy", "forces", "stress")
     labels, weights = ({name: arrays[f"{name}{end}"] for name in names} for end in ("", "_weight"))
     check_label_arrays(labels, weights, counts, where)
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

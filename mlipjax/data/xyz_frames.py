@@ -7,10 +7,7 @@ name, and knows no deuterium.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 import os
 import re
 from collections.abc import Iterator
@@ -20,12 +17,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlipjax.data.checks import check_count
+from mlipjax.files import PACKED
 from mlipjax.notices import notice
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _MAX_LINE = 1 << 24
 """Bytes of the longest line: labels of all atoms may stand in a comment, a gigabyte of zeros may not."""
 _MAX_EXPANSION = 100
@@ -60,7 +57,7 @@ class Frame(NamedTuple):
 
 def is_xyz(path: Path) -> bool:
     """Whether a file's name says xyz, or extended xyz."""
-    name = path.with_suffix("") if path.suffix.lower() in _OPENERS else path
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
     return name.suffix.lower() in (".xyz", ".extxyz")
 
 
@@ -121,7 +118,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.number = 0
-        opener = _OPENERS.get(path.suffix.lower())
+        opener = PACKED.get(path.suffix.lower())
         if opener is not None:
             _check_expansion(path, opener)
         self._file: IO[bytes] = (opener or open)(path, "rb")

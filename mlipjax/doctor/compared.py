@@ -81,8 +81,9 @@ class Row(NamedTuple):
 
     def explains(self, before: float) -> bool:
         """Whether label and prediction fit well, and much better than the correlation ``before``."""
-        left, left_before = (math.sqrt(max(1.0 - max(fit, 0.0) ** 2, 0.0)) for fit in (self.fit, before))
-        return self.fit > _FITS and left < _LEFT * left_before
+        fit = self.fit
+        left, left_before = (math.sqrt(max(1.0 - max(one, 0.0) ** 2, 0.0)) for one in (fit, before))
+        return fit > _FITS and left < _LEFT * left_before
 
 
 @dataclasses.dataclass(frozen=True)

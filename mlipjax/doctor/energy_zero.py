@@ -8,6 +8,7 @@ import numpy as np
 
 from mlipjax.doctor.compared import Compared, rms
 from mlipjax.doctor.findings import Finding
+from mlipjax.elements import listed
 from mlipjax.potential import Potential
 from mlipjax.settings.finetune import STEP_0_LIMIT
 from mlipjax.train import E0Estimate, set_e0s
@@ -93,10 +94,8 @@ def check_isolated(potential: Potential, part: Compared, isolated: IsolatedAtoms
     """
     if not isolated.indices:
         return []
-    from ase.data import chemical_symbols
-
-    symbols = ", ".join(f"{chemical_symbols[z]} {energy:.4g} eV" for z, energy in sorted(isolated.energies.items()))
-    message = f"{len(isolated.indices)} isolated atoms ({symbols or 'without energies'}) are set apart"
+    atoms = ", ".join(f"{listed([z])} {energy:.4g} eV" for z, energy in sorted(isolated.energies.items()))
+    message = f"{len(isolated.indices)} isolated atoms ({atoms or 'without energies'}) are set apart"
     remedy = "They are neither trained on nor validated with."
     rows = part.rows("energy")
     if rows and e0s != "isolated" and set(part.dataset.elements) <= set(isolated.energies):

@@ -113,9 +113,7 @@ def examine(
     for name, part in batches.items():
         role: Role = "own" if name in own else "train" if name == train else "other"
         part = part.with_potential(potential if role == "own" else settled)
-        compared, found = check_labels(
-            name, params, part, e0s="model" if role == "own" else e0s, dtype=dtype, role=role
-        )
+        compared, found = check_set(name, params, part, e0s="model" if role == "own" else e0s, dtype=dtype, role=role)
         findings += found
         if name == train:
             findings += [*check_estimate(estimate), *check_isolated(settled, compared, isolated, e0s)]
@@ -143,7 +141,7 @@ def check_data(potential: Potential, datasets: Mapping[str, Dataset], *, dtype: 
     return [*check_structures(potential, datasets, dtype=dtype), *check_splits(datasets)]
 
 
-def check_labels(
+def check_set(
     name: str, params: Params, batches: LabelledBatches, *, e0s: str, dtype: str, role: Role = "train"
 ) -> tuple[Compared, list[Finding]]:
     """Compare labels of a data set (a sample of it) with predictions.

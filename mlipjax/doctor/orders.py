@@ -15,6 +15,7 @@ import numpy as np
 
 from mlipjax.doctor.compared import Compared, Row, cosine, grouped
 from mlipjax.doctor.findings import Finding
+from mlipjax.elements import symbols
 from mlipjax.system import full_to_voigt, voigt_to_full
 
 # Part of the structures at fault that an explanation has to hold for, and values it has to be seen in.
@@ -52,10 +53,10 @@ def find_order(part: Compared, what: str, rows: Sequence[Row], explanations: Ite
         explanations: the simplest first: a later one has to explain clearly more.
     """
     best: list[tuple[Row, Row]] = []
-    chosen = None
+    chosen, fits = None, [row.fit for row in rows]
     for explanation in explanations:
-        pairs = ((row, explanation.undo(row)) for row in rows)
-        supporters = [(row, right) for row, right in pairs if right is not None and right.explains(row.fit)]
+        tried = ((row, explanation.undo(row), before) for row, before in zip(rows, fits, strict=True))
+        supporters = [(row, right) for row, right, before in tried if right is not None and right.explains(before)]
         seen = sum(len(row.label) for row, _ in supporters) >= _LEAST_VALUES
         if seen and len(supporters) >= _SHARE * len(rows) and len(supporters) > _MORE * len(best):
             best, chosen = supporters, explanation
@@ -136,9 +137,7 @@ def _sorted(row: Row) -> np.ndarray:
 
 
 def _by_symbol(row: Row) -> np.ndarray:
-    from ase.data import chemical_symbols
-
-    return np.argsort([chemical_symbols[z] for z in np.asarray(row.system.atomic_numbers)], kind="stable")
+    return np.argsort(symbols(row.system.atomic_numbers), kind="stable")
 
 
 _RULES: dict[str, Callable[[Row], np.ndarray]] = {

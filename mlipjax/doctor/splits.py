@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
 from mlipjax.data.hashing import first_seen
 from mlipjax.doctor.findings import Finding
+from mlipjax.elements import listed
 from mlipjax.lattice import minimum_image
 from mlipjax.system import System
 
@@ -119,7 +119,7 @@ def check_validation(train: Dataset, valid: Dataset | None) -> list[Finding]:
     if len(valid) < _FEW_STRUCTURES or 0 < numbers < _FEW_NUMBERS:
         found.append(f"{len(valid)} structures with {numbers} components of forces decide which epoch is kept")
     if missing := set(train.elements) - set(valid.elements):
-        found.append(f"the validation structures lack {', '.join(chemical_symbols[z] for z in sorted(missing))}")
+        found.append(f"the validation structures lack {listed(sorted(missing))}")
     kinds = [{str(info.get(_KIND)) for info in part.infos} for part in (train, valid)]
     if lacking := sorted(kinds[0] - kinds[1]):
         found.append(f"they hold no structures of {_KIND} {', '.join(lacking[:5])}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlipjax.data import Dataset, Example
 from mlipjax.doctor.findings import Finding, Severity
+from mlipjax.elements import covalent_radii, listed
 from mlipjax.graph import neighbor_table
 from mlipjax.potential import Potential
 from mlipjax.system import System
@@ -146,8 +147,6 @@ def _examine_geometry(system: System) -> Iterator[tuple[Hypothesis, float, str]]
 
 def _check_elements(potential: Potential, datasets: Datasets) -> list[Finding]:
     """Structures with elements that the potential does not know are fatal."""
-    from ase.data import chemical_symbols
-
     known = set(potential.species)
     new = {
         (name, index): unknown
@@ -157,7 +156,7 @@ def _check_elements(potential: Potential, datasets: Datasets) -> list[Finding]:
     }
     if not new:
         return []
-    symbols = ", ".join(chemical_symbols[z] for z in sorted(set().union(*new.values())))
+    symbols = listed(sorted(set().union(*new.values())))
     remedy = "Choose a model that knows them (mlipjax models), or remove these structures."
     return [Finding("fatal", "elements", f"the model does not know {symbols}", remedy, tuple(new))]
 
@@ -185,14 +184,12 @@ def _check_presence(datasets: Datasets) -> list[Finding]:
 
 def _contacts(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distance, distance over the sum of covalent radii, and lattice translation of all short contacts."""
-    from ase.data import covalent_radii
-
     table = neighbor_table(system, _REACH, closest=0.0)
     first, slot = np.nonzero(table.mask)
     second, shifts = table.neighbors[first, slot], table.shifts[first, slot]
     positions, cell = np.asarray(system.positions, np.float64), np.asarray(system.cell, np.float64)
     distance = np.linalg.norm(positions[second] - positions[first] + shifts @ cell, axis=1)
-    radii = covalent_radii[np.asarray(system.atomic_numbers)]
+    radii = covalent_radii(system.atomic_numbers)
     return distance, distance / (radii[first] + radii[second]), shifts
 
 

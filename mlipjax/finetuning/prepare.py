@@ -17,7 +17,7 @@ from mlipjax.doctor import (
     check_data,
     check_estimate,
     check_isolated,
-    check_labels,
+    check_set,
     check_validation,
     check_zero_shot,
     demote,
@@ -283,9 +283,7 @@ def _check_model(
     compared: dict[str, Compared] = {}
     for name, part in batches.items():
         role = "train" if name == "train" else "other"
-        compared[name], found = check_labels(
-            name, student.params, part, e0s=settings.e0s, dtype=settings.dtype, role=role
-        )
+        compared[name], found = check_set(name, student.params, part, e0s=settings.e0s, dtype=settings.dtype, role=role)
         findings += found
     findings += check_isolated(student.potential, compared["train"], isolated, settings.e0s)
     frozen = student.frozen

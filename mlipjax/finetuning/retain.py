@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
-from mlipjax.doctor import Finding, check_labels, check_structures, demote, refuse_fatal
+from mlipjax.doctor import Finding, check_structures, demote, refuse_fatal
 from mlipjax.finetuning.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
@@ -221,7 +221,7 @@ def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneS
     findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
     refuse_fatal(findings)
     batches = batches_for(frozen.potential, dataset, settings)
-    _, found = check_labels(name, frozen.params, batches, e0s="model", dtype=settings.dtype, role="own")
+    _, found = check_set(name, frozen.params, batches, e0s="model", dtype=settings.dtype, role="own")
     findings += demote(found, settings.ignore)
     refuse_fatal(findings)
     return findings

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlipjax.elements import covalent_radii, symbols
 from mlipjax.system import System
 
 if TYPE_CHECKING:
@@ -81,9 +82,8 @@ def _binaries(elements: Sequence[int], rng: np.random.Generator) -> Iterator[Ato
 
 def _crystal(lattice: str, pair: tuple[int, int], fraction: float, rng: np.random.Generator) -> Atoms:
     from ase.build import bulk
-    from ase.data import chemical_symbols
 
-    first, second = (chemical_symbols[z] for z in pair)
+    first, second = symbols(pair)
     bond = max(_bond(*pair), _LEAST_CRYSTAL_BOND)
     constant = bond * rng.uniform(*_STRETCH) / fraction
     name = first if lattice in _ELEMENTAL else first + second
@@ -137,6 +137,4 @@ def _direction(rng: np.random.Generator) -> np.ndarray:
 
 def _bond(first: int, second: int) -> float:
     """Sum of the covalent radii in Å."""
-    from ase.data import covalent_radii
-
-    return float(covalent_radii[first] + covalent_radii[second])
+    return float(covalent_radii([first, second]).sum())

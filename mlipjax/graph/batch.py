@@ -44,7 +44,7 @@ class GraphBatch:
         atom_mask: (N,) true for real atoms.
         graph_mask: (G,) true for real structures.
         n_atoms: (G,) number of real atoms, 0 for padding structures.
-        task: (G,) index of the head that predicts a structure's energy.
+        head: (G,) index of the head that predicts a structure's energy.
     """
 
     positions: Positions
@@ -58,7 +58,7 @@ class GraphBatch:
     atom_mask: Bool[Array, " N"]
     graph_mask: Bool[Array, " G"]
     n_atoms: Int[Array, " G"]
-    task: Int[Array, " G"]
+    head: Int[Array, " G"]
 
     @property
     def sizes(self) -> tuple[int, int, int]:

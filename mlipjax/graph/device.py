@@ -110,7 +110,7 @@ def graph_from_table(
         atom_mask=jnp.ones((n_atoms,), bool),
         graph_mask=jnp.ones((1,), bool),
         n_atoms=jnp.full((1,), n_atoms, jnp.int32),
-        task=jnp.asarray(head, jnp.int32)[None],
+        head=jnp.asarray(head, jnp.int32)[None],
     )
 
 

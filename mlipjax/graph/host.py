@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from matscipy.neighbours import neighbour_list
 
+from mlipjax.elements import listed
 from mlipjax.lattice import independent
 from mlipjax.system import System
 
@@ -117,9 +118,7 @@ def coincidences(systems: Iterable[System]) -> dict[int, str]:
 
 
 def _coincidence(system: System, first: int, second: int, distance: float) -> str:
-    from ase.data import chemical_symbols
-
-    names = [f"{chemical_symbols[int(system.atomic_numbers[atom])]} {atom}" for atom in (first, second)]
+    names = [f"{listed([system.atomic_numbers[atom]])} {atom}" for atom in (first, second)]
     pair = f"atoms {names[0]} and {names[1]}" if first != second else f"atom {names[0]} and its periodic image"
     return (
         f"{pair} are {distance:.3g} Å apart; at least {COINCIDING} Å are needed. Remove the atom that is there twice, "

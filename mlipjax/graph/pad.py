@@ -42,7 +42,7 @@ def batch_graphs(
     n_atoms: int | None = None,
     n_neighbors: int | None = None,
     n_graphs: int | None = None,
-    tasks: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
     dtype: Any = np.float32,
 ) -> GraphBatch:
@@ -57,13 +57,13 @@ def batch_graphs(
         n_atoms: padded number of atoms ``N``; ``None`` for the bucket of the sum.
         n_neighbors: slots per atom ``K``; ``None`` for the bucket of the largest count.
         n_graphs: padded number of structures ``G``; ``None`` for the bucket of their number.
-        tasks: head index of each structure; ``None`` for head 0.
+        heads: head index of each structure; ``None`` for head 0.
         tables: neighbour tables of the structures at this cutoff, ``None`` where not yet known.
         dtype: of positions and cells.
 
     Raises:
         ValueError: if there is no structure, a size is too small (naming what it must hold), or ``tables`` or
-            ``tasks`` do not match ``systems``.
+            ``heads`` do not match ``systems``.
     """
     if len(systems) == 0:
         raise ValueError("a batch needs at least one structure, found none.")
@@ -72,8 +72,8 @@ def batch_graphs(
     counts = [len(system.atomic_numbers) for system in systems]
     if [table.n_atoms for table in tables] != counts:
         raise ValueError(f"tables have {[t.n_atoms for t in tables]} rows, the structures {counts} atoms.")
-    if tasks is not None and len(tasks) != len(systems):
-        raise ValueError(f"found {len(tasks)} task indices for {len(systems)} structures; give one each.")
+    if heads is not None and len(heads) != len(systems):
+        raise ValueError(f"found {len(heads)} head indices for {len(systems)} structures; give one each.")
     total, widest = sum(counts), max(table.max_count for table in tables)
     n_atoms = _size("n_atoms", n_atoms, total, bucket_size)
     n_neighbors = _size("n_neighbors", n_neighbors, widest, neighbor_bucket)
@@ -82,7 +82,7 @@ def batch_graphs(
     tables = [_between_images(table, placed.images) for table, placed in zip(tables, near, strict=True)]
     neighbors, shifts, edge_mask, reverse = stack_tables(tables, n_atoms, n_neighbors)
     graph_index = np.repeat(np.arange(len(systems)), counts)
-    tasks = [0] * len(systems) if tasks is None else tasks
+    heads = [0] * len(systems) if heads is None else heads
     return GraphBatch(
         positions=_padded(np.concatenate([placed.system.positions for placed in near]), n_atoms, dtype),
         atomic_numbers=_padded(np.concatenate([s.atomic_numbers for s in systems]), n_atoms, np.int32),
@@ -95,7 +95,7 @@ def batch_graphs(
         atom_mask=_padded(np.ones(total), n_atoms, bool),
         graph_mask=_padded(np.ones(len(systems)), n_graphs, bool),
         n_atoms=_padded(np.array(counts), n_graphs, np.int32),
-        task=_padded(np.array(tasks), n_graphs, np.int32),
+        head=_padded(np.array(heads), n_graphs, np.int32),
     )
 
 

@@ -1,5 +1,6 @@
 """Molecular dynamics: ensembles, compiled chunks of steps, and a driver that records, restarts and stops."""
 
+from mlipjax.elements import atomic_masses
 from mlipjax.graph import VerletSpec
 from mlipjax.md.chunk import ChunkFunction, ChunkInfo, Frames, Trace, chunk
 from mlipjax.md.driver import RunResult, run
@@ -10,7 +11,6 @@ from mlipjax.md.gate import Limits, default_limits
 from mlipjax.md.make import make_ensemble
 from mlipjax.md.nose_hoover import IsotropicNPT, NoseHoover
 from mlipjax.md.observables import (
-    atomic_masses,
     default_timestep,
     degrees_of_freedom,
     kinetic_energy,

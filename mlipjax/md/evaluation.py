@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mlipjax.elements import covalent_radii
 from mlipjax.graph import DenseTable, GraphBatch, VerletSpec, fold_graphs, graph_from_table, needs_rebuild, pack_edges
 from mlipjax.md.dynamics import Dynamics
-from mlipjax.md.observables import closest_contact, element_radii
+from mlipjax.md.observables import closest_contact
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, AtomicNumbers, Bool, Float, Int, Params
 
@@ -50,7 +51,7 @@ def observe(
     graph, n_neighbors = pack_edges(spec, candidates)
     still = jax.lax.stop_gradient(graph)
     position, cell = still.positions, still.cells[0]
-    radii = jnp.asarray(element_radii(), position.dtype)[atomic_numbers]
+    radii = jnp.asarray(covalent_radii(), position.dtype)[atomic_numbers]
     min_distance, contact_ratio = closest_contact(still, radii)
     moved = position - jax.lax.stop_gradient(table.reference_positions)
     geometry = Geometry(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.elements import atomic_masses
 from mlipjax.graph import GraphBatch, edge_vectors
 from mlipjax.system import System
 from mlipjax.typing import Array, Cell, Float
@@ -71,21 +72,6 @@ def closest_contact(graph: GraphBatch, radii: Float[Array, " N"]) -> tuple[Float
     return jnp.min(jnp.where(mask, distance, jnp.inf)), jnp.min(jnp.where(mask, ratio, jnp.inf))
 
 
-def atomic_masses(atomic_numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Standard atomic weights in amu (n,), float64.
-
-    Raises:
-        ValueError: for a number that is not an element with a known mass.
-    """
-    from ase.data import atomic_masses as table
-
-    numbers = np.asarray(atomic_numbers, dtype=np.int64)
-    wrong = sorted({int(z) for z in numbers if not (1 <= z < len(table)) or not np.isfinite(table[z])})
-    if wrong:
-        raise ValueError(f"no atomic mass known for atomic numbers {wrong}; expected elements 1 to {len(table) - 1}.")
-    return np.asarray(table[numbers], dtype=np.float64)
-
-
 def masses_of(system: System) -> np.ndarray:
     """Masses of a structure's atoms in amu (n,), float64: its own, or the standard atomic weights.
 
@@ -100,13 +86,6 @@ def masses_of(system: System) -> np.ndarray:
         atom = int(np.argmax(wrong))
         raise ValueError(f"atom {atom} has a mass of {masses[atom]:g} amu; masses must be positive and finite.")
     return masses
-
-
-def element_radii() -> np.ndarray:
-    """Covalent radii in Å by atomic number, float64 (Cordero et al., Dalton Trans. 2832 (2008))."""
-    from ase.data import covalent_radii
-
-    return np.asarray(covalent_radii, dtype=np.float64)
 
 
 def default_timestep(atomic_numbers: Sequence[int] | np.ndarray, masses: np.ndarray | None = None) -> float:

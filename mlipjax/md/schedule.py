@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mlipjax.md.observables import atomic_masses
+from mlipjax.elements import atomic_masses
 from mlipjax.units import BOLTZMANN, FEMTOSECOND
 
 _FASTEST = 4.5

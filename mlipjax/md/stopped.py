@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from mlipjax.data import TrajectoryWriter
+from mlipjax.elements import covalent_radii, listed
 from mlipjax.graph import neighbor_table
 from mlipjax.md.chunk import Frames
 from mlipjax.md.dynamics import Dynamics
 from mlipjax.md.frames import Way, write_frames
 from mlipjax.md.gate import Limits
-from mlipjax.md.observables import element_radii, temperature
+from mlipjax.md.observables import temperature
 from mlipjax.md.state import SimState
 from mlipjax.potential import Potential
 from mlipjax.system import System
@@ -102,10 +103,8 @@ def _reason(system: System, one: Dynamics, kelvin: float, limits: Limits) -> str
 
 def _closest(system: System) -> tuple[float, float, str]:
     """Smallest ratio of a distance to the sum of the covalent radii, the distance, and the names of the two atoms."""
-    from ase.data import chemical_symbols
-
     numbers = np.asarray(system.atomic_numbers)
-    radii = element_radii()[numbers]
+    radii = covalent_radii(numbers)
     table = neighbor_table(system, 2.0 * float(radii.max()), closest=0.0)
     vectors = (
         np.asarray(system.positions, np.float64)[table.neighbors] - np.asarray(system.positions, np.float64)[:, None]
@@ -114,5 +113,5 @@ def _closest(system: System) -> tuple[float, float, str]:
     distance = np.where(table.mask, np.linalg.norm(vectors, axis=-1), np.inf)
     ratio = distance / (radii[:, None] + radii[table.neighbors])
     i, k = np.unravel_index(np.argmin(ratio), ratio.shape)
-    names = [f"{chemical_symbols[numbers[atom]]} {atom}" for atom in (i, table.neighbors[i, k])]
+    names = [f"{listed([numbers[atom]])} {atom}" for atom in (i, table.neighbors[i, k])]
     return float(ratio[i, k]), float(distance[i, k]), " and ".join(names)

@@ -14,10 +14,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.elements import covalent_radii
 from mlipjax.graph import GraphBatch
 from mlipjax.models import limits
 from mlipjax.nn import irreps as ir
-from mlipjax.nn.distance import agnesi_transform, covalent_radii, soft_transform, zbl_energy
+from mlipjax.nn.distance import agnesi_transform, soft_transform, zbl_energy
 from mlipjax.nn.linear import SpeciesLinear
 from mlipjax.nn.mace_layer import MACELayer, MACEReadout
 from mlipjax.nn.radial import polynomial_envelope

@@ -10,7 +10,6 @@ then on.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlipjax.files import replace_on_success
+from mlipjax.files import file_digest, replace_on_success
 from mlipjax.models._published import ENTRIES, Entry
 from mlipjax.reading import read_json
 
@@ -79,7 +78,8 @@ def find_local(entry: Entry) -> Path | None:
             return None
     expected = entry.sha256 or _recorded().get(entry.file_name)
     for folder in _folders():
-        if expected is not None and _sha256(folder / entry.file_name) == expected:
+        file = folder / entry.file_name
+        if expected is not None and file.is_file() and file_digest(file) == expected:
             return folder / entry.file_name
     return None
 
@@ -99,7 +99,7 @@ def _recorded() -> dict[str, str]:
 
 def _trust(entry: Entry, path: Path) -> Path:
     """Record the hash of an unverified file, or compare it with the one recorded."""
-    found, recorded = _sha256(path), _recorded()
+    found, recorded = file_digest(path), _recorded()
     expected = recorded.setdefault(entry.file_name, found or "")
     record = cache_folder() / _HASHES
     if found != expected:
@@ -142,10 +142,6 @@ def embedded_folder(name: str) -> Path:
         if place.is_dir():
             return place
     raise FileNotFoundError(f"the embedded model {name!r} is neither at {places[0]} nor at {places[1]}.")
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _download(name: str, url: str, sha256: str | None, target: Path) -> Path:

@@ -8,7 +8,7 @@ and, as ``config.json.tmp``, their configuration. The reader takes that one, the
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
 import os
 import struct
@@ -22,7 +22,7 @@ import safetensors
 from safetensors.numpy import load_file, save
 
 from mlipjax import tree
-from mlipjax.files import replace_together
+from mlipjax.files import digest, file_digest, replace_together
 from mlipjax.models import limits
 from mlipjax.potential import Potential
 from mlipjax.reading import check_file, read_json
@@ -67,7 +67,7 @@ def write_model(folder: str | os.PathLike[str], config: Mapping[str, Any], param
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder}: the configuration cannot be written as JSON: {error}.") from None
     _finish_killed_save(folder)
-    content = save(leaves, metadata={_CONFIG_DIGEST: _digest(text.encode())})
+    content = save(leaves, metadata={_CONFIG_DIGEST: digest(text)})
     replace_together({folder / PARAMS: content, folder / CONFIG: text.encode()})
 
 
@@ -174,11 +174,11 @@ def _config_of(folder: Path) -> Path | None:
     """Return the configuration file that the tensors of a folder were saved with."""
     try:
         with safetensors.safe_open(folder / PARAMS, framework="np") as file:
-            digest = (file.metadata() or {}).get(_CONFIG_DIGEST)
+            expected = (file.metadata() or {}).get(_CONFIG_DIGEST)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{folder / PARAMS}: damaged or not a safetensors file: {error}.") from None
     for candidate in (folder / CONFIG, folder / f"{CONFIG}.tmp"):
-        if candidate.is_file() and _digest(candidate.read_bytes()) == digest:
+        if candidate.is_file() and file_digest(candidate) == expected:
             return candidate
     return None
 
@@ -190,18 +190,11 @@ def _finish_killed_save(folder: Path) -> None:
         os.replace(left_behind, folder / CONFIG)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _digest_leaves(leaves: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of parameters, their names, types and shapes."""
-    digest = hashlib.sha256()
-    for path in sorted(leaves):
-        leaf = np.ascontiguousarray(leaves[path])
-        digest.update(f"{path} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(leaf.tobytes())
-    return digest.hexdigest()
+    sound = ((path, np.ascontiguousarray(leaves[path])) for path in sorted(leaves))
+    named = ((f"{path} {leaf.dtype} {leaf.shape}\n", leaf) for path, leaf in sound)
+    return digest(*itertools.chain.from_iterable(named))
 
 
 def _plain(value: Any) -> Any:

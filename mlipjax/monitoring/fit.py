@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import COMPONENTS
+from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch
 from mlipjax.monitoring.charts import FRAME_INDICES, MonitorState, atom_indices, fit_charts
 from mlipjax.monitoring.correlation import by_run, statistical_inefficiency
@@ -56,7 +57,7 @@ class Monitor:
         unknown = sorted({int(z) for z in np.unique(np.asarray(atomic_numbers))} - set(self.species))
         if unknown:
             raise ValueError(
-                f"no reference frame holds {_names(unknown)}, there are charts for {_names(self.species)}: "
+                f"no reference frame holds {listed(unknown)}, there are charts for {listed(self.species)}: "
                 "add reference frames with it, or watch a structure without it."
             )
 
@@ -139,7 +140,7 @@ def fit_monitor(
     species = tuple(int(z) for z in np.unique(numbers[in_fit]))
     if foreign := sorted(set(species) ^ set(np.unique(numbers[np.isin(frame, calibration)]).tolist())):
         raise ValueError(
-            f"only some of the reference runs hold {_names(foreign)}: the charts are fitted to the first half of them "
+            f"only some of the reference runs hold {listed(foreign)}: the charts are fitted to the first half of them "
             "and calibrated on the second, and both need it. Use runs of the same composition, or one monitor for each."
         )
     rows = np.searchsorted(species, numbers)
@@ -216,9 +217,3 @@ def atom_limits(index: Any, rows: np.ndarray, chosen: np.ndarray, n_species: int
             # a limit of zero (an index that never varies) would divide by zero
             limits[row] = max(conformal_limit(values, level).limit, float(np.finfo(index.dtype).tiny))
     return limits.astype(index.dtype)
-
-
-def _names(numbers: Iterable[int]) -> str:
-    from ase.data import chemical_symbols
-
-    return ", ".join(chemical_symbols[z] for z in numbers)

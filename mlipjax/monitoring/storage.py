@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
+import itertools
 import json
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.files import write_atomic
+from mlipjax.files import digest, write_atomic
 from mlipjax.monitoring.charts import FRAME_INDICES, MonitorState
 from mlipjax.monitoring.fit import Monitor
 from mlipjax.monitoring.limits import Conformal
@@ -26,12 +26,10 @@ _HEADER = "header"
 
 def params_fingerprint(params: Params) -> str:
     """Hash of a model's parameters, the same in float32 and float64 if they hold the same numbers."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(tree.flatten_paths(params).items()):
-        array = np.ascontiguousarray(np.asarray(leaf), dtype=np.float64)
-        digest.update(f"{path} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
+    flat = sorted(tree.flatten_paths(params).items())
+    leaves = ((path, np.ascontiguousarray(leaf, np.float64)) for path, leaf in flat)
+    named = ((f"{path} {leaf.shape}", leaf) for path, leaf in leaves)
+    return digest(*itertools.chain.from_iterable(named))[:16]
 
 
 def save_monitor(path: str | os.PathLike[str], monitor: Monitor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-import numpy as np
 
 from mlipjax.nn.radial import polynomial_envelope
 from mlipjax.typing import Array
@@ -12,13 +11,6 @@ _BOHR_A = 0.529
 _COULOMB_EV_A = 14.3996
 _SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
 """Amplitudes and decay constants of the universal screening function (Ziegler, Biersack, Littmark 1985)."""
-
-
-def covalent_radii(atomic_numbers: tuple[int, ...]) -> np.ndarray:
-    """Covalent radii in Å (Cordero et al. 2008, as in ASE), 0.2 where unknown; float64."""
-    from ase.data import covalent_radii as table
-
-    return np.asarray(table, np.float64)[list(atomic_numbers)]
 
 
 def agnesi_transform(distance: Array, bond: Array, a: float, q: float, p: float) -> Array:

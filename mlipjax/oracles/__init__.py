@@ -1,8 +1,8 @@
 """Where labels come from, and the store that keeps them."""
 
+from mlipjax.data.labels import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle
-from mlipjax.oracles.check import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.labeller import LabelCounts, Labeller, Progress
 from mlipjax.oracles.protocol import Failure, JittableOracle, Oracle, check_cutoff, energy_offsets
 from mlipjax.oracles.spec import SPEC_HELP, make_oracle

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipjax.data.labels import BadLabelError, make_labels
 from mlipjax.factory import import_factory, make_calculator
-from mlipjax.oracles.check import BadLabelError, make_labels
 from mlipjax.oracles.stale import is_same_structure
 from mlipjax.system import Labels, System
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 
 import numpy as np
 
+from mlipjax.files import digest
 from mlipjax.lattice import minimum_image
 from mlipjax.system import Labels, System
 
@@ -44,14 +44,14 @@ class RecentLabels:
     """
 
     def __init__(self) -> None:
-        self._structures: OrderedDict[bytes, System] = OrderedDict()
+        self._structures: OrderedDict[str, System] = OrderedDict()
 
     def repeats(self, system: System, labels: Labels) -> bool:
         """Whether labels are those of another structure; if not, remember them."""
         forces = np.asarray(labels.forces, np.float64)
         if not forces.any():
             return False
-        key = hashlib.sha256(np.float64(labels.energy).tobytes() + forces.tobytes()).digest()
+        key = digest(np.asarray(labels.energy, np.float64), forces)
         known = self._structures.setdefault(key, system)
         if len(self._structures) > _REMEMBERED:
             self._structures.popitem(last=False)

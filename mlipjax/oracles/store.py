@@ -11,7 +11,6 @@ label passes, and rows carry a digest: one that was edited is refused.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from typing import Any
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlipjax.files import make_folder, replace_on_success
+from mlipjax.data.labels import BadLabelError, check_labels, make_labels
+from mlipjax.files import digest, make_folder, replace_on_success
 from mlipjax.locks import Lock
-from mlipjax.oracles.check import BadLabelError, check_labels, make_labels
 from mlipjax.system import Labels, System
 
 _TABLES = {
@@ -39,12 +38,10 @@ def label_key(system: System, identity: str) -> str:
     Nothing is rounded: positions that differ in the last bit are different structures. Elements and their order,
     positions, cell and periodicity count.
     """
-    digest = hashlib.sha256(f"{identity}\n{tuple(map(bool, system.pbc))}\n".encode())
-    digest.update(np.asarray(system.atomic_numbers, "<i4").tobytes())
-    for array in (system.positions, system.cell):
-        # adding zero turns -0.0 into 0.0, which is the same place
-        digest.update((np.asarray(array, "<f8") + 0.0).tobytes())
-    return f"sha256-{digest.hexdigest()}"
+    # adding zero turns -0.0 into 0.0, which is the same place
+    places = (np.asarray(array, "<f8") + 0.0 for array in (system.positions, system.cell))
+    facts = f"{identity}\n{tuple(map(bool, system.pbc))}\n"
+    return f"sha256-{digest(facts, np.asarray(system.atomic_numbers, '<i4'), *places)}"
 
 
 @dataclass(frozen=True)
@@ -259,7 +256,5 @@ def _present(row: Any) -> dict[str, Any]:
 
 def _digest(structure: Any, known: dict[str, Any]) -> str:
     """SHA-256 over a structure (of ASE, or a row) and its labels, as they are read."""
-    digest = hashlib.sha256(repr(list(known)).encode())
-    for array in (structure.numbers, structure.positions, structure.cell, structure.pbc, *known.values()):
-        digest.update(np.asarray(array, "<f8").tobytes())
-    return f"sha256-{digest.hexdigest()}"
+    arrays = (structure.numbers, structure.positions, structure.cell, structure.pbc, *known.values())
+    return f"sha256-{digest(repr(list(known)), *(np.asarray(array, '<f8') for array in arrays))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.files import digest
 from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.oracles.analytic import graph_labels, within
 from mlipjax.potential import Potential
@@ -60,13 +61,11 @@ class Teacher:
 
     @cached_property
     def _identity(self) -> str:
-        digest = hashlib.sha256(repr((self.potential.config, self.potential.species, self.head)).encode())
-        digest.update(np.ascontiguousarray(self.potential.e0s, np.float64).tobytes())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            array = np.ascontiguousarray(leaf)
-            digest.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype.str}".encode())
-            digest.update(array.tobytes())
-        return f"teacher:{digest.hexdigest()}:{self.dtype}"
+        facts = repr((self.potential.config, self.potential.species, self.head))
+        leaves = ((path, np.ascontiguousarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(self.params))
+        named = ((f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype.str}", leaf) for path, leaf in leaves)
+        e0s = np.asarray(self.potential.e0s, np.float64)
+        return f"teacher:{digest(facts, e0s, *itertools.chain.from_iterable(named))}:{self.dtype}"
 
     def label(self, system: System) -> Labels:
         """Total energy, forces and (fully periodic) stress of one structure.
@@ -76,7 +75,7 @@ class Teacher:
         """
         numbers = np.asarray(system.atomic_numbers)
         self.potential.check_elements(numbers.tolist())
-        graph = batch_graphs([system], self.cutoff, tasks=[self.head], dtype=np.dtype(self.dtype))
+        graph = batch_graphs([system], self.cutoff, heads=[self.head], dtype=np.dtype(self.dtype))
         with jax.enable_x64(self.dtype == "float64"):
             params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.params)
             labels = jax.device_get(_label(self.potential, self.head, params, graph))
@@ -87,7 +86,7 @@ class Teacher:
     def label_graph(self, graph: GraphBatch, offsets: Float[Array, " elements"] | None = None) -> Labels:
         """Label a batch; see :class:`~mlipjax.oracles.protocol.JittableOracle`.
 
-        The batch's own head indices (``graph.task``) belong to the student and are replaced by ``head``.
+        The batch's own head indices (``graph.head``) belong to the student and are replaced by ``head``.
         """
         return label_with(self.potential, self.params, graph, offsets, self.head)
 
@@ -102,7 +101,7 @@ def label_with(
     """:meth:`Teacher.label_graph` with the parameters as an argument, so that a loop need not close over them."""
     dtype = graph.positions.dtype
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-    graph = within(replace(graph, task=jnp.full_like(graph.task, head)), potential.cutoff)
+    graph = within(replace(graph, head=jnp.full_like(graph.head, head)), potential.cutoff)
     prediction = potential.apply(params, graph)
     return graph_labels(graph, prediction.energy, prediction.forces, prediction.stress, offsets)
 

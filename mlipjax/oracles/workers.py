@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, TextIO
 
-from mlipjax.oracles.check import check_labels
+from mlipjax.data.labels import check_labels
 from mlipjax.oracles.protocol import Oracle
 from mlipjax.system import Labels, System
 

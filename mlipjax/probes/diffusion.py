@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.elements import symbols
 from mlipjax.probes.enough import require_frames
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.trajectory import Trajectory, unwrapped
@@ -122,7 +122,7 @@ def diffusion(
     ]
     coefficients, errors, exponents, refusals = zip(*rows, strict=True)
     return Diffusion(
-        symbols=tuple(chemical_symbols[z] for z in kinds),
+        symbols=tuple(symbols(kinds)),
         lags_ps=lags,
         msd=np.array([by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=(0, 2)) for z in kinds]),
         coefficients=np.array(coefficients),

@@ -93,7 +93,7 @@ class NativeEvaluator:
                     n_atoms=rows,
                     n_neighbors=width,
                     n_graphs=per_batch,
-                    tasks=[self.head] * len(part),
+                    heads=[self.head] * len(part),
                     tables=[tables[i] for i in part],
                     dtype=np.dtype(self.dtype),
                 )

@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
 from mlipjax.defaults import SPRING
+from mlipjax.elements import symbols
 from mlipjax.graph import VerletSpec
 from mlipjax.notices import notice
 from mlipjax.potential import Potential
@@ -187,8 +187,8 @@ def _say_exchanges(path: np.ndarray, system: System) -> None:
     pairs = exchanged_atoms(path, system)
     if not pairs:
         return
-    symbols = [chemical_symbols[int(z)] for z in np.asarray(system.atomic_numbers)]
-    told = ", ".join(f"{symbols[i]} {i} to the place of {symbols[j]} {j}" for i, j in pairs[:3])
+    names = symbols(np.asarray(system.atomic_numbers))
+    told = ", ".join(f"{names[i]} {i} to the place of {names[j]} {j}" for i, j in pairs[:3])
     more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     notice(
         f"atoms change places between the two ends: {told}{more}. If both files mean the same atoms, list them in the "

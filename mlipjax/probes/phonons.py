@@ -196,7 +196,7 @@ def gamma_modes(potential: Potential, params: Params, system: System, *, head: i
     potential.check_elements(numbers.tolist())
     masses = np.repeat(masses_of(system), 3)
     with jax.enable_x64(True):
-        graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, tasks=[head], dtype=np.float64)
+        graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, heads=[head], dtype=np.float64)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         gradient, rows = jax.device_get(_second_derivatives(potential, block, params, graph))
     matrix = 0.5 * (rows + rows.T) / np.sqrt(np.outer(masses, masses))

@@ -6,9 +6,9 @@ import dataclasses
 import itertools
 
 import numpy as np
-from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.elements import symbols
 from mlipjax.graph import neighbor_table
 from mlipjax.probes.enough import independent_frames, remark, require_frames
 from mlipjax.probes.result import ProbeResult
@@ -117,7 +117,7 @@ def radial_distribution(
         raise ValueError(f"there is no g(r) to speak of: {refusals[0]}; choose a longer distance.")
     refused = np.array([bool(why) for why in refusals])
     blocks = np.array([part.mean(axis=0) for part in np.array_split(per_frame, n_blocks)])
-    names = ["-".join(chemical_symbols[z] for z in pair) for pair in pairs]
+    names = ["-".join(symbols(pair)) for pair in pairs]
     single = len(kinds) == 1  # then the only pair is all there is
     chosen = slice(0, 1) if single else slice(None)
     g, error = per_frame.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(n_blocks)

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.elements import listed, symbols
 from mlipjax.probes.evaluator import Evaluation, Evaluator
 from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probe_figures
@@ -88,7 +88,7 @@ def vacancy_formation(
         raise ValueError(f"found sites {list(sites)}; expected indices of the {len(numbers)} atoms.")
     kinds = np.unique(numbers)
     if reservoirs is None and len(kinds) > 1:
-        names = ", ".join(chemical_symbols[z] for z in kinds)
+        names = listed(kinds)
         raise ValueError(
             f"in a compound ({names}) what a removed atom goes to is a choice; give the energy that an atom of its "
             "element has there (reservoirs)."
@@ -98,7 +98,7 @@ def vacancy_formation(
     mu = {int(kinds[0]): perfect.energy / len(numbers)} if reservoirs is None else reservoirs
     missing = {int(numbers[site]) for site in sites} - set(mu)
     if missing:
-        raise ValueError(f"no reservoir given for {', '.join(chemical_symbols[z] for z in sorted(missing))}.")
+        raise ValueError(f"no reservoir given for {listed(sorted(missing))}.")
 
     def formation(results: Sequence[Evaluation]) -> np.ndarray:
         pairs = zip(results, sites, strict=True)
@@ -119,7 +119,7 @@ def vacancy_formation(
         relaxed = formation(results)
     return Vacancies(
         sites=tuple(int(site) for site in sites),
-        symbols=tuple(chemical_symbols[int(numbers[site])] for site in sites),
+        symbols=tuple(symbols(numbers[site] for site in sites)),
         unrelaxed_eV=formation(frozen),
         relaxed_eV=relaxed,
         largest_force=force,

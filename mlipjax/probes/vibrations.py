@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from mlipjax.elements import symbols
 from mlipjax.md.observables import default_timestep
 from mlipjax.probes.enough import require_frames
 from mlipjax.probes.result import ProbeResult
@@ -125,7 +125,7 @@ def vibrational_spectrum(trajectory: Trajectory, *, longest_lag_ps: float | None
         lags_ps=spacing * np.arange(n_lags),
         vacf=rows.sum(axis=0),
         frequencies_THz=frequencies,
-        symbols=tuple(chemical_symbols[z] for z in kinds),
+        symbols=tuple(symbols(kinds)),
         density=density,
         resolution_THz=float(1.0 / (n_lags * spacing)),
         highest_THz=float(0.5 / spacing),

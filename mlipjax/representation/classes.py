@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlipjax.elements import symbols
 from mlipjax.system import System
 
 BOND_FACTOR = 1.2
@@ -45,13 +46,11 @@ def environment_classes(
         factor: longest bond relative to the sum of the covalent radii.
         undivided: atomic numbers whose atoms are one class.
     """
-    from ase.data import chemical_symbols
-
     names = []
     for system in systems:
         numbers = np.asarray(system.atomic_numbers)
-        for z, n in zip(numbers.tolist(), coordination(system, factor).tolist(), strict=True):
-            names.append(chemical_symbols[z] if z in undivided else f"{chemical_symbols[z]}{n}")
+        for z, symbol, n in zip(numbers, symbols(numbers), coordination(system, factor), strict=True):
+            names.append(symbol if z in undivided else f"{symbol}{n}")
     return np.array(names)
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax import tree
+from mlipjax.elements import symbols
 from mlipjax.graph import batch_graphs, edge_vectors, neighbor_table, neighbor_tables, plan_batches
 from mlipjax.models import NequIPConfig
 from mlipjax.nn.convolution import convolve
@@ -73,8 +74,6 @@ def choose_pairs(
     Raises:
         ValueError: if no two atoms are that close.
     """
-    from ase.data import chemical_symbols
-
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, int, int, np.ndarray, str]] = []
     for index, system in enumerate(systems):
@@ -86,7 +85,7 @@ def choose_pairs(
         for kind, sign in ((True, "-"), (False, "..")):
             members = np.flatnonzero(is_bond == kind)
             for e in np.sort(rng.permutation(members)[: per_structure // 2]):
-                names = (chemical_symbols[int(system.atomic_numbers[atom])] for atom in (first[e], second[e]))
+                names = symbols(system.atomic_numbers[atom] for atom in (first[e], second[e]))
                 rows.append((index, int(first[e]), int(second[e]), shift[e], sign.join(names)))
     if not rows:
         raise ValueError(f"no two atoms are closer than {cutoff} Å; there are no edges to compare.")

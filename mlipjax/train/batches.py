@@ -270,7 +270,7 @@ def make_batch(
         n_atoms=n_atoms,
         n_neighbors=n_neighbors,
         n_graphs=n_graphs,
-        tasks=[head] * len(systems),
+        heads=[head] * len(systems),
         tables=tables,
         dtype=dtype,
     )
@@ -285,7 +285,7 @@ def make_batch(
         if np.shape(label.forces) != (stop - start, 3):
             raise ValueError(f"forces have shape {np.shape(label.forces)}, the structure {stop - start} atoms.")
         if label.energy_weight > 0:
-            energy[index] = label.energy - potential.reference_energy(system.atomic_numbers, head)
+            energy[index] = label.energy - potential.reference_energy(np.asarray(system.atomic_numbers), head)
         forces[start:stop] = label.forces
         stress[index] = label.stress
         has_volume = label.stress_weight > 0 and np.linalg.det(np.asarray(system.cell, np.float64)) != 0.0

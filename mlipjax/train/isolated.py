@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlipjax.data import Dataset
+from mlipjax.elements import listed
 from mlipjax.graph import neighbor_table
 from mlipjax.system import System
 
@@ -49,8 +50,6 @@ def set_apart(dataset: Dataset) -> IsolatedAtoms:
     Raises:
         ValueError: if two isolated atoms of one element have different energies.
     """
-    from ase.data import chemical_symbols
-
     indices, energies = [], {}
     for index, (system, label, info) in enumerate(dataset):
         if not is_isolated(system, info):
@@ -60,7 +59,7 @@ def set_apart(dataset: Dataset) -> IsolatedAtoms:
             z, energy = int(np.asarray(system.atomic_numbers)[0]), float(label.energy)
             if abs(energies.setdefault(z, energy) - energy) > _AGREE:
                 raise ValueError(
-                    f"two isolated atoms of {chemical_symbols[z]} have the energies {energies[z]:.6g} and "
+                    f"two isolated atoms of {listed([z])} have the energies {energies[z]:.6g} and "
                     f"{energy:.6g} eV (structure {index}); keep the one whose electronic state is the ground state."
                 )
     if not indices:

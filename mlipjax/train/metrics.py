@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax.data import Dataset
+from mlipjax.elements import symbols
 from mlipjax.train.predict import StructurePrediction
 from mlipjax.train.slopes import slopes_apart
 
@@ -188,15 +189,13 @@ def _count_atoms(dataset: Dataset) -> np.ndarray:
 
 
 def _per_element(elements: Sequence[int], sums: np.ndarray, atoms: np.ndarray) -> dict[str, dict[str, Any]]:
-    from ase.data import chemical_symbols
-
     return {
-        chemical_symbols[z]: {
+        symbol: {
             **_force_statistics(sums[column]),
             "force_reference_mean_norm_meV_per_A": _mean_norm(sums[column]),
             "n_atoms": int(atoms[column]),
         }
-        for column, z in enumerate(elements)
+        for column, symbol in enumerate(symbols(elements))
     }
 
 

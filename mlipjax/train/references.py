@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlipjax.data import Dataset
+from mlipjax.elements import listed, symbols
 from mlipjax.potential import Potential
 from mlipjax.reading import read_json, shown
 from mlipjax.train.batches import LabelledBatches
@@ -53,9 +54,7 @@ class E0Estimate(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate in JSON types, elements by their symbols."""
-        from ase.data import chemical_symbols
-
-        return {**self._asdict(), "shifts": {chemical_symbols[z]: shift for z, shift in self.shifts.items()}}
+        return {**self._asdict(), "shifts": dict(zip(symbols(self.shifts), self.shifts.values(), strict=True))}
 
 
 def read_e0s(path: str | os.PathLike[str]) -> dict[int, float]:
@@ -97,12 +96,10 @@ def set_e0s(potential: Potential, e0s: Mapping[int, float], required: Sequence[i
     Raises:
         ValueError: if a required element is missing or the potential does not know one.
     """
-    from ase.data import chemical_symbols
-
-    missing = [chemical_symbols[z] for z in required if z not in e0s]
+    missing = [z for z in required if z not in e0s]
     if missing:
         raise ValueError(
-            f'isolated-atom energies are missing for {", ".join(missing)}; add them to the file, or set e0s="estimate".'
+            f'isolated-atom energies are missing for {listed(missing)}; add them to the file, or set e0s="estimate".'
         )
     known = {z: value for z, value in e0s.items() if z in potential.species}
     potential.check_elements(required)
@@ -123,12 +120,10 @@ def set_isolated(potential: Potential, energies: Mapping[int, float], required: 
     Raises:
         ValueError: if an element has none.
     """
-    from ase.data import chemical_symbols
-
-    missing = [chemical_symbols[z] for z in required if z not in energies]
+    missing = [z for z in required if z not in energies]
     if missing:
         raise ValueError(
-            f"the training set holds no isolated atom with an energy of {', '.join(missing)}; add a structure of one "
+            f"the training set holds no isolated atom with an energy of {listed(missing)}; add a structure of one "
             'atom in a large cell for each, with config_type=IsolatedAtom, or set e0s="estimate".'
         )
     return set_e0s(potential, energies)

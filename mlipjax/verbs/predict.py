@@ -137,7 +137,7 @@ class _Runner:
                 n_atoms=n_atoms,
                 n_neighbors=width,
                 n_graphs=self.batch_size,
-                tasks=[self.model.head] * len(batch),
+                heads=[self.model.head] * len(batch),
                 tables=[member.table for member in batch],
                 dtype=np.dtype(self.dtype),
             )

@@ -66,7 +66,7 @@ LABELS = (
 def read_structures(path: Path, good: Path) -> None:
     """Read with and without labels; what is accepted must be finite, of known elements, and have neighbours."""
     from mlipjax.data import read_atoms, read_dataset
-    from mlipjax.data.checks import MAX_ENERGY
+    from mlipjax.data.labels import MAX_ENERGY
 
     frames = read_atoms(path)
     assert frames, "no structure"

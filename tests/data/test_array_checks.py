@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mlipjax.data.array_checks import check_counts, check_label_arrays, check_systems
-from mlipjax.data.checks import MAX_ENERGY, MAX_FORCE, MAX_STRESS, check_system
+from mlipjax.data.array_checks import check_counts, check_systems
+from mlipjax.data.checks import check_system
+from mlipjax.data.labels import MAX_ENERGY, MAX_FORCE, MAX_STRESS, check_label_arrays
 
 
 def some(rng, n):

@@ -25,7 +25,7 @@ def test_bucket_sizes_hold_their_number_and_waste_little():
 
 
 def test_a_batch_holds_the_edges_of_its_structures(systems):
-    batch = batch_graphs(systems, CUTOFF, n_atoms=64, n_neighbors=100, n_graphs=7, tasks=[0, 2, 1, 1])
+    batch = batch_graphs(systems, CUTOFF, n_atoms=64, n_neighbors=100, n_graphs=7, heads=[0, 2, 1, 1])
     assert batch.sizes == (64, 100, 7)
     assert_reversal(batch)
     start, edges = 0, []
@@ -43,7 +43,7 @@ def test_a_batch_holds_the_edges_of_its_structures(systems):
     assert (np.diff(batch.graph_index) >= 0).all()
     np.testing.assert_array_equal(batch.n_atoms, [*(s.n_atoms for s in systems), 0, 0, 0])
     np.testing.assert_array_equal(batch.graph_mask, [True] * 4 + [False] * 3)
-    np.testing.assert_array_equal(batch.task, [0, 2, 1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(batch.head, [0, 2, 1, 1, 0, 0, 0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -76,7 +76,7 @@ def test_known_tables_give_the_same_batch(systems):
         ({"n_atoms": 10}, "n_atoms=10 is too small.*need 17"),
         ({"n_neighbors": 3}, "n_neighbors=3 is too small.*need 18"),
         ({"n_graphs": 3}, "n_graphs=3 is too small.*need 4"),
-        ({"tasks": [0]}, "1 task indices for 4 structures"),
+        ({"heads": [0]}, "1 head indices for 4 structures"),
         ({"tables": []}, r"tables have \[\] rows"),
     ],
 )

@@ -46,8 +46,8 @@ def test_the_first_head_predicts_what_it_did_in_its_old_place(build, tmp_path):
     before, after = jax.jit(potential.apply), jax.jit(chosen.apply)
     for name in HEADS:
         old, new = potential.heads.index(name), chosen.heads.index(name)
-        expected = before(params, dataclasses.replace(graph, task=np.full_like(graph.task, old)))
-        found = after(params, dataclasses.replace(graph, task=np.full_like(graph.task, new)))
+        expected = before(params, dataclasses.replace(graph, head=np.full_like(graph.head, old)))
+        found = after(params, dataclasses.replace(graph, head=np.full_like(graph.head, new)))
         np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-12)
         np.testing.assert_allclose(found.forces, expected.forces, atol=1e-12)
         references = [p.reference_energy(system.atomic_numbers, i) for p, i in ((potential, old), (chosen, new))]

@@ -45,7 +45,7 @@ SIZES = {"n_atoms": 12, "n_neighbors": 24, "n_graphs": 3}
 
 def prediction(potential, params, systems, dtype=np.float64, head=0, sizes=SIZES):
     graph = batch_graphs(systems, potential.cutoff, dtype=dtype, **sizes)
-    graph = dataclasses.replace(graph, task=np.full_like(graph.task, head))
+    graph = dataclasses.replace(graph, head=np.full_like(graph.head, head))
     params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
     return jax.device_get(_compiled(potential)(params, graph))
 
@@ -212,7 +212,7 @@ def test_a_single_scale_serves_heads_that_are_added():
     both = {**params, "readout_replay": params["readout_energy"]}
     graph = batch_graphs([crystal()], potential.cutoff, dtype=np.float64, **SIZES)
     first, second = (
-        jax.jit(mace(config).node_energy)(both, dataclasses.replace(graph, task=np.full(3, head)), graph.positions)[0]
+        jax.jit(mace(config).node_energy)(both, dataclasses.replace(graph, head=np.full(3, head)), graph.positions)[0]
         for head in (0, 1)
     )
     np.testing.assert_array_equal(first, second)

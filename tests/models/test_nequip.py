@@ -165,7 +165,7 @@ def test_heads_share_the_backbone_and_are_chosen_per_structure():
     params = random_params(two_heads)
     assert params["readout_pbe"]["kernel"].shape == params["readout_xtb"]["kernel"].shape == (4, 1)
     graph = graph_of(molecule(), molecule(), n_graphs=2)
-    both = energies(two_heads, params, graph.replace(task=np.array([0, 1], np.int32)))
+    both = energies(two_heads, params, graph.replace(head=np.array([0, 1], np.int32)))
     one_head = nequip(SMALLEST)
     backbone = {name: value for name, value in params.items() if name.startswith("layer")}
     run = jax.jit(lambda p: one_head.apply(p, graph, stress=False).node_energy)

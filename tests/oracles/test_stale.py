@@ -8,9 +8,9 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
+from mlipjax.data.labels import BadLabelError
 from mlipjax.oracles import Failure, Labeller, LabelStore
 from mlipjax.oracles.ase_calculator import evaluate
-from mlipjax.oracles.check import BadLabelError
 from mlipjax.oracles.stale import RecentLabels, is_same_structure
 from mlipjax.oracles.workers import SerialExecutor
 from mlipjax.system import Labels, System

@@ -99,9 +99,9 @@ def add(store, **labels):
         ("positions", np.ones(6).tobytes(), "it was edited"),
         ("forces", np.full(6, 2.0).tobytes(), "it was edited"),
         ("forces", np.ones(3).tobytes(), r"forces: found shape \(1, 3\), expected \(2, 3\)"),
-        ("energy", 1e300, "energy: found 1e\\+300 eV"),
+        ("energy", 1e300, "energy of 1e\\+300 eV"),
         ("stress", np.ones(3).tobytes(), r"stress: found shape \(3,\)"),
-        ("forces", np.full(6, np.nan).tobytes(), "forces that is not finite"),
+        ("forces", np.full(6, np.nan).tobytes(), "forces is not finite"),
         ("forces", np.ones(4).tobytes(), "is not a label store"),
     ],
 )

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.elements import covalent_radii
 from mlipjax.models import limits, storage
 from mlipjax.models.importers._mace_weights import collect_weights, has_ordered_couplings
 from mlipjax.models.importers._record import Record
 from mlipjax.models.importers._torch_model import TorchModel
 from mlipjax.models.importers._unpickle import read_torch
 from mlipjax.models.mace import MACEConfig, mace
-from mlipjax.nn.distance import covalent_radii
 from mlipjax.potential import Potential
 from mlipjax.reading import shown
 from mlipjax.typing import Params

@@ -112,7 +112,7 @@ def test_labels_of_an_oracle_are_checked_with_their_weights():
         (None, "NoneType, expected Labels"),
         ((1.0, FORCES), "tuple, expected Labels"),
         (Labels.create(N, -1.0), "no forces"),
-        (dataclasses.replace(good, energy=np.nan), "energy that is not finite"),
+        (dataclasses.replace(good, energy=np.nan), "energy is not finite"),
         (dataclasses.replace(good, forces=FORCES[:7]), r"found shape \(7, 3\)"),
         (dataclasses.replace(good, energy_weight=-1.0), "weight of the energy is -1"),
         (dataclasses.replace(good, forces_weight=np.nan), "weight of the forces"),
