@@ -125,7 +125,9 @@ def relax(
         begun = start(what, np.stack([system.positions for system in systems]))
         steps: list[Step] = []
         for done in search(surface, what, rule, begun, max_steps, on_step):
-            steps[len(steps) if keep_path else 1 :] = [done]
+            if not keep_path:
+                del steps[1:]
+            steps.append(done)
     snapshots = [_snapshot(one.surface, one.found, systems, cell) for one in steps]
     last = steps[-1]
     return Relaxed(

@@ -20,6 +20,7 @@ from mlipjax.potential import Potential
 from mlipjax.relaxation.batch import Batch, Evaluation, build_batch, evaluate
 from mlipjax.relaxation.cell import Coordinates
 from mlipjax.relaxation.fire import Fire
+from mlipjax.relaxation.path import check_alike
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Float, Int, Params
 
@@ -201,11 +202,6 @@ def check_systems(potential: Potential, systems: Sequence[System]) -> list[Syste
     """
     if len(systems) == 0:
         raise ValueError("found no structure; give at least one.")
-    first = systems[0]
-    for index, system in enumerate(systems):
-        if not np.array_equal(system.atomic_numbers, first.atomic_numbers):
-            raise ValueError(f"structure {index} has other atoms (or another order) than structure 0; they must agree.")
-        if system.pbc != first.pbc:
-            raise ValueError(f"structure {index} has pbc={system.pbc}, structure 0 {first.pbc}; they must agree.")
-    potential.check_elements(first.atomic_numbers)
+    check_alike(systems)
+    potential.check_elements(systems[0].atomic_numbers)
     return list(systems)
