@@ -158,7 +158,7 @@ def step(coordinates: Coordinates, fmax: Float[Array, ""], state: Search, found:
         lambda new, old: jax.vmap(jnp.where)(moves, new, old), (state.x + move, clock), (state.x, state.fire)
     )
     finite = jnp.all(jnp.isfinite(found.node_energy)) & jnp.all(jnp.isfinite(force))
-    return Search(x, clock, state.step + 1), Info(residual, ~jnp.any(moves), finite, jnp.zeros_like(residual))
+    return Search(x, clock, state.step + 1), Info(residual, ~jnp.any(moves), finite)
 
 
 def in_parts(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:

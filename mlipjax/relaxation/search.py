@@ -53,17 +53,15 @@ class Info(NamedTuple):
         residual: (M,) eV/Å, largest force that counts.
         converged: () whether all structures are at rest.
         finite: () whether energies and forces are numbers.
-        slope: (M,) eV/Å, derivative of the energy along a band; zero for structures by themselves.
     """
 
     residual: Float[Array, " M"]
     converged: Bool[Array, ""]
     finite: Bool[Array, ""]
-    slope: Float[Array, " M"]
 
 
-Rule = Callable[[Any, Evaluation], tuple[Any, Info]]
-"""From a ``Search`` and what was found at its ``x`` to the next one: pure."""
+Rule = Callable[[Any, Evaluation], tuple[Any, Any]]
+"""From a ``Search`` and what was found at its ``x`` to the next one, and an ``Info`` or more: pure."""
 
 OnStep = Callable[[int, float], None]
 """Called with the number of evaluations and the largest residual in eV/Å."""
@@ -134,7 +132,7 @@ class Step(NamedTuple):
 
     after: Any
     found: Evaluation
-    info: Info
+    info: Any
     surface: Surface
 
 
