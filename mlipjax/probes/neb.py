@@ -266,8 +266,9 @@ def neb(
         surface = Surface.of(potential, params, images, head=head, dtype=dtype, spec=spec)
         where = coordinates(images, dtype, free=free)
         climb_below = _CLIMB_AT * fmax if climb else 0.0
-        held: Any = path[[0, -1]], ends.final.node_energies[:2]
-        band = Band(where, *held, spring, fmax, climb_below, max_steps)
+        between: Any = path[[0, -1]]
+        energies: Any = ends.final.node_energies[:2]
+        band = Band(where, between, energies, spring, fmax, climb_below, max_steps)
         *_, last = search(surface, where, partial(step, band), start(band, path[1:-1]), max_steps, on_step)
     return _result(path, given[0], last, levels, ends, fmax, relax_ends)
 

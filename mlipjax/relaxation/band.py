@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from flax import struct
 from mlipjax.relaxation import fire
 from mlipjax.relaxation.batch import Evaluation
 from mlipjax.relaxation.cell import Coordinates
-from mlipjax.relaxation.search import Info, Search
+from mlipjax.relaxation.search import Search
 from mlipjax.typing import Array, Bool, Float, Int
 
 _HEADROOM, _LEAST_HEADROOM = 2.0, 0.1  # of the barrier that the cubics show, and eV: how wrong they may be
@@ -99,6 +99,15 @@ class BandSearch(Search):
     climb: Climb
 
 
+class BandInfo(NamedTuple):
+    """As ``Info``, and ``slope`` (M,), the derivative of the energy along the band in eV/Å."""
+
+    residual: Float[Array, " M"]
+    converged: Bool[Array, ""]
+    finite: Bool[Array, ""]
+    slope: Float[Array, " M"]
+
+
 def start(band: Band, positions: Any) -> BandSearch:
     """A band at rest with its inner images at ``positions`` (M, N, 3)."""
     x, none = band.coordinates.start(positions), jnp.zeros((), jnp.int32)
@@ -108,7 +117,7 @@ def start(band: Band, positions: Any) -> BandSearch:
 
 
 @jax.jit
-def step(band: Band, state: BandSearch, found: Evaluation) -> tuple[BandSearch, Info]:
+def step(band: Band, state: BandSearch, found: Evaluation) -> tuple[BandSearch, BandInfo]:
     """Move the images by one step, unless all residuals are below ``fmax``: the rule of ``search``."""
     free, energies = band.coordinates.free, band.energies(found.node_energy)
     path, levels = _with_ends(band.ends, found.positions), _with_ends(band.end_energies, energies)
@@ -127,7 +136,7 @@ def step(band: Band, state: BandSearch, found: Evaluation) -> tuple[BandSearch, 
     after = _go_on(climb, moved, starts, top)
     after = _choose(runs_away, _given_up(climb, state.step + 1), after)
     finite = jnp.all(jnp.isfinite(found.node_energy)) & jnp.all(jnp.isfinite(force))
-    return after, Info(residual, converged, finite | runs_away, slope)
+    return after, BandInfo(residual, converged, finite | runs_away, slope)
 
 
 def _may_start(band: Band, climb: Climb, energies: Float[Array, " M"]) -> Bool[Array, ""]:

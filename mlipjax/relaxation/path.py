@@ -17,6 +17,16 @@ _EXCHANGE = 1.0  # Å; an atom that moves less has not changed places
 _SHORTEST = 0.5  # Å, floor of distances in weights
 
 
+def check_alike(systems: Sequence[System], noun: str = "structure") -> None:
+    """Raise ``ValueError`` if structures, called ``noun`` in messages, differ in elements or periodicity."""
+    first = systems[0]
+    for index, system in enumerate(systems):
+        if not np.array_equal(system.atomic_numbers, first.atomic_numbers):
+            raise ValueError(f"{noun} {index} has other atoms (or another order) than {noun} 0; they must agree.")
+        if system.pbc != first.pbc:
+            raise ValueError(f"{noun} {index} has pbc={system.pbc}, {noun} 0 {first.pbc}; they must agree.")
+
+
 def unwrapped(systems: Sequence[System]) -> np.ndarray:
     """Return positions (P, N, 3) in Å in which no atom jumps: each image is the nearest one to its predecessor.
 
@@ -26,13 +36,8 @@ def unwrapped(systems: Sequence[System]) -> np.ndarray:
     if len(systems) < 2:
         raise ValueError(f"found {len(systems)} image; a path needs at least its two ends.")
     first = systems[0]
+    check_alike(systems, "image")
     for index, system in enumerate(systems):
-        if not np.array_equal(system.atomic_numbers, first.atomic_numbers):
-            raise ValueError(
-                f"image {index} has other atoms, or another order of atoms, than image 0; they must agree."
-            )
-        if system.pbc != first.pbc:
-            raise ValueError(f"image {index} has pbc={system.pbc}, image 0 {first.pbc}; they must agree.")
         if not np.allclose(system.cell, first.cell, atol=1e-4):
             raise ValueError(f"image {index} has another cell than image 0; a band needs one cell for all images.")
     positions = [np.asarray(first.positions, np.float64)]

@@ -125,7 +125,9 @@ def relax(
         begun = start(what, np.stack([system.positions for system in systems]))
         steps: list[Step] = []
         for done in search(surface, what, rule, begun, max_steps, on_step):
-            steps[len(steps) if keep_path else 1 :] = [done]
+            if not keep_path:
+                del steps[1:]
+            steps.append(done)
     snapshots = [_snapshot(one.surface, one.found, systems, cell) for one in steps]
     last = steps[-1]
     return Relaxed(
@@ -156,7 +158,7 @@ def step(coordinates: Coordinates, fmax: Float[Array, ""], state: Search, found:
         lambda new, old: jax.vmap(jnp.where)(moves, new, old), (state.x + move, clock), (state.x, state.fire)
     )
     finite = jnp.all(jnp.isfinite(found.node_energy)) & jnp.all(jnp.isfinite(force))
-    return Search(x, clock, state.step + 1), Info(residual, ~jnp.any(moves), finite, jnp.zeros_like(residual))
+    return Search(x, clock, state.step + 1), Info(residual, ~jnp.any(moves), finite)
 
 
 def in_parts(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:

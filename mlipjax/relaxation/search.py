@@ -20,6 +20,7 @@ from mlipjax.potential import Potential
 from mlipjax.relaxation.batch import Batch, Evaluation, build_batch, evaluate
 from mlipjax.relaxation.cell import Coordinates
 from mlipjax.relaxation.fire import Fire
+from mlipjax.relaxation.path import check_alike
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Float, Int, Params
 
@@ -52,17 +53,15 @@ class Info(NamedTuple):
         residual: (M,) eV/Å, largest force that counts.
         converged: () whether all structures are at rest.
         finite: () whether energies and forces are numbers.
-        slope: (M,) eV/Å, derivative of the energy along a band; zero for structures by themselves.
     """
 
     residual: Float[Array, " M"]
     converged: Bool[Array, ""]
     finite: Bool[Array, ""]
-    slope: Float[Array, " M"]
 
 
-Rule = Callable[[Any, Evaluation], tuple[Any, Info]]
-"""From a ``Search`` and what was found at its ``x`` to the next one: pure."""
+Rule = Callable[[Any, Evaluation], tuple[Any, Any]]
+"""From a ``Search`` and what was found at its ``x`` to the next one, and an ``Info`` or more: pure."""
 
 OnStep = Callable[[int, float], None]
 """Called with the number of evaluations and the largest residual in eV/Å."""
@@ -133,7 +132,7 @@ class Step(NamedTuple):
 
     after: Any
     found: Evaluation
-    info: Info
+    info: Any
     surface: Surface
 
 
@@ -201,11 +200,6 @@ def check_systems(potential: Potential, systems: Sequence[System]) -> list[Syste
     """
     if len(systems) == 0:
         raise ValueError("found no structure; give at least one.")
-    first = systems[0]
-    for index, system in enumerate(systems):
-        if not np.array_equal(system.atomic_numbers, first.atomic_numbers):
-            raise ValueError(f"structure {index} has other atoms (or another order) than structure 0; they must agree.")
-        if system.pbc != first.pbc:
-            raise ValueError(f"structure {index} has pbc={system.pbc}, structure 0 {first.pbc}; they must agree.")
-    potential.check_elements(first.atomic_numbers)
+    check_alike(systems)
+    potential.check_elements(systems[0].atomic_numbers)
     return list(systems)

@@ -10,7 +10,7 @@ from analytic_case import PARAMS, known_a0, potential_of
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.lj import LennardJones
-from ase.constraints import FixAtoms, FixBondLength
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from ase.filters import FrechetCellFilter
 from ase.io import read, write
 from ase.optimize import BFGS
@@ -98,6 +98,16 @@ def test_fixed_atoms_stay_and_count_for_nothing():
     assert found.as_dict()["after"]["max_force_eV_per_A"] <= found.fmax + 1e-9
     expected = by_ase(atoms, LJ)
     assert found.atoms.get_potential_energy() == pytest.approx(expected.get_potential_energy(), abs=1e-4)
+
+
+def test_a_coordinate_that_a_constraint_holds_stays():
+    atoms = rattled_silicon()
+    atoms.set_constraint(FixCartesian(0, (True, False, False)))
+    found = relax(SW, atoms, fmax=1e-3, steps=2000)
+    assert found.converged
+    assert found.atoms.positions[0, 0] == atoms.positions[0, 0]
+    assert np.abs(found.atoms.positions - atoms.positions)[:, 1:].min() > 1e-4
+    assert found.as_dict()["after"]["max_force_eV_per_A"] <= found.fmax + 1e-9
 
 
 def test_the_vacuum_of_a_slab_keeps_its_height():

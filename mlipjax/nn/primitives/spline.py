@@ -173,6 +173,12 @@ def _shares(factor: Array, fraction: Array, order: int) -> Array:
     )
 
 
+def _terms(factor: Array, factor_dot: Any, fraction_dot: Any, order: int) -> list[tuple[Array, int]]:
+    """Factor and order of the terms of a derivative: by the factor, and by the place."""
+    terms = [] if type(factor_dot) is ad.Zero else [(factor_dot, order)]
+    return terms if type(fraction_dot) is ad.Zero else [*terms, (factor * fraction_dot, order + 1)]
+
+
 def _read_rule(primals: Any, tangents: Any, *, order: int) -> Any:
     table, factor, index, fraction = primals
     table_dot, factor_dot, _, fraction_dot = tangents
@@ -180,10 +186,8 @@ def _read_rule(primals: Any, tangents: Any, *, order: int) -> Any:
     if type(table_dot) is not ad.Zero:
         part, table_dot = read(table_dot, factor, index, fraction, order)
         parts.append(part)
-    if type(factor_dot) is not ad.Zero:
-        parts.append(lookup(table, factor_dot, index, fraction, order))
-    if type(fraction_dot) is not ad.Zero:
-        parts.append(lookup(table, factor * fraction_dot, index, fraction, order + 1))
+    terms = _terms(factor, factor_dot, fraction_dot, order)
+    parts += [lookup(table, share, index, fraction, degree) for share, degree in terms]
     value, table = read(table, factor, index, fraction, order)
     return (value, table), (_total(parts, value), table_dot)
 
@@ -200,12 +204,11 @@ def _read_transpose(cts: Any, table: Any, factor: Any, index: Any, fraction: Any
 def _deposit_rule(primals: Any, tangents: Any, *, order: int) -> Any:
     table, rows, factor, index, fraction = primals
     table_dot, rows_dot, factor_dot, _, fraction_dot = tangents
+    terms = [(rows, *term) for term in _terms(factor, factor_dot, fraction_dot, order)]
     if type(rows_dot) is not ad.Zero:
-        table_dot = deposit(ad.instantiate_zeros(table_dot), rows_dot, factor, index, fraction, order)
-    if type(factor_dot) is not ad.Zero:
-        table_dot = deposit(ad.instantiate_zeros(table_dot), rows, factor_dot, index, fraction, order)
-    if type(fraction_dot) is not ad.Zero:
-        table_dot = deposit(ad.instantiate_zeros(table_dot), rows, factor * fraction_dot, index, fraction, order + 1)
+        terms = [(rows_dot, factor, order), *terms]
+    for added, share, degree in terms:
+        table_dot = deposit(ad.instantiate_zeros(table_dot), added, share, index, fraction, degree)
     return deposit(table, rows, factor, index, fraction, order), table_dot
 
 
@@ -245,11 +248,8 @@ def _rate_rule(primals: Any, tangents: Any, *, order: int) -> Any:
     if type(ledger_dot) is not ad.Zero:
         part, ledger_dot = read(ledger_dot, factor, index, fraction, order)
         parts.append(part)
-    if type(factor_dot) is not ad.Zero:
-        part, ledger = _rate(slopes, ledger, factor_dot, index, fraction, order)
-        parts.append(part)
-    if type(fraction_dot) is not ad.Zero:
-        part, ledger = _rate(slopes, ledger, factor * fraction_dot, index, fraction, order + 1)
+    for share, degree in _terms(factor, factor_dot, fraction_dot, order):
+        part, ledger = _rate(slopes, ledger, share, index, fraction, degree)
         parts.append(part)
     return (value, ledger), (_total(parts, value), ledger_dot)
 
