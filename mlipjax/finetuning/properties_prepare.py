@@ -64,7 +64,8 @@ class PropertyPreparation:
         strategy, options: with the settings given by the user.
         notes: in words, the data of every task.
         training: what ``train`` takes; the property is its first task.
-        measured: validation data of the property, by the name "", and more data on which errors are reported.
+        valid: validation data of the property.
+        tests: more data on which errors are reported, by name.
     """
 
     potential: Potential
@@ -72,18 +73,21 @@ class PropertyPreparation:
     options: PropertySettings
     notes: dict[str, str]
     training: Training
-    measured: dict[str, LabelledBatches]
+    valid: LabelledBatches
+    tests: dict[str, LabelledBatches]
 
     def conclude(self, state: TrainState, records: Sequence[dict[str, Any]]) -> Outcome:
         """Measure the best parameters on every set, and what they are at the other tasks."""
         training, best = self.training, state.best_params
         task, *others = training.mixture.tasks
         beside = {other.name: other.errors(best) for other in others if other.errors is not None}
-        pairs = {
-            name: np.stack([targets(part.dataset, task.name), predict_property(self.potential, best, part, task.name)])
-            for name, part in self.measured.items()
-        }
-        reports = {name: property_report(*pair) for name, pair in pairs.items()}
+
+        def pair(batches: LabelledBatches) -> np.ndarray:
+            """(2, n) values and predictions."""
+            found = predict_property(self.potential, best, batches, task.name)
+            return np.stack([targets(batches.dataset, task.name), found])
+
+        measured = pair(self.valid)
         report = {
             "options": dataclasses.asdict(self.options),
             "property": dataclasses.asdict(self.potential.property_head(task.name)),
@@ -91,13 +95,13 @@ class PropertyPreparation:
             "n_train": len(task.batches.dataset),
             "n_parameters": tree.count(best),
             "n_trained_parameters": tree.count(training.optimizer.split(best)[0]),
-            "valid": reports.pop(""),
+            "valid": property_report(*measured),
             "force_field": {name: errors for name, errors in beside.items() if name != DENOISE},
             "denoising": beside.get(DENOISE),
-            "tests": reports,
+            "tests": {name: property_report(*pair(batches)) for name, batches in self.tests.items()},
             "best_step": min(int(state.best_epoch) * training.config.epoch, training.config.steps),
         }
-        return Outcome(report, {}, {"property": thinned(pairs[""])})
+        return Outcome(report, {}, {"property": thinned(measured)})
 
 
 def prepare_property(
@@ -130,9 +134,9 @@ def prepare_property(
     make = TaskMaker(potential, key, settings, options)
     seen = (options.steps or 0) * options.property_batch_size / len(train_data)
     train = make.batches(train_data, passes=max(2.0, seen) if options.steps else settings.epochs)
-    measured = {one: make.batches(part) for one, part in {"": valid_data, **data.tests}.items()}
+    valid, tests = make.batches(valid_data), {test: make.batches(part) for test, part in data.tests.items()}
     params = standardise_inputs(potential, params, head, train)
-    made = [make.of_property(head, train, measured[""])]
+    made = [make.of_property(head, train, valid)]
     if settings.strategy == "mft":
         made.append(make.of_force_field(frozen, data.replay, train_data.elements))
     if options.denoise:
@@ -150,7 +154,7 @@ def prepare_property(
         judge=TaskJudge(mixture, (name, "mae")),
     )
     notes = {task.name: note for task, note in made}
-    return PropertyPreparation(potential, strategy, options, notes, training, measured)
+    return PropertyPreparation(potential, strategy, options, notes, training, valid, tests)
 
 
 def _split(data: PropertyInput, settings: FinetuneSettings) -> tuple[Dataset, Dataset]:
