@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mlipjax.data.atoms import Located, iread_located
 from mlipjax.data.checks import check_structure
 from mlipjax.data.convergence import unconverged

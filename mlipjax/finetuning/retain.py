@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
-from mlipjax.doctor import Finding, check_structures, demote, refuse_fatal
+from mlipjax.doctor import Finding, check_set, check_structures, demote, refuse_fatal
 from mlipjax.finetuning.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
