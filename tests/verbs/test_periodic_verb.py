@@ -136,6 +136,17 @@ def test_a_run_that_is_killed_ends_with_the_same_bits_and_a_done_one_is_only_rea
         call(settings=dataclasses.replace(SETTINGS, seed=1))
 
 
+@pytest.mark.slow
+def test_an_oracle_that_sees_further_than_the_model_is_asked_on_the_host(models):
+    student, teacher = models
+    # compiled rounds hold no pairs beyond the student's 3 Å, and refuse
+    further = dataclasses.replace(teacher, potential=teacher.potential.replace(cutoff=4.5))
+    settings = dataclasses.replace(SETTINGS, rounds=1)
+    result = mlipjax.periodic(student, structure(), further, settings=settings)
+    for system, labels, _ in result.frames:
+        np.testing.assert_allclose(labels.forces, further.label(system).forces, atol=1e-9)
+
+
 def bad_constraint():
     from ase.constraints import FixBondLength
 
