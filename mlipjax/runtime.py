@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import subprocess
-import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -75,12 +74,6 @@ def known_problems(jax_version: str, platform_name: str) -> list[str]:
             "than 16384 rows); install another version, for instance jax 0.10.1."
         )
     return problems
-
-
-def warn_known_bad() -> None:
-    """Warn if the installed stack is known to compute wrong numbers here."""
-    for problem in known_problems(jax.__version__, jax.default_backend()):
-        warnings.warn(problem, stacklevel=2)
 
 
 def setup_allocator() -> bool:

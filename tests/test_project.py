@@ -151,6 +151,69 @@ def function_length(node):
     return length
 
 
+def arguments_of(function):
+    """Names of a function's parameters, without ``self``, ``cls`` and what stands for any."""
+    names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+    return [argument.arg for argument in names if argument.arg not in ("self", "cls")]
+
+
+# Options that belong to nothing smaller, one reason each; no new name joins without one.
+MANY_ARGUMENTS = {
+    "advance",  # a piece of MD: model, ensemble, gate and lengths
+    "batch_graphs",  # three padded sizes, each of them optional
+    "converged_barrier",
+    "denoising_companion",
+    "examine",
+    "find_factors",
+    "finetune_property",
+    "force_field_task",
+    "init",  # of a simulation
+    "make_batch",
+    "make_ensemble",  # the numbers of all ensembles by name
+    "neb",
+    "prepare_property",
+    "relax",
+    "relax_with_calculator",
+    "relaxed_positions",
+    "run",  # of a simulation
+    "stopped",
+    "_tasks",
+    "train",
+    "watch_chunk",
+}
+
+
+def test_functions_take_at_most_seven_arguments():
+    functions = (node for path in MODULES.values() for node in ast.walk(parse(path)) if is_function(node))
+    found = {function.name for function in functions if len(arguments_of(function)) >= 8}
+    assert found <= MANY_ARGUMENTS, "group those that belong together"
+
+
+def is_function(node):
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def exported_functions(init):
+    """Functions that an ``__init__`` offers, as syntax trees."""
+    statements = parse(init).body
+    offered = [ast.literal_eval(s.value) for s in statements if ast.unparse(s).startswith("__all__")]
+    for statement in statements:
+        if offered and isinstance(statement, ast.ImportFrom) and statement.module in MODULES:
+            names = {alias.name for alias in statement.names} & set(offered[0])
+            yield from (n for n in parse(MODULES[statement.module]).body if is_function(n) and n.name in names)
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if path.name == "__init__.py"], ids=name)
+def test_exported_functions_explain_three_arguments_or_more(path):
+    for function in exported_functions(path):
+        text = ast.get_docstring(function) or ""
+        assert len(arguments_of(function)) < 3 or "Args:" in text, f"{function.name} has no 'Args:'"
+
+
+def test_exported_functions_are_found():
+    assert "batch_graphs" in {function.name for function in exported_functions(PACKAGE / "graph" / "__init__.py")}
+
+
 def is_surface(statement):
     """Whether a statement only says what a package exports."""
     if isinstance(statement, ast.Import | ast.ImportFrom):

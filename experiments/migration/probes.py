@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.migration.data import MigrationPath
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.probes import ProbeDiverged, SlidingSettings, neb, slide
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.evaluator import Evaluation
@@ -78,8 +78,7 @@ class Prober:
             profiles = {}
             for name, vector in (("a", (1.0, 0.0)), ("a + 2b", (1.0, 2.0))):
                 profile = slide(
-                    self.potential,
-                    params,
+                    Model(self.potential, params),
                     found,
                     vector=vector,
                     n_points=config.sliding_points,

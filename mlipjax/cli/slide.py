@@ -25,14 +25,14 @@ def run(command: Slide) -> None:
     """
     runtime.select_dtype(command.dtype)
     system = read_unconstrained(command.structure, "layers slide and relax along their normal as a whole")
-    potential, params = load(command.model)
+    model = load(command.model)
     settings = SlidingSettings(
         relaxed=command.relaxed,
         fmax=command.fmax,
         max_steps=command.steps,
         interface=command.interface,
         bond_factor=command.bond_factor,
-        head=choose_head(potential, command.head),
+        head=choose_head(model.potential, command.head),
         dtype=command.dtype,
     )
     console = make_console()
@@ -44,8 +44,7 @@ def run(command: Slide) -> None:
         result: SlidingProfile | GammaSurface
         if command.surface is None:
             result = slide(
-                potential,
-                params,
+                model,
                 system,
                 vector=command.vector,
                 n_points=command.points,
@@ -54,8 +53,7 @@ def run(command: Slide) -> None:
             )
         else:
             result = gamma_surface(
-                potential,
-                params,
+                model,
                 system,
                 n=command.surface,
                 reduce=command.symmetry,

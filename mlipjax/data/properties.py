@@ -30,7 +30,6 @@ from mlipjax.reading import MAX_BYTES, open_archive, read_npz
 from mlipjax.system import System
 
 _REQUIRED = ("atomic_numbers", "positions", "n_atoms")
-_OPTIONAL = ("cells", "pbc")
 _KINDS = (
     ("atomic_numbers", "iu", "whole numbers"), ("n_atoms", "iu", "whole numbers"), ("positions", "f", "numbers"),
     ("cells", "f", "numbers"), ("pbc", "bui", "yes or no"),

@@ -77,7 +77,13 @@ def read_dataset(
 
 
 def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: bool = True) -> Iterator[Example]:
-    """Read files structure by structure; arguments and errors as ``read_dataset``."""
+    """Read files structure by structure; arguments and errors as ``read_dataset``.
+
+    Args:
+        path: as for ``read_dataset``.
+        keys: names of the labels.
+        with_labels: whether labels are looked for.
+    """
     reader = LabelReader(keys)
     several = None
     for found in _converged(path) if with_labels else iread_located(path):

@@ -3,8 +3,7 @@
 The charts are those of the labelled frames under the newest parameters. Their limits are cross-validated: the labelled
 frames are cut into blocks of time, every block is judged by charts of the others, and the limit is the largest index
 found times a margin. With n labelled frames that is the best there is (no limit of n frames can promise fewer than one
-false alarm in n + 1); it is a guard, not a calibrated test. A monitor fitted to long reference runs
-(``monitor.fit_monitor``) has calibrated limits and can be given for the first round (``loop_charts``).
+false alarm in n + 1); it is a guard, not a calibrated test.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from mlipjax.graph import graph_from_table
 from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.state import SimState
-from mlipjax.monitoring import FRAME_INDICES, Monitor, MonitorState, atom_indices, fit_charts, read_graph
+from mlipjax.monitoring import FRAME_INDICES, MonitorState, atom_indices, fit_charts, read_graph
 from mlipjax.potential import Potential
 from mlipjax.typing import Array, Bool, Float, Int, Key, Params
 
@@ -205,7 +203,7 @@ def cross_limits(
     own = fold, jnp.arange(capacity)
     q, t2 = (jnp.where(labelled[:, None], index[own], 0.0) for index in (q, t2))
     tiny = jnp.finfo(features.dtype).tiny
-    of_element = species[:, None] == jnp.arange(n_species)
+    of_element = species[:, None] == jnp.arange(n_species)[None, :]
     known = jnp.any(of_element, axis=0)
 
     def largest(index: Array) -> Array:
@@ -218,29 +216,6 @@ def cross_limits(
     frame = jnp.stack([*(jnp.mean(x, axis=1) for x in (*relative, combined)), jnp.max(combined, axis=1)], axis=-1)
     limits = jnp.where(n >= _MIN_FRAMES, config.margin * jnp.max(frame, axis=0), jnp.inf)
     return charts.replace(q_limit=q_limit, t2_limit=t2_limit, frame_limits=limits)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def loop_charts(potential: Potential, monitor: Monitor, dtype: str = "float32") -> MonitorState:
-    """Charts of a fitted monitor in the form the loop carries: one row for every element the potential knows.
-
-    Raises:
-        ValueError: if the monitor charts other features than the loop (those of the last layer).
-    """
-    last = potential.feature_slices[-1]
-    found = monitor.charts.mean.shape[1]
-    if monitor.layers != "last" or found != last.stop - last.start:
-        raise ValueError(
-            f"the loop charts the {last.stop - last.start} features of the last layer; this monitor charts {found} of "
-            f"layers={monitor.layers!r}. Fit it to the last layer of this model."
-        )
-    empty = MonitorState.empty(len(potential.species), found, monitor.charts.components.shape[1], np.dtype(dtype))
-    rows = np.searchsorted(potential.species, monitor.species)
-    fields = {
-        field.name: getattr(empty, field.name).at[rows].set(getattr(monitor.charts, field.name))
-        for field in dataclasses.fields(MonitorState)  # pyright: ignore[reportArgumentType]
-        if field.name != "frame_limits"
-    }
-    return MonitorState(**fields, frame_limits=jnp.asarray(monitor.charts.frame_limits, empty.mean.dtype))
 
 
 def _choose(condition: Bool[Array, " R"], chosen: Dynamics, other: Dynamics) -> Dynamics:

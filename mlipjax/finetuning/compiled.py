@@ -30,7 +30,6 @@ def init(
     *,
     n_replicas: int,
     capacity: int,
-    monitor: MonitorState | None = None,
 ) -> FineTuneState:
     """State before the first round.
 
@@ -42,8 +41,6 @@ def init(
         key: PRNG key of the run.
         n_replicas: trajectories run side by side.
         capacity: frames the buffer holds, all rounds together.
-        monitor: charts for the first round, before there are labelled frames (``alarm.loop_charts``); by default
-            empty ones, which raise no alarm.
     """
     sim_key, train_key, run_key = jax.random.split(key, 3)
     sim = init_replicas(setup.potential, setup.spec, params, system, controls.ensemble, sim_key, n_replicas)
@@ -57,7 +54,8 @@ def init(
         train=TrainState.create(params, setup.optimizer, train_key),
         sim=sim,
         buffer=LabelBuffer.empty(system, capacity, dtype),
-        monitor=(monitor or MonitorState.empty(*charts)) if n_components else None,
+        # empty charts raise no alarm
+        monitor=MonitorState.empty(*charts) if n_components else None,
         energy_shift=jnp.zeros((), dtype),
         watch=None if setup.config.alarm is None else WatchState.start(sim),
     )

@@ -7,16 +7,14 @@ from mlipjax.graph.device import (
     build_table,
     graph_from_table,
     needs_rebuild,
-    with_table,
 )
 from mlipjax.graph.host import CoincidingAtoms, NeighborTable, coincidences, neighbor_table, neighbor_tables
 from mlipjax.graph.near import Near, cells_away, near_origin, way_of
-from mlipjax.graph.pad import Buckets, batch_graphs, bucket_size
+from mlipjax.graph.pad import batch_graphs, bucket_size
 from mlipjax.graph.plan import BatchPlan, plan_batches, shuffle_plan
 
 __all__ = [
     "BatchPlan",
-    "Buckets",
     "CoincidingAtoms",
     "DenseTable",
     "DeviceTableSpec",
@@ -38,5 +36,4 @@ __all__ = [
     "plan_batches",
     "shuffle_plan",
     "way_of",
-    "with_table",
 ]

@@ -25,7 +25,7 @@ from flax import struct
 from mlipjax.graph.batch import GraphBatch
 from mlipjax.graph.host import neighbor_table
 from mlipjax.graph.lattice import complete_lattice
-from mlipjax.graph.pad import Buckets
+from mlipjax.graph.pad import bucket_size
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Cell, EdgeMask, Int, Neighbors, Positions, Shifts
 
@@ -62,7 +62,6 @@ class DeviceTableSpec:
         cutoff: float,
         skin: float = 0.5,
         headroom: float = 1.1,
-        buckets: Buckets | None = None,
     ) -> DeviceTableSpec:
         """Sizes that hold ``system`` and states ``headroom`` times as dense.
 
@@ -74,14 +73,12 @@ class DeviceTableSpec:
             cutoff: Å, of the potential.
             skin: Å; wider means fewer rebuilds and more edges.
             headroom: factor on the numbers of edges and neighbours, above 1.
-            buckets: rounding of the sizes, so that similar runs share a compiled program.
 
         Raises:
             ValueError: for a negative skin, a headroom not above 1 or a system ``neighbor_table`` refuses.
         """
         if not (skin >= 0.0 and headroom > 1.0):
             raise ValueError(f"found {skin=} Å and {headroom=}; the skin must be >= 0 and the headroom > 1.")
-        buckets = buckets or Buckets()
         table = neighbor_table(system, cutoff + skin)
         lattice = np.asarray(complete_lattice(np.asarray(system.cell, np.float64), system.pbc, np))
         heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
@@ -89,8 +86,8 @@ class DeviceTableSpec:
         return cls(
             cutoff=float(cutoff),
             skin=float(skin),
-            n_edges=buckets.neighbors(int(np.ceil(table.n_edges * headroom))),
-            n_neighbors=buckets.neighbors(int(np.ceil(table.max_count * headroom))),
+            n_edges=bucket_size(int(np.ceil(table.n_edges * headroom)), multiple=4),
+            n_neighbors=bucket_size(int(np.ceil(table.max_count * headroom)), multiple=4),
             images=(int(images[0]), int(images[1]), int(images[2])),
             pbc=system.pbc,
         )
@@ -168,6 +165,12 @@ def needs_rebuild(spec: DeviceTableSpec, table: DenseTable, positions: Positions
     it, a pair at least cutoff + skin apart then is still ``(1 - |F - 1|) (cutoff + skin) - 2 max|u|`` apart
     now. A position wrapped into the cell since the build is a displacement and asks for a rebuild, as does
     one that is not finite.
+
+    Args:
+        spec: sizes the table was built with.
+        table: as built.
+        positions: (n, 3) Å, now.
+        cell: (3, 3) Å, now.
     """
     lattice, reference = (complete_lattice(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
     deformation = jnp.linalg.inv(reference) @ lattice
@@ -180,7 +183,15 @@ def needs_rebuild(spec: DeviceTableSpec, table: DenseTable, positions: Positions
 def graph_from_table(
     atomic_numbers: Array, head: Array, table: DenseTable, positions: Positions, cell: Cell
 ) -> GraphBatch:
-    """One unpadded structure on the device, from its table: (n,) elements, () head, (n, 3) Å, (3, 3) Å."""
+    """One unpadded structure on the device, from its table: (n,) elements, () head, (n, 3) Å, (3, 3) Å.
+
+    Args:
+        atomic_numbers: (n,).
+        head: () index of the energy head.
+        table: of this structure.
+        positions: (n, 3) Å.
+        cell: (3, 3) Å, rows.
+    """
     n_atoms = atomic_numbers.shape[0]
     return GraphBatch(
         positions=positions,
@@ -195,27 +206,6 @@ def graph_from_table(
         graph_mask=jnp.ones((1,), bool),
         n_atoms=jnp.full((1,), n_atoms, jnp.int32),
         task=jnp.asarray(head, jnp.int32)[None],
-    )
-
-
-def with_table(graph: GraphBatch, table: DenseTable) -> GraphBatch:
-    """Put a table into the graph of one unpadded structure; positions and cell stay the graph's.
-
-    Raises:
-        ValueError: if the numbers of atoms differ.
-    """
-    n_graph, n_table = graph.positions.shape[-2], table.neighbors.shape[-2]
-    if n_graph != n_table:
-        raise ValueError(
-            f"the table has {n_table} rows, the graph {n_graph} atoms; "
-            "build the graph of one structure without padding: batch_graphs([system], cutoff, n_atoms=n)."
-        )
-    return dataclasses.replace(
-        graph,
-        neighbors=table.neighbors,
-        shifts=table.shifts,
-        edge_mask=table.edge_mask,
-        reverse=table.reverse,
     )
 
 
@@ -256,7 +246,8 @@ def _search(
         max_occupancy=spec.n_edges,
         update_fn=search.update,
     )
-    with warnings.catch_warnings():
+    # jax-md broadcasts between ranks
+    with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         # with x64 enabled jax-md scatters 64-bit indices into 32-bit arrays; they are small numbers
         warnings.filterwarnings("ignore", "scatter inputs have incompatible types", FutureWarning)
         # raises its flag when the list is too short or the cell has become too thin for the stencil
@@ -290,7 +281,7 @@ def _dense_rows(
     slot = row * width + jnp.arange(2 * n_edges, dtype=jnp.int32) - starts[row]
     slot_of_edge = jnp.zeros(2 * n_edges, jnp.int32).at[edge].set(slot, unique_indices=True)
 
-    k = jnp.arange(width, dtype=jnp.int32)
+    k = jnp.arange(width, dtype=jnp.int32)[None, :]
     edge_mask = k < counts
     own = jnp.arange(n_atoms, dtype=jnp.int32)[:, None]
     source = edge[jnp.minimum(starts[:n_atoms, None] + k, 2 * n_edges - 1)]

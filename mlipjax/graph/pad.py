@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ def bucket_size(n: int, multiple: int = 1, per_doubling: int = 8) -> int:
     are multiples of ``multiple`` (a power of two as well). Padding adds at most ``1 / per_doubling``, or less
     than ``multiple`` where that is more.
 
+    Args:
+        n: what must fit.
+        multiple: of this.
+        per_doubling: sizes between ``m`` and ``2 m``.
+
     >>> [bucket_size(n) for n in (5, 17, 100, 197)]
     [5, 18, 104, 208]
     """
@@ -28,37 +33,6 @@ def bucket_size(n: int, multiple: int = 1, per_doubling: int = 8) -> int:
     power_below = 1 << max((needed - 1).bit_length() - 1, 0)
     step = max(power_below // per_doubling, multiple)
     return -(-needed // step) * step
-
-
-@dataclasses.dataclass(frozen=True)
-class Buckets:
-    """Padded sizes for structures that come one after the other: equal sizes share a compiled program.
-
-    For a data set known as a whole ``plan_batches`` finds fewer shapes with less padding.
-
-    Attributes:
-        per_doubling: sizes between ``n`` and ``2 n``; 8 pads N and K by 6 % on average and 12 % at most, 4 by
-            twice that with half as many programs.
-        neighbor_multiple: K is a multiple of this.
-    """
-
-    per_doubling: int = 8
-    neighbor_multiple: int = 4
-
-    def atoms(self, n: int) -> int:
-        """Padded number of atoms ``N``."""
-        return bucket_size(n, 1, self.per_doubling)
-
-    def neighbors(self, n: int) -> int:
-        """Number of neighbour slots ``K``."""
-        return bucket_size(n, self.neighbor_multiple, self.per_doubling)
-
-    def graphs(self, n: int) -> int:
-        """Padded number of structures ``G``."""
-        return bucket_size(n, 1, self.per_doubling)
-
-
-_BUCKETS = Buckets()
 
 
 def batch_graphs(
@@ -70,7 +44,6 @@ def batch_graphs(
     n_graphs: int | None = None,
     tasks: Sequence[int] | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
-    buckets: Buckets = _BUCKETS,
     dtype: Any = np.float32,
 ) -> GraphBatch:
     """Concatenate structures into one padded batch of numpy arrays; one structure is a batch of one.
@@ -86,7 +59,6 @@ def batch_graphs(
         n_graphs: padded number of structures ``G``; ``None`` for the bucket of their number.
         tasks: head index of each structure; ``None`` for head 0.
         tables: neighbour tables of the structures at this cutoff, ``None`` where not yet known.
-        buckets: rule for the sizes that are not given.
         dtype: of positions and cells.
 
     Raises:
@@ -103,9 +75,9 @@ def batch_graphs(
     if tasks is not None and len(tasks) != len(systems):
         raise ValueError(f"found {len(tasks)} task indices for {len(systems)} structures; give one each.")
     total, widest = sum(counts), max(table.max_count for table in tables)
-    n_atoms = _size("n_atoms", n_atoms, total, buckets.atoms)
-    n_neighbors = _size("n_neighbors", n_neighbors, widest, buckets.neighbors)
-    n_graphs = _size("n_graphs", n_graphs, len(systems), buckets.graphs)
+    n_atoms = _size("n_atoms", n_atoms, total)
+    n_neighbors = _size("n_neighbors", n_neighbors, widest, multiple=4)
+    n_graphs = _size("n_graphs", n_graphs, len(systems))
     near = [near_origin(system) for system in systems]
     tables = [_between_images(table, placed.images) for table, placed in zip(tables, near, strict=True)]
     neighbors, shifts, edge_mask, reverse = _stack_tables(tables, n_atoms, n_neighbors)
@@ -161,9 +133,9 @@ def _padded(values: np.ndarray, size: int, dtype: Any, fill: int = 0) -> Any:
     return result
 
 
-def _size(name: str, given: int | None, needed: int, bucket: Callable[[int], int]) -> int:
+def _size(name: str, given: int | None, needed: int, multiple: int = 1) -> int:
     if given is None:
-        return bucket(needed)
+        return bucket_size(needed, multiple)
     if given < needed:
         raise ValueError(f"{name}={given} is too small: the structures of this batch need {needed}.")
     return given

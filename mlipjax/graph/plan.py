@@ -86,6 +86,11 @@ def shuffle_plan(
     """Draw an epoch: batches in random order, and structures of equal size and ``K`` exchanged at random.
 
     Exchanging equals leaves every batch's sizes as they are, so no epoch brings a new shape.
+
+    Args:
+        plans: of ``plan_batches``.
+        n_atoms: of every structure of the data set.
+        rng: decides the order.
     """
     atoms = np.asarray(n_atoms)
     members = np.concatenate([np.array(plan.indices) for plan in plans])

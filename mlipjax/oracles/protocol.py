@@ -105,6 +105,11 @@ def energy_offsets(oracle: JittableOracle, potential: Potential, head: int = 0) 
     sum over atoms is rounded to seven digits: let the student take over the oracle's isolated-atom energies
     (``potential.replace(e0s=...)``) where they are far apart.
 
+    Args:
+        oracle: whose labels are learned.
+        potential: the student.
+        head: of the student that learns them.
+
     Returns:
         (119,) eV, indexed by atomic number; zero for elements the student does not know.
     """

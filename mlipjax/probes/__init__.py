@@ -14,7 +14,7 @@ from mlipjax.probes.rdf import RadialDistribution, radial_distribution
 from mlipjax.probes.relax import ProbeDiverged, Relaxed, relax
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
-from mlipjax.probes.softening import Softening, rattled, softening, softening_against
+from mlipjax.probes.softening import Softening, rattled, softening
 from mlipjax.probes.trajectory import Trajectory, read_trajectory
 from mlipjax.probes.vacancy import Vacancies, vacancy_formation
 from mlipjax.probes.vibrations import VibrationalSpectrum, vibrational_spectrum
@@ -66,7 +66,6 @@ __all__ = [
     "relaxed_positions",
     "slide",
     "softening",
-    "softening_against",
     "vacancy_formation",
     "vibrational_spectrum",
 ]

@@ -15,13 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS
-from mlipjax.graph import Buckets, batch_graphs, neighbor_tables
+from mlipjax.graph import batch_graphs, bucket_size, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.potential import Potential, Prediction, apply
 from mlipjax.system import System
 from mlipjax.typing import Params
-
-_BUCKETS = Buckets()
 
 
 class Evaluation(NamedTuple):
@@ -80,11 +78,11 @@ class NativeEvaluator:
         for numbers in {tuple(np.unique(system.atomic_numbers).tolist()) for system in systems}:
             self.potential.check_elements(numbers)
         tables = list(neighbor_tables(systems, self.potential.cutoff))
-        width = _BUCKETS.neighbors(max(table.max_count for table in tables))
+        width = bucket_size(max(table.max_count for table in tables), multiple=4)
         largest = max(system.n_atoms for system in systems)
         per_batch = max(1, min(len(systems), self.max_slots // (largest * width)))
         parts = [range(i, min(i + per_batch, len(systems))) for i in range(0, len(systems), per_batch)]
-        rows = _BUCKETS.atoms(max(sum(systems[i].n_atoms for i in part) for part in parts))
+        rows = bucket_size(max(sum(systems[i].n_atoms for i in part) for part in parts))
         results: list[Evaluation] = []
         with jax.enable_x64(self.dtype == "float64"):
             params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.params)
@@ -149,7 +147,7 @@ class AseEvaluator:
         return results
 
 
-def load_evaluator(name: str, dtype: str = "float64") -> NativeEvaluator | AseEvaluator:
+def load_evaluator(name: str) -> NativeEvaluator | AseEvaluator:
     """Return the evaluator of a model by name: native as ``mlipjax.load`` takes it, or ``ase:module:factory``.
 
     Raises:
@@ -159,4 +157,4 @@ def load_evaluator(name: str, dtype: str = "float64") -> NativeEvaluator | AseEv
         return AseEvaluator(foreign_calculator(name))
     from mlipjax.models import load
 
-    return NativeEvaluator(*load(name), dtype=dtype)
+    return NativeEvaluator(*load(name))

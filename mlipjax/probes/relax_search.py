@@ -187,14 +187,14 @@ def _step(potential: Potential, spec: BatchSpec, params: Params, batch: Batch, t
     positions, cells, deformation = geometry(task, search.x)
     stress = task.basis.shape[0] > 0
     found = evaluate(potential, spec, params, batch, positions, cells, stress)
-    energies = jnp.sum(found.node_energy - task.energy_zero, axis=1)
+    energies = jnp.sum(found.node_energy - task.energy_zero[None, :], axis=1)
     forces, slope = _forces_that_count(task, positions, energies, found.forces * task.free, search.climbing)
     m, n = task.free.shape[:2]
     force = (forces @ jnp.swapaxes(deformation, 1, 2) * task.free).reshape(m, 3 * n)
     residual = jnp.sqrt(jnp.max(jnp.sum(forces**2, axis=-1), axis=1))
     if stress:
         # dH/dq_s = <(1 + e)^-T (virial + p V), B_s> / w
-        work = task.pressure * jnp.abs(jnp.linalg.det(cells))[:, None, None] * jnp.eye(3, dtype=cells.dtype)
+        work = task.pressure * jnp.abs(jnp.linalg.det(cells))[:, None, None] * jnp.eye(3, dtype=cells.dtype)[None]
         pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ (found.virial + work)
         alive = jnp.any(task.free > 0, axis=(1, 2))[:, None]
         on_strain = -jnp.tensordot(pull, task.basis, ((1, 2), (1, 2))) / n * alive

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.defaults import BOND_FACTOR
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.probes.relax import Engine, Relaxed, check_systems, freedom, plain_task, strain_basis
 from mlipjax.probes.relax_batch import SKIN
 from mlipjax.probes.result import ProbeResult
@@ -24,7 +24,6 @@ from mlipjax.probes.sliding_layers import LayeredCrystal, layered
 from mlipjax.probes.sliding_symmetry import equivalent_shifts
 from mlipjax.report import probes as figures
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 BATCH = 4
 """Structures evaluated together."""
@@ -156,8 +155,7 @@ class GammaSurface(ProbeResult):
 
 
 def slide(
-    potential: Potential,
-    params: Params,
+    model: Model,
     system: System,
     *,
     vector: Sequence[float] = (1.0, 0.0),
@@ -169,14 +167,13 @@ def slide(
     """Energy of sliding a layered crystal along a vector in its plane.
 
     Args:
-        potential: the potential.
-        params: its parameters.
+        model: potential and parameters.
         system: layered crystal whose first two lattice vectors lie in the layers.
         vector: end of the path, in these two vectors; (1, 0) is one period.
         n_points: shifts, both ends included.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        engine: of an earlier call with this potential, params and settings; see ``neb``.
+        engine: of an earlier call with this model and these settings; see ``neb``.
 
     Raises:
         ValueError: if the crystal has no layers, or vector or points make no sense.
@@ -188,7 +185,7 @@ def slide(
         )
     settings = settings or SlidingSettings()
     fractions = np.linspace(0.0, 1.0, n_points)[:, None] * np.asarray(vector, np.float64)
-    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, engine)
+    crystal, outcome = _shifted(model, system, fractions, settings, on_structures, engine)
     return SlidingProfile(
         shift_A=np.linalg.norm(fractions @ crystal.vectors, axis=1),
         shift_fractions=fractions,
@@ -203,27 +200,23 @@ def slide(
 
 
 def gamma_surface(
-    potential: Potential,
-    params: Params,
+    model: Model,
     system: System,
     *,
     n: int = 12,
     reduce: bool = True,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    engine: Engine | None = None,
 ) -> GammaSurface:
     """Energy of all shifts on an ``n`` x ``n`` grid of the two lattice vectors in the plane.
 
     Args:
-        potential: the potential.
-        params: its parameters.
+        model: potential and parameters.
         system: layered crystal whose first two lattice vectors lie in the layers.
         n: points along each vector; a multiple of 6 hits the special points of hexagonal layers.
         reduce: compute only one of the shifts that the crystal's symmetry makes equal.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        engine: of an earlier call with this potential, params and settings; see ``neb``.
 
     Raises:
         ValueError: if the crystal has no layers, or the grid is too coarse.
@@ -237,7 +230,7 @@ def gamma_surface(
     representative = equivalent_shifts(crystal, n) if reduce else everything
     chosen, place = np.unique(representative, return_inverse=True)
     fractions = np.column_stack(np.divmod(chosen, n)) / n
-    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, engine)
+    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
     place = place.reshape(n, n)
     return GammaSurface(
         fractions=np.arange(n) / n,
@@ -262,14 +255,14 @@ class _Outcome:
 
 
 def _shifted(
-    potential: Potential,
-    params: Params,
+    model: Model,
     system: System,
     fractions: np.ndarray,
     settings: SlidingSettings,
     on_structures: OnStructures | None,
-    engine: Engine | None,
+    engine: Engine | None = None,
 ) -> tuple[LayeredCrystal, _Outcome]:
+    potential, params = model
     check_systems(potential, [system])
     crystal = layered(system, settings.interface, settings.bond_factor)
     systems = [crystal.slipped(shift) for shift in fractions @ crystal.vectors]

@@ -136,6 +136,6 @@ def figure_png(figure: Figure, dpi: int = 200) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, all of it or nothing."""
-    write_atomic(path, figure_png(figure, dpi))
+    write_atomic(path, figure_png(figure))

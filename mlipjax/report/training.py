@@ -65,14 +65,14 @@ def element_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(("element", "atoms", "mean |F|", *columns), rows, caption)
 
 
-def parity_figures(points: Points, quantities: Mapping[str, tuple[str, str]] = QUANTITIES) -> dict[str, Figure]:
+def parity_figures(points: Points) -> dict[str, Figure]:
     """A parity plot for each quantity that has points."""
     return {
         name: parity(
             found["reference"],
             {model: values for model, values in found.items() if model != "reference"},
-            quantity=quantities[name][0],
-            unit=quantities[name][1],
+            quantity=QUANTITIES[name][0],
+            unit=QUANTITIES[name][1],
         )
         for name, found in points.items()
     }

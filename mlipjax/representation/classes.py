@@ -20,38 +20,30 @@ UNDIVIDED = (1, 9)
 """Elements of one class whatever their neighbours, as in the paper: H and F."""
 
 
-def bonds(system: System, factor: float = BOND_FACTOR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bonds(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both directions of all bonds: atoms (B,), their partners (B,), and lattice translations (B, 3)."""
     from ase.neighborlist import natural_cutoffs, neighbor_list
 
     atoms = system.to_ase()
-    radii = [factor * radius for radius in natural_cutoffs(atoms)]
+    radii = [BOND_FACTOR * radius for radius in natural_cutoffs(atoms)]
     first, second, shifts = neighbor_list("ijS", atoms, radii)
     return first, second, shifts
 
 
-def coordination(system: System, factor: float = BOND_FACTOR) -> np.ndarray:
+def coordination(system: System) -> np.ndarray:
     """Number of bonds (n,) of every atom; periodic images count."""
-    return np.bincount(bonds(system, factor)[0], minlength=system.n_atoms)
+    return np.bincount(bonds(system)[0], minlength=system.n_atoms)
 
 
-def environment_classes(
-    systems: Sequence[System], *, factor: float = BOND_FACTOR, undivided: Sequence[int] = UNDIVIDED
-) -> np.ndarray:
-    """Class (M,) such as ``"C4"`` or ``"H"`` of all atoms, in the order of the structures.
-
-    Args:
-        systems: structures.
-        factor: longest bond relative to the sum of the covalent radii.
-        undivided: atomic numbers whose atoms are one class.
-    """
+def environment_classes(systems: Sequence[System]) -> np.ndarray:
+    """Class (M,) such as ``"C4"`` or ``"H"`` of all atoms, in the order of the structures."""
     from ase.data import chemical_symbols
 
     names = []
     for system in systems:
         numbers = np.asarray(system.atomic_numbers)
-        for z, n in zip(numbers.tolist(), coordination(system, factor).tolist(), strict=True):
-            names.append(chemical_symbols[z] if z in undivided else f"{chemical_symbols[z]}{n}")
+        for z, n in zip(numbers.tolist(), coordination(system).tolist(), strict=True):
+            names.append(chemical_symbols[z] if z in UNDIVIDED else f"{chemical_symbols[z]}{n}")
     return np.array(names)
 
 

@@ -115,7 +115,13 @@ def train(
 
 
 def is_finished(state: TrainState, steps_per_epoch: int, config: TrainConfig) -> bool:
-    """Whether a run in this state has done its epochs or run out of patience."""
+    """Whether a run in this state has done its epochs or run out of patience.
+
+    Args:
+        state: of the run.
+        steps_per_epoch: updates.
+        config: epochs and patience.
+    """
     epoch, within = divmod(int(state.step), steps_per_epoch)
     if within:
         return False

@@ -26,9 +26,6 @@ from mlipjax.train.state import TrainState
 from mlipjax.train.step import LossGradient, StepInfo, accumulate, apply_gradient
 from mlipjax.typing import Array, Key, Params
 
-_KEPT = 16
-"""Compiled functions of the last mixtures that are kept for the next one."""
-
 
 @struct.dataclass
 class Prefactors:

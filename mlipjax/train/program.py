@@ -66,8 +66,13 @@ def run_step(
 ) -> tuple[TrainState, StepInfo]:
     """One optimiser step on micro-batches: the same gradient as one large batch of all of them.
 
-    ``replayed`` is a batch of its own, in micro-batches too: its loss has its own denominators, is multiplied by
-    ``replay_weight`` and added.
+    Args:
+        program: compiled parts of a step.
+        state: before.
+        micro_batches: of one batch.
+        hyper: of this step.
+        replayed: another batch, in micro-batches too; its loss has denominators of its own.
+        replay_weight: factor of its loss.
     """
     total = _gradient(program, state.params, micro_batches, hyper.weights)
     if replayed:
@@ -84,7 +89,14 @@ def _gradient(program: Program, params: Params, micro_batches: Sequence[Batch], 
 def validation_loss(
     program: Program, params: Params, batches: LabelledBatches, weights: LossWeights
 ) -> tuple[float, Sequence[StructurePrediction]]:
-    """Return the weighted loss of a data set, as one batch would have it, and the predictions."""
+    """Return the weighted loss of a data set, as one batch would have it, and the predictions.
+
+    Args:
+        program: compiled parts of a step.
+        params: that predict.
+        batches: the data set.
+        weights: of the terms.
+    """
     counts = _sum_counts(batches.batch(plan) for plan in batches.plans)
     losses: list[Array] = []
 

@@ -56,6 +56,11 @@ def loss_gradient(
 
     With ``counts`` of a whole batch, the results of its micro-batches add up to the whole batch's
     (``losses.label_counts``).
+
+    Args:
+        potential: to train.
+        optimizer: says which parameters are trained.
+        loss: of a batch.
     """
 
     def compute(params: Params, batch: Batch, weights: LossWeights, counts: LossTerms) -> LossGradient:
@@ -118,7 +123,13 @@ def add_pull(optimizer: Optimizer, params: Params, result: LossGradient, hyper: 
 def train_step(
     potential: Potential, optimizer: Optimizer, loss: Loss
 ) -> Callable[[TrainState, Batch, Hyper], tuple[TrainState, StepInfo]]:
-    """Return ``(state, batch, hyper) -> (state, info)``: one optimiser step on one batch."""
+    """Return ``(state, batch, hyper) -> (state, info)``: one optimiser step on one batch.
+
+    Args:
+        potential: to train.
+        optimizer: of its parameters.
+        loss: of a batch.
+    """
     gradient = loss_gradient(potential, optimizer, loss)
     update = apply_gradient(optimizer)
 

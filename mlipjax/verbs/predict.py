@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS
-from mlipjax.graph import Buckets, NeighborTable, batch_graphs, neighbor_table
+from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_table
 from mlipjax.potential import apply
 from mlipjax.system import System
 from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-_BUCKETS = Buckets()
 _LOOSE = 3  # slots of a program that is there already over those of one that fits, at which it is used all the same
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -74,7 +73,16 @@ def predict_each(
     max_slots: int = MAX_SLOTS,
     features: bool = False,
 ) -> Iterator[Atoms]:
-    """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole."""
+    """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
+
+    Args:
+        model, structures: as for ``predict``, and so are the others.
+        head: by name.
+        dtype: ``"float32"`` or ``"float64"``.
+        batch_size: structures evaluated together.
+        max_slots: most slots of neighbours evaluated together.
+        features: whether features are stored too.
+    """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
     if batch_size < 1 or max_slots < 1:
@@ -152,7 +160,7 @@ class _Runner:
             start = stop
 
     def _size(self, n_atoms: int, width: int) -> tuple[int, int]:
-        close = _BUCKETS.atoms(n_atoms), _BUCKETS.neighbors(width)
+        close = bucket_size(n_atoms), bucket_size(width, multiple=4)
         limit = _LOOSE * close[0] * close[1]
         fitting = [(n, k) for n, k in self.sizes if n >= n_atoms and k >= width and n * k <= limit]
         if not fitting:

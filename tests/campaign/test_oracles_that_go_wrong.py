@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from campaign.faulty_calculators import OUTCOMES
-from finetune.loop_case import case, start
+from finetuning.loop_case import case, start
 
 from mlipjax.finetuning.host import HostLoop
 from mlipjax.oracles import AseOracle, Failure, Labeller, LabelStore

@@ -212,7 +212,7 @@ _LOOP = Writer(
     + """
 import jax
 jax.config.update("jax_enable_x64", True)
-from finetune.loop_case import case, start
+from finetuning.loop_case import case, start
 from mlipjax.finetuning.host import HostLoop
 from mlipjax.oracles import Labeller, LabelStore
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finetune.loop_case import CONFIG, atoms, case, start
+from finetuning.loop_case import CONFIG, atoms, case, start
 
 from mlipjax.finetuning import RoundConfig, run_compiled
 from mlipjax.finetuning.alarm import AlarmConfig, WatchState, cross_limits, end_round

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finetune.loop_case import CONFIG, atoms, case, potential, start
+from finetuning.loop_case import CONFIG, atoms, case, potential, start
 
 from mlipjax.finetuning import FineTuneState, RoundConfig, check_rounds, run_compiled
 from mlipjax.finetuning.host import HostLoop

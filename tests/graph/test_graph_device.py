@@ -10,7 +10,7 @@ from graph_cases import CASES, ase_edges, assert_reversal, liquid, system, table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlipjax.graph import DeviceTableSpec, batch_graphs, build_table, edge_vectors, needs_rebuild, with_table
+from mlipjax.graph import DeviceTableSpec, build_table, needs_rebuild
 
 SKIN = 0.37
 build = jax.jit(build_table, static_argnums=0)
@@ -189,22 +189,6 @@ def test_a_table_of_an_unchanged_system_stays_valid(name):
     atoms, cutoff = CASES[name]
     spec, table = build_for(atoms, cutoff)
     assert not stale(spec, table, atoms.positions + 0.1 * SKIN, atoms.cell.array)
-
-
-def test_a_table_in_a_graph_gives_the_vectors_of_the_host_graph():
-    atoms, cutoff = CASES["liquid"]
-    atoms = atoms.copy()
-    atoms.wrap()  # a graph brings atoms into the cell, and a table is of the positions it was built from
-    structure = system(atoms)
-    _, table = build_for(atoms, cutoff)
-    graph = batch_graphs([structure], cutoff, n_atoms=len(atoms), dtype=np.float64)
-    lengths = []
-    for candidate in (graph, with_table(graph, table)):
-        length = np.linalg.norm(edge_vectors(candidate, candidate.positions, candidate.cells), axis=-1)
-        lengths.append(np.sort(length[candidate.edge_mask & (length < cutoff)]))
-    np.testing.assert_allclose(lengths[0], lengths[1], atol=1e-12)
-    with pytest.raises(ValueError, match="200 rows, the graph 208 atoms"):
-        with_table(batch_graphs([structure], cutoff), table)
 
 
 @pytest.mark.parametrize(("skin", "headroom"), [(-0.1, 1.2), (0.5, 1.0), (float("nan"), 1.2)])
