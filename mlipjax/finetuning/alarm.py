@@ -211,7 +211,7 @@ def cross_limits(
         return jnp.where(known & (n >= _MIN_FRAMES), jnp.maximum(found, tiny), jnp.inf)
 
     q_limit, t2_limit = largest(q), largest(t2)
-    relative = q / q_limit[species], t2 / t2_limit[species]
+    relative = q / q_limit[None, species], t2 / t2_limit[None, species]
     combined = relative[0] + relative[1]
     frame = jnp.stack([*(jnp.mean(x, axis=1) for x in (*relative, combined)), jnp.max(combined, axis=1)], axis=-1)
     limits = jnp.where(n >= _MIN_FRAMES, config.margin * jnp.max(frame, axis=0), jnp.inf)
