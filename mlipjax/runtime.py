@@ -1,4 +1,4 @@
-"""What a program sets up once, at its start: allocator, precision, device; and what it reports about itself.
+"""Set-up of a program, once, at its start: allocator, precision, device; and its report about itself.
 
 Only entry points (command line, experiments, benchmarks, tests) call these; importing mlipjax changes nothing.
 """

@@ -126,7 +126,7 @@ def _say_dropped(path: Path | None, dropped: list[int], kept: int) -> None:
 
 
 def _is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is one of ``write_store``, maybe damaged; other folders hold files to read."""
+    """Return whether a folder is one of ``write_store``, maybe damaged; other folders hold files to read."""
     path = Path(path)
     if not path.is_dir():
         return False

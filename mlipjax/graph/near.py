@@ -74,7 +74,7 @@ def near_origin(system: System) -> Near:
 
 
 def way_of(position: Array | np.ndarray, images: Any, cell: Any, origin: Any = 0.0) -> np.ndarray:
-    """Where atoms are when no cell is taken off, float64 on the host: ``position + images @ cell + origin``.
+    """Positions with no cell taken off, float64 on the host: ``position + images @ cell + origin``.
 
     Args:
         position: (..., n, 3) Å, within a cell.

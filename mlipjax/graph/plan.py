@@ -1,4 +1,4 @@
-"""Which structures of a data set share a batch, so that few shapes are compiled and little is padded.
+"""Batches of a data set, chosen so that few shapes are compiled and little is padded.
 
 A batch costs about ``N * K`` (padded atoms times neighbour slots). Structures are divided by their largest
 neighbour count into a few classes, each with one ``K``; within a class, batches are filled so that all have

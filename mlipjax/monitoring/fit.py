@@ -63,7 +63,7 @@ class Monitor:
 
 @dataclasses.dataclass(frozen=True)
 class FrameReadings:
-    """What a monitor says of n frames, on the host, float64.
+    """Readings of n frames by a monitor, on the host, float64.
 
     Attributes:
         frame: (n, 4) ``charts.FRAME_INDICES``.

@@ -31,7 +31,7 @@ BASE, ADAPTERS = "base", "adapters"
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:
-    """Which kernels get adapters, and of which rank.
+    """Choice of the kernels that get adapters, and of their rank.
 
     Attributes:
         rank: inner dimension of ``A B``; kernels with fewer inputs or outputs take that number.

@@ -45,7 +45,7 @@ class Hyper:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """What fixes an optimiser besides the numbers in ``Hyper``.
+    """Static configuration of an optimiser; its numbers are in ``Hyper``.
 
     Attributes:
         rules: parameter groups.
@@ -85,7 +85,7 @@ class Optimizer:
 
     @property
     def transformation(self) -> optax.GradientTransformationExtraArgs:
-        """What optax runs; made when it is needed, which is while tracing."""
+        """Transformation that optax runs; made when it is needed, which is while tracing."""
         return optax.with_extra_args_support(
             optax.chain(
                 clip_by_norm(self.config.clip),

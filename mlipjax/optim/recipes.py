@@ -20,7 +20,7 @@ _PULLS = ("l2sp", "ewc")
 
 
 class StrategyOptions(TypedDict, total=False):
-    """What a strategy can be given; ``None`` for its own default.
+    """Options of strategies; ``None`` for a strategy's own default.
 
     Attributes:
         freeze_layers: how many layers from the bottom to freeze (embeddings included). ``freeze`` takes half of

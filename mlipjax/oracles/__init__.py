@@ -1,4 +1,4 @@
-"""Where labels come from, and the store that keeps them."""
+"""Sources of labels, and the store that keeps them."""
 
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle

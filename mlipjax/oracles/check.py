@@ -13,7 +13,7 @@ from mlipjax.system import Labels, voigt_to_full
 
 
 class BadLabelError(ValueError):
-    """What was given as a label is none."""
+    """A label that is none."""
 
 
 def make_labels(n_atoms: int, energy: Any, forces: Any, stress: Any = None) -> Labels:

@@ -1,4 +1,4 @@
-"""What an oracle is: the source of labels that a model is adapted to."""
+"""Oracles: sources of the labels that a model is adapted to."""
 
 from __future__ import annotations
 

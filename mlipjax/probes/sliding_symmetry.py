@@ -1,4 +1,4 @@
-"""Which shifts of one half of a crystal over the other have the same energy, by the crystal's symmetry."""
+"""Shifts of one half of a crystal over the other that have the same energy by symmetry."""
 
 from __future__ import annotations
 

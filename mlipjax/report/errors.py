@@ -79,7 +79,7 @@ def error_against_labels(curves: Mapping[str, Mapping[str, ErrorCurve]], *, x_la
 
 
 def _sideways(arms: Mapping[str, ErrorCurve]) -> dict[str, float]:
-    """How far to move arms of one point along the axis: equal budgets must not hide each other or a line."""
+    """Shifts of the arms of one point along the axis: equal budgets must not hide each other or a line."""
     everything = np.concatenate([np.ravel(curve.labels) for curve in arms.values()])
     step = 0.07 * (np.ptp(everything) or 1.0)
     shifts = dict.fromkeys(arms, 0.0)

@@ -28,7 +28,7 @@ WIDTH = 7.1
 
 @dataclasses.dataclass(frozen=True)
 class ArmStyle:
-    """How one arm (or data set) is drawn and called in every figure."""
+    """Look and name of one arm (or data set) in every figure."""
 
     label: str
     color: str

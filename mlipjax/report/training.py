@@ -131,7 +131,7 @@ def write_finetune_report(
 
 
 def finetune_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
-    """What a hurried reader should know of a fine-tune, and whether it is bad news."""
+    """Verdict on a fine-tune for a hurried reader, and whether it is bad news."""
     before, after, n_valid = report["before"], report["after"], report["n_valid"]
     changes, worse = [], False
     for words, key, unit in (

@@ -48,7 +48,7 @@ def environment_classes(systems: Sequence[System]) -> np.ndarray:
 
 
 def usable(classes: np.ndarray, structure: np.ndarray, *, atoms: int = 10, structures: int = 4) -> np.ndarray:
-    """Which members (M,) belong to classes with enough members in enough structures to be compared.
+    """Mask (M,) of the members of classes with enough members in enough structures to be compared.
 
     Args:
         classes: (M,) class of each atom or pair.

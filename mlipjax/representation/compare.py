@@ -59,7 +59,7 @@ class Members:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What was found.
+    """Result of a comparison.
 
     Attributes:
         models: names, the first one is the reference.
