@@ -83,7 +83,7 @@ class Calculator(AseCalculator):
 
     @property
     def name(self) -> str:
-        """What ASE databases and logs call it."""
+        """Name for ASE databases and logs."""
         return "mlipjax"
 
     def __reduce__(self) -> tuple[Any, ...]:

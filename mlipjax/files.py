@@ -116,7 +116,7 @@ def replace_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a device, a pipe or an open stream, in whose place no file belongs."""
+    """Return whether a path is a device, a pipe or an open stream, in whose place no file belongs."""
     path = Path(path)
     return _descriptor(path) is not None or (path.exists() and not (path.is_file() or path.is_dir()))
 

@@ -20,6 +20,9 @@ _AROUND = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda sh
 _CHUNK = 50_000
 """Vectors whose images are held in memory at once."""
 
+_EQUALLY_NEAR = 1e-4
+"""Å by which images may differ in length and still be equally near."""
+
 
 def completed(cell: Any, pbc: Sequence[bool], xp: Any = np) -> Any:
     """(3, 3) lattice vectors, those of open directions replaced by unit vectors orthogonal to all others.
@@ -116,16 +119,13 @@ def minimum_image(vectors: np.ndarray, cell: np.ndarray, pbc: Sequence[bool]) ->
     return flat.reshape(vectors.shape)
 
 
-def nearest_translations(
-    vectors: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], tolerance: float = 1e-4
-) -> list[np.ndarray]:
+def nearest_translations(vectors: np.ndarray, cell: np.ndarray, pbc: Sequence[bool]) -> list[np.ndarray]:
     """Lattice translations to *all* nearest images of each vector.
 
     Args:
         vectors: (m, 3) Å.
         cell: (3, 3) Å, rows.
         pbc: periodicity.
-        tolerance: Å by which images may differ in length and still be equally near.
 
     Returns:
         for each vector, integers (k, 3) in the given lattice vectors: ``vector + integers @ cell`` are its k nearest
@@ -140,7 +140,7 @@ def nearest_translations(
     for part in np.array_split(np.arange(len(vectors)), max(1, -(-len(vectors) // _CHUNK))):
         images = (vectors[part] + home[part] @ basis)[:, None] + around @ basis
         lengths = np.linalg.norm(images, axis=-1)
-        near = lengths < lengths.min(axis=1, keepdims=True) + tolerance
+        near = lengths < lengths.min(axis=1, keepdims=True) + _EQUALLY_NEAR
         found += [(home[row] + around[own]) @ matrix for row, own in zip(part, near, strict=True)]
     return found
 

@@ -122,7 +122,7 @@ def _take(file: str, target: Path) -> int:
 
 
 def _flock(descriptor: int) -> bool:
-    """Whether nobody else holds the lock; also where the file system has no locks."""
+    """Return whether nobody else holds the lock; also where the file system has no locks."""
     assert fcntl is not None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -172,7 +172,7 @@ def mse_loss() -> Loss:
 
 
 def label_counts(labels: Labels, graph: GraphBatch) -> LossTerms:
-    """How many labels a batch holds: structures with an energy, atoms with forces, structures with a stress.
+    """Count the labels of a batch: structures with an energy, atoms with forces, structures with a stress.
 
     They are the denominators of the loss. Micro-batches that are given the summed counts of the whole batch have
     losses and gradients that add up to the whole batch's.
@@ -182,7 +182,7 @@ def label_counts(labels: Labels, graph: GraphBatch) -> LossTerms:
 
 
 def _masks(labels: Labels, graph: GraphBatch) -> LossTerms:
-    """Which structures (energy, stress) and atoms (forces) count."""
+    """Masks of the structures (energy, stress) and atoms (forces) that count."""
     energy = graph.graph_mask & (labels.energy_weight > 0)
     forces = graph.atom_mask & (labels.forces_weight > 0)[graph.graph_index]
     stress = graph.graph_mask & (labels.stress_weight > 0)

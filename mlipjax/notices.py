@@ -1,4 +1,4 @@
-"""What a user should know although nothing is wrong: one line, said once.
+"""Notices for the user although nothing is wrong: one line, said once.
 
 A notice is a Python warning of its own category: a library's caller may filter it, record it in a test, or turn it into
 an error; the command line prints it as one line on stderr.

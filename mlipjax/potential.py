@@ -29,7 +29,7 @@ from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, N
 
 @struct.dataclass
 class Prediction:
-    """What a potential says of a batch.
+    """Prediction for a batch.
 
     Attributes:
         energy: (G,) interaction energy in eV, isolated-atom energies not included.
@@ -133,7 +133,7 @@ class Potential:
         )
 
     def property_values(self, params: Params, graph: GraphBatch) -> dict[str, Array]:
-        """What the property heads say of a batch: (G,) of scalar heads, (N, 3) of vector heads, by name.
+        """Predict the properties of a batch: (G,) of scalar heads, (N, 3) of vector heads, by name.
 
         One forward pass without forces, to be differentiated with respect to parameters.
         """

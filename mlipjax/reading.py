@@ -46,7 +46,7 @@ ARCHIVE_ERRORS = (
 
 
 def shown(value: object) -> str:
-    """What was found, for a message: at most some dozen words, however long, deep or shared it is."""
+    """Describe what was found, for a message: in at most some dozen words, however long, deep or shared it is."""
     return reprlib.repr(value)
 
 

@@ -1,4 +1,4 @@
-"""What a program sets up once, at its start: allocator, precision, device; and what it reports about itself.
+"""Set-up of a program, once, at its start: allocator, precision, device; and its report about itself.
 
 Only entry points (command line, experiments, benchmarks, tests) set up anything; importing mlipjax changes nothing.
 """
@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -87,12 +86,6 @@ def known_problems(jax_version: str, platform_name: str) -> list[str]:
             "than 16384 rows); install another version, for instance jax 0.10.1."
         )
     return problems
-
-
-def warn_known_bad() -> None:
-    """Warn if the installed stack is known to compute wrong numbers here."""
-    for problem in known_problems(jax.__version__, jax.default_backend()):
-        warnings.warn(problem, stacklevel=2)
 
 
 def setup_allocator() -> bool:

@@ -95,15 +95,6 @@ def match_paths(paths: Iterable[str], rules: Sequence[tuple[str, T]]) -> dict[st
     return values
 
 
-def label_params(params: Params, rules: Sequence[tuple[str, T]]) -> dict[str, Any]:
-    """Return a tree shaped like ``params`` whose leaves are rule values, as ``optax.partition`` wants.
-
-    Raises:
-        ValueError: as ``match_paths``.
-    """
-    return unflatten_paths(match_paths(flatten_paths(params), rules))
-
-
 def cast(params: Params, dtype: Any) -> Any:
     """Return ``params`` with floating-point leaves in ``dtype``; integers and booleans stay as they are.
 
@@ -126,27 +117,6 @@ def count(params: Params) -> int:
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
 
 
-def nan_like(params: Params) -> dict[str, Any]:
-    """Return writable host arrays of NaN with the shapes and dtypes of ``params``.
-
-    Importers start from it, so that a leaf nobody filled is found by ``find_nan``. Leaves may be arrays or
-    ``jax.ShapeDtypeStruct`` (``jax.eval_shape`` of an ``init`` costs no memory).
-
-    Raises:
-        ValueError: if a leaf is not floating point and so cannot hold NaN.
-    """
-    flat = flatten_paths(params)
-    for path, leaf in flat.items():
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(f"parameter {path!r} is {leaf.dtype}; only floating-point leaves can be filled.")
-    return unflatten_paths({path: np.full(leaf.shape, np.nan, leaf.dtype) for path, leaf in flat.items()})
-
-
-def find_nan(params: Params) -> list[str]:
-    """Return the paths of all leaves that hold at least one NaN."""
-    return [path for path, leaf in flatten_paths(params).items() if np.isnan(np.asarray(leaf)).any()]
-
-
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
@@ -154,6 +124,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"rule {pattern!r} is not a regular expression: {error}.") from None
 
 
-def _some(names: Sequence[str], limit: int = 5) -> str:
+def _some(names: Sequence[str]) -> str:
+    limit = 5
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -16,9 +16,3 @@ GPA: float = _ase.GPa
 
 BAR: float = _ase.bar
 """One bar in eV/Å^3."""
-
-HARTREE: float = _ase.Hartree
-"""One Hartree in eV."""
-
-MEV: float = 1e-3
-"""One meV in eV."""

@@ -13,6 +13,7 @@ from ase.build import bulk
 from mlipjax.oracles import LennardJones, StillingerWeber
 from mlipjax.potential import Potential
 from mlipjax.probes.evaluator import NativeEvaluator
+from mlipjax.probes.softening import force_slope
 from mlipjax.system import System
 
 
@@ -50,6 +51,12 @@ PARAMS = {"strength": np.float64(1.0)}
 @functools.cache
 def evaluator(name):
     return NativeEvaluator(potential_of(name), PARAMS)
+
+
+def softening_against(evaluate, reference, systems):
+    """Slope of one potential's forces on another's."""
+    pairs = zip(reference(systems), evaluate(systems), strict=True)
+    return force_slope([(theirs.forces, ours.forces) for theirs, ours in pairs])
 
 
 @functools.cache

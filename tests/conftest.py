@@ -12,8 +12,13 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_bac
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
+# a sum of (N,) and (N, 1) is a mistake more often than it is meant: broadcasting between ranks is written out
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# annotations of shapes are checked with every call and, by the letters of axes, against each other
+install_import_hook("mlipjax", "shapes.checked")
 
 ROOT = Path(__file__).resolve().parents[1]
 _LARGE_KB = 3_000_000

@@ -75,19 +75,6 @@ def test_slabs_in_a_cell_have_a_stress():
     np.testing.assert_allclose(stress, stress.T)
 
 
-def test_forces_agree_with_differences_of_the_energy():
-    atoms = skewed_crystal().to_ase()
-    atoms.calc = shared_calculator()
-    force = atoms.get_forces()[1, 2]
-    energies = []
-    for sign in (1.0, -1.0):
-        moved = atoms.copy()
-        moved.positions[1, 2] += sign * 1e-4
-        moved.calc = atoms.calc
-        energies.append(moved.get_potential_energy())
-    assert force == pytest.approx(-(energies[0] - energies[1]) / 2e-4, abs=1e-6)
-
-
 def test_a_trajectory_compiles_once():
     atoms = bulk("C", cubic=True, a=3.9)
     atoms.calc = fast_calculator()

@@ -153,6 +153,59 @@ def function_length(node):
     return length
 
 
+def arguments_of(function):
+    """Names of a function's parameters, without ``self``, ``cls`` and what stands for any."""
+    names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+    return [argument.arg for argument in names if argument.arg not in ("self", "cls")]
+
+
+# Verbs take the options of their commands, by name. Beside them, options that belong to nothing smaller: the numbers of
+# a simulation, a relaxation or a path, the sizes of a batch. No new name joins without a reason.
+MANY_ARGUMENTS = {
+    "advance", "batch_graphs", "converged_barrier", "create", "examine", "gamma_surface", "init", "make_batch",
+    "make_ensemble", "neb", "relax", "relax_with_calculator", "relaxed_positions", "run", "slide", "stopped",
+    "watch_chunk",
+}  # fmt: skip
+
+
+def test_functions_take_at_most_seven_arguments():
+    verbs = ROOT / "mlipjax" / "verbs"
+    functions = (
+        (path, node) for path in MODULES.values() for node in ast.walk(parse(path)) if is_function(node)
+    )  # a verb is the function that its module is called after
+    many = {
+        function.name
+        for path, function in functions
+        if len(arguments_of(function)) >= 8 and (path.parent, path.stem) != (verbs, function.name)
+    }
+    assert many == MANY_ARGUMENTS, "group those that belong together"
+
+
+def is_function(node):
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def exported_functions(init):
+    """Functions that an ``__init__`` offers, as syntax trees."""
+    statements = parse(init).body
+    offered = [ast.literal_eval(s.value) for s in statements if ast.unparse(s).startswith("__all__")]
+    for statement in statements:
+        if offered and isinstance(statement, ast.ImportFrom) and statement.module in MODULES:
+            names = {alias.name for alias in statement.names} & set(offered[0])
+            yield from (n for n in parse(MODULES[statement.module]).body if is_function(n) and n.name in names)
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if path.name == "__init__.py"], ids=name)
+def test_exported_functions_explain_three_arguments_or_more(path):
+    for function in exported_functions(path):
+        text = ast.get_docstring(function) or ""
+        assert len(arguments_of(function)) < 3 or "Args:" in text, f"{function.name} has no 'Args:'"
+
+
+def test_exported_functions_are_found():
+    assert "batch_graphs" in {function.name for function in exported_functions(PACKAGE / "graph" / "__init__.py")}
+
+
 def is_surface(statement):
     """Whether a statement only says what a package exports."""
     if isinstance(statement, ast.Import | ast.ImportFrom):

@@ -48,13 +48,6 @@ def test_first_matching_rule_wins():
     }
 
 
-def test_labels_have_the_shape_of_the_parameters():
-    labels = tree.label_params(PARAMS, [("readout/.*", "head"), (".*", "body")])
-    assert jax.tree.structure(labels) == jax.tree.structure(PARAMS)
-    assert labels["readout"]["pbe"]["kernel"] == "head"
-    assert labels["layer_1"]["radial"]["kernel"] == "body"
-
-
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
@@ -89,20 +82,3 @@ def test_cast_to_float64_without_x64_is_an_error_not_float32():
 def test_count():
     assert tree.count(PARAMS) == 12 + 4 + 16 + 4
     assert tree.count({"scale": np.float32(1.0)}) == 1
-
-
-def test_unfilled_leaves_are_found_by_name():
-    template = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), PARAMS))
-    params = tree.nan_like(template)
-    assert tree.find_nan(params) == list(tree.flatten_paths(PARAMS))
-    for path, leaf in tree.flatten_paths(params).items():
-        assert leaf.dtype == np.float32
-        leaf[...] = 0.0
-        if path == "layer_1/radial/kernel":
-            leaf[2, 1] = np.nan
-    assert tree.find_nan(params) == ["layer_1/radial/kernel"]
-
-
-def test_integer_leaves_cannot_be_imported():
-    with pytest.raises(ValueError, match="'index' is int32"):
-        tree.nan_like({"index": np.zeros(2, np.int32)})

@@ -51,7 +51,7 @@ class Tiny(nn.Module):
         self.log.sizes.append(graph.sizes)
         distance = jnp.sqrt(jnp.where(graph.edge_mask, jnp.sum(vectors**2, axis=-1), 1.0))
         ramp = jnp.clip(1.0 - (distance / CUTOFF) ** 2, 0.0) ** 3
-        centers = jnp.linspace(0.7, 3.0, self.config.width).astype(vectors.dtype)
+        centers = jnp.linspace(0.7, 3.0, self.config.width).astype(vectors.dtype)[None, None, :]
         basis = jnp.exp(-4.0 * (distance[..., None] - centers) ** 2) * (ramp * graph.edge_mask)[..., None]
         embedding = nn.Embed(self.n_species, self.config.width, param_dtype=vectors.dtype, name="embedding")
         density = jnp.sum(basis * embedding(species)[graph.neighbors], axis=1)

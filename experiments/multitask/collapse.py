@@ -7,6 +7,7 @@ and the interval over structures of every seed. What the numbers can and cannot 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -34,6 +35,7 @@ from mlipjax.representation import (
     edge_messages,
     environment_classes,
     node_features,
+    tsne_maps,
     usable,
 )
 from mlipjax.system import System
@@ -43,7 +45,7 @@ REFERENCE = "pretrained"
 FILE = "representation.json"
 ATOMS = 800
 RESAMPLES = 30
-TSNE = {"tsne_seeds": (0,), "perplexities": (30.0,)}
+MAPS = functools.partial(tsne_maps, seeds=(0,), perplexities=(30.0,))
 """One map of every model: what a map's seed changes shows in the spread over runs."""
 
 COLUMNS = ("features", "number", "mode", "pretrained", "mean over seeds", "standard deviation", "seeds")
@@ -80,7 +82,7 @@ def examine(experiment: Experiment) -> dict[str, Any]:
         found: dict[str, Any] = {"skipped": why}
     else:
         features = {name: node_features(experiment.potential, params, systems) for name, params in models.items()}
-        nodes = compare(features, members, n_resamples=RESAMPLES, **TSNE)
+        nodes = compare(features, members, n_resamples=RESAMPLES, maps=MAPS)
         found = {"nodes": over_seeds(nodes, runs), "edges": _edges(experiment, models, systems, runs)}
     found["fingerprint"] = print_of
     write_atomic(file, json.dumps(found, indent=1))
@@ -97,7 +99,7 @@ def _structures(experiment: Experiment) -> list[System]:
 
 
 def _fingerprint(out: Path, runs: Sequence[Run], systems: Sequence[System]) -> str:
-    digest = hashlib.sha256(f"{ATOMS} {RESAMPLES} {TSNE}".encode())
+    digest = hashlib.sha256(f"{ATOMS} {RESAMPLES} {MAPS and MAPS.keywords}".encode())
     for run in runs:
         digest.update(run.name.encode() + (out / "runs" / run.name / "params.safetensors").read_bytes())
     for system in systems:
@@ -131,7 +133,7 @@ def _edges(
     if _too_few(members):
         return None
     features = {name: edge_messages(potential, params, systems, pairs) for name, params in models.items()}
-    return over_seeds(compare(features, members, n_resamples=RESAMPLES, tsne_seeds=()), runs)
+    return over_seeds(compare(features, members, n_resamples=RESAMPLES, maps=None), runs)
 
 
 def over_seeds(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:

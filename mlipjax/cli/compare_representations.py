@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from mlipjax.representation import (
     environment_classes,
     node_features,
     old_data_residual,
+    tsne_maps,
 )
 from mlipjax.typing import Params
 
@@ -210,8 +212,7 @@ def _compare(
         features,
         members,
         n_resamples=command.resamples,
-        tsne_seeds=range(seeds),
-        perplexities=command.perplexities,
+        maps=functools.partial(tsne_maps, perplexities=command.perplexities, seeds=range(seeds)) if seeds else None,
         n_components=command.components,
         seed=command.seed,
         on_part=lambda piece, done, total: pieces(f"{what}: {piece}", done, total),

@@ -1,4 +1,4 @@
-"""Whether a structure that a file describes can be one: atoms, elements, cell, and what a site holds."""
+"""Checks that a structure of a file can be one: atoms, elements, cell, and what a site holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the constraints of a structure leave free, as coordinates that may move."""
+"""Coordinates that the constraints of a structure leave free."""
 
 from __future__ import annotations
 

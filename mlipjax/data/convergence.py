@@ -1,4 +1,4 @@
-"""Which structures of a calculation's output carry labels of electrons that did not converge.
+"""Structures of a calculation's output whose electrons did not converge.
 
 ASE's readers do not say it; the files do. Where a program is not known, or the file does not say it, nothing is.
 """

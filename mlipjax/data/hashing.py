@@ -53,13 +53,13 @@ def canonical_hash(system: System, tolerance: float = 1e-4) -> str:
     return digest(rows, cell_grid, bytes(system.pbc))
 
 
-def find_duplicates(datasets: Mapping[str, Dataset], tolerance: float = 1e-4) -> list[Duplicate]:
+def find_duplicates(datasets: Mapping[str, Dataset]) -> list[Duplicate]:
     """Return structures that occur in more than one of the named data sets, for instance in train and test.
 
     Repetitions inside one data set are not reported.
     """
     systems = itertools.chain.from_iterable(dataset.systems for dataset in datasets.values())
-    first = first_seen(systems, tolerance)
+    first = first_seen(systems)
     lengths = [len(dataset) for dataset in datasets.values()]
     owners, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum([0, *lengths])
     names = list(datasets)

@@ -167,7 +167,7 @@ def _similar(atoms: Atoms, kind: str) -> Iterator[str]:
 
 
 def _fits(value: Any, kind: str, n_atoms: int) -> bool:
-    """Whether a value has the shape of a label."""
+    """Return whether a value has the shape of a label."""
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list
@@ -180,7 +180,7 @@ def _fits(value: Any, kind: str, n_atoms: int) -> bool:
 
 
 def _same(first: Any, second: Any, kind: str) -> bool:
-    """Whether two names hold the same labels; a stress may stand in two shapes."""
+    """Return whether two names hold the same labels; a stress may stand in two shapes."""
     try:
         a, b = np.asarray(first, float), np.asarray(second, float)
     except (TypeError, ValueError):

@@ -103,7 +103,7 @@ def _zeroed(atoms: Atoms, forces: np.ndarray) -> bool:
 
 
 def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
-    """What a file says of a structure's electrons, which no model here takes into account."""
+    """Say what a file holds of a structure's electrons, which no model here takes into account."""
     results = {} if atoms.calc is None else atoms.calc.results
     for key, usual in _UNUSED.items():
         value = atoms.info.get(key, usual)
@@ -123,7 +123,7 @@ def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """What is there as an array of numbers; an empty one if there is nothing, or something else."""
+    """Array of the numbers that are there; an empty one if there is nothing, or something else."""
     try:
         return np.asarray(() if value is None else value, np.float64)
     except (TypeError, ValueError):

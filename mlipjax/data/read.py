@@ -81,7 +81,13 @@ def read_dataset(
 
 
 def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: bool = True) -> Iterator[Example]:
-    """Read files structure by structure; arguments and errors as ``read_dataset``."""
+    """Read files structure by structure; errors as ``read_dataset``.
+
+    Args:
+        path: as for ``read_dataset``.
+        keys: names of the labels.
+        with_labels: whether labels are looked for.
+    """
     reader = LabelReader(keys) if with_labels else None
     several = None
     for found in _converged(path) if with_labels else iread_located(path):
@@ -97,7 +103,14 @@ def gather(
     required: Sequence[str] = (),
     with_labels: bool = True,
 ) -> Dataset:
-    """Collect structures in memory with the labels they carry; arguments and errors as ``read_dataset``."""
+    """Collect structures in memory with the labels they carry; errors as ``read_dataset``.
+
+    Args:
+        frames: structures, each with a calculator's results or labels under the names of ``keys``.
+        keys: names of the labels.
+        required: labels that at least one structure must have.
+        with_labels: whether labels are looked for.
+    """
     reader = LabelReader(keys) if with_labels else None
     examples = []
     for index, atoms in enumerate(frames):
@@ -147,7 +160,7 @@ def _say_dropped(path: Path | None, dropped: list[int], kept: int) -> None:
 
 
 def _is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is one of ``write_store``, maybe damaged; other folders hold files to read."""
+    """Return whether a folder is one of ``write_store``, maybe damaged; other folders hold files to read."""
     path = Path(path)
     if not path.is_dir():
         return False

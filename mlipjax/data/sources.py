@@ -1,4 +1,4 @@
-"""What a path given by a user stands for: one file, some structures of it, several files, a folder.
+"""Paths given by a user: one file, some structures of it, several files, a folder.
 
 - a file that exists under the whole name is that file, whatever characters the name holds;
 - ``FILE@INDEX`` is a structure of it, ``FILE@START:STOP:STEP`` some of them, counted from 0 as in Python;

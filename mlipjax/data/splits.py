@@ -92,7 +92,7 @@ def runs_of(dataset: Dataset) -> list[Any]:
 
 
 def is_trajectories(dataset: Dataset, key: str) -> bool:
-    """Whether each value of some information is a trajectory: frames of the same atoms, neighbours alike.
+    """Return whether each value of some information is a trajectory: frames of the same atoms, neighbours alike.
 
     Frames of a value have to follow each other in the file, and to differ less from the next one than from later ones.
     """

@@ -165,7 +165,7 @@ class _Column:
 
 
 def _rows(example: Example, where: str) -> dict[str, np.ndarray]:
-    """What a structure adds to each array."""
+    """Rows that a structure adds to each array."""
     system, labels, info = example
     if np.shape(labels.forces) != np.shape(system.positions):
         raise ValueError(
@@ -193,7 +193,7 @@ def _rows(example: Example, where: str) -> dict[str, np.ndarray]:
 
 
 def _check_example(system: System, labels: Labels, where: str) -> None:
-    """What is written can be opened again."""
+    """Refuse what could be written but not opened again."""
     numbers, positions, cell = (np.asarray(x) for x in (system.atomic_numbers, system.positions, system.cell))
     check_system(numbers, positions, cell, np.asarray(system.pbc), where)
     for name in ("energy", "forces", "stress"):

@@ -167,7 +167,13 @@ def check_set(
 
 
 def compare(name: str, params: Params, batches: LabelledBatches) -> Compared:
-    """Predict the structures of batches."""
+    """Predict the structures of batches.
+
+    Args:
+        name: of the set, for findings.
+        params: of the batches' potential.
+        batches: labelled structures.
+    """
     indices, dataset = batches.planned, batches.dataset
     return Compared(name, indices, dataset.subset(indices), predict(batches.potential, params, batches), dataset)
 

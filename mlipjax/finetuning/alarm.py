@@ -208,7 +208,7 @@ def cross_limits(
     own = fold, jnp.arange(capacity)
     q, t2 = (jnp.where(labelled[:, None], index[own], 0.0) for index in (q, t2))
     tiny = jnp.finfo(features.dtype).tiny
-    of_element = species[:, None] == jnp.arange(n_species)
+    of_element = species[:, None] == jnp.arange(n_species)[None, :]
     known = jnp.any(of_element, axis=0)
 
     def largest(index: Array) -> Array:
@@ -216,7 +216,7 @@ def cross_limits(
         return jnp.where(known & (n >= _MIN_FRAMES), jnp.maximum(found, tiny), jnp.inf)
 
     q_limit, t2_limit = largest(q), largest(t2)
-    relative = q / q_limit[species], t2 / t2_limit[species]
+    relative = q / q_limit[None, species], t2 / t2_limit[None, species]
     combined = relative[0] + relative[1]
     frame = jnp.stack([*(jnp.mean(x, axis=1) for x in (*relative, combined)), jnp.max(combined, axis=1)], axis=-1)
     limits = jnp.where(n >= _MIN_FRAMES, config.margin * jnp.max(frame, axis=0), jnp.inf)

@@ -72,6 +72,11 @@ def edge_vectors(graph: GraphBatch, positions: Positions, cells: Cells) -> Float
 
     ``positions`` and ``cells`` are arguments of their own because forces and stress are derivatives with
     respect to them, at a fixed table.
+
+    Args:
+        graph: the table.
+        positions: (N, 3) Å.
+        cells: (G, 3, 3) Å, rows.
     """
     # rows @ matrix: vmap(matrix @ row) is the form that jax 0.10.2 gets wrong on CPU
     cell_of_atom = cells[graph.graph_index]

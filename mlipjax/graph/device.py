@@ -84,6 +84,12 @@ def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cel
     it, a pair at least cutoff + skin apart then is still ``(1 - |F - 1|) (cutoff + skin) - 2 max|u|`` apart
     now. A position wrapped into the cell since the build is a displacement and asks for a rebuild, as does
     one that is not finite.
+
+    Args:
+        spec: sizes the table was built with.
+        table: as built.
+        positions: (n, 3) Å, now.
+        cell: (3, 3) Å, now.
     """
     lattice, reference = (completed(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
     deformation = jnp.linalg.inv(reference) @ lattice
@@ -96,7 +102,15 @@ def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cel
 def graph_from_table(
     atomic_numbers: Array, head: Array, table: DenseTable, positions: Positions, cell: Cell
 ) -> GraphBatch:
-    """One unpadded structure on the device, from its table: (n,) elements, () head, (n, 3) Å, (3, 3) Å."""
+    """One unpadded structure on the device, from its table: (n,) elements, () head, (n, 3) Å, (3, 3) Å.
+
+    Args:
+        atomic_numbers: (n,).
+        head: () index of the energy head.
+        table: of this structure.
+        positions: (n, 3) Å.
+        cell: (3, 3) Å, rows.
+    """
     n_atoms = atomic_numbers.shape[0]
     return GraphBatch(
         positions=positions,
@@ -151,7 +165,8 @@ def _search(
         max_occupancy=spec.n_edges,
         update_fn=search.update,
     )
-    with warnings.catch_warnings():
+    # jax-md broadcasts between ranks
+    with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         # with x64 enabled jax-md scatters 64-bit indices into 32-bit arrays; they are small numbers
         warnings.filterwarnings("ignore", "scatter inputs have incompatible types", FutureWarning)
         # raises its flag when the list is too short or the cell has become too thin for the stencil
@@ -185,7 +200,7 @@ def _dense_rows(
     slot = row * width + jnp.arange(2 * n_edges, dtype=jnp.int32) - starts[row]
     slot_of_edge = jnp.zeros(2 * n_edges, jnp.int32).at[edge].set(slot, unique_indices=True)
 
-    k = jnp.arange(width, dtype=jnp.int32)
+    k = jnp.arange(width, dtype=jnp.int32)[None, :]
     edge_mask = k < counts
     own = jnp.arange(n_atoms, dtype=jnp.int32)[:, None]
     source = edge[jnp.minimum(starts[:n_atoms, None] + k, 2 * n_edges - 1)]

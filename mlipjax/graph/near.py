@@ -48,7 +48,7 @@ def cells_away(positions: Any, cell: Any, pbc: tuple[bool, bool, bool], xp: Any 
     """
     fractional = positions @ xp.linalg.inv(completed(cell, pbc, xp))
     outside = (fractional < -0.5) | (fractional >= 1.5)
-    return xp.where(outside & np.array(pbc), xp.floor(fractional), 0.0)
+    return xp.where(outside & np.array(pbc)[None, :], xp.floor(fractional), 0.0)
 
 
 def near_origin(system: System) -> Near:
@@ -73,7 +73,14 @@ def near_origin(system: System) -> Near:
 
 
 def way_of(position: Array | np.ndarray, images: Any, cell: Any, origin: Any = 0.0) -> np.ndarray:
-    """Where atoms are when no cell is taken off, float64 on the host: ``position + images @ cell + origin``."""
+    """Positions with no cell taken off, float64 on the host: ``position + images @ cell + origin``.
+
+    Args:
+        position: (..., n, 3) Å, within a cell.
+        images: (..., n, 3) whole cells that were taken off.
+        cell: (..., 3, 3) Å, rows.
+        origin: Å, taken off besides.
+    """
     cells = np.asarray(images, np.float64) @ np.asarray(cell, np.float64)
     return np.asarray(position, np.float64) + cells + np.asarray(origin, np.float64)
 

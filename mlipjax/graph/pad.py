@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ def bucket_size(n: int, multiple: int = 1, per_doubling: int = 8) -> int:
     Sizes are spaced evenly between powers of two, ``per_doubling`` (a power of two) of them per doubling, and
     are multiples of ``multiple`` (a power of two as well). Padding adds at most ``1 / per_doubling``, or less
     than ``multiple`` where that is more.
+
+    Args:
+        n: what must fit.
+        multiple: of this.
+        per_doubling: sizes between ``m`` and ``2 m``.
 
     >>> [bucket_size(n) for n in (5, 17, 100, 197)]
     [5, 18, 104, 208]
@@ -75,9 +80,9 @@ def batch_graphs(
     if heads is not None and len(heads) != len(systems):
         raise ValueError(f"found {len(heads)} head indices for {len(systems)} structures; give one each.")
     total, widest = sum(counts), max(table.max_count for table in tables)
-    n_atoms = _size("n_atoms", n_atoms, total, bucket_size)
-    n_neighbors = _size("n_neighbors", n_neighbors, widest, neighbor_bucket)
-    n_graphs = _size("n_graphs", n_graphs, len(systems), bucket_size)
+    n_atoms = _size("n_atoms", n_atoms, total)
+    n_neighbors = _size("n_neighbors", n_neighbors, widest, multiple=4)
+    n_graphs = _size("n_graphs", n_graphs, len(systems))
     near = [near_origin(system) for system in systems]
     tables = [_between_images(table, placed.images) for table, placed in zip(tables, near, strict=True)]
     neighbors, shifts, edge_mask, reverse = stack_tables(tables, n_atoms, n_neighbors)
@@ -133,9 +138,9 @@ def _padded(values: np.ndarray, size: int, dtype: Any, fill: int = 0) -> Any:
     return result
 
 
-def _size(name: str, given: int | None, needed: int, bucket: Callable[[int], int]) -> int:
+def _size(name: str, given: int | None, needed: int, multiple: int = 1) -> int:
     if given is None:
-        return bucket(needed)
+        return bucket_size(needed, multiple)
     if given < needed:
         raise ValueError(f"{name}={given} is too small: the structures of this batch need {needed}.")
     return given

@@ -1,4 +1,4 @@
-"""Which structures of a data set share a batch, so that few shapes are compiled and little is padded.
+"""Batches of a data set, chosen so that few shapes are compiled and little is padded.
 
 A batch costs about ``N * K`` (padded atoms times neighbour slots). Structures are divided by their largest
 neighbour count into a few classes, each with one ``K``; within a class, batches are filled so that all have
@@ -86,6 +86,11 @@ def shuffle_plan(
     """Draw an epoch: batches in random order, and structures of equal size and ``K`` exchanged at random.
 
     Exchanging equals leaves every batch's sizes as they are, so no epoch brings a new shape.
+
+    Args:
+        plans: of ``plan_batches``.
+        n_atoms: of every structure of the data set.
+        rng: decides the order.
     """
     atoms = np.asarray(n_atoms)
     members = np.concatenate([np.array(plan.indices) for plan in plans])

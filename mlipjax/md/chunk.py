@@ -69,7 +69,7 @@ class Frames:
 
 @struct.dataclass
 class ChunkInfo:
-    """What happened in a chunk.
+    """Record of a chunk.
 
     Attributes:
         trace: observables after every step.

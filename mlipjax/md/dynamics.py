@@ -1,4 +1,4 @@
-"""What a molecular-dynamics step reads and writes, for one replica, and initial velocities."""
+"""State that a molecular-dynamics step reads and writes, for one replica, and initial velocities."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Scalar = Float[Array, ""] | float
 
 
 class Ensemble(Protocol):
-    """What the loop asks of an ensemble."""
+    """Protocol of an ensemble, as the loop uses it."""
 
     timestep_fs: Any
     temperature_K: Any

@@ -18,7 +18,7 @@ from mlipjax.system import System
 
 @dataclass(frozen=True)
 class Way:
-    """What positions near the origin need to be those of atoms that nothing brought back, and which atoms may move.
+    """Offsets from positions near the origin to those of atoms that nothing brought back, and which atoms may move.
 
     Attributes:
         images: (R, N, 3) lattice vectors taken off each atom since the start of the run.

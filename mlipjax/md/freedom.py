@@ -1,4 +1,4 @@
-"""Which coordinates of a simulation may move, what that leaves to be thermal, and how momenta obey it.
+"""Coordinates of a simulation that may move, the degrees of freedom they leave, and momenta that obey.
 
 A coordinate that is fixed has no momentum, so it is never touched: fixed atoms stay where they are bit for bit. Along
 an axis on which every atom is free the total momentum is conserved and zero, which takes one degree of freedom; once

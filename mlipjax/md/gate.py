@@ -29,7 +29,7 @@ _RARE = 1e-12
 
 @struct.dataclass
 class Limits:
-    """When a replica is held.
+    """Bounds beyond which a replica is held.
 
     Attributes:
         temperature_K: largest instantaneous temperature.
@@ -64,7 +64,7 @@ def default_limits(
 
 
 def keeps_limits(limits: Limits, dynamics: Dynamics, contact_ratio: Float[Array, ""]) -> Bool[Array, ""]:
-    """Whether a replica is finite, not too hot, and no two of its atoms are too close."""
+    """Return whether a replica is finite, not too hot, and no two of its atoms are too close."""
     finite = jnp.isfinite(dynamics.energy) & jnp.all(jnp.isfinite(dynamics.force))
     finite = finite & jnp.all(jnp.isfinite(dynamics.position))
     # comparisons with NaN are false

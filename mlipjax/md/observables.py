@@ -31,7 +31,13 @@ def kinetic_energy(momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"]) -> 
 def temperature(
     momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"], degrees: int | None = None
 ) -> Float[Array, ""]:
-    """Instantaneous temperature ``2 K / (N_f k_B)`` in K, with ``3 N - 3`` degrees of freedom unless given."""
+    """Instantaneous temperature ``2 K / (N_f k_B)`` in K, with ``3 N - 3`` degrees of freedom unless given.
+
+    Args:
+        momentum: (N, 3) sqrt(amu eV).
+        mass: (N, 1) amu.
+        degrees: thermal degrees of freedom ``N_f``.
+    """
     dof = degrees_of_freedom(momentum.shape[0]) if degrees is None else degrees
     return 2.0 * kinetic_energy(momentum, mass) / (dof * BOLTZMANN)
 
@@ -43,6 +49,12 @@ def pressure(
 
     ASE's definition; its average in ``IsotropicNPT`` is the pressure asked for, at any number of atoms. Zero for a
     structure without a volume.
+
+    Args:
+        momentum: (N, 3) sqrt(amu eV).
+        mass: (N, 1) amu.
+        stress: (3, 3) eV/Å^3, tension positive.
+        cell: (3, 3) Å.
     """
     volume = jnp.abs(jnp.linalg.det(cell))
     has_volume = volume > 0.0
@@ -57,7 +69,7 @@ def center_momentum(momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"]) ->
     projection, so it turns that distribution into the same distribution conditioned on zero total momentum. (Taking
     the mean *momentum* off every atom would heat light atoms.)
     """
-    return momentum - mass * (jnp.sum(momentum, axis=0) / jnp.sum(mass))
+    return momentum - mass * (jnp.sum(momentum, axis=0, keepdims=True) / jnp.sum(mass))
 
 
 def closest_contact(graph: GraphBatch, radii: Float[Array, " N"]) -> tuple[Float[Array, ""], Float[Array, ""]]:

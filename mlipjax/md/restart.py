@@ -27,7 +27,7 @@ FORMAT = 2
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Where a run stands: with the same settings it continues bit for bit (CPU, same dtype).
+    """State of a run: with the same settings it continues bit for bit (CPU, same dtype).
 
     Attributes:
         state: of the simulation.
@@ -137,7 +137,7 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
 
 
 def is_begun(path: str | os.PathLike[str]) -> bool:
-    """Whether a checkpoint is of a run that has taken a step.
+    """Return whether a checkpoint is of a run that has taken a step.
 
     Raises:
         ValueError: if the file is no checkpoint.

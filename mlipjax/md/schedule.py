@@ -1,4 +1,4 @@
-"""How many steps to run before the next search for neighbours or the next frame."""
+"""Numbers of steps before the next search for neighbours or the next frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a structure says about how it starts to move: masses, momenta, and what its constraints hold."""
+"""Start of a simulation from a structure: masses, momenta, and what its constraints hold."""
 
 from __future__ import annotations
 

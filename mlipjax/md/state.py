@@ -171,7 +171,14 @@ def rebuild_at(
 
 
 def refresh(potential: Potential, spec: VerletSpec, params: Params, state: SimState) -> SimState:
-    """Energy, forces and stress of every replica by the edges in its table, after parameters or table changed."""
+    """Energy, forces and stress of every replica by the edges in its table, after parameters or table changed.
+
+    Args:
+        potential: what to simulate with.
+        spec: static sizes.
+        params: its parameters.
+        state: whose positions, cells and tables are kept.
+    """
     look = jax.vmap(partial(observe, spec, state.atomic_numbers, state.head))
     graphs, _ = look(state.table, state.dynamics)
     return replace(state, dynamics=evaluate(potential, params, graphs, state.dynamics, spec.has_volume))

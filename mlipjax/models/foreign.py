@@ -15,7 +15,7 @@ PREFIX = "ase:"
 
 
 def is_foreign(name: object) -> bool:
-    """Whether a model's name is that of a foreign calculator."""
+    """Return whether a model's name is that of a foreign calculator."""
     return isinstance(name, str) and name.startswith(PREFIX)
 
 

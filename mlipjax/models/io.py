@@ -67,6 +67,11 @@ def _read(path: Path) -> tuple[Potential, Params]:
 def save(folder: str | Path, potential: Potential, params: Params) -> None:
     """Save a potential as ``config.json`` and ``params.safetensors``; ``load`` gives back the same bits.
 
+    Args:
+        folder: made if need be.
+        potential: an architecture of this package.
+        params: its parameters.
+
     Raises:
         ValueError: if a parameter is NaN; nothing is written then.
     """

@@ -1,4 +1,4 @@
-"""What a potential may be: bounds of every number in a configuration, and of the arrays that belong to it.
+"""Bounds of every number in a potential's configuration, and of the arrays that belong to it.
 
 A configuration comes from a file that anyone may have written, and decides how much is built: it is checked here,
 before anything is. The bounds lie well beyond what is published; whoever needs more raises them in this table.

@@ -186,7 +186,7 @@ class MACE(nn.Module):
         ]
         head_energies = jnp.concatenate(energies, axis=-1) + pair_energy[:, None]
         scale, shift = (_per_head(value, len(config.heads), vectors.dtype) for value in (config.scale, config.shift))
-        return head_energies * scale + shift, jnp.concatenate(scalars, axis=-1)
+        return head_energies * scale[None, :] + shift[None, :], jnp.concatenate(scalars, axis=-1)
 
     def _edges(self, graph: GraphBatch, distance: Array, species: Array) -> tuple[RadialEdges, Array]:
         """Radial weights' source for (N, K) edges, and the pair energy of each atom (N,)."""
@@ -227,6 +227,7 @@ class MACE(nn.Module):
         multiples = np.pi / config.cutoff * np.arange(1, config.radial_basis_size + 1)
         frequencies = self._constant(np.asarray(config.bessel_frequencies or multiples), dtype)
         prefactor = self._constant(np.sqrt(2.0 / config.cutoff), dtype)
+        frequencies = jnp.expand_dims(frequencies, range(transformed.ndim))
         return jnp.sin(transformed[..., None] * frequencies) * (prefactor * envelope / transformed)[..., None]
 
     def _constant(self, value: np.ndarray, dtype: np.dtype) -> Array:

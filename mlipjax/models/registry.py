@@ -26,13 +26,13 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _HASHES = "first_use_sha256.json"
 
 
-def find_entry(name: str, entries: tuple[Entry, ...] | None = None) -> Entry:
+def find_entry(name: str) -> Entry:
     """Return the entry called ``name``.
 
     Raises:
         ValueError: if there is none, with the names that come closest.
     """
-    by_name = {entry.name: entry for entry in entries or known_entries()}
+    by_name = {entry.name: entry for entry in known_entries()}
     if name in by_name:
         return by_name[name]
     close = difflib.get_close_matches(name, by_name, n=2, cutoff=0.5)

@@ -113,7 +113,7 @@ def fit_charts(
         count = jnp.sum(weight)
         total = jnp.maximum(count, 1.0)
         mean = weight @ features / total
-        centred = (features - mean) * weight[:, None]
+        centred = (features - mean[None, :]) * weight[:, None]
         variances, vectors = jnp.linalg.eigh(centred.T @ centred / jnp.maximum(total - 1.0, 1.0))
         variances, vectors = variances[::-1], vectors.T[::-1]
         variances = jnp.where(variances > noise * variances[0], variances, 0.0)
@@ -149,10 +149,11 @@ def atom_indices(charts: MonitorState, features: Float[Array, "M F"], species: I
 
 
 def q_residual(charts: MonitorState, features: Float[Array, "M F"], species: Int[Array, " M"]) -> Float[Array, " M"]:
-    """Squared distance of each atom from the plane of its element's chart; NaN for elements without a chart."""
+    """Squared distance of each atom from the plane of its element's chart; NaN for elements without a chart.
+
+    Args:
+        charts: fitted.
+        features: (M, F) of atoms.
+        species: (M,) element row of each atom.
+    """
     return atom_indices(charts, features, species).q
-
-
-def hotelling_t2(charts: MonitorState, features: Float[Array, "M F"], species: Int[Array, " M"]) -> Float[Array, " M"]:
-    """Squared distance within the plane of the chart, in standard deviations; NaN for elements without a chart."""
-    return atom_indices(charts, features, species).t2

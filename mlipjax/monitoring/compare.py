@@ -59,7 +59,13 @@ def fit_mahalanobis(
 
 
 def mahalanobis(fitted: Mahalanobis, features: Float[Array, "M F"], species: Int[Array, " M"]) -> Float[Array, " M"]:
-    """Squared distance of each atom from the centre of its element; NaN for elements without training atoms."""
+    """Squared distance of each atom from the centre of its element; NaN for elements without training atoms.
+
+    Args:
+        fitted: by ``fit_mahalanobis``.
+        features: (M, F) of atoms.
+        species: (M,) element row of each atom.
+    """
     centred = features - fitted.mean[species]
 
     def element(squared: Array, row: Array) -> tuple[Array, None]:
@@ -76,19 +82,18 @@ class Rigidity:
     """Last-layer prediction rigidity (LLPR; Bigi et al., Mach. Learn.: Sci. Technol. 5, 045018 (2024)).
 
     A model whose energy is linear in its last features is Bayesian linear regression in them: the variance of a
-    prediction with the features f is ``alpha² f^T (sum_i f_i f_i^T + s² 1)^-1 f`` with the training structures i.
+    prediction with the features f is ``f^T (sum_i f_i f_i^T + s² 1)^-1 f`` with the training structures i, in units of
+    the variance of the noise.
 
     Attributes:
         precision: (F, F) ``(sum_i f_i f_i^T + s² 1)^-1``.
-        alpha2: () calibration, eV² for energies.
     """
 
     precision: Float[Array, "F F"]
-    alpha2: Float[Array, ""]
 
 
 def fit_rigidity(features: np.ndarray, ridge: float = 1e-6) -> Rigidity:
-    """Fit to training structures, with ``alpha² = 1``; on the host in float64.
+    """Fit to training structures, on the host in float64.
 
     Args:
         features: (n, F) last-layer features of structures, summed over their atoms.
@@ -97,24 +102,9 @@ def fit_rigidity(features: np.ndarray, ridge: float = 1e-6) -> Rigidity:
     own = np.asarray(features, np.float64)
     gram = own.T @ own
     gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return Rigidity(
-        jnp.asarray(np.linalg.inv(gram), np.asarray(features).dtype), jnp.ones((), np.asarray(features).dtype)
-    )
+    return Rigidity(jnp.asarray(np.linalg.inv(gram), np.asarray(features).dtype))
 
 
 def rigidity_variance(fitted: Rigidity, features: Float[Array, "n F"]) -> Float[Array, " n"]:
     """Variance of the prediction for each row of features: structures (summed over atoms), or single atoms."""
-    return fitted.alpha2 * jnp.sum((features @ fitted.precision) * features, axis=-1)
-
-
-def calibrate_rigidity(fitted: Rigidity, features: np.ndarray, errors: np.ndarray) -> Rigidity:
-    """Set ``alpha²`` to its maximum-likelihood value on held-out structures: the mean of ``error² / variance``.
-
-    Args:
-        fitted: by ``fit_rigidity``.
-        features: (n, F) of the held-out structures.
-        errors: (n,) of their energies, eV.
-    """
-    raw = np.asarray(rigidity_variance(fitted.replace(alpha2=jnp.ones_like(fitted.alpha2)), jnp.asarray(features)))  # pyright: ignore[reportAttributeAccessIssue]
-    alpha2 = np.mean(np.asarray(errors, np.float64) ** 2 / raw)
-    return fitted.replace(alpha2=jnp.asarray(alpha2, fitted.alpha2.dtype))  # pyright: ignore[reportAttributeAccessIssue]
+    return jnp.sum((features @ fitted.precision) * features, axis=-1)

@@ -1,4 +1,4 @@
-"""How many independent frames a trajectory is worth: integrated autocorrelation time, effective sample size, blocks.
+"""Independent frames in a trajectory: integrated autocorrelation time, effective sample size, blocks.
 
 For a stationary series with autocorrelation ``rho``, the mean of n values scatters as that of ``n / g`` independent
 ones, with the statistical inefficiency ``g = 1 + 2 sum_k rho(k)`` (twice the integrated autocorrelation time). The

@@ -66,7 +66,14 @@ def feature_columns(potential: Potential, layers: Layers) -> slice:
 
 
 def graph_features(potential: Potential, params: Params, graph: GraphBatch, layers: Layers) -> Features:
-    """Charted features (N, F) of a batch: one forward pass, without forces."""
+    """Charted features (N, F) of a batch: one forward pass, without forces.
+
+    Args:
+        potential: whose features are charted.
+        params: its parameters.
+        graph: structures.
+        layers: that are charted.
+    """
     return potential.node_energy(params, graph, graph.positions)[1][:, feature_columns(potential, layers)]
 
 

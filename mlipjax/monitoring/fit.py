@@ -64,7 +64,7 @@ class Monitor:
 
 @dataclasses.dataclass(frozen=True)
 class FrameReadings:
-    """What a monitor says of n frames, on the host, float64.
+    """Readings of n frames by a monitor, on the host, float64.
 
     Attributes:
         frame: (n, 4) ``charts.FRAME_INDICES``.
@@ -83,24 +83,23 @@ class FrameReadings:
     worst_share: np.ndarray
 
 
-def split_reference(runs: Sequence[object], fraction: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+def split_reference(runs: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
     """Divide frames into those that charts are fitted to and those that limits are calibrated on.
 
-    Whole runs where there are several, so that calibration frames are as foreign to the charts as those of a new
-    run; the beginning and the end of it where there is one.
+    Half of each: whole runs where there are several, so that calibration frames are as foreign to the charts as those
+    of a new run; the beginning and the end of it where there is one.
 
     Args:
         runs: (n,) run of each frame, frames of a run in the order of time.
-        fraction: of the runs, or of the frames, for the fit.
 
     Returns:
         indices of both parts.
     """
     index = by_run(np.arange(len(runs)), runs)
     if len(index) > 1:
-        n_fit = min(max(round(fraction * len(index)), 1), len(index) - 1)
+        n_fit = min(max(round(0.5 * len(index)), 1), len(index) - 1)
         return np.sort(np.concatenate(index[:n_fit])), np.sort(np.concatenate(index[n_fit:]))
-    n_fit = round(fraction * len(index[0]))
+    n_fit = round(0.5 * len(index[0]))
     return index[0][:n_fit], index[0][n_fit:]
 
 

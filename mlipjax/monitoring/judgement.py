@@ -40,7 +40,7 @@ _TAIL = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What the values of one index say of a set of frames.
+    """Judgement of a set of frames by one index.
 
     Attributes:
         n: frames.
@@ -125,7 +125,7 @@ class Judgement:
 
     @property
     def promise(self) -> str:
-        """How little the calibration frames can promise; empty where they can promise the level."""
+        """Remark on how little the calibration frames can promise; empty where they can promise the level."""
         if self.highest_level <= 2.0 * self.level and self.n_calibration >= round(1.0 / self.level) - 1:
             return ""
         return (

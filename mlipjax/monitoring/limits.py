@@ -43,6 +43,11 @@ def box_limit(mean: float, variance: float, level: float) -> float:
     """Limit of a weighted sum of squares from its first two moments (Box, Ann. Math. Stat. 25, 290 (1954)).
 
     It is taken for ``g chi²_h`` with ``g = variance / (2 mean)`` and ``h = 2 mean² / variance``.
+
+    Args:
+        mean: of the index.
+        variance: of the index.
+        level: probability of a false alarm.
     """
     _check(level)
     if mean <= 0.0 or variance <= 0.0:
@@ -59,6 +64,11 @@ def t2_limit_f(n: int, rank: int, level: float) -> float:
     """Limit of T² for new atoms: ``p (n² - 1) / (n (n - p)) F(p, n - p)``; infinite for n <= p.
 
     Tracy, Young & Mason, J. Qual. Technol. 24, 88 (1992), with n training atoms and p components.
+
+    Args:
+        n: training atoms.
+        rank: components p.
+        level: probability of a false alarm.
     """
     _check(level)
     if rank == 0:
@@ -67,21 +77,17 @@ def t2_limit_f(n: int, rank: int, level: float) -> float:
 
 
 def t2_limit_beta(n: int, rank: int, level: float) -> float:
-    """Limit of T² for the training atoms themselves: ``(n - 1)² / n Beta(p / 2, (n - p - 1) / 2)`` (same paper)."""
+    """Limit of T² for the training atoms themselves: ``(n - 1)² / n Beta(p / 2, (n - p - 1) / 2)`` (same paper).
+
+    Args:
+        n: training atoms.
+        rank: components p.
+        level: probability of a false alarm.
+    """
     _check(level)
     if rank == 0:
         return 0.0
     return float((n - 1) ** 2 / n * stats.beta.isf(level, rank / 2, (n - rank - 1) / 2)) if n > rank + 1 else np.inf
-
-
-def combined_limit(moments: Sequence[float], rank: int, q_limit: float, t2_limit: float, level: float) -> float:
-    """Limit of ``Q / q_limit + T² / t2_limit`` by Box's moments (Yue & Qin, Ind. Eng. Chem. Res. 40, 4403 (2001)).
-
-    With known variances the index has the mean ``p / t2_limit + theta_1 / q_limit`` and the variance
-    ``2 (p / t2_limit² + theta_2 / q_limit²)``.
-    """
-    mean = rank / t2_limit + float(moments[0]) / q_limit
-    return box_limit(mean, 2.0 * (rank / t2_limit**2 + float(moments[1]) / q_limit**2), level)
 
 
 class Conformal(NamedTuple):
@@ -119,7 +125,7 @@ def conformal_limit(scores: np.ndarray, level: float) -> Conformal:
     return Conformal(float(scores[min(rank, n) - 1]), level if attainable else 1.0 / (n + 1), n, n, 1.0)
 
 
-def thinned_limit(series: Sequence[np.ndarray], level: float, inefficiency: float | None = None) -> Conformal:
+def thinned_limit(series: Sequence[np.ndarray], level: float) -> Conformal:
     """Split-conformal limit of correlated frames: every g-th frame of every run counts.
 
     Each of the g ways to start the count gives a limit; their median is taken, which scatters less than any one. Where
@@ -129,13 +135,12 @@ def thinned_limit(series: Sequence[np.ndarray], level: float, inefficiency: floa
     Args:
         series: scores of the calibration frames, one array in the order of time per run.
         level: probability of a false alarm.
-        inefficiency: g, if known; by default that of the scores.
     """
     series = [np.asarray(run, np.float64) for run in series if len(run)]
     n = sum(map(len, series))
     if n == 0:
         raise ValueError("calibration needs at least one frame.")
-    g = statistical_inefficiency(series) if inefficiency is None else max(float(inefficiency), 1.0)
+    g = statistical_inefficiency(series)
     stride = min(int(np.ceil(g - 1e-9)), max(map(len, series)))
     ways = [np.concatenate([run[start::stride] for run in series]) for start in range(stride)]
     ways = [conformal_limit(way, level) for way in ways if len(way)]
@@ -145,24 +150,6 @@ def thinned_limit(series: Sequence[np.ndarray], level: float, inefficiency: floa
     else:
         limit = float(np.median([way.limit for way in ways]))
     return Conformal(limit, guaranteed, n, min(way.n for way in ways), g)
-
-
-def block_limit(series: Sequence[np.ndarray], level: float, length: int) -> Conformal:
-    """Split-conformal limit of whole blocks: a new block has any alarm with at most the probability ``level``.
-
-    Blocks longer than the correlations are nearly exchangeable. This is the limit to use where one alarm stops a run.
-
-    Args:
-        series: as for ``thinned_limit``.
-        level: probability of a false alarm in a block.
-        length: frames in a block; the rest of a run is left out.
-    """
-    if length < 1:
-        raise ValueError(f"a block has at least one frame, found length {length}.")
-    runs = [np.asarray(run, np.float64) for run in series]
-    blocks = [run[: len(run) // length * length].reshape(-1, length).max(axis=1) for run in runs]
-    found = conformal_limit(np.concatenate(blocks), level)
-    return found._replace(n=sum(map(len, runs)), inefficiency=float(length))
 
 
 def _check(level: float) -> None:

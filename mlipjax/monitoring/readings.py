@@ -50,8 +50,8 @@ def read(charts: MonitorState, features: Features, species: Int[Array, " N"], gr
     atoms, real = atom_indices(charts, features, species), graph.atom_mask
     q, t2, combined = (jnp.where(real, index, 0.0) for index in (atoms.q, atoms.t2, atoms.combined))
     rows = jnp.where(real, species, -1)
-    of_element = rows[:, None] == jnp.arange(charts.count.shape[0])
-    of_frame = real[:, None] & (graph.graph_index[:, None] == jnp.arange(graph.cells.shape[0]))
+    of_element = rows[:, None] == jnp.arange(charts.count.shape[0])[None, :]
+    of_frame = real[:, None] & (graph.graph_index[:, None] == jnp.arange(graph.cells.shape[0])[None, :])
     relative_q = jnp.where(real, q / charts.q_limit[species], 0.0)
     relative_t2 = jnp.where(real, t2 / charts.t2_limit[species], 0.0)
     frame = jnp.stack(
@@ -67,7 +67,7 @@ def read(charts: MonitorState, features: Features, species: Int[Array, " N"], gr
         element_t2=_means(of_frame, t2, of_element),
         element_worst=_largest(of_frame, combined, of_element),
         frame=frame,
-        alarm=~(frame <= charts.frame_limits) & graph.graph_mask[:, None],
+        alarm=~(frame <= charts.frame_limits[None, :]) & graph.graph_mask[:, None],
     )
 
 

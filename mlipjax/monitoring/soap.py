@@ -54,13 +54,11 @@ class SoapChart:
         return np.sum(outside.astype(np.float64) ** 2, axis=1)
 
 
-def fit_soap(systems: Sequence[System], *, n_components: int = COMPONENTS, seed: int = 0) -> SoapChart:
+def fit_soap(systems: Sequence[System]) -> SoapChart:
     """Fit the chart to reference frames.
 
     Args:
         systems: reference frames; of more than 20 000 atoms as many are drawn.
-        n_components: principal components.
-        seed: of the draw.
 
     Raises:
         ValueError: without frames, or without dscribe.
@@ -68,7 +66,7 @@ def fit_soap(systems: Sequence[System], *, n_components: int = COMPONENTS, seed:
     if not systems:
         raise ValueError("no frame to fit a SOAP chart to.")
     species = elements_of(systems)
-    return fit_vectors(soap_vectors(systems, species), species, n_components=n_components, seed=seed)
+    return fit_vectors(soap_vectors(systems, species), species)
 
 
 def elements_of(systems: Sequence[System]) -> tuple[int, ...]:
@@ -76,20 +74,18 @@ def elements_of(systems: Sequence[System]) -> tuple[int, ...]:
     return tuple(int(z) for z in np.unique(np.concatenate([np.asarray(s.atomic_numbers) for s in systems])))
 
 
-def fit_vectors(
-    frames: Sequence[np.ndarray], species: tuple[int, ...], *, n_components: int = COMPONENTS, seed: int = 0
-) -> SoapChart:
+def fit_vectors(frames: Sequence[np.ndarray], species: tuple[int, ...]) -> SoapChart:
     """``fit_soap`` for SOAP vectors of frames, (n, F) each, that are known already."""
     from sklearn.decomposition import PCA
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     kept = min(1.0, _MAX_ATOMS / sum(map(len, frames)))
     rows = []
     for vectors in frames:
         n = len(vectors)
         rows.append(vectors[np.sort(rng.choice(n, max(round(kept * n), 1), replace=False))])
     everything = np.concatenate(rows)
-    pca: Any = PCA(n_components, svd_solver="randomized", random_state=seed).fit(everything)
+    pca: Any = PCA(COMPONENTS, svd_solver="randomized", random_state=0).fit(everything)
     explained = float(np.sum(pca.explained_variance_ratio_))
     return SoapChart(species, pca.mean_, pca.components_, explained, len(everything))
 

@@ -104,9 +104,7 @@ class Watch:
                 self.monitor.layers,
                 self.params,
                 self.monitor.charts,
-                self._rows,
-                state.atomic_numbers,
-                state.head,
+                (self._rows, state.atomic_numbers, state.head),
                 replicas,
             )
         )
@@ -138,11 +136,18 @@ def _read_replicas(
     layers: Layers,
     params: Params,
     charts: MonitorState,
-    rows: Array,
-    numbers: Array,
-    head: Array,
-    replicas: Any,
+    structure: tuple[Array, Array, Array],
+    replicas: tuple[DenseTable, Array, Array],
 ) -> tuple[Array, Array]:
+    """Indices of frames and their alarms (R, 4), of replicas (table, positions, cell) with the same atoms.
+
+    Args:
+        potential, layers, params, charts: model and monitor.
+        structure: rows of the charts (N,), atomic numbers (N,) and head () that all replicas share.
+        replicas: tables, positions (R, N, 3) in Å and cells (R, 3, 3) in Å.
+    """
+    rows, numbers, head = structure
+
     def one(replica: tuple[DenseTable, Array, Array]) -> tuple[Array, Array]:
         table, position, cell = replica
         graph = graph_from_table(numbers, head, table, position, cell)

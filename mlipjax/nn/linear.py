@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.nn.irreps import Irreps
+from mlipjax.nn.irreps import Irrep, Irreps
 from mlipjax.typing import Array
 
 Chunks = Sequence[Any]
@@ -95,10 +95,12 @@ class EquivariantRMSNorm(nn.Module):
             if x is not None
         )
         inverse = jax.lax.rsqrt(norm + self.epsilon)
-        return [
-            None if x is None else x * inverse * self.param(f"scale_{irrep.label}", nn.initializers.ones, (irrep.mul,))
-            for irrep, x in zip(self.irreps, chunks, strict=True)
-        ]
+
+        def scaled(irrep: Irrep, x: Any) -> Any:
+            scale = self.param(f"scale_{irrep.label}", nn.initializers.ones, (irrep.mul,))
+            return x * inverse * scale[None, None, :]
+
+        return [None if x is None else scaled(irrep, x) for irrep, x in zip(self.irreps, chunks, strict=True)]
 
 
 def gated_irreps(outputs: Irreps) -> Irreps:

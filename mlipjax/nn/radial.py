@@ -17,8 +17,9 @@ def bessel_basis(distance: Array, size: int, cutoff: float) -> Array:
     Nequix's prefactor ``2/rc`` is used, not the orthonormal ``sqrt(2/rc)``. ``distance`` (...) Å must be positive.
     Returns (..., size).
     """
-    frequencies = np.pi / cutoff * np.arange(1, size + 1)
-    return 2.0 / cutoff * jnp.sin(distance[..., None] * frequencies.astype(distance.dtype)) / distance[..., None]
+    frequencies = (np.pi / cutoff * np.arange(1, size + 1)).astype(distance.dtype)
+    frequencies = np.expand_dims(frequencies, tuple(range(distance.ndim)))
+    return 2.0 / cutoff * jnp.sin(distance[..., None] * frequencies) / distance[..., None]
 
 
 def polynomial_envelope(distance: Array, cutoff: float | Array, p: float) -> Array:

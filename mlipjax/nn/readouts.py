@@ -69,7 +69,7 @@ class PropertyHead:
         """Name of its parameter group."""
         return GROUP + self.name
 
-    def select(self, features: Features, last: slice) -> Features:
+    def select(self, features: Float[Array, "N F"], last: slice) -> Float[Array, "N chosen"]:
         """Columns of ``features`` that the head reads; ``last`` are those of the last layer."""
         return features[:, last] if self.layers == "last" else features
 
@@ -116,7 +116,7 @@ def read_scalar(head: PropertyHead, params: Params, graph: GraphBatch, features:
     statistics = params[STATISTICS]
 
     def network(values: Array) -> Any:
-        inputs = (values - statistics["mean"]) / statistics["std"]
+        inputs = (values - statistics["mean"][None, :]) / statistics["std"][None, :]
         return _Network(head.hidden, 1).apply({"params": params["network"]}, inputs)
 
     if head.kind == "extensive":

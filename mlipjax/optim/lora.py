@@ -31,7 +31,7 @@ BASE, ADAPTERS = "base", "adapters"
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:
-    """Which kernels get adapters, and of which rank.
+    """Choice of the kernels that get adapters, and of their rank.
 
     Attributes:
         rank: inner dimension of ``A B``; kernels with fewer inputs or outputs take that number.
@@ -119,5 +119,12 @@ class AdaptedModule:
 
 
 def adapt(potential: Potential, params: Params, config: Adapters, key: Key) -> tuple[Potential, dict[str, Any]]:
-    """Return the potential and its parameters with adapters; its predictions are the same at first."""
+    """Return the potential and its parameters with adapters; its predictions are the same at first.
+
+    Args:
+        potential: to adapt.
+        params: its parameters.
+        config: which kernels get adapters.
+        key: of the random factors.
+    """
     return potential.replace(module=AdaptedModule(potential.module, config)), add_adapters(params, config, key)

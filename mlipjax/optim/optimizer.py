@@ -45,7 +45,7 @@ class Hyper:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """What fixes an optimiser besides the numbers in ``Hyper``.
+    """Static configuration of an optimiser; its numbers are in ``Hyper``.
 
     Attributes:
         rules: parameter groups.
@@ -85,7 +85,7 @@ class Optimizer:
 
     @property
     def transformation(self) -> optax.GradientTransformationExtraArgs:
-        """What optax runs; made when it is needed, which is while tracing."""
+        """Transformation that optax runs; made when it is needed, which is while tracing."""
         return optax.with_extra_args_support(
             optax.chain(
                 clip_by_norm(self.config.clip),
@@ -147,6 +147,12 @@ def ema_update(average: Params, params: Params, step: Array, decay: float) -> An
     The rate starts high, ``min(decay, (1 + step) / (10 + step))``: a fine-tune of a few hundred steps with
     ``decay = 0.999`` would otherwise return mostly the weights it started from. Where the two are equal (frozen
     leaves) the average does not change by a bit.
+
+    Args:
+        average: so far.
+        params: after the update.
+        step: () number of the update.
+        decay: what is kept of the average, in the long run.
     """
     effective = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: a + jnp.asarray(1.0 - effective, a.dtype) * (p - a), average, params)

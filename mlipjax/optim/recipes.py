@@ -7,7 +7,7 @@ measurement says so. Weight decay is 0 and loss weights are constant in all of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mlipjax.optim import defaults
 from mlipjax.optim.defaults import layer_count as layer_count
@@ -19,25 +19,10 @@ _LAYERS = ("freeze_layers", "layer_decay", "layer_multipliers")
 _PULLS = ("l2sp", "ewc")
 
 
-def make_strategy(
-    name: str,
-    params: Params,
-    *,
-    freeze_layers: int | None = None,
-    layer_decay: float | None = None,
-    layer_multipliers: Sequence[float] | None = None,
-    l2sp: float | None = None,
-    ewc: float | None = None,
-    lora_rank: int | None = None,
-    lora_radial: bool | None = None,
-    replay_weight: float | None = None,
-) -> Strategy:
-    """Return a strategy for the parameters of one potential.
+class StrategyOptions(TypedDict, total=False):
+    """Options of strategies; ``None`` for a strategy's own default.
 
-    Args:
-        name: key of ``STRATEGIES``.
-        params: parameters with ``layer_<i>/...`` below ``readout...``, as the model has them (without adapters);
-            only names and shapes are read.
+    Attributes:
         freeze_layers: how many layers from the bottom to freeze (embeddings included). ``freeze`` takes half of
             them by default; ``l2sp``, ``ewc``, ``replay`` and ``pseudo-replay`` take it as an addition.
         layer_decay: ratio of the learning rates of neighbouring layers, in (0, 1]; for ``llrd``, or as an addition.
@@ -47,6 +32,26 @@ def make_strategy(
         lora_rank: for ``lora``, rank of the adapters.
         lora_radial: for ``lora``, whether radial kernels are adapted too.
         replay_weight: for ``replay`` and ``pseudo-replay``, factor of the loss of replayed structures.
+    """
+
+    freeze_layers: int | None
+    layer_decay: float | None
+    layer_multipliers: Sequence[float] | None
+    l2sp: float | None
+    ewc: float | None
+    lora_rank: int | None
+    lora_radial: bool | None
+    replay_weight: float | None
+
+
+def make_strategy(name: str, params: Params, **options: Unpack[StrategyOptions]) -> Strategy:
+    """Return a strategy for the parameters of one potential.
+
+    Args:
+        name: key of ``STRATEGIES``.
+        params: parameters with ``layer_<i>/...`` below ``readout...``, as the model has them (without adapters);
+            only names and shapes are read.
+        options: see ``StrategyOptions``.
 
     Raises:
         ValueError: for an unknown name, an option that the strategy cannot be combined with, or options that do not
@@ -54,18 +59,10 @@ def make_strategy(
     """
     if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {name!r}; choose one of {', '.join(STRATEGIES)}.")
-    options = {
-        "freeze_layers": freeze_layers,
-        "layer_decay": layer_decay,
-        "layer_multipliers": layer_multipliers,
-        "l2sp": l2sp,
-        "ewc": ewc,
-        "lora_rank": lora_rank,
-        # a flag that is off asks for nothing
-        "lora_radial": lora_radial or None,
-        "replay_weight": replay_weight,
+    # a flag that is off asks for nothing
+    given: dict[str, Any] = {
+        option: value for option, value in options.items() if value is not None and value is not False
     }
-    given = {option: value for option, value in options.items() if value is not None}
     _check_options(name, given)
     pulls = {option: given.pop(option) for option in _PULLS if option in given}
     strategy = STRATEGIES[name](params, **given)

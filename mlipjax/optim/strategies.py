@@ -19,7 +19,7 @@ GIVEN = "given"
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """How a potential is trained on new data.
+    """A way to train a potential on new data.
 
     Attributes:
         name: key of ``STRATEGIES``.

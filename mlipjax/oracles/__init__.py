@@ -1,4 +1,4 @@
-"""Where labels come from, and the store that keeps them."""
+"""Sources of labels, and the store that keeps them."""
 
 from mlipjax.data.labels import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber

@@ -45,7 +45,7 @@ _REPEATED = (
 
 @dataclass
 class LabelCounts:
-    """How many labels came from where since the labeller was made."""
+    """Counts of labels by origin, since the labeller was made."""
 
     computed: int = 0
     reused: int = 0

@@ -1,4 +1,4 @@
-"""What an oracle is: the source of labels that a model is adapted to."""
+"""Oracles: sources of the labels that a model is adapted to."""
 
 from __future__ import annotations
 
@@ -104,6 +104,11 @@ def energy_offsets(oracle: JittableOracle, potential: Potential, head: int = 0) 
     contributes ``E0_oracle(Z) - E0_student(Z)``. Formed in float64 here, on the host. Inside a float32 program the
     sum over atoms is rounded to seven digits: let the student take over the oracle's isolated-atom energies
     (``potential.replace(e0s=...)``) where they are far apart.
+
+    Args:
+        oracle: whose labels are learned.
+        potential: the student.
+        head: of the student that learns them.
 
     Returns:
         (119,) eV, indexed by atomic number; zero for elements the student does not know.

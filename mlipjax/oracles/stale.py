@@ -47,7 +47,7 @@ class RecentLabels:
         self._structures: OrderedDict[str, System] = OrderedDict()
 
     def repeats(self, system: System, labels: Labels) -> bool:
-        """Whether labels are those of another structure; if not, remember them."""
+        """Return whether labels are those of another structure; if not, remember them."""
         forces = np.asarray(labels.forces, np.float64)
         if not forces.any():
             return False

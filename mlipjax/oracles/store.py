@@ -46,7 +46,7 @@ def label_key(system: System, identity: str) -> str:
 
 @dataclass(frozen=True)
 class FailedAttempts:
-    """What the store knows of a structure that could not be labelled so far."""
+    """Record of a structure that could not be labelled so far."""
 
     count: int
     last_reason: str
@@ -222,7 +222,7 @@ def _connect(path: Path) -> Any:
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether there is no database, or one that a kill left without all of its tables and without a row.
+    """Return whether there is no database, or one that a kill left without all of its tables and without a row.
 
     Raises:
         ValueError: it is another program's database, to which ASE would add its tables.

@@ -98,7 +98,15 @@ def label_with(
     offsets: Float[Array, " elements"] | None = None,
     head: int = 0,
 ) -> Labels:
-    """:meth:`Teacher.label_graph` with the parameters as an argument, so that a loop need not close over them."""
+    """:meth:`Teacher.label_graph` with the parameters as an argument, so that a loop need not close over them.
+
+    Args:
+        potential: the teacher.
+        params: its parameters.
+        graph: structures; its head indices belong to the student.
+        offsets: (119,) eV by atomic number, added for every atom.
+        head: that answers.
+    """
     dtype = graph.positions.dtype
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
     graph = within(replace(graph, head=jnp.full_like(graph.head, head)), potential.cutoff)

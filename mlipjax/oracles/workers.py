@@ -1,4 +1,4 @@
-"""What runs where labels are computed: one function to submit, and processes to run it in.
+"""Workers that compute labels: one function to submit, and processes to run it in.
 
 Only :func:`attempt` with picklable arguments is submitted, so any ``concurrent.futures.Executor`` will do: threads,
 Dask (``client.get_executor()``), Slurm executors.
@@ -153,7 +153,7 @@ def _interrupted_after(timeout: float, oracle: Oracle, system: System) -> Labels
 
 @functools.cache
 def _null() -> TextIO:
-    """Where tracebacks of ended processes go: the reason of the failed label says what there is to say."""
+    """Sink of tracebacks of ended processes: the reason of the failed label says what there is to say."""
     return open(os.devnull, "w")
 
 

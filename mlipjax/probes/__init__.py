@@ -12,7 +12,7 @@ from mlipjax.probes.phonons import Modes, Phonons, gamma_modes, phonons
 from mlipjax.probes.rdf import RadialDistribution, radial_distribution
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
-from mlipjax.probes.softening import Softening, rattled, softening, softening_against
+from mlipjax.probes.softening import Softening, rattled, softening
 from mlipjax.probes.trajectory import Trajectory, read_trajectory
 from mlipjax.probes.vacancy import Vacancies, vacancy_formation
 from mlipjax.probes.vibrations import VibrationalSpectrum, vibrational_spectrum
@@ -59,7 +59,6 @@ __all__ = [
     "read_trajectory",
     "slide",
     "softening",
-    "softening_against",
     "vacancy_formation",
     "vibrational_spectrum",
 ]

@@ -67,7 +67,7 @@ class Diffusion(ProbeResult):
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """When a fitted diffusion coefficient is believed.
+    """Conditions under which a fitted diffusion coefficient is believed.
 
     Attributes:
         exponent: the MSD's slope in log-log must be within this of 1.

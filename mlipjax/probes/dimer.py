@@ -43,7 +43,7 @@ class DimerWalls(ProbeResult):
 
     @property
     def verdict(self) -> str:
-        """Which pairs have no wall, and below which distance."""
+        """Pairs that have no wall, and the distance below which."""
         bad = [f"{pair} below {hole:.2f} Å" for pair, hole in zip(self.pairs, self.holes, strict=True) if hole > 0]
         tried = f"down to {self.distances[0]:.2f} Å"
         if bad:

@@ -73,14 +73,19 @@ class ElasticConstants(ProbeResult):
         return probe_figures.elastic_constants(self.clamped_GPa, self.relaxed_GPa)
 
 
+_DISPLACEMENT = 5e-3
+"""Å, of each atom, for the force constants."""
+
+_LARGEST_STRESS_GPA = 1.0
+"""Constants of a cell under more stress would not be the crystal's."""
+
+
 def elastic_constants(
     evaluate: Evaluator,
     system: System,
     *,
     relax_ions: bool = True,
     strain: float = 1e-3,
-    displacement: float = 5e-3,
-    largest_stress_GPa: float = 1.0,
 ) -> ElasticConstants:
     """Differentiate stresses and forces numerically; all strained and displaced cells are evaluated together.
 
@@ -93,8 +98,6 @@ def elastic_constants(
         system: a crystal at its equilibrium (or use ``equation_of_state`` first).
         relax_ions: also compute the relaxed constants: 6 evaluations more per atom.
         strain: of each of the twelve deformed cells.
-        displacement: Å, of each atom, for the force constants.
-        largest_stress_GPa: refuse cells under more stress than this, whose constants would not be the crystal's.
 
     Raises:
         ValueError: if the cell is not periodic, under stress, the potential gives no stress, or (with ``relax_ions``)
@@ -103,14 +106,14 @@ def elastic_constants(
     if not all(system.pbc):
         raise ValueError(f"elastic constants need a crystal periodic along all axes, found pbc={system.pbc}.")
     strained = [deformed(system, sign * strain * _unit_strain(j)) for j in range(6) for sign in (1.0, -1.0)]
-    moved = displaced(system, displacement) if relax_ions else []
+    moved = displaced(system, _DISPLACEMENT) if relax_ions else []
     rest, *results = evaluate([system, *strained, *moved])
     stress = _voigt_stress(rest)
     residual = float(np.abs(stress).max() / GPA)
-    if residual > largest_stress_GPa:
+    if residual > _LARGEST_STRESS_GPA:
         raise ValueError(
-            f"the cell is under a stress of {residual:.2f} GPa (limit {largest_stress_GPa}); relax it first: constants "
-            "of a stressed cell are not those of the crystal."
+            f"the cell is under a stress of {residual:.2f} GPa (limit {_LARGEST_STRESS_GPA}); relax it first: "
+            "constants of a stressed cell are not those of the crystal."
         )
     pairs = list(zip(results[:12:2], results[1:12:2], strict=True))
     # engineering shear is twice the tensor's, which _unit_strain accounts for: no factors of two below
@@ -121,7 +124,7 @@ def elastic_constants(
     if relax_ions:
         internal = np.array([(up.forces - down.forces).ravel() / (2.0 * strain) for up, down in pairs])  # -d2E/(de du)
         volume = float(abs(np.linalg.det(system.cell)))
-        relaxed = clamped - internal @ _inverse(hessian(results[12:], displacement)) @ internal.T / volume
+        relaxed = clamped - internal @ _inverse(hessian(results[12:], _DISPLACEMENT)) @ internal.T / volume
     return ElasticConstants(clamped / GPA, relaxed / GPA, residual, asymmetry)
 
 

@@ -1,4 +1,4 @@
-"""Whether a trajectory is long enough for what is asked of it: one question, and the same words, for every probe."""
+"""Length of a trajectory against what is asked of it: one question, and the same words, for every probe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_frames(trajectory: Trajectory, needed: int, purpose: str) -> None:
 
 
 def independent_frames(per_frame: np.ndarray) -> float:
-    """How many independent frames a trajectory is worth for an observable.
+    """Number of independent frames in a trajectory, for an observable.
 
     Args:
         per_frame: (f, m) the observable of each frame; its component of largest fluctuation counts, which is the
@@ -37,7 +37,7 @@ def independent_frames(per_frame: np.ndarray) -> float:
 
 
 def remark(independent: float, n_frames: int) -> str:
-    """What to add to a verdict where frames resemble each other too much for their errors to mean anything."""
+    """Remark for a verdict where frames resemble each other too much for their errors to mean anything."""
     if independent >= min(FEW_INDEPENDENT, n_frames):
         return ""
     return (

@@ -23,7 +23,7 @@ from mlipjax.typing import Params
 
 
 class Evaluation(NamedTuple):
-    """What a potential says of one structure, float64.
+    """Prediction for one structure, float64.
 
     Attributes:
         energy: total energy in eV.

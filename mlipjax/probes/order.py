@@ -77,14 +77,13 @@ class CrystalOrder(ProbeResult):
         return probe_figures.crystal_order(self.times_ps, {"": self.solid_fraction}, {"": self.mean})
 
 
-def crystal_order(trajectory: Trajectory, cutoff: float | None = None, *, threshold: float = SOLID) -> CrystalOrder:
+def crystal_order(trajectory: Trajectory, cutoff: float | None = None) -> CrystalOrder:
     """Averaged q6 of all frames and its trend.
 
     Args:
         trajectory: eight frames or more.
         cutoff: Å, within the first minimum of g(r) (fcc) or behind the second shell (bcc, 14 neighbours); ``None`` for
             the first minimum of g(r) of these frames.
-        threshold: averaged q6 of a crystalline atom.
 
     Raises:
         ValueError: for fewer than eight frames, or an atom without a neighbour.
@@ -94,7 +93,7 @@ def crystal_order(trajectory: Trajectory, cutoff: float | None = None, *, thresh
         cutoff = radial_distribution(trajectory, longest=_REACH, n_shells=160, n_blocks=2).first_minimum()
     systems = [trajectory.system(frame) for frame in range(trajectory.n_frames)]
     values = np.array([averaged_q6(system, cutoff) for system in systems])
-    fraction, times = (values > threshold).mean(axis=1), trajectory.times_ps
+    fraction, times = (values > SOLID).mean(axis=1), trajectory.times_ps
     rates = [np.polyfit(t, x, 1)[0] for t, x in zip(np.array_split(times, 4), np.array_split(fraction, 4), strict=True)]
     slope, covariance = np.polyfit(times, fraction, 1, cov=True)
     return CrystalOrder(
@@ -104,7 +103,7 @@ def crystal_order(trajectory: Trajectory, cutoff: float | None = None, *, thresh
         rate_per_ps=float(slope[0]),
         # blocks that change only between each other would have no error
         rate_error=max(float(np.std(rates, ddof=1) / 2.0), float(np.sqrt(covariance[0, 0]))),
-        threshold=threshold,
+        threshold=SOLID,
         cutoff=cutoff,
         neighbors=float(
             np.mean([neighbor_table(system, cutoff).mask.sum(axis=1).mean() for system in systems[::_FRAMES]])

@@ -179,7 +179,11 @@ class Phonons(ProbeResult):
         return ProbeResult.as_dict(small) | {"verdict": self.verdict}
 
 
-def gamma_modes(potential: Potential, params: Params, system: System, *, head: int = 0, block: int = 16) -> Modes:
+_BLOCK = 16
+"""Coordinates differentiated at once, for memory."""
+
+
+def gamma_modes(potential: Potential, params: Params, system: System, *, head: int = 0) -> Modes:
     """Normal modes from exact second derivatives: the forward derivative of the gradient along every coordinate.
 
     Args:
@@ -187,7 +191,6 @@ def gamma_modes(potential: Potential, params: Params, system: System, *, head: i
         params: its parameters; computed with in float64.
         system: a stationary point: crystal (modes at Gamma of this cell), slab or molecule.
         head: index of the energy head.
-        block: coordinates differentiated at once, for memory.
 
     Raises:
         ValueError: for an element the potential does not know.
@@ -198,7 +201,7 @@ def gamma_modes(potential: Potential, params: Params, system: System, *, head: i
     with jax.enable_x64(True):
         graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, heads=[head], dtype=np.float64)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        gradient, rows = jax.device_get(_second_derivatives(potential, block, params, graph))
+        gradient, rows = jax.device_get(_second_derivatives(potential, _BLOCK, params, graph))
     matrix = 0.5 * (rows + rows.T) / np.sqrt(np.outer(masses, masses))
     return Modes(_signed_root(np.linalg.eigvalsh(matrix)) * THZ, _n_rigid(system), float(np.abs(gradient).max()))
 

@@ -156,6 +156,6 @@ def _distances(trajectory: Trajectory, frame: int, longest: float) -> tuple[np.n
 
 
 def _ordered_pairs(numbers: np.ndarray, a: int, b: int) -> float:
-    """How many (first, second) there are for the ideal gas; 0 for any element. An atom's images count as others."""
+    """Number of pairs (first, second) in the ideal gas; 0 for any element. An atom's images count as others."""
     n_a, n_b = (len(numbers) if z == 0 else int(np.sum(numbers == z)) for z in (a, b))
     return float(n_a * n_b)

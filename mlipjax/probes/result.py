@@ -1,4 +1,4 @@
-"""What every probe returns: a frozen dataclass that says its verdict in a line, draws itself and becomes JSON."""
+"""Results of probes: frozen dataclasses that say their verdict in a line, draw themselves and become JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which shifts of one half of a crystal over the other have the same energy, by the crystal's symmetry."""
+"""Shifts of one half of a crystal over the other that have the same energy by symmetry."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SYMPREC = 1e-3
 """Å; tolerance of the symmetry search."""
 
 
-def equivalent_shifts(crystal: LayeredCrystal, n: int, symprec: float = SYMPREC) -> np.ndarray:
+def equivalent_shifts(crystal: LayeredCrystal, n: int) -> np.ndarray:
     """(n, n) flat index of the representative of each shift on an n x n grid of the two lattice vectors.
 
     An operation ``x -> W x + w`` of the crystal that maps the interface onto itself maps the shift ``t`` to ``W t``; if
     it turns the crystal upside down, the halves change places and it becomes ``-W t``. A translation in the plane
     that maps the crystal onto itself adds to ``t``.
     """
-    matrices, translations = _operations(crystal, symprec)
+    matrices, translations = _operations(crystal)
     grid = np.stack(np.meshgrid(np.arange(n), np.arange(n), indexing="ij"), axis=-1).reshape(-1, 2)
     images = [grid @ matrix.T for matrix in matrices]
     for translation in translations:
@@ -36,7 +36,7 @@ def equivalent_shifts(crystal: LayeredCrystal, n: int, symprec: float = SYMPREC)
     return representative.reshape(n, n)
 
 
-def _operations(crystal: LayeredCrystal, symprec: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _operations(crystal: LayeredCrystal) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(2, 2) integer matrices that act on shifts, and (2,) fractional translations that leave them equivalent."""
     system = crystal.system
     cell = np.asarray(system.cell, np.float64)
@@ -46,7 +46,7 @@ def _operations(crystal: LayeredCrystal, symprec: float) -> tuple[list[np.ndarra
     with warnings.catch_warnings():
         # spglib announces that a failed search will raise one day, instead of returning None as it does now
         warnings.simplefilter("ignore", DeprecationWarning)
-        found = spglib.get_symmetry(structure, symprec=symprec)
+        found = spglib.get_symmetry(structure, symprec=SYMPREC)
     matrices, translations = [np.eye(2, dtype=int)], []
     if found is None:
         return matrices, translations

@@ -145,15 +145,15 @@ def _slope(products: np.ndarray) -> float:
     return float(products[:, 0].sum() / products[:, 1].sum()) if len(products) else np.nan
 
 
-def softening_against(evaluate: Evaluator, reference: Evaluator, systems: Sequence[System]) -> Softening:
-    """The same with another potential as the reference, for structures without labels (``rattled``, say)."""
-    ours, theirs = evaluate(systems), reference(systems)
-    return force_slope([(b.forces, a.forces) for a, b in zip(ours, theirs, strict=True)])
+def rattled(system: System, amplitudes: Sequence[float], n_each: int = 4) -> list[System]:
+    """Structures off equilibrium: Gaussian displacements of each amplitude (Å, per component).
 
-
-def rattled(system: System, amplitudes: Sequence[float], n_each: int = 4, seed: int = 0) -> list[System]:
-    """Structures off equilibrium: Gaussian displacements of each amplitude (Å, per component)."""
-    rng = np.random.default_rng(seed)
+    Args:
+        system: at equilibrium.
+        amplitudes: standard deviations in Å, per component.
+        n_each: structures of each amplitude.
+    """
+    rng = np.random.default_rng(0)
     return [
         dataclasses.replace(system, positions=system.positions + amplitude * rng.normal(size=system.positions.shape))
         for amplitude in amplitudes

@@ -24,10 +24,8 @@ def force_range(evaluate: Evaluator) -> float | None:
     return None if potential is None else float(potential.cutoff)
 
 
-def chosen(
-    system: System, reach: float | None, most_atoms: int = MOST_ATOMS
-) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Smallest supercell in which images are twice ``reach`` (Å) apart or more, within ``most_atoms``.
+def chosen(system: System, reach: float | None) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Smallest supercell in which images are twice ``reach`` (Å) apart or more, within ``MOST_ATOMS``.
 
     Then no pair of atoms within ``reach`` of each other is as near in another image.
 
@@ -44,7 +42,7 @@ def chosen(
     # twice the range to the last digit is enough
     while shortest_period(repeat[:, None] * basis, system.pbc) < wanted * (1.0 - 1e-9):
         grown = repeat + np.eye(3, dtype=int)[np.argmin(repeat * lengths)]
-        if system.n_atoms * grown.prod() > max(most_atoms, system.n_atoms):
+        if system.n_atoms * grown.prod() > max(MOST_ATOMS, system.n_atoms):
             break
         repeat = grown
     a, b, c = repeat.tolist()

@@ -62,7 +62,6 @@ def vacancy_formation(
     relax: Relax | None = None,
     converged: float = 0.02,
     rattle: float = 0.05,
-    seed: int = 0,
 ) -> Vacancies:
     """Formation energies ``E(N-1) + mu - E(N)`` at constant volume; all vacancies in one batch.
 
@@ -76,7 +75,6 @@ def vacancy_formation(
         converged: eV/Å, largest force that a relaxed vacancy may keep.
         rattle: Å, random displacement (standard deviation) before relaxing: symmetry may hold a vacancy on a saddle
             point with no force on any atom. What is found is the nearest minimum, not always the lowest.
-        seed: of the displacements.
 
     Raises:
         ValueError: for a site that does not exist, a compound without ``reservoirs``, or a relaxation that did not
@@ -106,7 +104,7 @@ def vacancy_formation(
 
     relaxed = force = np.full(len(sites), np.nan)
     if relax is not None:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         moves = [rattle * rng.normal(size=defect.positions.shape) for defect in defects]
         shaken = [dataclasses.replace(d, positions=d.positions + move) for d, move in zip(defects, moves, strict=True)]
         results = evaluate(relax(shaken))

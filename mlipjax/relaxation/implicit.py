@@ -244,7 +244,7 @@ def _rigid_motions(system: System, positions: Positions, mask: np.ndarray) -> Fl
     shifts = jnp.broadcast_to(jnp.eye(3, dtype=positions.dtype)[:, None], (3, n, 3))
     motions = shifts
     if not any(system.pbc) and n > 2:
-        centred = positions - jnp.mean(positions, axis=0)
+        centred = positions - jnp.mean(positions, axis=0, keepdims=True)
         axes = jnp.eye(3, dtype=positions.dtype)
-        motions = jnp.concatenate([shifts, jnp.stack([jnp.cross(axis, centred) for axis in axes])])
+        motions = jnp.concatenate([shifts, jnp.stack([jnp.cross(axis[None, :], centred) for axis in axes])])
     return jnp.linalg.qr(motions.reshape(len(motions), -1).T)[0].T.reshape(motions.shape)

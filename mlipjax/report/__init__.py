@@ -1,6 +1,6 @@
 """Figures (arrays in, matplotlib ``Figure`` out) and one self-contained HTML report."""
 
-from mlipjax.report.errors import ErrorCurve, error_against_labels, learning_curve, parity, training_history
+from mlipjax.report.errors import ErrorCurve, error_against_labels, parity, training_history
 from mlipjax.report.html import Illustration, Table, write_report
 from mlipjax.report.style import arm_styles, figure_png, save_figure
 from mlipjax.report.trajectories import Trace, pca_map, q_residual, traces
@@ -13,7 +13,6 @@ __all__ = [
     "arm_styles",
     "error_against_labels",
     "figure_png",
-    "learning_curve",
     "parity",
     "pca_map",
     "q_residual",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mlipjax.report.style import ArmStyle, arm_styles, letter_panels, new_figure, rounded, shared_legend, styled
@@ -79,7 +79,7 @@ def error_against_labels(curves: Mapping[str, Mapping[str, ErrorCurve]], *, x_la
 
 
 def _sideways(arms: Mapping[str, ErrorCurve]) -> dict[str, float]:
-    """How far to move arms of one point along the axis: equal budgets must not hide each other or a line."""
+    """Shifts of the arms of one point along the axis: equal budgets must not hide each other or a line."""
     everything = np.concatenate([np.ravel(curve.labels) for curve in arms.values()])
     step = 0.07 * (np.ptp(everything) or 1.0)
     shifts = dict.fromkeys(arms, 0.0)
@@ -180,43 +180,6 @@ def _errors_text(reference: np.ndarray, values: np.ndarray, factor: float, unit:
     spread = np.ptp(reference)
     slope = f"\nslope {np.polyfit(reference, values, 1)[0]:.3f}" if spread > 0 else ""
     return f"n = {len(error)}\nMAE {rounded(mae)} {unit}\nRMSE {rounded(rmse)} {unit}{slope}"
-
-
-@styled
-def learning_curve(
-    sizes: ArrayLike, errors: Mapping[str, ArrayLike], *, quantity: str, unit: str, x_label: str = "training structures"
-) -> Figure:
-    """Draw test error against training-set size on logarithmic axes, a line for each arm.
-
-    Args:
-        sizes: (n,) numbers of training structures.
-        errors: by arm, (n,) errors or (n, seeds): then the geometric mean is drawn and every seed as a dot.
-        quantity: such as ``"force MAE"``.
-        unit: of the errors.
-        x_label: what ``sizes`` counts.
-    """
-    sizes = np.asarray(sizes)
-    styles = arm_styles(errors)
-    figure = new_figure(height=2.8, width=4.2)
-    panel = figure.subplots()
-    for arm, values in errors.items():
-        values = np.asarray(values, np.float64).reshape(len(sizes), -1)
-        style = styles[arm]
-        if values.shape[1] > 1:
-            panel.plot(sizes, values, ".", color=style.color, alpha=0.45, markersize=4, zorder=1)
-        center = np.exp(np.mean(np.log(values), axis=1))
-        panel.plot(sizes, center, color=style.color, marker=style.marker, label=style.label,
-                   markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    panel.minorticks_off()
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.set_xlabel(x_label)
-    panel.set_ylabel(f"{quantity} ({unit})")
-    shared_legend(figure, [panel])
-    return figure
 
 
 @styled

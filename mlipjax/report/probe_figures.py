@@ -25,10 +25,10 @@ def _look(index: int) -> dict[str, Any]:
     return {"color": _COLORS[index % 8], "linestyle": _DASHES[(index // 8) % 4]}
 
 
-def _legend_outside(figure: Figure, panel: Axes, title: str | None = None) -> None:
+def _legend_outside(figure: Figure, panel: Axes) -> None:
     handles, labels = panel.get_legend_handles_labels()
     columns = 1 + (len(labels) - 1) // 16
-    figure.legend(handles, labels, loc="outside right upper", ncols=columns, title=title, title_fontsize=7.5)
+    figure.legend(handles, labels, loc="outside right upper", ncols=columns)
 
 
 @styled

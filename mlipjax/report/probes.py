@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -87,24 +87,18 @@ def sliding_profile(shift_A: ArrayLike, rigid_meV_per_A2: ArrayLike, relaxed_meV
 
 
 @styled
-def path_profiles(
-    profiles: Mapping[str, tuple[ArrayLike, ArrayLike]], *, x_label: str, y_label: str, dashed: Sequence[str] = ()
-) -> Figure:
+def path_profiles(profiles: Mapping[str, tuple[ArrayLike, ArrayLike]], *, x_label: str, y_label: str) -> Figure:
     """Draw several energy profiles over one axis.
 
     Args:
         profiles: name -> (x, y).
         x_label, y_label: with units.
-        dashed: names drawn as dashed grey lines for orientation, not as results.
     """
     figure = new_figure(3.2, 5.2)
     axes = figure.add_subplot()
-    looks = arm_styles([name for name in profiles if name not in dashed])
+    looks = arm_styles(profiles)
     for name, (x, y) in profiles.items():
-        if name in dashed:
-            axes.plot(x, y, ":", color="#888888", marker="x", label=name, zorder=1)
-        else:
-            axes.plot(x, y, color=looks[name].color, marker=looks[name].marker, label=looks[name].label)
+        axes.plot(x, y, color=looks[name].color, marker=looks[name].marker, label=looks[name].label)
     axes.axhline(0.0, color=_LINE, linewidth=0.5)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

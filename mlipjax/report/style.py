@@ -28,7 +28,7 @@ WIDTH = 7.1
 
 @dataclasses.dataclass(frozen=True)
 class ArmStyle:
-    """How one arm (or data set) is drawn and called in every figure."""
+    """Look and name of one arm (or data set) in every figure."""
 
     label: str
     color: str
@@ -136,6 +136,6 @@ def figure_png(figure: Figure, dpi: int = 200) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, all of it or nothing."""
-    write_atomic(path, figure_png(figure, dpi))
+    write_atomic(path, figure_png(figure))

@@ -65,14 +65,14 @@ def element_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(("element", "atoms", "mean |F|", *columns), rows, caption)
 
 
-def parity_figures(points: Points, quantities: Mapping[str, tuple[str, str]] = QUANTITIES) -> dict[str, Figure]:
+def parity_figures(points: Points) -> dict[str, Figure]:
     """A parity plot for each quantity that has points."""
     return {
         name: parity(
             found["reference"],
             {model: values for model, values in found.items() if model != "reference"},
-            quantity=quantities[name][0],
-            unit=quantities[name][1],
+            quantity=QUANTITIES[name][0],
+            unit=QUANTITIES[name][1],
         )
         for name, found in points.items()
     }
@@ -131,7 +131,7 @@ def write_finetune_report(
 
 
 def finetune_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
-    """What a hurried reader should know of a fine-tune, and whether it is bad news."""
+    """Verdict on a fine-tune for a hurried reader, and whether it is bad news."""
     before, after, n_valid = report["before"], report["after"], report["n_valid"]
     changes, worse = [], False
     for words, key, unit in (

@@ -32,13 +32,12 @@ class Trace:
 
 
 @styled
-def traces(runs: Mapping[str, Trace], *, target_temperature: float | None = None, event: str = "fine-tune") -> Figure:
+def traces(runs: Mapping[str, Trace], *, target_temperature: float | None = None) -> Figure:
     """Draw temperature (a) and potential energy (b) against time, a line for each run.
 
     Args:
-        runs: by arm.
+        runs: by arm; their events, fine-tunes, are marked on the time axis.
         target_temperature: K, of the thermostat.
-        event: what ``Trace.events`` are; they are marked on the time axis.
     """
     styles = arm_styles(runs)
     figure = new_figure(height=3.6)
@@ -59,7 +58,7 @@ def traces(runs: Mapping[str, Trace], *, target_temperature: float | None = None
                 linestyle="none",
                 clip_on=False,
                 transform=bottom.get_xaxis_transform(),
-                label=f"{event} ({styles[arm].label})",
+                label=f"fine-tune ({styles[arm].label})",
             )
     if target_temperature is not None:
         top.axhline(target_temperature, color="#333333", linewidth=0.7, linestyle=(0, (4, 2)))

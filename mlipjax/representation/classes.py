@@ -21,41 +21,33 @@ UNDIVIDED = (1, 9)
 """Elements of one class whatever their neighbours, as in the paper: H and F."""
 
 
-def bonds(system: System, factor: float = BOND_FACTOR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bonds(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both directions of all bonds: atoms (B,), their partners (B,), and lattice translations (B, 3)."""
     from ase.neighborlist import natural_cutoffs, neighbor_list
 
     atoms = system.to_ase()
-    radii = [factor * radius for radius in natural_cutoffs(atoms)]
+    radii = [BOND_FACTOR * radius for radius in natural_cutoffs(atoms)]
     first, second, shifts = neighbor_list("ijS", atoms, radii)
     return first, second, shifts
 
 
-def coordination(system: System, factor: float = BOND_FACTOR) -> np.ndarray:
+def coordination(system: System) -> np.ndarray:
     """Number of bonds (n,) of every atom; periodic images count."""
-    return np.bincount(bonds(system, factor)[0], minlength=system.n_atoms)
+    return np.bincount(bonds(system)[0], minlength=system.n_atoms)
 
 
-def environment_classes(
-    systems: Sequence[System], *, factor: float = BOND_FACTOR, undivided: Sequence[int] = UNDIVIDED
-) -> np.ndarray:
-    """Class (M,) such as ``"C4"`` or ``"H"`` of all atoms, in the order of the structures.
-
-    Args:
-        systems: structures.
-        factor: longest bond relative to the sum of the covalent radii.
-        undivided: atomic numbers whose atoms are one class.
-    """
+def environment_classes(systems: Sequence[System]) -> np.ndarray:
+    """Class (M,) such as ``"C4"`` or ``"H"`` of all atoms, in the order of the structures."""
     names = []
     for system in systems:
         numbers = np.asarray(system.atomic_numbers)
-        for z, symbol, n in zip(numbers, symbols(numbers), coordination(system, factor), strict=True):
-            names.append(symbol if z in undivided else f"{symbol}{n}")
+        for z, symbol, n in zip(numbers, symbols(numbers), coordination(system), strict=True):
+            names.append(symbol if z in UNDIVIDED else f"{symbol}{n}")
     return np.array(names)
 
 
 def usable(classes: np.ndarray, structure: np.ndarray, *, atoms: int = 10, structures: int = 4) -> np.ndarray:
-    """Which members (M,) belong to classes with enough members in enough structures to be compared.
+    """Mask (M,) of the members of classes with enough members in enough structures to be compared.
 
     Args:
         classes: (M,) class of each atom or pair.

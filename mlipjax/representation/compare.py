@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -59,7 +59,7 @@ class Members:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What was found.
+    """Result of a comparison.
 
     Attributes:
         models: names, the first one is the reference.
@@ -98,8 +98,7 @@ def compare(
     members: Members,
     *,
     n_resamples: int = 100,
-    tsne_seeds: Sequence[int] = (0, 1, 2),
-    perplexities: Sequence[float] = (10.0, 30.0),
+    maps: Callable[[np.ndarray, np.ndarray], list[Embedding]] | None = tsne_maps,
     n_components: int = 5,
     seed: int = 0,
     on_part: OnPart | None = None,
@@ -112,8 +111,7 @@ def compare(
         features: (M, F) by model, the reference first.
         members: what they are features of.
         n_resamples: half-samples of the structures for every interval.
-        tsne_seeds: random starts of t-SNE; empty for no t-SNE.
-        perplexities: of t-SNE.
+        maps: embeds standardised features (M, F) of classes (M,) in the plane; ``None`` for no maps.
         n_components: of PCA subspaces and charts.
         seed: of resampling and slices.
         on_part: for progress.
@@ -139,14 +137,10 @@ def compare(
         told = _told(statistics, "half-samples for the intervals", 1 + n_resamples, on_part)
         found = estimate(told, members.structure, n=n_resamples, seed=seed)
     names, counts = np.unique(members.classes, return_counts=True)
-    maps = {}
-    if len(tsne_seeds):
-
-        def embedded(values: np.ndarray) -> list[Embedding]:
-            return tsne_maps(standardise(values), members.classes, perplexities=perplexities, seeds=tsne_seeds)
-
-        told = _told(embedded, "t-SNE maps of models", len(features), on_part)
-        maps = {name: told(values) for name, values in features.items()}
+    embedded = {}
+    if maps is not None:
+        embed = _told(lambda values: maps(standardise(values), members.classes), "t-SNE maps", len(features), on_part)
+        embedded = {name: embed(values) for name, values in features.items()}
     return Comparison(
         models=(reference, *others),
         n_members=len(members.classes),
@@ -154,7 +148,7 @@ def compare(
         classes=dict(zip(names.tolist(), counts.tolist(), strict=True)),
         scores={name: _of("score", name, found) for name in features},
         drift={name: _of("drift", name, found) for name in others},
-        maps=maps,
+        maps=embedded,
         members=members,
     )
 

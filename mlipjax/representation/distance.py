@@ -1,4 +1,4 @@
-"""How different the features of the same atoms are in two models (or at two times of one training run)."""
+"""Distances between the features of the same atoms in two models (or at two times of one training run)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from mlipjax.nn.radial import bessel_basis, polynomial_envelope
 from mlipjax.nn.radial_table import RadialBasis
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.potential import Potential
-from mlipjax.representation.classes import BOND_FACTOR, bonds
+from mlipjax.representation.classes import bonds
 from mlipjax.representation.features import layer_index
 from mlipjax.system import System
 from mlipjax.typing import Params
@@ -59,9 +59,7 @@ class Pairs:
         return Pairs(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
 
-def choose_pairs(
-    systems: Sequence[System], cutoff: float, *, per_structure: int = 16, seed: int = 0, factor: float = BOND_FACTOR
-) -> Pairs:
+def choose_pairs(systems: Sequence[System], cutoff: float, *, per_structure: int = 16, seed: int = 0) -> Pairs:
     """Draw pairs closer than ``cutoff`` (Å) from every structure: up to half of them bonds, the rest no bonds.
 
     Args:
@@ -69,7 +67,6 @@ def choose_pairs(
         cutoff: the smallest cutoff of the models to compare.
         per_structure: pairs of each structure.
         seed: of the draw.
-        factor: longest bond relative to the sum of the covalent radii.
 
     Raises:
         ValueError: if no two atoms are that close.
@@ -80,7 +77,7 @@ def choose_pairs(
         table = neighbor_table(system, cutoff)
         first, slot = np.nonzero(table.mask)
         second, shift = table.neighbors[first, slot], table.shifts[first, slot]
-        bonded = set(map(tuple, np.column_stack(bonds(system, factor)).tolist()))
+        bonded = set(map(tuple, np.column_stack(bonds(system)).tolist()))
         is_bond = np.array([tuple(pair) in bonded for pair in np.column_stack([first, second, shift]).tolist()], bool)
         for kind, sign in ((True, "-"), (False, "..")):
             members = np.flatnonzero(is_bond == kind)

@@ -73,6 +73,11 @@ def choose_structures(systems: Sequence[System], max_atoms: int, seed: int = 0) 
     """Draw structures, ascending, until they hold ``max_atoms`` atoms: all of them if they hold no more.
 
     Distances between all pairs of atoms, silhouettes and t-SNE take time with the square of their number.
+
+    Args:
+        systems: to draw from.
+        max_atoms: that the drawn ones hold at least.
+        seed: of the draw.
     """
     sizes = np.array([system.n_atoms for system in systems])
     order = np.random.default_rng(seed).permutation(len(systems))

@@ -1,4 +1,4 @@
-"""How well classes of atoms are kept apart by their features: Davies-Bouldin index and silhouette.
+"""Separation of classes of atoms by their features: Davies-Bouldin index and silhouette.
 
 All of them judge *given* classes in the geometry of *these* coordinates. Multiplying one channel changes them, so
 they are computed on raw and on standardised features; on t-SNE coordinates they judge the picture, not the features.

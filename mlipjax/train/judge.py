@@ -111,7 +111,14 @@ def consider(judge: Judge, state: TrainState, epoch: int) -> tuple[TrainState, d
 def validation_loss(
     objective: ForceField, params: Params, batches: LabelledBatches, weights: LossWeights
 ) -> tuple[float, Sequence[StructurePrediction]]:
-    """Return the weighted loss of a data set, as one batch would have it, and the predictions."""
+    """Return the weighted loss of a data set, as one batch would have it, and the predictions.
+
+    Args:
+        objective: potential and loss.
+        params: of the potential.
+        batches: labelled structures.
+        weights: of energies, forces and stresses.
+    """
     counts = total_counts(objective, (batches.batch(plan) for plan in batches.plans))
     losses: list[Array] = []
 

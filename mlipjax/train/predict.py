@@ -72,7 +72,14 @@ def predict(
 
 
 def predict_property(potential: Potential, params: Params, batches: LabelledBatches, name: str) -> np.ndarray:
-    """Predict a scalar property of every structure of a data set, in its order: (n,) float64."""
+    """Predict a scalar property of every structure of a data set, in its order: (n,) float64.
+
+    Args:
+        potential: with a head for the property.
+        params: its parameters.
+        batches: structures.
+        name: of the head.
+    """
     values = np.zeros(len(batches.dataset))
     for plan in batches.plans:
         found = property_values(potential, params, batches.batch(plan).graph)[name]

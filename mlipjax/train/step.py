@@ -115,7 +115,13 @@ def add_pull(optimizer: Optimizer, params: Params, result: LossGradient, hyper: 
 def train_step(
     potential: Potential, optimizer: Optimizer, loss: Loss
 ) -> Callable[[TrainState, Batch, Hyper], tuple[TrainState, StepInfo]]:
-    """Return ``(state, batch, hyper) -> (state, info)``: one optimiser step on one batch."""
+    """Return ``(state, batch, hyper) -> (state, info)``: one optimiser step on one batch.
+
+    Args:
+        potential: to train.
+        optimizer: of its parameters.
+        loss: of a batch.
+    """
     gradient = loss_gradient(ForceField(potential, loss), optimizer)
     update = apply_gradient(optimizer)
 

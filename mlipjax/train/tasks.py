@@ -154,7 +154,15 @@ class Mixture:
 def mixture_step(
     mixture: Mixture, optimizer: Optimizer, state: TrainState, drawn: Sequence[Drawn], hyper: Hyper
 ) -> tuple[TrainState, StepInfo]:
-    """One optimiser step on what was drawn; ``info.terms`` are the unweighted terms of each task, by its name."""
+    """One optimiser step on what was drawn; ``info.terms`` are the unweighted terms of each task, by its name.
+
+    Args:
+        mixture: how tasks share a step.
+        optimizer: of the parameters that all tasks share.
+        state: before the step.
+        drawn: batches, each with its task and share.
+        hyper: learning rate, loss weights and the like.
+    """
     results = {one.task.name: _task_gradient(one, optimizer, state) for one in drawn}
     loss, gradient = results[drawn[0].task.name].loss, results[drawn[0].task.name].gradient
     if len(drawn) > 1:

@@ -74,7 +74,16 @@ def predict_each(
     max_slots: int = MAX_SLOTS,
     features: bool = False,
 ) -> Iterator[Atoms]:
-    """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole."""
+    """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
+
+    Args:
+        model, structures: as for ``predict``, and so are the others.
+        head: by name.
+        dtype: ``"float32"`` or ``"float64"``.
+        batch_size: structures evaluated together.
+        max_slots: most slots of neighbours evaluated together.
+        features: whether features are stored too.
+    """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
     if batch_size < 1 or max_slots < 1:

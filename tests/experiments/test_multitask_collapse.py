@@ -39,7 +39,7 @@ def comparison(kept_by_mft):
             "mft": features(1.0, np.ones(WIDTH)) if kept_by_mft else features(0.1, flat),
         }[run.mode]
     members = Members(np.array(["C4", "H", "O1"])[label], structure, np.array([6, 1, 8])[label])
-    return compare(models, members, n_resamples=20, tsne_seeds=())
+    return compare(models, members, n_resamples=20, maps=None)
 
 
 @pytest.mark.parametrize("kept_by_mft", [True, False])
@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_for_another_reason_is_an_error(finished):
 
 
 def test_a_finished_folder_is_examined_once_and_again_when_a_model_changes(finished, monkeypatch):
-    monkeypatch.setattr(collapse, "TSNE", {"tsne_seeds": ()})
+    monkeypatch.setattr(collapse, "MAPS", None)
     first = collapse.examine(finished)
     assert first["nodes"]["classes"] == {"C4": 16, "H": 64, "O2": 16}
     assert set(first["edges"]["modes"]) == {"ft", "mft"}

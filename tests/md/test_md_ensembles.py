@@ -88,7 +88,7 @@ def test_conserved_energy_drifts_with_the_square_of_the_time_step(name):
             energies.append(total(state.dynamics))
         # the same two moments for both time steps
         moments = np.stack(energies[n_chunks // 2 - 1 :: n_chunks // 2])
-        errors.append(np.sqrt(np.mean((moments - first) ** 2)))
+        errors.append(np.sqrt(np.mean((moments - np.asarray(first)[None]) ** 2)))
     order = np.log2(errors[0] / errors[1])
     assert 1.7 < order < 2.3
     assert errors[1] < 1e-3  # eV; the kinetic energy is 0.2 eV or more

@@ -7,16 +7,14 @@ import os
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.io import read
 
 import mlipjax
 from mlipjax import tree
-from mlipjax.graph import batch_graphs, edge_vectors
+from mlipjax.graph import batch_graphs
 from mlipjax.models import MACEConfig, mace
-from mlipjax.nn.readouts import VECTORS
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY = MACEConfig(
@@ -132,68 +130,11 @@ def crystal(seed=0):
     return dataclasses.replace(system, positions=positions, atomic_numbers=np.array([8, 6, 1, 6, 1], np.int32))
 
 
-def test_rotations_and_inversion_turn_forces_and_stress():
-    potential, params = tiny()
-    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    system = crystal()
-    for matrix in (turn, -turn):
-        turned = dataclasses.replace(system, positions=system.positions @ matrix.T, cell=system.cell @ matrix.T)
-        one, other = (prediction(potential, params, [s]) for s in (system, turned))
-        np.testing.assert_allclose(other.energy, one.energy, rtol=1e-10)
-        np.testing.assert_allclose(other.forces, one.forces @ matrix.T, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(other.stress[0], matrix @ one.stress[0] @ matrix.T, atol=1e-9)
-        np.testing.assert_allclose(other.features, one.features, rtol=1e-8, atol=1e-9)
-    assert np.abs(one.forces).max() > 0.1
-
-
-def test_forces_are_the_slope_of_the_energy():
-    potential, params = tiny()
-    system, step = crystal(), 1e-5
-    direction = np.random.default_rng(2).normal(size=(5, 3))
-    ends = [
-        prediction(potential, params, [dataclasses.replace(system, positions=system.positions + s * direction)])
-        for s in (step, -step)
-    ]
-    slope = (ends[0].energy[0] - ends[1].energy[0]) / (2 * step)
-    forces = prediction(potential, params, [system]).forces[:5]
-    np.testing.assert_allclose(slope, -np.sum(forces * direction), rtol=1e-7)
-
-
-def test_a_batch_with_padding_predicts_what_single_structures_do():
-    potential, params = tiny()
-    systems = [crystal(seed) for seed in range(2)]
-    together = prediction(potential, params, systems)
-    assert not together.forces[10:].any()
-    for i, system in enumerate(systems):
-        alone = prediction(potential, params, [system])
-        np.testing.assert_allclose(together.energy[i], alone.energy[0], rtol=1e-12)
-        np.testing.assert_allclose(together.forces[5 * i : 5 * i + 5], alone.forces[:5], atol=1e-11)
-        np.testing.assert_allclose(together.features[5 * i : 5 * i + 5], alone.features[:5], atol=1e-11)
-
-
 def test_features_are_the_scalars_of_each_layer():
     potential, params = tiny()
     assert potential.module.feature_sizes == (4, 4)
     assert potential.feature_slices == (slice(0, 4), slice(4, 8))
     assert prediction(potential, params, [crystal()]).features.shape == (12, 8)
-
-
-def test_property_heads_find_vectors():
-    potential, params = tiny()
-    params = jax.tree.map(jnp.asarray, params)
-    graph = batch_graphs([crystal()], potential.cutoff, dtype=np.float64, **SIZES)
-    species = potential.species_index(graph.atomic_numbers)
-    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-
-    @jax.jit
-    def offered(vectors):
-        _, state = potential.module.apply({"params": params}, graph, vectors, species, mutable=[VECTORS])
-        return state[VECTORS]["vectors"][0]
-
-    vectors = edge_vectors(graph, graph.positions, graph.cells)
-    one, other = offered(vectors), offered(-(vectors @ turn.T))
-    assert one.shape == (12, 3, 4)
-    np.testing.assert_allclose(other[:5], -np.einsum("ij,njc->nic", turn, one[:5]), atol=1e-10)
 
 
 def test_a_saved_folder_gives_back_the_same_model(tmp_path):

@@ -5,153 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 from tiny_nequip import (
     SMALL,
     SMALLEST,
     graph_of,
     molecule,
-    predict,
     random_params,
-    skewed_crystal,
-    slab,
-    small_potential,
 )
 
 from mlipjax.models import NequIPConfig, nequip
-
-SYSTEMS = {"crystal": skewed_crystal, "molecule": molecule, "slab": slab}
-TOLERANCE = {"rtol": 1e-9, "atol": 1e-10}
-
-finite = st.floats(-1.0, 1.0, allow_nan=False)
-rotations = st.tuples(finite, finite, finite, finite).filter(lambda q: np.linalg.norm(q) > 0.1)
-structures = st.tuples(st.sampled_from(sorted(SYSTEMS)), st.integers(0, 3))
-
-
-def build(structure):
-    kind, seed = structure
-    return SYSTEMS[kind](seed)
-
-
-@settings(max_examples=15, deadline=None)
-@given(structures, rotations, st.booleans())
-def test_rotation_and_inversion(structure, quaternion, invert):
-    system = build(structure)
-    matrix = Rotation.from_quat(quaternion).as_matrix() * (-1.0 if invert else 1.0)
-    rotated = system.replace(positions=system.positions @ matrix.T, cell=system.cell @ matrix.T)
-    before, after = predict(system), predict(rotated)
-    n = system.n_atoms
-    np.testing.assert_allclose(after.energy, before.energy, **TOLERANCE)
-    np.testing.assert_allclose(after.node_energy, before.node_energy, **TOLERANCE)
-    np.testing.assert_allclose(after.features, before.features, **TOLERANCE)
-    np.testing.assert_allclose(after.forces[:n], before.forces[:n] @ matrix.T, **TOLERANCE)
-    np.testing.assert_allclose(after.stress[0], matrix @ before.stress[0] @ matrix.T, **TOLERANCE)
-    assert np.abs(before.forces).max() > 0.01
-
-
-@settings(max_examples=10, deadline=None)
-@given(structures, st.tuples(finite, finite, finite), st.integers(0, 5))
-def test_translation_also_by_lattice_vectors(structure, shift, seed):
-    system = build(structure)
-    # every atom to another periodic image, and all of them somewhere else
-    images = np.random.default_rng(seed).integers(-2, 3, (system.n_atoms, 3)) * np.array(system.pbc)
-    moved = system.replace(positions=system.positions + 10.0 * np.array(shift) + images @ system.cell)
-    before, after = predict(system), predict(moved)
-    for name in ("energy", "node_energy", "features", "forces", "stress"):
-        np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-8, atol=1e-9)
-
-
-@settings(max_examples=10, deadline=None)
-@given(structures, st.randoms(use_true_random=False))
-def test_permutation(structure, random):
-    system = build(structure)
-    order = list(range(system.n_atoms))
-    random.shuffle(order)
-    permuted = system.replace(positions=system.positions[order], atomic_numbers=system.atomic_numbers[order])
-    before, after = predict(system), predict(permuted)
-    np.testing.assert_allclose(after.energy, before.energy, **TOLERANCE)
-    np.testing.assert_allclose(after.stress, before.stress, **TOLERANCE)
-    n = system.n_atoms
-    for name in ("node_energy", "features", "forces"):
-        np.testing.assert_allclose(getattr(after, name)[:n], getattr(before, name)[order], **TOLERANCE)
-
-
-def test_a_supercell_has_the_energy_per_atom_of_its_cell():
-    system = skewed_crystal()
-    offsets = np.array([np.zeros(3), system.cell[1]])
-    doubled = system.replace(
-        positions=np.concatenate([system.positions + offset for offset in offsets]),
-        atomic_numbers=np.tile(system.atomic_numbers, 2),
-        cell=system.cell * np.array([[1.0], [2.0], [1.0]]),
-    )
-    one, two = predict(system), predict(doubled)
-    np.testing.assert_allclose(two.energy[0], 2.0 * one.energy[0], **TOLERANCE)
-    np.testing.assert_allclose(two.stress[0], one.stress[0], **TOLERANCE)
-    np.testing.assert_allclose(two.forces[:10], np.tile(one.forces[:5], (2, 1)), **TOLERANCE)
-
-
-def test_one_by_one_equals_batched():
-    systems = [skewed_crystal(), molecule(), slab()]
-    batched = predict(*systems)
-    start = 0
-    for i, system in enumerate(systems):
-        single = predict(system)
-        rows = slice(start, start + system.n_atoms)
-        np.testing.assert_allclose(batched.energy[i], single.energy[0], **TOLERANCE)
-        np.testing.assert_allclose(batched.stress[i], single.stress[0], **TOLERANCE)
-        for name in ("node_energy", "features", "forces"):
-            np.testing.assert_allclose(
-                getattr(batched, name)[rows], getattr(single, name)[: system.n_atoms], **TOLERANCE
-            )
-        start += system.n_atoms
-
-
-def test_padding_changes_nothing_and_predicts_zero():
-    _, params, apply = small_potential()
-    system = skewed_crystal()
-    padded = apply(params, graph_of(system))
-    exact = apply(params, graph_of(system, n_atoms=5, n_neighbors=None, n_graphs=1))
-    np.testing.assert_allclose(padded.energy, [exact.energy[0], 0.0, 0.0], **TOLERANCE)
-    np.testing.assert_allclose(padded.stress, [exact.stress[0], *np.zeros((2, 3, 3))], **TOLERANCE)
-    for name in ("node_energy", "features", "forces"):
-        value, expected = getattr(padded, name), getattr(exact, name)
-        np.testing.assert_allclose(value[:5], expected, **TOLERANCE)
-        np.testing.assert_array_equal(value[5:], 0.0)
-
-
-def test_what_stands_in_padding_does_not_matter():
-    _, params, apply = small_potential()
-    graph = graph_of(skewed_crystal())
-    rng = np.random.default_rng(0)
-    unused_atoms, unused_slots = ~graph.atom_mask, ~graph.edge_mask
-    poisoned = graph.replace(
-        positions=np.where(unused_atoms[:, None], rng.normal(size=(16, 3)), graph.positions),
-        atomic_numbers=np.where(unused_atoms, 8, graph.atomic_numbers),
-        shifts=np.where(unused_slots[..., None], 2, graph.shifts),
-        neighbors=np.where(unused_slots, 3, graph.neighbors),
-    )
-    for value, expected in zip(
-        jax.tree.leaves(apply(params, poisoned)), jax.tree.leaves(apply(params, graph)), strict=True
-    ):
-        np.testing.assert_array_equal(value, expected)
-
-
-def test_nothing_jumps_at_the_cutoff():
-    # two atoms: an edge less, and its energy, forces and features leave without a step
-    positions = np.zeros((2, 3))
-    energies = []
-    for distance in (SMALL.cutoff - 1e-4, SMALL.cutoff + 1e-4):
-        positions[1, 0] = distance
-        pair = molecule().replace(positions=positions.copy(), atomic_numbers=np.array([6, 8], np.int32))
-        energies.append(predict(pair))
-    inside, outside = energies
-    np.testing.assert_allclose(inside.node_energy, outside.node_energy, atol=1e-9)
-    np.testing.assert_allclose(inside.features, outside.features, atol=1e-9)
-    np.testing.assert_allclose(inside.forces, outside.forces, atol=1e-6)
-    np.testing.assert_array_equal(outside.forces, 0.0)
-
 
 # Variants of the configuration
 
@@ -224,20 +86,6 @@ def test_irreps_no_path_reaches_are_left_out():
     assert sorted(shapes["layer_2"]["linear_up"]) == ["0e", "1e", "1o", "2e", "3o"]
     prediction = jax.eval_shape(potential.apply, shapes, graph_of(molecule(), dtype=np.float32))
     assert prediction.features.shape == (16, 32)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("invert", [False, True])
-def test_irreps_of_both_parities_are_equivariant(invert):
-    potential = nequip(dataclasses.replace(SMALL, hidden_irreps="8x0e + 2x0o + 4x1o + 3x1e + 3x2o", n_layers=4))
-    params, apply = random_params(potential), jax.jit(potential.apply)
-    matrix = Rotation.random(random_state=0).as_matrix() * (-1.0 if invert else 1.0)
-    system = skewed_crystal()
-    rotated = system.replace(positions=system.positions @ matrix.T, cell=system.cell @ matrix.T)
-    before, after = (apply(params, graph_of(s)) for s in (system, rotated))
-    np.testing.assert_allclose(after.node_energy, before.node_energy, **TOLERANCE)
-    np.testing.assert_allclose(after.forces, before.forces @ matrix.T, **TOLERANCE)
-    np.testing.assert_allclose(after.stress, matrix @ before.stress @ matrix.T, **TOLERANCE)
 
 
 @pytest.mark.parametrize(

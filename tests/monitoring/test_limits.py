@@ -9,10 +9,8 @@ from scipy.signal import lfilter
 
 from mlipjax.monitoring import (
     atom_indices,
-    block_limit,
     box_limit,
     box_q_limit,
-    combined_limit,
     conformal_limit,
     fit_charts,
     jackson_mudholkar,
@@ -83,15 +81,6 @@ def test_limits_of_t2_hold_for_new_and_for_training_atoms():
     assert abs(np.mean(t2_old > t2_limit_beta(n, p, level)) - level) < spread
 
 
-def test_limit_of_the_combined_index_holds_for_normal_features():
-    rng = np.random.default_rng(2)
-    left, rank = np.geomspace(0.5, 0.05, 10), 4
-    q = rng.standard_normal((200_000, 10)) ** 2 @ left
-    t2 = np.sum(rng.standard_normal((200_000, rank)) ** 2, axis=1)
-    index = q / 2.0 + t2 / 13.0
-    assert np.mean(index > combined_limit(moments(left), rank, 2.0, 13.0, 0.01)) == pytest.approx(0.01, rel=0.35)
-
-
 def test_split_conformal_is_exact_for_exchangeable_scores():
     assert conformal_limit(np.arange(1.0, 100.0), 0.01).limit == 99.0
     assert conformal_limit(np.arange(1.0, 100.0), 0.05).limit == 95.0
@@ -151,22 +140,6 @@ def test_parametric_limits_hold_for_independent_normal_features():
         assert rate == pytest.approx(0.01, abs=0.01), name
 
 
-def heavy_series(n_runs, n, seed):
-    """Runs of an index whose logarithm is an AR(1) process."""
-    noise = np.random.default_rng(seed).standard_normal((n_runs, n + 200)) * np.sqrt(1 - 0.9**2)
-    return np.exp(1.3 * lfilter([1.0], [1.0, -0.9], noise, axis=1)[:, 200:])
-
-
-def test_blocks_count_an_alarm_once():
-    rates, level, length = [], 0.05, 50
-    new = heavy_series(400, 250, 1000).reshape(-1, length).max(axis=1)
-    for seed in range(40):
-        limit = block_limit(list(heavy_series(4, 2500, seed)), level, length)
-        assert limit.n_used == 200
-        rates.append(np.mean(new > limit.limit))
-    assert np.mean(rates) == pytest.approx(level, abs=0.02)
-
-
 def test_bad_levels_and_scores_are_refused():
     with pytest.raises(ValueError, match=r"between 0 and 1; found 1\.5"):
         jackson_mudholkar([1.0, 1.0, 1.0], 1.5)
@@ -174,5 +147,3 @@ def test_bad_levels_and_scores_are_refused():
         conformal_limit(np.array([1.0, np.nan]), 0.01)
     with pytest.raises(ValueError, match="at least one frame"):
         thinned_limit([], 0.01)
-    with pytest.raises(ValueError, match="found length 0"):
-        block_limit([np.ones(4)], 0.01, 0)

@@ -1,7 +1,5 @@
 """Property heads: pooling, equivariance, padding, and a backbone that does not notice them."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from tiny_potential import CUTOFF, init_params, tiny_potential
 from mlipjax.graph import batch_graphs
 from mlipjax.models import nequip
 from mlipjax.nn.readouts import PropertyHead, init_head, input_moments, read_scalar
-from mlipjax.system import System
 
 HEADS = (
     PropertyHead("gap", hidden=(5,), mean=2.0, std=3.0),
@@ -24,42 +21,6 @@ HEADS = (
 def model():
     potential = nequip(SMALLEST).replace(properties=HEADS)
     return potential, random_params(potential), jax.jit(potential.property_values)
-
-
-def twice(system):
-    """The same structure and a copy of it far away, as one structure."""
-    moved = np.asarray(system.positions) + 50.0
-    numbers = np.tile(np.asarray(system.atomic_numbers), 2)
-    return System(np.concatenate([system.positions, moved]), numbers, system.cell, system.pbc)
-
-
-def test_a_mean_stays_and_a_sum_doubles_when_a_structure_is_doubled(model):
-    _, params, values = model
-    one = values(params, graph_of(molecule()))
-    two = values(params, graph_of(twice(molecule())))
-    np.testing.assert_allclose(two["gap"][0], one["gap"][0], rtol=1e-10)
-    np.testing.assert_allclose(two["volume"][0], 2.0 * one["volume"][0], rtol=1e-10)
-
-
-def test_padding_adds_nothing_and_padding_structures_have_no_value(model):
-    _, params, values = model
-    alone, padded = values(params, graph_of(molecule(1))), values(params, graph_of(molecule(1), molecule(2)))
-    for name in ("gap", "volume"):
-        np.testing.assert_allclose(padded[name][0], alone[name][0], rtol=1e-10)
-        assert alone[name][2] == 0.0
-    assert not np.any(np.asarray(alone["noise"])[6:])
-
-
-@pytest.mark.parametrize("inversion", [1.0, -1.0])
-def test_vectors_turn_with_the_structure_and_scalars_do_not(model, inversion):
-    _, params, values = model
-    rotation = inversion * np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
-    still = molecule()
-    turned = dataclasses.replace(still, positions=still.positions @ rotation.T)
-    before, after = values(params, graph_of(still)), values(params, graph_of(turned))
-    np.testing.assert_allclose(after["noise"], before["noise"] @ rotation.T, atol=1e-10)
-    assert np.abs(before["noise"][:6]).max() > 1e-3
-    np.testing.assert_allclose([after["gap"], after["volume"]], [before["gap"], before["volume"]], rtol=1e-9)
 
 
 def test_the_force_field_does_not_notice_heads():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from analytic_case import PARAMS, evaluator, potential_of, silicon
+from analytic_case import PARAMS, evaluator, potential_of, silicon, softening_against
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.lj import LennardJones as AseLennardJones
@@ -13,7 +13,7 @@ from mlipjax.data import Dataset, Example
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
 from mlipjax.probes.phonons import gamma_modes
-from mlipjax.probes.softening import force_slope, rattled, softening, softening_against
+from mlipjax.probes.softening import force_slope, rattled, softening
 from mlipjax.system import Labels, System
 
 

@@ -33,9 +33,6 @@ def example_figures():
         "pca": report.pca_map({arm: rng.normal(size=(9, 2)) for arm in ARMS}, explained=(0.5, 0.2)),
         "q": report.q_residual(dict.fromkeys(ARMS, time), dict.fromkeys("HCNOF", by_arm), limits={"H": 0.9}),
         "parity": report.parity(forces, {"naive": 0.9 * forces, "mine": forces}, quantity="force", unit="eV/Å"),
-        "learning": report.learning_curve(
-            [10, 20, 50], {"scratch": rng.random((3, 3)) + 1}, quantity="force RMSE", unit="meV/Å"
-        ),
         "history": report.training_history([1, 2, 3], {"train": [3, 2, 1]}, {"energy (meV)": [9, 3, 1]}, best=2),
     }
 

@@ -145,7 +145,7 @@ def clouds(rng, n_structures, noise):
 
 def test_a_model_compared_with_itself_has_not_moved():
     features, members = clouds(np.random.default_rng(1), 20, 1.0)
-    result = compare({"a": features, "same": features.copy()}, members, n_resamples=20, tsne_seeds=())
+    result = compare({"a": features, "same": features.copy()}, members, n_resamples=20, maps=None)
     drift = result.drift["same"]
     for name, expected in {"cka": 1.0, "cka_within": 1.0, "wasserstein": 0.0, "sliced_wasserstein": 0.0}.items():
         assert drift[name].value == pytest.approx(expected, abs=1e-9)
@@ -162,7 +162,7 @@ def test_a_collapsed_model_is_told_from_one_with_another_basis():
     line = np.ones((8, 1)) / np.sqrt(8)
     collapsed = features @ line @ line.T + 0.05 * features
     models = {"before": features, "turned": turned, "collapsed": collapsed, "wider": np.hstack([features, features])}
-    result = compare(models, members, n_resamples=40, tsne_seeds=())
+    result = compare(models, members, n_resamples=40, maps=None)
     assert result.n_members == 240
     assert result.classes == {"C3": 80, "C4": 80, "H": 80}
     turned, collapsed, wider = (result.drift[name] for name in ("turned", "collapsed", "wider"))
@@ -209,7 +209,7 @@ def test_models_of_different_width_are_compared_from_structures_on():
     features = {
         name: node_features(model, init_params(model), systems, dtype="float64") for name, model in models.items()
     }
-    result = compare(features, members, n_resamples=10, tsne_seeds=())
+    result = compare(features, members, n_resamples=10, maps=None)
     assert set(result.classes) == {"C4", "H", "O2"}
     drift = result.drift["wide"]
     assert 0.0 < drift["cka"].value < 0.999

@@ -80,7 +80,7 @@ def stored_couplings(model: TorchModel, layer: int, l_out: int, degree: int) -> 
 
 
 def has_ordered_couplings(model: TorchModel, config: MACEConfig) -> bool:
-    """Whether the products enumerate couplings as ``coupling_paths`` does (cuequivariance's basis does not)."""
+    """Return whether the products enumerate couplings as ``coupling_paths`` does (cuequivariance's basis does not)."""
     for layer in range(config.n_layers):
         for irrep in config.layer_irreps(layer):
             for nu in range(1, config.correlation[layer] + 1):

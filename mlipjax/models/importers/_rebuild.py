@@ -1,4 +1,4 @@
-"""What the names in a torch pickle stand for: functions of this module that make arrays, numbers and containers.
+"""Stand-ins for the names in a torch pickle: functions that make arrays, numbers and containers.
 
 Each takes what accounts for the bytes it copies, and the arguments that the file gives it.
 """
@@ -22,7 +22,7 @@ _MAX_KEY = 16
 
 
 class Name:
-    """What a name of the file stands for: a record's class, or a function of this module."""
+    """A name of the file: a record's class, or a function of this module."""
 
     def __init__(self, module: str, name: str, make: Callable[..., Any] | None = None) -> None:
         self.module, self.name, self.make = module, name, make

@@ -15,7 +15,7 @@ class Record:
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """What the object was made with; the items of a list-like one follow."""
+        """Arguments that the object was made with; the items of a list-like one follow."""
         return (*self._args, *self._items)
 
     def extend(self, items: list[Any]) -> None:

@@ -39,7 +39,7 @@ class TorchModel:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether there is something at a dotted path."""
+        """Return whether there is something at a dotted path."""
         return self.root.get(name) is not None
 
     def children(self, name: str) -> list[Record]:
@@ -113,7 +113,7 @@ def _whole_numbers(term: Record) -> list[int]:
 
 
 def _inside(value: Any, wanted: Callable[[Any], bool]) -> list[Any]:
-    """What is wanted of the values inside nested tuples and records, in order.
+    """Values wanted inside nested tuples and records, in order.
 
     Raises:
         ValueError: if there are too many: a tuple of tuples that are the same one has no end in sight.

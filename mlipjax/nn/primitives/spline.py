@@ -158,7 +158,7 @@ def _deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: A
     def add(table: Array, place: tuple[Array, Array, Array]) -> tuple[Array, None]:
         row, shares, start = place
         window = jax.lax.dynamic_slice_in_dim(table, start, DEGREE + 1, allow_negative_indices=False)
-        window = window + shares[:, None] * row
+        window = window + shares[:, None] * row[None, :]
         return jax.lax.dynamic_update_slice_in_dim(table, window, start, 0, allow_negative_indices=False), None
 
     return jax.lax.scan(add, table, (rows, _shares(factor, fraction, order), index), unroll=_PLACES_ADDED)[0]
