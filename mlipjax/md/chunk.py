@@ -90,7 +90,7 @@ class ChunkInfo:
     moved_too_far: Bool[Array, " R"]
 
     @property
-    def valid(self) -> Bool[Array, " R"]:
+    def valid(self) -> Bool[Array, "*rounds R"]:
         """Whether a replica saw all its edges at every step."""
         return ~(self.overflow | self.moved_too_far)
 
