@@ -6,13 +6,13 @@ Prints one line of JSON. Every case warms up once (that is ``first``: compilatio
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from experiments.benchmark.peers.timing import measure, moving
 
 
 def main() -> None:
@@ -32,34 +32,13 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def measure(function: Callable[[], Any], rounds: int) -> dict[str, Any]:
-    """Time the first call and ``rounds`` more; seconds and MB."""
-    began = time.perf_counter()
-    function()
-    first = time.perf_counter() - began
-    wall, cpu = [], []
-    for _ in range(rounds):
-        began, busy = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - busy)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "cpu": cpu, "first": first, "peak_MB": peak}
-
-
 def calculator(model: str, structure: str) -> Callable[[], Any]:
     """Energy, forces and stress through the ASE calculator, float32; the neighbour list is part of it."""
     import mlipjax
 
     atoms = _frames(structure)[0]
     atoms.calc = mlipjax.Calculator(*mlipjax.load(model), dtype="float32")
-    rng = np.random.default_rng(0)
-
-    def evaluate() -> None:
-        atoms.positions += 1e-6 * rng.normal(size=atoms.positions.shape)
-        atoms.get_potential_energy()
-
-    return evaluate
+    return moving(atoms, atoms.get_potential_energy)
 
 
 def force(model: str, structure: str) -> Callable[[], Any]:

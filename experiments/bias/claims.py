@@ -51,7 +51,7 @@ Rows = Sequence[dict[str, Any]]
 def find_claims(results: dict[str, Any]) -> list[Claim]:
     """All claims that the results of a run can speak to."""
     zero, *_ = (row for row in results["rows"] if row["arm"] == "zero-shot")
-    final = _final(results)
+    final = final_rows(results)
     claims = [_tuning_helps(arm, rows, zero) for arm, rows in final.items()]
     others = [arm for arm in final if arm != "periodic"]
     if "periodic" in final:
@@ -102,13 +102,13 @@ def growth_by_strategy(results: dict[str, Any]) -> dict[str, dict[str, tuple[flo
     growth: dict[str, dict[str, tuple[float, float, float]]] = {}
     for strategy in results["strategies"]:
         growth[strategy] = {}
-        for arm, rows in _final(results, strategy).items():
+        for arm, rows in final_rows(results, strategy).items():
             found = _forgets(arm, rows, zero)
             growth[strategy][arm] = (found.value, found.low, found.high)
     return growth
 
 
-def _final(results: dict[str, Any], strategy: str | None = None) -> dict[str, list[dict[str, Any]]]:
+def final_rows(results: dict[str, Any], strategy: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Rows at the common number of labels and with one strategy (the first), one for each seed, by arm."""
     first = results["strategies"][0] if strategy is None else strategy
     chosen: dict[str, list[dict[str, Any]]] = {}

@@ -13,6 +13,10 @@ Arms, each with rounds x labels-per-round labels:
 
 Every arm is tested on an independent set (frames of a trajectory that the oracle itself drove, from other velocities)
 and on a trajectory of its own. The same command again resumes, or says that it is done.
+
+Expected (``expected.json``) of preset quick:
+
+    force RMSE, naive / periodic: 1 ± 0.15 (n = 16, 1 seed)
 """
 
 from __future__ import annotations
