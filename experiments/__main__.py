@@ -59,8 +59,8 @@ def results_page() -> str:
         "",
         "Made by `python -m experiments --write` from `result-PRESET.json`, `expected.json` and `notes.md` of each",
         "claim. Quick presets are few labels, few steps and one seed where nothing else is said. Brackets are 95 %",
-        "bootstrap intervals over frames or structures of few trajectories, and therefore too narrow. Each command also",
-        "writes a report with figures. `--preset full` is sized for an accelerator and has not been run.",
+        "bootstrap intervals over frames or structures of few trajectories, and therefore too narrow. Each command",
+        "writes a report with figures, too. `--preset full` is sized for an accelerator and has not been run.",
         "",
         *record.markdown(COLUMNS, rows()),
     ]

@@ -39,7 +39,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
         for name, model in final.items():
             progress.update(bar, description=f"charts of {name}")
             arm = experiment.arms["naive" if model.job.arm is None else name]
-            watched[name] = charts.Chart.fit(experiment, model, model.train or arm.train, arm.test)
+            watched[name] = charts.Watch.fit(model, model.train or arm.train, arm.test)
             progress.advance(bar)
         own = {}
         for name, chart in watched.items():
@@ -55,7 +55,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
 
 
 def _collect(
-    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Chart]
+    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Watch]
 ) -> dict[str, Any]:
     features = charts.start_features(experiment, start)
     results: dict[str, Any] = {
