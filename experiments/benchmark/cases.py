@@ -41,32 +41,20 @@ def calculator(model: str, structure: str) -> Callable[[], Any]:
     return moving(atoms, atoms.get_potential_energy)
 
 
-def force(model: str, structure: str) -> Callable[[], Any]:
+def force(model: str, structure: str, slots: Callable[..., int] | None = None) -> Callable[[], Any]:
     """The compiled program alone: energy, forces and stress of the first frame."""
     import jax
 
-    potential, params, graph = _prepared(model, structure)
+    potential, params, graph = _prepared(model, structure, slots)
     apply = jax.jit(potential.apply)
     return lambda: jax.block_until_ready(apply(params, graph))
 
 
 def force_with_md_table(model: str, structure: str) -> Callable[[], Any]:
     """As ``force``, with as many neighbour slots as MD reserves for what thermal motion brings in."""
-    import jax
-    import jax.numpy as jnp
-
-    import mlipjax
     from mlipjax import md
-    from mlipjax.graph import batch_graphs
 
-    atoms = _frames(structure)[0]
-    system = mlipjax.System.from_ase(atoms)
-    potential, params = mlipjax.load(model)
-    spec = md.TableSpec.for_systems([system], potential.cutoff)
-    graph = batch_graphs([system], potential.cutoff, n_atoms=len(atoms), n_neighbors=spec.n_neighbors)
-    graph = jax.tree.map(jnp.asarray, graph)
-    apply = jax.jit(potential.apply)
-    return lambda: jax.block_until_ready(apply(params, graph))
+    return force(model, structure, lambda system, cutoff: md.TableSpec.for_systems([system], cutoff).n_neighbors)
 
 
 def gradient(model: str, structure: str) -> Callable[[], Any]:
@@ -145,24 +133,24 @@ def molecular_dynamics(model: str, structure: str, rounds: int, n_replicas: int)
     return {**result, "wall": [t * per_step for t in result["wall"]], "cpu": [t * per_step for t in result["cpu"]]}
 
 
-def _prepared(model: str, structure: str) -> tuple[Any, Any, Any]:
+def _prepared(model: str, structure: str, slots: Callable[..., int] | None = None) -> tuple[Any, Any, Any]:
+    """Potential, parameters, and the graph of the first frame with as many neighbour slots as it needs, or ``slots``."""
     import jax
     import jax.numpy as jnp
 
     import mlipjax
     from mlipjax.graph import batch_graphs
 
-    atoms = _frames(structure)[0]
+    system = mlipjax.System.from_ase(_frames(structure)[0])
     potential, params = mlipjax.load(model)
-    graph = batch_graphs([mlipjax.System.from_ase(atoms)], potential.cutoff)
-    return potential, params, jax.tree.map(jnp.asarray, graph)
+    width = {} if slots is None else {"n_atoms": system.n_atoms, "n_neighbors": slots(system, potential.cutoff)}
+    return potential, params, jax.tree.map(jnp.asarray, batch_graphs([system], potential.cutoff, **width))
 
 
 def _frames(structure: str) -> list[Any]:
-    from ase.io import read
+    from mlipjax.data import read_atoms
 
-    frames: Any = read(structure, index=":")
-    return frames
+    return read_atoms(structure)
 
 
 if __name__ == "__main__":

@@ -69,14 +69,8 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        labels=(10, 21, 31, 40, 50),
-        epochs=60,
-        seeds=3,
-        retained=1000,
-        strategies=("naive", "freeze", "lora", "pseudo-replay"),
-        learning_rate=None,
-        md_steps=40_000,
-        md_every=200,
+        labels=(10, 21, 31, 40, 50), epochs=60, seeds=3, retained=1000,
+        strategies=("naive", "freeze", "lora", "pseudo-replay"), learning_rate=None, md_steps=40_000, md_every=200,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

@@ -96,17 +96,8 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        band_seeds=3,
-        labels=200,
-        epochs=60,
-        scratch_epochs=200,
-        n_images=10,
-        max_steps=500,
-        fmax=0.05,
-        crystal_steps=500,
-        sliding_points=13,
-        paths=(ID_PATH, *OOD_PATHS),
-        every=50,
+        band_seeds=3, labels=200, epochs=60, scratch_epochs=200, n_images=10, max_steps=500, fmax=0.05,
+        crystal_steps=500, sliding_points=13, paths=(ID_PATH, *OOD_PATHS), every=50,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

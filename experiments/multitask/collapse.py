@@ -19,7 +19,7 @@ import numpy as np
 from experiments.multitask.runs import Experiment, Run
 from mlipjax import tree
 from mlipjax.data.properties import PropertyData
-from mlipjax.files import write_atomic
+from mlipjax.files import plain, write_atomic
 from mlipjax.models import NequIPConfig, load
 from mlipjax.nn.readouts import GROUP
 from mlipjax.representation import (
@@ -92,13 +92,9 @@ def _structures(experiment: Experiment) -> list[System]:
     """Test structures with about ``ATOMS`` atoms, half of them out of domain."""
     chosen = []
     for data in (experiment.bench.id_test, experiment.bench.ood_test):
-        systems = _all(data)
+        systems = [data.system(index) for index in range(len(data))]
         chosen += [systems[index] for index in choose_structures(systems, ATOMS // 2)]
     return chosen
-
-
-def _all(data: PropertyData) -> list[System]:
-    return [data.system(index) for index in range(len(data))]
 
 
 def _fingerprint(out: Path, runs: Sequence[Run], systems: Sequence[System]) -> str:
@@ -161,13 +157,14 @@ def over_seeds(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:
             "numbers": {key: _spread([numbers[key] for numbers in found]) for key in keys},
         }
     reference = _numbers(comparison, comparison.models[0])
-    return {
+    # what is not defined (NaN) becomes None
+    return plain({
         "n_members": comparison.n_members,
         "n_structures": comparison.n_structures,
         "classes": comparison.classes,
-        REFERENCE: {key: _plain(value) for key, value in reference.items()},
+        REFERENCE: {key: {"value": e.value, "confidence_95": [e.low, e.high]} for key, e in reference.items()},
         "modes": modes,
-    }
+    })  # fmt: skip
 
 
 def _collapsed(comparison: Comparison, names: Sequence[str]) -> int:
@@ -189,20 +186,11 @@ def _numbers(comparison: Comparison, name: str) -> dict[str, Estimate]:
 def _spread(estimates: Sequence[Estimate]) -> dict[str, Any]:
     values = [estimate.value for estimate in estimates]
     return {
-        "mean": _number(np.mean(values)),
-        "std": _number(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "seeds": [_number(value) for value in values],
-        "confidence_95": [[_number(estimate.low), _number(estimate.high)] for estimate in estimates],
+        "mean": np.mean(values),
+        "std": np.std(values, ddof=1) if len(values) > 1 else None,
+        "seeds": values,
+        "confidence_95": [[estimate.low, estimate.high] for estimate in estimates],
     }
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    low, high = _number(estimate.low), _number(estimate.high)
-    return {"value": _number(estimate.value), "confidence_95": [low, high]}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def answer(found: Mapping[str, Any]) -> tuple[str, bool]:

@@ -87,12 +87,7 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        n_train=20_000,
-        steps=20_000,
-        n_test=5000,
-        n_valid=2000,
-        curve=(500, 2000, 8000),
-        largest=64,
+        n_train=20_000, steps=20_000, n_test=5000, n_valid=2000, curve=(500, 2000, 8000), largest=64,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

@@ -10,6 +10,7 @@ import numpy as np
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
+from experiments.lab.statistics import bootstrap
 from experiments.multitask import collapse
 from experiments.multitask.figures import collapse_panels, data_efficiency, improvement_bars, residuals_by_label
 from experiments.multitask.runs import Run
@@ -28,8 +29,6 @@ COLUMNS = (
     "mode", "n", "seeds", "ID MAE", "ID RMSE", "OOD MAE", "OOD RMSE", "ID better by %", "OOD better by %", "OOD/ID",
     "paper ID %", "paper OOD %", "paper OOD/ID", "force MAE left",
 )  # fmt: skip
-_RESAMPLES = 1000
-
 Predictions = Mapping[Run, Mapping[str, np.ndarray]]
 
 
@@ -53,9 +52,9 @@ def summarise(
                 "mae": float(np.abs(errors).mean()),
                 "mae_of_seeds": np.abs(errors).mean(axis=1).tolist(),
                 "rmse": float(np.sqrt((errors**2).mean(axis=1)).mean()),
-                "mae_95": _interval(_resampled(errors, np.random.default_rng(0))),
+                "mae_95": list(_interval(errors)[1:]),
                 "better_percent": None if better is None else better[0],
-                "better_percent_95": None if better is None else better[1],
+                "better_percent_95": None if better is None else list(better[1:]),
             }
         row["ratio"] = row["ood"]["mae"] / row["id"]["mae"]
         left = [r["force_field"] for r in results["rows"] if (r["mode"], r["n"]) == (mode, n) and r["force_field"]]
@@ -73,28 +72,24 @@ def _errors(
     return {t: np.array([predictions[run][t] for run in runs]) - np.array(targets[t]) for t in targets if runs}
 
 
-def _resampled(errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """MAE of (seeds, structures) errors under resampling of both: (resamples,)."""
-    absolute = np.abs(errors)
-    n_seeds, n = absolute.shape
-    values = []
-    for _ in range(_RESAMPLES):
-        chosen = absolute[:, rng.integers(0, n, n)].mean(axis=1)
-        values.append(chosen[rng.integers(0, n_seeds, n_seeds)].mean())
-    return np.array(values)
+def _mae(errors: np.ndarray, seeds: list[np.ndarray], drawn: list[np.ndarray]) -> float:
+    return float(np.abs(errors)[seeds[0]][:, drawn[0]].mean())
 
 
-def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, list[float]] | None:
+def _interval(errors: np.ndarray) -> tuple[float, float, float]:
+    """MAE of (seeds, structures) errors with its interval."""
+    return bootstrap(lambda seeds, drawn: _mae(errors, seeds, drawn), errors.shape[1:], errors.shape[:1])
+
+
+def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, float, float] | None:
+    """How much lower the MAE is than from scratch, %, the same structures drawn for both."""
     if scratch is None or len(scratch) == 0:
         return None
-    # equal streams: the same structures are drawn for both
-    drawn = [_resampled(part, np.random.default_rng(1)) for part in (errors, scratch)]
-    value = 1.0 - np.abs(errors).mean() / np.abs(scratch).mean()
-    return 100.0 * float(value), _interval(100.0 * (1.0 - drawn[0] / drawn[1]))
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    return np.percentile(values, [2.5, 97.5]).tolist()
+    return bootstrap(
+        lambda seeds, drawn: 100.0 * (1.0 - _mae(errors, seeds, drawn) / _mae(scratch, seeds[1:], drawn)),
+        errors.shape[1:],
+        (len(errors), len(scratch)),
+    )
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[Any]]:

@@ -98,11 +98,7 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        labels_per_round=10,
-        steps=1000,
-        train_steps=500,
-        own_frames=40,
-        test_frames=40,
+        labels_per_round=10, steps=1000, train_steps=500, own_frames=40, test_frames=40,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

@@ -92,16 +92,8 @@ PRESETS = {
     "quick": Config(),
     "full": Config(
         events=("o-mos2", "o-mose2", "o-mote2", "o-ws2", "o-wse2", "o-wte2", "v-mos2", "h2-cu111", "li-lifepo4"),
-        labels=(10, 50, 200),
-        epochs=60,
-        scratch_epochs=120,
-        seeds=3,
-        images=7,
-        band_steps=400,
-        workflow_labels=40,
-        workflow_steps=2000,
-        growth_steps=10_000,
-        surface_steps=20_000,
+        labels=(10, 50, 200), epochs=60, scratch_epochs=120, seeds=3, images=7, band_steps=400, workflow_labels=40,
+        workflow_steps=2000, growth_steps=10_000, surface_steps=20_000,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

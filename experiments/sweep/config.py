@@ -68,13 +68,8 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        seeds=(0, 1, 2, 3),
-        rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-        decays=(1.0, 0.75, 0.5),
-        frozen=(0, 1, 2),
-        frames=32,
-        epochs=20,
-        test_frames=40,
+        seeds=(0, 1, 2, 3), rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), decays=(1.0, 0.75, 0.5), frozen=(0, 1, 2), frames=32,
+        epochs=20, test_frames=40,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""
