@@ -134,7 +134,7 @@ def molecular_dynamics(model: str, structure: str, rounds: int, n_replicas: int)
 
 
 def _prepared(model: str, structure: str, slots: Callable[..., int] | None = None) -> tuple[Any, Any, Any]:
-    """Potential, parameters, and the graph of the first frame with as many neighbour slots as it needs, or ``slots``."""
+    """Potential, parameters, and the graph of the first frame with as many slots as it needs, or ``slots`` gives."""
     import jax
     import jax.numpy as jnp
 

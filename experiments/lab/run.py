@@ -61,7 +61,9 @@ class Run:
     """
 
     def __init__(self, config: Any, presets: Mapping[str, Any], *, claim: bool = True) -> None:
-        self.began, self.console, self.folder = time.monotonic(), make_console(), Path(config.out)
+        self.console, self.folder = make_console(), Path(config.out)
+        self.began: float | None = time.monotonic()
+        self.day = datetime.date.today()
         self.name = type(config).__module__.split(".")[1]
         self.command = " ".join([f"python -m experiments.{self.name}", *sys.argv[1:]])
         self.settings = settings_of(config)
@@ -76,6 +78,7 @@ class Run:
         if not file.exists():
             return None
         self.console.print(f"{self.folder} is done: see report.html there, or choose another --out")
+        self.began, self.day = None, datetime.date.fromtimestamp(file.stat().st_mtime)
         return json.loads(file.read_text(encoding="utf-8"))
 
     def results(self, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,16 +107,17 @@ class Run:
         self._print(outcome)
 
     def _record(self, results: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-        """What is kept of a run that finishes for the first time."""
+        """What is kept of a run that finishes for the first time; minutes are those of the process that ends it."""
         settings, versions = results["settings"], results["versions"]
+        minutes = None if self.began is None else round((time.monotonic() - self.began) / 60.0, 1)
         return {
             "claim": self.name,
             "preset": self.preset,
             "answer": outcome.answer,
             "command": self.command,
             "commit": versions.get("git commit"),
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "minutes": round((time.monotonic() - self.began) / 60.0, 1),
+            "date": self.day.isoformat(),
+            "minutes": minutes,
             "dtype": settings.get("dtype", "float32"),
             "device": versions["devices"],
             "numbers": {name: number._asdict() for name, number in outcome.numbers.items()},

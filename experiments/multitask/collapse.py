@@ -18,7 +18,6 @@ import numpy as np
 
 from experiments.multitask.runs import Experiment, Run
 from mlipjax import tree
-from mlipjax.data.properties import PropertyData
 from mlipjax.files import plain, write_atomic
 from mlipjax.models import NequIPConfig, load
 from mlipjax.nn.readouts import GROUP
