@@ -110,7 +110,7 @@ class Run:
         """What is kept of a run that finishes for the first time; minutes are those of the process that ends it."""
         settings, versions = results["settings"], results["versions"]
         minutes = None if self.began is None else round((time.monotonic() - self.began) / 60.0, 1)
-        return {
+        return plain({
             "claim": self.name,
             "preset": self.preset,
             "answer": outcome.answer,
@@ -123,12 +123,13 @@ class Run:
             "numbers": {name: number._asdict() for name, number in outcome.numbers.items()},
             "verdict": outcome.verdict,
             "tables": [record.markdown(table.headings, table.rows, table.title) for table in outcome.brief],
-        }
+        })  # fmt: skip
 
     def _print(self, outcome: Outcome) -> None:
         self.console.print(*outcome.brief, sep="")
         wanted = [] if self.preset is None else record.expected(self.name, self.preset)
-        title = "found and expected" if wanted else "found; these options are no preset's: nothing is expected of them"
+        whose = "options that are no preset's" if self.preset is None else f"preset {self.preset}"
+        title = f"found and expected, preset {self.preset}" if wanted else f"found; nothing is expected of {whose}"
         self.console.print(Table(record.COLUMNS, record.compared(outcome.numbers, wanted), title))
         self.console.print(f"{outcome.answer}: {outcome.verdict}")
         if outcome.title:

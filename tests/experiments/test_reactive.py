@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 
 from experiments.reactive import __main__ as reactive
-from experiments.reactive import dynamics
+from experiments.reactive import dynamics, report
 from experiments.reactive import units as parts
 from experiments.reactive.models import Model, barrier, energy_shift, errors
 from experiments.reactive.report import table_rows, verdict
@@ -239,6 +239,13 @@ def test_verdict_warns_when_fine_tuning_did_not_help():
     assert "goes from 80 to 40 one-shot" in text
     assert "published DFT 2.50" in text
     assert verdict(results_with(90.0))[1]
+
+
+def test_few_labels_are_worth_it_where_they_beat_none_and_training_from_scratch():
+    assert [report._answer(results_with(error)) for error in (40.0, 90.0)] == ["supported", "contradicted"]
+    numbers = report._numbers(results_with(40.0))
+    assert numbers["formate, force MAE, one-shot, 10 labels"] == (40.0, "meV/Å", 20, 1)
+    assert numbers["formate, force MAE, zero-shot"].value == 80.0
 
 
 @pytest.mark.slow
