@@ -43,13 +43,10 @@ def _minutes(result: dict[str, Any]) -> str:
 
 
 def _headline(result: dict[str, Any]) -> str:
-    """The first number that was expected of a result's preset, and whether it was met."""
-    wanted = record.expected(result["claim"], result["preset"])[:1]
-    names = {row.name for row in wanted}
-    told = record.compared({k: v for k, v in record.numbers(result).items() if k in names}, wanted)
-    return "; ".join(
-        f"{name} {found} (expected {promise}{', NOT met' * (met != 'yes')})" for name, found, promise, met in told
-    )
+    """The first number that is expected of a result's preset, and whether it was met."""
+    first = record.expected(result["claim"], result["preset"])[0].name
+    name, found, promise, met = next(row for row in record.judged(result) if row[0] == first)
+    return f"{name}: {found}" + ("" if met == "source" else f" (expected {promise}{', NOT met' * (met == 'NO')})")
 
 
 def results_page() -> str:
@@ -60,7 +57,8 @@ def results_page() -> str:
         "Made by `python -m experiments --write` from `result-PRESET.json`, `expected.json` and `notes.md` of each",
         "claim. Quick presets are few labels, few steps and one seed where nothing else is said. Brackets are 95 %",
         "bootstrap intervals over frames or structures of few trajectories, and therefore too narrow. Each command",
-        "writes a report with figures, too. `--preset full` is sized for an accelerator and has not been run.",
+        "writes a report with figures, too. `--preset full` is sized for an accelerator and has not been run. Where it",
+        'says "source", a number is expected because of this run.',
         "",
         *record.markdown(COLUMNS, rows()),
     ]
@@ -80,9 +78,7 @@ def _claim(claim: str) -> Iterator[str]:
         copied = "; copied from the notebook of that commit, written by hand" if result.get("copied") else ""
         took = f"{_minutes(result)} minutes, " if _minutes(result) else ""
         yield from ("", f"`{result['command']}`: preset {preset}, {took}{seen}{copied}.", "")
-        yield from record.markdown(
-            record.COLUMNS, record.compared(record.numbers(result), record.expected(claim, preset))
-        )
+        yield from record.markdown(record.COLUMNS, record.judged(result))
         yield from ("", f"**{result['answer']}**: {result['verdict']}")
         for table in result["tables"]:
             yield from ("", *table)

@@ -125,16 +125,29 @@ def dumps(result: Mapping[str, Any]) -> str:
 COLUMNS = ("number", "found", "expected", "met")
 
 
-def compared(found: Mapping[str, Number], wanted: Sequence[Expected]) -> list[tuple[str, str, str, str]]:
-    """Rows of numbers with what was expected of them; expected numbers that were not found are there too."""
+def compared(
+    found: Mapping[str, Number], wanted: Sequence[Expected], commit: str = ""
+) -> list[tuple[str, str, str, str]]:
+    """Rows of numbers with what was expected of them; expected numbers that were not found are there too.
+
+    A run of the very ``commit`` that a number is expected from meets nothing: it is the source of the expectation.
+    """
     by_name = {row.name: row for row in wanted}
     rows = []
     for name in dict.fromkeys([*found, *by_name]):
         number, row = found.get(name), by_name.get(name)
         told = "-" if number is None or number.value is None else f"{number.value:.3g} {number.unit}".rstrip()
-        promise = "" if row is None else f"{row.value:g} ± {row.tolerance:g}"
-        rows.append((name, told, promise, "" if row is None else "yes" if row.met(number) else "NO"))
+        if row is None:
+            rows.append((name, told, "", ""))
+        else:
+            met = "source" if commit.startswith(row.commit) else "yes" if row.met(number) else "NO"
+            rows.append((name, told, f"{row.value:g} ± {row.tolerance:g}", met))
     return rows
+
+
+def judged(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The same for a stored result."""
+    return compared(numbers(result), expected(result["claim"], result["preset"]), result["commit"] or "")
 
 
 def counted(n: int, what: str) -> str:

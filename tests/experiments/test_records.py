@@ -66,6 +66,7 @@ def test_a_number_is_met_within_its_tolerance_and_missing_ones_are_not():
     rows = record.compared(found, [row, dataclasses.replace(row, name="gone")])
     assert [line[0] for line in rows] == ["error", "other", "gone"]
     assert [line[3] for line in rows] == ["NO", "", "NO"]
+    assert record.compared(found, [row], "abcdef")[0][3] == "source"  # a number does not confirm itself
 
 
 def finish(folder, value, **changes):
