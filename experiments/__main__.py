@@ -44,9 +44,9 @@ def _minutes(result: dict[str, Any]) -> str:
 
 def _headline(result: dict[str, Any]) -> str:
     """The first number that is expected of a result's preset, and whether it was met."""
-    first = record.expected(result["claim"], result["preset"])[0].name
-    name, found, promise, met = next(row for row in record.judged(result) if row[0] == first)
-    return f"{name}: {found}" + ("" if met == "source" else f" (expected {promise}{', NOT met' * (met == 'NO')})")
+    rows, wanted = record.judged(result), [row.name for row in record.expected(result["claim"], result["preset"])]
+    name, found, promise, met = next((row for row in rows if row[0] in wanted[:1]), rows[0])
+    return f"{name}: {found}" + (f" (expected {promise}{', NOT met' * (met == 'NO')})" if met in ("yes", "NO") else "")
 
 
 def results_page() -> str:
