@@ -16,7 +16,8 @@ and on a trajectory of its own. The same command again resumes, or says that it 
 
 Expected (``expected.json``) of preset quick:
 
-    force RMSE, naive / periodic: 1 ± 0.15 (n = 16, 1 seed)
+    force RMSE, naive / periodic: 1.06 ± 0.12 (n = 16, 1 seed)
+    force RMSE, zero-shot / periodic: 1.62 ± 0.15 (n = 16, 1 seed)
 """
 
 from __future__ import annotations
