@@ -143,7 +143,9 @@ def _prepared(model: str, structure: str, slots: Callable[..., int] | None = Non
 
     system = mlipjax.System.from_ase(_frames(structure)[0])
     potential, params = mlipjax.load(model)
-    width = {} if slots is None else {"n_atoms": system.n_atoms, "n_neighbors": slots(system, potential.cutoff)}
+    width: dict[str, Any] = (
+        {} if slots is None else {"n_atoms": system.n_atoms, "n_neighbors": slots(system, potential.cutoff)}
+    )
     return potential, params, jax.tree.map(jnp.asarray, batch_graphs([system], potential.cutoff, **width))
 
 

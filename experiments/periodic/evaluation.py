@@ -24,7 +24,7 @@ from mlipjax.data import Dataset, Example, read_atoms
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.oracles import Failure, Labeller, Oracle
 from mlipjax.system import Labels, System
-from mlipjax.train import LabelledBatches, error_report, predict
+from mlipjax.train import evaluate
 
 _KEYS = (
     "n_frames",
@@ -120,9 +120,7 @@ def evaluate_all(
 
 def _row(experiment: Experiment, arm: str, model: Model, test_set: str, frames: list[tuple[System, Labels]]) -> dict:
     dataset = Dataset.from_examples(Example(system, labels, {}) for system, labels in frames)
-    batches = LabelledBatches.create(model.potential, dataset, len(dataset), dtype=experiment.config.dtype)
-    params = tree.cast(model.params, experiment.config.dtype)
-    report = error_report(dataset, predict(experiment.potential, params, batches))
+    report = evaluate(model.potential, model.params, dataset, dtype=experiment.config.dtype)
     return {"arm": arm, "labels": model.labels, "test": test_set, **{key: report[key] for key in _KEYS}}
 
 
@@ -149,7 +147,7 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
 
         try:
             md.run(
-                experiment.potential,
+                model.potential,
                 tree.cast(model.params, c.dtype),
                 experiment.system,
                 experiment.controls().ensemble,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.lab.units import Results, Unit
@@ -12,7 +11,7 @@ from experiments.reactive.config import Config
 from experiments.reactive.dynamics import GROWTH, HOT, file_name, growth, half_molten_start, surface, surface_ps
 from experiments.reactive.models import Model, barrier, path_of
 from experiments.reactive.structures import EVENTS, sodium
-from experiments.reactive.tuning import Published, Recipe, load_formate, most_changed, report_on, tune
+from experiments.reactive.tuning import Published, learn, load_formate, most_changed, report_on, tune
 from experiments.reactive.workflow import VACANCY, Workflow
 from mlipjax.data import Dataset
 from mlipjax.files import plain
@@ -164,28 +163,17 @@ def _formate_as_is(config: Config, name: str) -> dict[str, Any]:
 
 def _formate_tuned(config: Config, arm: str, n: int, seed: int) -> dict[str, Any]:
     published, driver = _published(config.test), _model(config.natives[0])
-    folder, recipe = config.out / "models" / f"formate-{arm}-{n}-{seed}", _recipe(config, seed)
-    if arm == "iterative":
-        model, used = _in_rounds(driver, published, n, recipe, folder)
-    else:
-        used = published.pool.subset(range(n))
-        model = tune(driver, used, "scratch" if arm == "scratch" else "naive", recipe, folder)
+
+    def rest(model: Model, count: int) -> Dataset:
+        """Where the first fine-tune changed forces most."""
+        others = published.pool.subset(range(n // 2, len(published.pool)))
+        return others.subset(most_changed(driver, model, others, count))
+
+    def fit(data: Dataset, strategy: str, part: str) -> Model:
+        return tune(driver, data, strategy, config, seed, config.out / "models" / f"formate-{arm}-{n}-{seed}" / part)
+
+    model, used = learn(arm, n, lambda count: published.pool.subset(range(count)), rest, fit)
     return report_on(model, published, used)
-
-
-def _recipe(config: Config, seed: int) -> Recipe:
-    return Recipe(config.epochs, config.scratch_epochs, 2, seed)
-
-
-def _in_rounds(start: Model, published: Published, n: int, recipe: Recipe, out: Path) -> tuple[Model, Dataset]:
-    """Half of the labels at random, the other half where the first fine-tune changed forces most."""
-    half = n // 2
-    first = published.pool.subset(range(half))
-    model = tune(start, first, "naive", recipe, out / "round-1")
-    rest = published.pool.subset(range(half, len(published.pool)))
-    chosen = most_changed(start, model, rest, n - half)
-    used = first + rest.subset(chosen)
-    return tune(start, used, "naive", recipe, out / "round-2"), used
 
 
 def _formate_part(config: Config, done: Results) -> dict[str, Any]:
@@ -232,7 +220,7 @@ def _workflow_tuned(config: Config, arm: str, seed: int, reference: dict[str, An
         return {"failed": reference["failed"], "labels": 0}
     task = _workflow(config, reference)
     try:
-        model = task.learn(arm, _recipe(config, seed), config.out / "models" / f"vacancy-{arm}-{seed}")
+        model = task.learn(arm, config, seed, config.out / "models" / f"vacancy-{arm}-{seed}")
     except SimulationStopped as error:  # dynamics that break down are a result too
         return {"failed": " ".join(str(error).split()), "labels": task.labels}
     found = _safe(model, task.event, task.path, _band_options(config))

@@ -14,7 +14,7 @@ from experiments.reactive import units as parts
 from experiments.reactive.models import Model, barrier, energy_shift, errors
 from experiments.reactive.report import table_rows, verdict
 from experiments.reactive.structures import EVENTS, half_molten, sodium
-from experiments.reactive.tuning import Recipe, load_formate, most_changed, tune
+from experiments.reactive.tuning import load_formate, most_changed, tune
 from mlipjax import save
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
@@ -96,7 +96,7 @@ def test_errors_of_a_shifted_foreign_model():
     assert report["energy_rmse_meV_per_atom"] < 1e-6
     assert report["force_rmse_meV_per_A"] < 1e-6
     with pytest.raises(ValueError, match="cannot be fine-tuned"):
-        tune(model, data, "naive", Recipe(1, 1, 1, 0), None)
+        tune(model, data, "naive", reactive.Config(), 0, None)
 
 
 def test_barrier_of_a_foreign_model():
