@@ -128,9 +128,13 @@ class Run:
     def _print(self, outcome: Outcome) -> None:
         self.console.print(*outcome.brief, sep="")
         wanted = [] if self.preset is None else record.expected(self.name, self.preset)
-        whose = "options that are no preset's" if self.preset is None else f"preset {self.preset}"
-        title = f"found and expected, preset {self.preset}" if wanted else f"found; nothing is expected of {whose}"
-        self.console.print(Table(record.COLUMNS, record.compared(outcome.numbers, wanted), title))
+        found = {row.name: outcome.numbers[row.name] for row in wanted if row.name in outcome.numbers}
+        if wanted:
+            title = f"what preset {self.preset} should find"
+            self.console.print(Table(record.COLUMNS, record.compared(found, wanted), title, words=True))
+        else:
+            what = "these options, which are no preset's" if self.preset is None else f"preset {self.preset}"
+            self.console.print(f"nothing is expected of {what}")
         self.console.print(f"{outcome.answer}: {outcome.verdict}")
         if outcome.title:
             self.console.print(f"report: {self.folder / 'report.html'}")

@@ -80,15 +80,15 @@ def finish(folder, value, **changes):
 def test_a_run_ends_with_what_was_expected_of_it(tmp_path, capsys):
     stored = finish(tmp_path / "good", record.expected("sweep")[0].value)
     said = capsys.readouterr().out
-    assert "found and expected" in said
-    assert "yes" in said
+    assert "what preset quick should find" in said
+    assert [line.split()[-1] for line in said.splitlines() if "1.04 ± 0.15" in line] == ["yes"]
     assert "supported: It holds." in said
     assert (stored["preset"], stored["dtype"]) == ("quick", "float32")
     finish(tmp_path / "bad", 1e6)
-    assert "NO" in capsys.readouterr().out
+    assert " NO\n" in capsys.readouterr().out
     stored = finish(tmp_path / "other", 1.0, epochs=Config().epochs + 1)
     assert stored["preset"] is None
-    assert "no preset's" in capsys.readouterr().out
+    assert "nothing is expected of these options" in capsys.readouterr().out
 
 
 def test_results_of_presets_are_kept_and_others_refused(tmp_path, monkeypatch):
