@@ -107,3 +107,13 @@ def test_results_of_presets_are_kept_and_others_refused(tmp_path, monkeypatch):
 def test_a_run_that_finished_keeps_its_first_record(tmp_path):
     first = finish(Path(tmp_path), 1.0)
     assert finish(Path(tmp_path), 2.0) == first
+
+
+def test_a_folder_without_a_finished_run_is_one_line_and_writes_nothing(tmp_path, capsys):
+    before = overview.RESULTS.stat().st_mtime_ns
+    assert overview.main(["--write", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert str(tmp_path / record.FILE) in error
+    assert error.count("\n") == 1
+    assert overview.RESULTS.stat().st_mtime_ns == before
