@@ -12,8 +12,9 @@ from experiments.reactive import __main__ as reactive
 from experiments.reactive import dynamics, report
 from experiments.reactive import units as parts
 from experiments.reactive.models import Model, barrier, energy_shift, errors
-from experiments.reactive.report import table_rows, verdict
+from experiments.reactive.report import verdict
 from experiments.reactive.structures import EVENTS, half_molten, sodium
+from experiments.reactive.table import table_rows
 from experiments.reactive.tuning import load_formate, most_changed, tune
 from mlipjax import save
 from mlipjax.data import Dataset, Example
