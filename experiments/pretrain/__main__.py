@@ -61,13 +61,13 @@ def main(config: Config) -> None:
 def outcome(results: dict[str, Any]) -> Outcome:
     """What a run says."""
     test = results["test"]
-    keys = {"force MAE": "force_mae_meV_per_A", "energy MAE": "energy_mae_meV_per_atom"}
     n = test["n_frames"]
     return Outcome(
         verdict=f"{results['n_train']} training structures; errors are of {n} structures of groups that were held out.",
         answer="measured",
         numbers={
-            name: Number(test[key], key.partition("_mae_")[2].replace("_per_", "/"), n) for name, key in keys.items()
+            "force MAE": Number(test["force_mae_meV_per_A"], "meV/Å", n),
+            "energy MAE": Number(test["energy_mae_meV_per_atom"], "meV/atom", n),
         },
         brief=[error_table({"held-out groups": test, **results["test_by_family"]}), element_table(test)],
     )
