@@ -10,6 +10,9 @@ from pathlib import Path
 # comparisons with published models with XLA_FLAGS="", as a user compiles.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0")
 
+# a checkout may have reference data beside it; the package itself looks nowhere but where this says
+os.environ.setdefault("MLIPJAX_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
@@ -27,7 +30,7 @@ _LARGE_KB = 3_000_000
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of public reference data, named by ``MLIPJAX_DATA``; without it the test is skipped."""
-    folder = (ROOT / os.environ.get("MLIPJAX_DATA", "../shared/data")).resolve()
+    folder = (ROOT / os.environ["MLIPJAX_DATA"]).resolve()
     if not folder.is_dir():
         pytest.skip(f"no reference data in {folder}; set MLIPJAX_DATA to the folder that holds them")
     return folder

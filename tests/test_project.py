@@ -128,13 +128,37 @@ def test_a_circle_of_imports_is_seen():
         graphlib.TopologicalSorter(graph).prepare()
 
 
+# what the lab takes over from the commands, so that experiments look and fail as they do
+FROM_COMMANDS = {f"experiments.lab.{name}" for name in ("display", "entry", "training")}
+
+
+def strangers(module, tree, modules):
+    """Modules that a file of an experiment imports and may not: other claims, and the commands."""
+    own = module.split(".")[1]
+    for other in imports_of(tree, modules):
+        package, *rest = other.split(".")
+        if package == "experiments" and rest and rest[0] not in (own, "lab"):
+            yield other
+        if other.startswith("mlipjax.cli") and module not in FROM_COMMANDS:
+            yield other
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("experiments.")])
 def test_experiments_share_the_lab_alone(module):
-    own = module.split(".")[1]
-    for other in imports_of(parse(MODULES[module]), MODULES):
-        package, *rest = other.split(".")
-        assert package == "mlipjax" or rest[0] in (own, "lab"), f"{other} is another experiment's"
-        assert own == "lab" or not other.startswith("mlipjax.cli"), f"{other}: experiments.lab passes it on"
+    assert list(strangers(module, parse(MODULES[module]), MODULES)) == []
+
+
+def test_another_claim_and_a_command_are_seen_also_for_types_alone():
+    code = (
+        "if TYPE_CHECKING:\n    from experiments.bias.claims import Claim\ndef f():\n    from mlipjax.cli import tables"
+    )
+    found = list(strangers("experiments.sweep.report", ast.parse(code), MODULES))
+    assert found == ["experiments.bias.claims", "mlipjax.cli.tables"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "benchmark" / "peers").glob("*.py")), ids=name)
+def test_scripts_for_other_environments_need_nothing_of_ours(path):
+    assert list(imports_of(parse(path), MODULES)) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

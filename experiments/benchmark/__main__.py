@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write
 
 from experiments.benchmark.config import PRESETS, Config
 from experiments.benchmark.config import __doc__ as CLAIM
+from experiments.lab.display import Table, brief
 from experiments.lab.entry import run_experiment
 from experiments.lab.paths import ELECTROLYTE
-from mlipjax.files import write_atomic
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome, Run
+from mlipjax.data import read_atoms
+from mlipjax.models import registry
 
 _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "2147483648",
@@ -31,23 +41,34 @@ _COLUMNS = ("cpu_ms", "wall_ms", "first_s", "peak_MB", "ratio", "ratio_min", "us
 
 
 def main(config: Config) -> None:
-    """Run all children in turn and print the table."""
+    """Run all children in turn, write ``results.json`` and print the table."""
+    run = Run(config, PRESETS)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in config.structures:
-            one, many = (Path(folder) / f"{name}_{n}.extxyz" for n in (1, config.batch))
-            write_structures(name, one, 1)
-            write_structures(name, many, config.batch)
-            rows += _potential(config, name, one)
-            rows += _training(config, name, one, many)
-            _print(rows[-8:] if config.peer_python else rows[-4:])
-    if config.mace_python is not None:
-        rows += _mace(config)
-    if config.replicas:
-        rows += _dynamics(config)
-    _print(rows)
-    if config.json is not None:
-        write_atomic(config.json, json.dumps(rows, indent=1))
+            one, many = (write_structures(name, Path(folder), n) for n in (1, config.batch))
+            for part in (_potential(config, name, one), _training(config, name, one, many)):
+                run.console.print(table(part))
+                rows += part
+        if config.mace_python is not None:
+            rows += _mace(config, Path(folder))
+        if config.replicas:
+            rows += _dynamics(config)
+    results = run.results({"rows": rows})
+    run.finish(results, outcome(results))
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """What was measured, for the terminal."""
+    return brief(("what", *_COLUMNS), [[row["what"], *(row.get(column) for column in _COLUMNS)] for row in rows])
+
+
+def outcome(results: dict[str, Any]) -> Outcome:
+    """What a run says."""
+    rows, settings = results["rows"], results["settings"]
+    numbers = {f"CPU time, {row['what']}": Number(row.get("ratio"), "", int(settings["turns"])) for row in rows}
+    verdict = "Numbers are ratios of CPU times to the first row of each group, medians over all turns, one core."
+    return Outcome(verdict, "measured", numbers, [table(rows)])
 
 
 def _potential(config: Config, name: str, file: Path) -> list[dict[str, Any]]:
@@ -55,10 +76,10 @@ def _potential(config: Config, name: str, file: Path) -> list[dict[str, Any]]:
     results: dict[str, list[dict[str, Any]]] = {}
     for _ in range(config.turns):
         for label, malloc in (("", _MALLOC), (", default malloc", {})):
-            ours = _child(config, "calculator", config.model, file, config.rounds, malloc)
+            ours = _ours(config, "calculator", config.model, file, config.rounds, malloc)
             results.setdefault(f"mlipjax{label}", []).append(ours)
             if config.peer_python is not None:
-                results.setdefault(f"nequix{label}", []).append(_peer(config, "calculator", file, malloc))
+                results.setdefault(f"nequix{label}", []).append(_nequix(config, "calculator", file, malloc=malloc))
     return _rows(f"{name} E+F+S: ", results, "mlipjax")
 
 
@@ -67,66 +88,47 @@ def _training(config: Config, name: str, one: Path, many: Path) -> list[dict[str
     results: dict[str, list[dict[str, Any]]] = {}
     for _ in range(config.turns):
         for task, what in (("force", "force call"), ("gradient", "training gradient")):
-            results.setdefault(what, []).append(_child(config, task, config.model, one, config.rounds, _MALLOC))
-    rows = _rows(f"{name}: ", results, "force call")
+            results.setdefault(what, []).append(_ours(config, task, config.model, one, config.rounds))
     rounds = max(1, config.rounds // 3)
-    label = f"{name} training step of {config.batch}: "
-    steps = {"mlipjax": [_child(config, "step", config.model, many, rounds, _MALLOC)]}
+    steps = {"mlipjax": [_ours(config, "step", config.model, many, rounds)]}
     if config.peer_python is not None:
-        steps["nequix"] = [_peer(config, "step", many, _MALLOC, rounds)]
-    return rows + _rows(label, steps, "mlipjax")
+        steps["nequix"] = [_nequix(config, "step", many, rounds)]
+    label = f"{name} training step of {config.batch}: "
+    return _rows(f"{name}: ", results, "force call") + _rows(label, steps, "mlipjax")
 
 
-def _mace(config: Config) -> list[dict[str, Any]]:
+def _mace(config: Config, folder: Path) -> list[dict[str, Any]]:
     """Energy, forces and stress, and a training step, of one random MACE in three codes that take turns."""
-    assert config.mace_python is not None
+    weights = str(folder / "random.model")
+    made = _peer(config, config.mace_python, "mace_peer.py", "make", weights, malloc={})
+    if "failed" in made:
+        raise RuntimeError(f"mace-torch made no model: {made['failed']}")
+    peers = {"mace-torch": (config.mace_python, "mace_peer.py"), "mlip": (config.mlip_python, "mlip_peer.py")}
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "random.model"
-        made = _run(config, [str(config.mace_python), str(_PEERS / "mace_peer.py"), "make", str(weights)], {})
-        if "failed" in made:
-            raise RuntimeError(f"mace-torch made no model: {made['failed']}")
-        peers = {"mace-torch": (config.mace_python, "mace_peer.py"), "mlip": (config.mlip_python, "mlip_peer.py")}
-        for name in config.mace_structures:
-            for task, what, n_frames in (
-                ("calculator", "E+F+S", 1),
-                ("step", f"training step of {_MACE_BATCH}", _MACE_BATCH),
-            ):
-                file = Path(folder) / f"{name}_{n_frames}.extxyz"
-                write_structures(name, file, n_frames)
-                results: dict[str, list[dict[str, Any]]] = {}
-                for _ in range(config.turns):
-                    ours = _child(config, task, str(weights), file, config.rounds, _MALLOC)
-                    results.setdefault("mlipjax", []).append(ours)
-                    for label, (python, script) in peers.items():
-                        if python is not None:
-                            command = [
-                                str(python),
-                                str(_PEERS / script),
-                                task,
-                                str(weights),
-                                str(file),
-                                str(config.rounds),
-                            ]
-                            results.setdefault(label, []).append(_run(config, command, _MALLOC))
-                rows += _rows(f"MACE 128x0e, {name}, {what}: ", results, "mlipjax")
-                _print(rows[-len(results) :])
+    tasks = (("calculator", "E+F+S", 1), ("step", f"training step of {_MACE_BATCH}", _MACE_BATCH))
+    for name, (task, what, n_frames) in itertools.product(config.mace_structures, tasks):
+        file = write_structures(name, folder, n_frames)
+        results: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(config.turns):
+            results.setdefault("mlipjax", []).append(_ours(config, task, weights, file, config.rounds))
+            for label, (python, script) in peers.items():
+                if python is not None:
+                    found = _peer(config, python, script, task, weights, file, config.rounds)
+                    results.setdefault(label, []).append(found)
+        rows += _rows(f"MACE 128x0e, {name}, {what}: ", results, "mlipjax")
     return rows
 
 
 def _dynamics(config: Config) -> list[dict[str, Any]]:
     """MD of the embedded model per step and replica, relative to the bare force call."""
-    file = ELECTROLYTE
-    results = {
-        "bare force call": [_child(config, "force_md", "universal", file, 100, _MALLOC)],
-        "bare force call, tightest table": [_child(config, "force", "universal", file, 100, _MALLOC)],
-    }
-    for n in config.replicas:
-        results[f"MD step, R = {n}"] = [_child(config, f"md{n}", "universal", file, 10, _MALLOC)]
+
+    def ours(task: str, rounds: int) -> list[dict[str, Any]]:
+        return [_ours(config, task, "universal", ELECTROLYTE, rounds)]
+
+    results = {"bare force call": ours("force_md", 100), "bare force call, tightest table": ours("force", 100)}
+    results |= {f"MD step, R = {n}": ours(f"md{n}", 10) for n in config.replicas}
     rows = _rows("embedded model, 47 atoms: ", results, "bare force call")
-    for row in rows:
-        row["us_per_atom_step"] = 1e3 * row["cpu_ms"] / 47
-    return rows
+    return [{**row, "us_per_atom_step": 1e3 * row["cpu_ms"] / 47} for row in rows]
 
 
 def _rows(prefix: str, results: dict[str, list[dict[str, Any]]], reference: str) -> list[dict[str, Any]]:
@@ -149,35 +151,32 @@ def _rows(prefix: str, results: dict[str, list[dict[str, Any]]], reference: str)
     return rows
 
 
-def _child(
-    config: Config, task: str, model: str, structure: Path, rounds: int, malloc: dict[str, str]
+def _ours(
+    config: Config, task: str, model: str, structure: Path, rounds: int, malloc: dict[str, str] = _MALLOC
 ) -> dict[str, Any]:
-    command = [sys.executable, "-m", "experiments.benchmark.cases", task, model, str(structure), str(rounds)]
+    command = [sys.executable, "-m", "experiments.benchmark.cases", task, model, structure, rounds]
     result = _run(config, command, malloc)
     if "failed" in result:
-        raise RuntimeError(f"{' '.join(command)}: {result['failed']}")
+        raise RuntimeError(f"{' '.join(map(str, command))}: {result['failed']}")
     return result
 
 
 def _peer(
-    config: Config, task: str, structure: Path, malloc: dict[str, str], rounds: int | None = None
+    config: Config, python: Path | None, script: str, *arguments: Any, malloc: dict[str, str] = _MALLOC
 ) -> dict[str, Any]:
-    from mlipjax.models import registry
+    return _run(config, [python, _PEERS / script, *arguments], malloc)
 
+
+def _nequix(
+    config: Config, task: str, structure: Path, rounds: int = 0, malloc: dict[str, str] = _MALLOC
+) -> dict[str, Any]:
     path = Path(config.model)
     weights = path if path.exists() else registry.fetch(registry.find_entry(config.model))
-    command = [
-        str(config.peer_python),
-        str(_PEERS / "nequix_peer.py"),
-        task,
-        str(weights),
-        str(structure),
-        str(rounds or config.rounds),
-    ]
-    return _run(config, command, malloc)
+    rounds = rounds or config.rounds
+    return _peer(config, config.peer_python, "nequix_peer.py", task, weights, structure, rounds, malloc=malloc)
 
 
-def _run(config: Config, command: list[str], malloc: dict[str, str]) -> dict[str, Any]:
+def _run(config: Config, command: Sequence[Any], malloc: dict[str, str]) -> dict[str, Any]:
     clean = {key: value for key, value in os.environ.items() if key not in _MALLOC}
     environment = {**clean, **malloc, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
     environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # e3nn 0.4.4, which mace-torch pins, loads its tables so
@@ -188,8 +187,9 @@ def _run(config: Config, command: list[str], malloc: dict[str, str]) -> dict[str
         os.sched_setaffinity(0, {core})
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
+    words = [str(word) for word in command]
     result = subprocess.run(
-        command, env=environment, cwd=_ROOT, capture_output=True, text=True, check=False, preexec_fn=prepare
+        words, env=environment, cwd=_ROOT, capture_output=True, text=True, check=False, preexec_fn=prepare
     )
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
@@ -200,18 +200,12 @@ def _run(config: Config, command: list[str], malloc: dict[str, str]) -> dict[str
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def write_structures(name: str, file: Path, n_frames: int) -> None:
-    """Write ``n_frames`` structures: rattled silicon, or frames of the published 197-atom liquid."""
-    from ase.build import bulk
-    from ase.io import read, write
-
-    from mlipjax.models import registry
-
-    published = registry.data_folder() / "chclca" / "naive.extxyz"
+def write_structures(name: str, folder: Path, n_frames: int) -> Path:
+    """Write ``n_frames`` structures: rattled crystals, or frames of the published 197-atom liquid."""
+    published, frames = registry.data_folder() / "chclca" / "naive.extxyz", []
     if name == "liquid" and published.exists():
-        frames: Any = read(published, index=f":{n_frames}")
+        frames = read_atoms(published)[:n_frames]
     else:
-        frames = []
         for seed in range(n_frames):
             crystals = {"si64": bulk("Si", cubic=True) * (2, 2, 2), "cu108": bulk("Cu", cubic=True) * (3, 3, 3)}
             atoms = crystals[name] if name in crystals else _water()
@@ -219,14 +213,13 @@ def write_structures(name: str, file: Path, n_frames: int) -> None:
             frames.append(atoms)
     for atoms in frames:
         atoms.calc = None
+    file = folder / f"{name}_{n_frames}.extxyz"
     write(file, frames)
+    return file
 
 
 def _water() -> Any:
     """As many atoms at the density of water, where the published liquid is not at hand."""
-    from ase import Atoms
-    from ase.build import molecule
-
     rng = np.random.default_rng(0)
     atoms = Atoms(cell=[12.5] * 3, pbc=True)
     for index in np.ndindex(5, 5, 3):
@@ -237,13 +230,7 @@ def _water() -> Any:
     return atoms[:197]
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    print("| what | " + " | ".join(_COLUMNS) + " |\n|" + "---|" * (len(_COLUMNS) + 1))
-    for row in rows:
-        cells = ["" if row.get(column) is None else f"{row[column]:.3g}" for column in _COLUMNS]
-        print(f"| {row['what']} | " + " | ".join(cells) + " |")
-    print(flush=True)
-
+run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":
-    sys.exit(run_experiment(main, PRESETS, CLAIM))
+    sys.exit(run())

@@ -12,22 +12,21 @@ improved tangent and a climbing image.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import ase.io
-import numpy as np
 import tyro
-from ase.mep import NEB
-from ase.optimize import FIRE
 
 import mlipjax
+from experiments.benchmark.peers.timing import ase_band, timed
 from mlipjax import runtime
+from mlipjax.data import read_atoms
 from mlipjax.defaults import SPRING
 from mlipjax.files import write_atomic
 from mlipjax.models import registry
@@ -65,7 +64,7 @@ def main(config: Config) -> None:
     """Measure, print and write."""
     runtime.setup_allocator()
     potential, params = mlipjax.load(config.model)
-    given = [System.from_ase(a) for a in read_images(registry.data_folder() / "cr_sb2te3" / "neb_61_1-4.extxyz")]
+    given = [System.from_ase(a) for a in read_atoms(registry.data_folder() / "cr_sb2te3" / "neb_61_1-4.extxyz")]
     ends = relax(potential, params, [given[0], given[-1]], fmax=config.fmax, dtype=config.dtype, max_steps=400)
     path = [dataclasses.replace(given[0], positions=p) for p in initial_path(given, config.images)]
     path = [ends.systems[0], *path[1:-1], ends.systems[1]]
@@ -86,8 +85,9 @@ def main(config: Config) -> None:
     for kind in config.ase:
         calculators = [calculator()] * len(path) if kind == "shared" else [calculator() for _ in path]
         for state in ("with compilation", "compiled"):
-            each = iter(calculators)
-            rows[f"ASE, {labels[kind]}, {state}"] = timed(lambda each=each: run_ase(path, lambda: next(each), config))
+            images, each = [system.to_ase() for system in path], iter(calculators)
+            band = functools.partial(ase_band, images, each.__next__, SPRING, config.fmax, config.max_steps)
+            rows[f"ASE, {labels[kind]}, {state}"] = timed(band)
     if config.peer is not None:
         for name, row in run_peer(config, path).items():
             rows[name] = row
@@ -95,19 +95,6 @@ def main(config: Config) -> None:
     report |= {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "versions": runtime.versions()}
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(config.out, json.dumps(report, indent=1))
-
-
-def run_ase(path: list[System], calculator: Any, config: Config) -> dict[str, Any]:
-    """ASE's band on the same path."""
-    images = [system.to_ase() for system in path]
-    for image in images:
-        image.calc = calculator()
-    shared = images[0].calc is images[1].calc
-    band = NEB(images, k=SPRING, climb=True, method="improvedtangent", allow_shared_calculator=shared)
-    optimizer: Any = FIRE(band, logfile=None)  # pyright: ignore[reportArgumentType]
-    converged = optimizer.run(fmax=config.fmax, steps=config.max_steps)
-    energies = np.array([image.get_potential_energy() for image in images])
-    return {"steps": optimizer.nsteps, "converged": bool(converged), "barrier_eV": float(energies.max() - energies[0])}
 
 
 def run_peer(config: Config, path: list[System]) -> dict[str, Any]:
@@ -128,22 +115,6 @@ class _Rows(dict):
     def __setitem__(self, name: str, row: Any) -> None:
         print(f"{name:45s} {row}", flush=True)
         super().__setitem__(name, row)
-
-
-def timed(action: Any) -> dict[str, Any]:
-    """Outcome of an action with its wall time, and the time of all its cores (which other load does not change)."""
-    begin, cpu = time.perf_counter(), time.process_time()
-    outcome = action()
-    spent = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu}
-    return {**{name: round(value, 2) for name, value in spent.items()}, **outcome}
-
-
-def read_images(path: Path) -> list[Any]:
-    """Images of a file as ASE reads them."""
-    if not path.exists():
-        raise ValueError(f"{path} is missing: set MLIPJAX_DATA to the folder with the reference data.")
-    found: Any = ase.io.read(path, ":")
-    return found
 
 
 if __name__ == "__main__":

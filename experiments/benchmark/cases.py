@@ -6,13 +6,13 @@ Prints one line of JSON. Every case warms up once (that is ``first``: compilatio
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from experiments.benchmark.peers.timing import measure, moving
 
 
 def main() -> None:
@@ -32,62 +32,29 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def measure(function: Callable[[], Any], rounds: int) -> dict[str, Any]:
-    """Time the first call and ``rounds`` more; seconds and MB."""
-    began = time.perf_counter()
-    function()
-    first = time.perf_counter() - began
-    wall, cpu = [], []
-    for _ in range(rounds):
-        began, busy = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - busy)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "cpu": cpu, "first": first, "peak_MB": peak}
-
-
 def calculator(model: str, structure: str) -> Callable[[], Any]:
     """Energy, forces and stress through the ASE calculator, float32; the neighbour list is part of it."""
     import mlipjax
 
     atoms = _frames(structure)[0]
     atoms.calc = mlipjax.Calculator(*mlipjax.load(model), dtype="float32")
-    rng = np.random.default_rng(0)
-
-    def evaluate() -> None:
-        atoms.positions += 1e-6 * rng.normal(size=atoms.positions.shape)
-        atoms.get_potential_energy()
-
-    return evaluate
+    return moving(atoms, atoms.get_potential_energy)
 
 
-def force(model: str, structure: str) -> Callable[[], Any]:
+def force(model: str, structure: str, slots: Callable[..., int] | None = None) -> Callable[[], Any]:
     """The compiled program alone: energy, forces and stress of the first frame."""
     import jax
 
-    potential, params, graph = _prepared(model, structure)
+    potential, params, graph = _prepared(model, structure, slots)
     apply = jax.jit(potential.apply)
     return lambda: jax.block_until_ready(apply(params, graph))
 
 
 def force_with_md_table(model: str, structure: str) -> Callable[[], Any]:
     """As ``force``, with as many neighbour slots as MD reserves for what thermal motion brings in."""
-    import jax
-    import jax.numpy as jnp
-
-    import mlipjax
     from mlipjax import md
-    from mlipjax.graph import batch_graphs
 
-    atoms = _frames(structure)[0]
-    system = mlipjax.System.from_ase(atoms)
-    potential, params = mlipjax.load(model)
-    spec = md.VerletSpec.for_systems([system], potential.cutoff)
-    graph = batch_graphs([system], potential.cutoff, n_atoms=len(atoms), n_neighbors=spec.n_neighbors)
-    graph = jax.tree.map(jnp.asarray, graph)
-    apply = jax.jit(potential.apply)
-    return lambda: jax.block_until_ready(apply(params, graph))
+    return force(model, structure, lambda system, cutoff: md.VerletSpec.for_systems([system], cutoff).n_neighbors)
 
 
 def gradient(model: str, structure: str) -> Callable[[], Any]:
@@ -166,24 +133,26 @@ def molecular_dynamics(model: str, structure: str, rounds: int, n_replicas: int)
     return {**result, "wall": [t * per_step for t in result["wall"]], "cpu": [t * per_step for t in result["cpu"]]}
 
 
-def _prepared(model: str, structure: str) -> tuple[Any, Any, Any]:
+def _prepared(model: str, structure: str, slots: Callable[..., int] | None = None) -> tuple[Any, Any, Any]:
+    """Potential, parameters, and the graph of the first frame with as many slots as it needs, or ``slots`` gives."""
     import jax
     import jax.numpy as jnp
 
     import mlipjax
     from mlipjax.graph import batch_graphs
 
-    atoms = _frames(structure)[0]
+    system = mlipjax.System.from_ase(_frames(structure)[0])
     potential, params = mlipjax.load(model)
-    graph = batch_graphs([mlipjax.System.from_ase(atoms)], potential.cutoff)
-    return potential, params, jax.tree.map(jnp.asarray, graph)
+    width: dict[str, Any] = (
+        {} if slots is None else {"n_atoms": system.n_atoms, "n_neighbors": slots(system, potential.cutoff)}
+    )
+    return potential, params, jax.tree.map(jnp.asarray, batch_graphs([system], potential.cutoff, **width))
 
 
 def _frames(structure: str) -> list[Any]:
-    from ase.io import read
+    from mlipjax.data import read_atoms
 
-    frames: Any = read(structure, index=":")
-    return frames
+    return read_atoms(structure)
 
 
 if __name__ == "__main__":

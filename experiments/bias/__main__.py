@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -16,13 +15,10 @@ from experiments.bias.config import PRESETS, Config
 from experiments.bias.config import __doc__ as CLAIM
 from experiments.bias.models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model, outlying_labels
 from experiments.bias.runs import own_run
-from experiments.lab.display import Table, make_bar, make_console
-from experiments.lab.entry import claim_folder, run_experiment, settings_of
+from experiments.lab.display import make_bar
+from experiments.lab.entry import run_experiment
+from experiments.lab.run import Run
 from experiments.lab.s0 import bond_events
-from mlipjax import runtime
-from mlipjax.files import write_atomic
-
-StrategyName = Literal["naive", "freeze", "llrd", "l2sp", "ewc", "lora", "pseudo-replay", "scratch"]
 
 
 def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
@@ -43,7 +39,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
         for name, model in final.items():
             progress.update(bar, description=f"charts of {name}")
             arm = experiment.arms["naive" if model.job.arm is None else name]
-            watched[name] = charts.Chart.fit(experiment, model, model.train or arm.train, arm.test)
+            watched[name] = charts.Watch.fit(model, model.train or arm.train, arm.test)
             progress.advance(bar)
         own = {}
         for name, chart in watched.items():
@@ -59,7 +55,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
 
 
 def _collect(
-    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Chart]
+    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Watch]
 ) -> dict[str, Any]:
     features = charts.start_features(experiment, start)
     results: dict[str, Any] = {
@@ -85,29 +81,14 @@ def _collect(
 
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    console = make_console()
-    settings = settings_of(config)
     experiment = Experiment.open(config)
-    claim_folder(config.out, settings)
-    results = {"settings": settings, **compare_arms(experiment, console), "versions": runtime.versions()}
-    claims = find_claims(results)
-    results["claims"] = [dataclasses.asdict(claim) for claim in claims]
-    report.write(experiment, results, claims, command=" ".join(["python -m experiments.bias", *sys.argv[1:]]))
-    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
-    table = []
-    for row in results["rows"]:
-        for test, errors in row["tests"].items():
-            numbers = (errors["energy_std_meV_per_atom"], errors["force_rmse_meV_per_A"])
-            name = f"{row['arm']} {row['labels']} {row['strategy']}"
-            table.append((name, test, str(errors["n_frames"]), *(f"{x:.1f}" for x in numbers)))
-    console.print(Table(("model", "test", "n", "E std (meV/atom)", "F RMSE (meV/Å)"), table, name_columns=2))
-    console.print(report.verdict(results, claims)[0], soft_wrap=True)
+    run = Run(config, PRESETS)
+    results = run.results(compare_arms(experiment, run.console))
+    results["claims"] = [dataclasses.asdict(claim) for claim in find_claims(results)]
+    run.finish(results, report.outcome(experiment, results))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_experiment(main, PRESETS, CLAIM, arguments)
-
+run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":
     sys.exit(run())

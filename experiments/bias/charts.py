@@ -3,89 +3,79 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols
 
 from experiments.bias.models import Experiment, Model
+from experiments.lab.charts import Chart, features_of, mean_features, principal_map
 from mlipjax.data import Dataset
-from mlipjax.monitoring import COMPONENTS, MonitorState, fit_charts, frame_features, q_residual
 from mlipjax.monitoring.soap import band, element_means, elements_of, fit_vectors, soap_vectors
-
-_fit = jax.jit(fit_charts, static_argnums=(3, 4))
-_q = jax.jit(q_residual)
 
 
 @dataclasses.dataclass(frozen=True)
-class Chart:
+class Watch:
     """Charts of a model's own training frames in its own features: what one would watch that model with.
 
     Attributes:
         model: the model.
-        state: one chart per element.
-        elements: atomic numbers, ascending.
+        chart: of its training frames.
         unit: by element, mean Q of frames that the arm held out: new to the chart, made in the same way.
     """
 
     model: Model
-    state: MonitorState
-    elements: tuple[int, ...]
+    chart: Chart
     unit: dict[int, float]
 
     @classmethod
-    def fit(cls, experiment: Experiment, model: Model, train: Dataset, held_out: Dataset) -> Chart:
+    def fit(cls, model: Model, train: Dataset, held_out: Dataset) -> Watch:
         """Fit to training frames, and find the unit on held-out ones."""
-        values, numbers = _atoms(experiment, model, train.systems)
-        elements = tuple(int(z) for z in np.unique(numbers))
-        rows = np.searchsorted(elements, numbers)
-        state = _fit(values, rows, np.ones(len(rows), values.dtype), len(elements), COMPONENTS)
-        plain = cls(model, state, elements, dict.fromkeys(elements, 1.0))
-        unit = {z: float(np.mean(q)) for z, q in plain.read(experiment, held_out.systems).items()}
-        return dataclasses.replace(plain, unit=unit)
+        chart = Chart.fit(_features(model, train.systems), train.systems)
+        new = chart.read(_features(model, held_out.systems), held_out.systems)
+        return cls(model, chart, {z: float(np.mean(q)) for z, q in new.items()})
 
-    def read(self, experiment: Experiment, systems: Any) -> dict[int, np.ndarray]:
+    def read(self, systems: Any) -> dict[int, np.ndarray]:
         """Mean Q of each element in each frame, (n,) in the unit of the chart."""
-        values, numbers = _atoms(experiment, self.model, systems)
-        rows = jnp.asarray(np.searchsorted(self.elements, numbers))
-        q = np.asarray(_q(self.state, values, rows), np.float64)
-        ends = np.cumsum([system.n_atoms for system in systems])[:-1]
-        means = element_means(np.split(q, ends), systems)
-        return {z: means[z] / self.unit[z] for z in self.elements}
+        means = self.chart.read(_features(self.model, systems), systems)
+        return {z: q / self.unit[z] for z, q in means.items()}
 
 
-def _atoms(experiment: Experiment, model: Model, systems: Any) -> tuple[np.ndarray, np.ndarray]:
-    # models differ in parameters only: with the start model's network, nothing is compiled twice
-    same = len(model.potential.heads) == len(experiment.potential.heads)
-    network = experiment.potential if same else model.potential
-    values, numbers, _ = frame_features(network, model.params, list(systems)).atoms()
-    return values, numbers
+def _features(model: Model, systems: Any) -> np.ndarray:
+    return features_of(model.potential, model.params, systems)
 
 
-def cross_q(experiment: Experiment, charts: dict[str, Chart]) -> dict[str, Any]:
+def _by_symbol(means: dict[int, np.ndarray]) -> dict[str, list[float]]:
+    return {chemical_symbols[z]: q.tolist() for z, q in means.items()}
+
+
+def _others(experiment: Experiment, name: str) -> Iterator[tuple[str, str, Any]]:
+    """Arms with what a model of one of them never saw: what that arm held out, all frames of the others."""
+    for other, arm in experiment.arms.items():
+        if other == name:
+            yield other, f"{other}: {arm.held_out}", arm.test.systems
+        else:
+            yield other, f"{other}: all", (arm.train + arm.test).systems
+
+
+def cross_q(experiment: Experiment, watches: dict[str, Watch]) -> dict[str, Any]:
     """Mean Q per element and frame of each arm's model on what it held out and on all frames of the other arms."""
-    result: dict[str, Any] = {}
-    for name, chart in charts.items():
-        result[name] = {}
-        for other, arm in experiment.arms.items():
-            data = arm.test if other == name else arm.train + arm.test
-            label = f"{other}: {arm.held_out}" if other == name else f"{other}: all"
-            means = chart.read(experiment, data.systems)
-            result[name][label] = {chemical_symbols[z]: q.tolist() for z, q in means.items()}
-    return result
+    return {
+        name: {label: _by_symbol(watch.read(systems)) for _, label, systems in _others(experiment, name)}
+        for name, watch in watches.items()
+    }
 
 
-def test_q(experiment: Experiment, chart: Chart) -> dict[str, list[float]]:
+def test_q(experiment: Experiment, watch: Watch) -> dict[str, list[float]]:
     """Q of every test frame: mean over its atoms, each in the unit of its element."""
     result = {}
     for name, data in experiment.tests.items():
-        counts = {z: np.sum(np.asarray(data.systems[0].atomic_numbers) == z) for z in chart.elements}
-        q = chart.read(experiment, data.systems)
-        weights = np.array([counts[z] for z in chart.elements], float)
-        result[name] = (np.stack([q[z] for z in chart.elements], 1) @ weights / weights.sum()).tolist()
+        q, numbers = watch.read(data.systems), np.asarray(data.systems[0].atomic_numbers)
+        weights = np.array([np.sum(numbers == z) for z in q], float)
+        result[name] = (np.stack(list(q.values()), 1) @ weights / weights.sum()).tolist()
     return result
 
 
@@ -105,24 +95,21 @@ def soap_q(experiment: Experiment) -> dict[str, Any] | None:
         n = len(arm.train)
         chart = fit_vectors(vectors[name][:n], species)
         result[name] = {"explained": chart.explained, "n_atoms": chart.n_atoms, "q": {}}
-        for other, found in experiment.arms.items():
-            first = n if other == name else 0
-            systems = (found.train + found.test).systems[first:]
-            means = element_means([chart.q_of(own) for own in vectors[other][first:]], systems)
-            label = f"{other}: {found.held_out}" if other == name else f"{other}: all"
-            result[name]["q"][label] = {chemical_symbols[z]: q.tolist() for z, q in means.items()}
+        for other, label, systems in _others(experiment, name):
+            own = vectors[other][n if other == name else 0 :]
+            result[name]["q"][label] = _by_symbol(element_means([chart.q_of(vector) for vector in own], systems))
         own = element_means([chart.q_of(known) for known in vectors[name][:n]], arm.train.systems)
         result[name]["band"] = {chemical_symbols[z]: band(q) for z, q in own.items()}
     return result
 
 
-Features = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Features (M, F) and atomic numbers (M,) of all atoms of all frames of each arm, training frames first."""
+Features = dict[str, np.ndarray]
+"""Features (M, F) of all atoms of all frames of each arm, training frames first."""
 
 
 def start_features(experiment: Experiment, model: Model) -> Features:
     """The start model's features of all published frames."""
-    return {name: _atoms(experiment, model, (arm.train + arm.test).systems) for name, arm in experiment.arms.items()}
+    return {name: _features(model, (arm.train + arm.test).systems) for name, arm in experiment.arms.items()}
 
 
 def sets_q(experiment: Experiment, features: Features) -> dict[str, dict[str, dict[str, list[float]]]]:
@@ -131,24 +118,12 @@ def sets_q(experiment: Experiment, features: Features) -> dict[str, dict[str, di
     ``result[chart][frames][element]``: charts are fitted to equally many training frames of each arm; Q is in squared
     feature units, the same for all charts.
     """
-    result: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for name, arm in experiment.arms.items():
-        values, numbers = features[name]
-        elements = tuple(int(z) for z in np.unique(numbers))
-        rows = np.searchsorted(elements, numbers)
-        n = sum(system.n_atoms for system in arm.train.systems[: experiment.common])
-        known = (np.arange(len(rows)) < n).astype(values.dtype)
-        state = _fit(values, rows, known, len(elements), COMPONENTS)
-        result[name] = {}
-        for other, found in experiment.arms.items():
-            if other != name:
-                systems = (found.train + found.test).systems
-                values_there, numbers_there = features[other]
-                q = np.asarray(_q(state, values_there, np.searchsorted(elements, numbers_there)), np.float64)
-                ends = np.cumsum([system.n_atoms for system in systems])[:-1]
-                means = element_means(np.split(q, ends), systems)
-                result[name][other] = {chemical_symbols[z]: means[z].tolist() for z in elements}
-    return result
+    systems = {name: (arm.train + arm.test).systems for name, arm in experiment.arms.items()}
+    charts = {name: Chart.fit(features[name], systems[name], experiment.common) for name in systems}
+    return {
+        name: {other: _by_symbol(chart.read(features[other], systems[other])) for other in systems if other != name}
+        for name, chart in charts.items()
+    }
 
 
 def feature_maps(experiment: Experiment, features: Features) -> dict[str, Any]:
@@ -158,35 +133,24 @@ def feature_maps(experiment: Experiment, features: Features) -> dict[str, Any]:
     (0: arms are alike, 1: they do not overlap), for each pair of arms. The difference of two sets is the distance of
     their means along each component, in standard deviations of all frames.
     """
-    from sklearn.decomposition import PCA
     from sklearn.metrics import silhouette_score
     from sklearn.preprocessing import StandardScaler
 
-    frames = {name: _frame_means(*features[name], arm.train + arm.test) for name, arm in experiment.arms.items()}
-    everything = np.concatenate(list(frames.values()))
-    pca = PCA(2).fit(everything)
-    standard = StandardScaler().fit_transform(everything)
+    systems = {name: (arm.train + arm.test).systems for name, arm in experiment.arms.items()}
+    frames = {name: mean_features(features[name], systems[name]) for name in systems}
+    standard = StandardScaler().fit_transform(np.concatenate(list(frames.values())))
     labels = np.concatenate([np.full(len(values), name) for name, values in frames.items()])
-    scores = {name: pca.transform(values) for name, values in frames.items()}
-    width = np.std(pca.transform(everything), axis=0)
+    scores, explained = principal_map(frames)
+    width = np.std(np.concatenate(list(scores.values())), axis=0)
     separation, difference = {}, {}
-    for i, first in enumerate(frames):
-        for second in list(frames)[i + 1 :]:
-            chosen = (labels == first) | (labels == second)
-            separation[f"{first} / {second}"] = float(silhouette_score(standard[chosen], labels[chosen]))
-            shift = (scores[second].mean(axis=0) - scores[first].mean(axis=0)) / width
-            difference[f"{first} / {second}"] = shift.tolist()
+    for first, second in itertools.combinations(frames, 2):
+        chosen = (labels == first) | (labels == second)
+        separation[f"{first} / {second}"] = float(silhouette_score(standard[chosen], labels[chosen]))
+        shift = (scores[second].mean(axis=0) - scores[first].mean(axis=0)) / width
+        difference[f"{first} / {second}"] = shift.tolist()
     return {
         "pca": {name: values.tolist() for name, values in scores.items()},
-        "explained": pca.explained_variance_ratio_.tolist(),
+        "explained": explained,
         "silhouette": separation,
         "difference": difference,
     }
-
-
-def _frame_means(values: np.ndarray, numbers: np.ndarray, data: Dataset) -> np.ndarray:
-    ends = np.cumsum([system.n_atoms for system in data.systems])[:-1]
-    return np.stack([
-        np.concatenate([own[z == element].mean(axis=0) for element in data.elements])
-        for own, z in zip(np.split(values.astype(np.float64), ends), np.split(numbers, ends), strict=True)
-    ])  # fmt: skip

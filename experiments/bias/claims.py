@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from experiments.lab.statistics import bootstrap
+
 RESAMPLES = 1000
 _FEWEST = 10
 """Frames below which a bootstrap interval decides nothing."""
@@ -46,12 +48,14 @@ class Claim:
 
 
 Rows = Sequence[dict[str, Any]]
+Drawn = list[np.ndarray]
+"""Rows drawn from each group."""
 
 
 def find_claims(results: dict[str, Any]) -> list[Claim]:
     """All claims that the results of a run can speak to."""
     zero, *_ = (row for row in results["rows"] if row["arm"] == "zero-shot")
-    final = _final(results)
+    final = final_rows(results)
     claims = [_tuning_helps(arm, rows, zero) for arm, rows in final.items()]
     others = [arm for arm in final if arm != "periodic"]
     if "periodic" in final:
@@ -102,13 +106,13 @@ def growth_by_strategy(results: dict[str, Any]) -> dict[str, dict[str, tuple[flo
     growth: dict[str, dict[str, tuple[float, float, float]]] = {}
     for strategy in results["strategies"]:
         growth[strategy] = {}
-        for arm, rows in _final(results, strategy).items():
+        for arm, rows in final_rows(results, strategy).items():
             found = _forgets(arm, rows, zero)
             growth[strategy][arm] = (found.value, found.low, found.high)
     return growth
 
 
-def _final(results: dict[str, Any], strategy: str | None = None) -> dict[str, list[dict[str, Any]]]:
+def final_rows(results: dict[str, Any], strategy: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Rows at the common number of labels and with one strategy (the first), one for each seed, by arm."""
     first = results["strategies"][0] if strategy is None else strategy
     chosen: dict[str, list[dict[str, Any]]] = {}
@@ -123,45 +127,43 @@ def _frames(rows: Rows, key: str) -> list[np.ndarray]:
     return [np.array([row["tests"][name]["frames"][key] for row in rows], float) for name in rows[0]["tests"]]
 
 
-def _resample(
-    measure: Callable[[list[np.ndarray], list[np.ndarray]], float], groups: Sequence[int], n_seeds: Sequence[int]
-) -> tuple[float, float, float]:
-    """Value and interval of ``measure(seed rows, frame rows)``, both drawn with replacement."""
-    rng = np.random.default_rng(0)
-    value = measure([np.arange(n) for n in n_seeds], [np.arange(n) for n in groups])
-    found = [
-        measure([rng.integers(0, n, n) for n in n_seeds], [rng.integers(0, n, n) for n in groups])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return float(value), float(low), float(high)
+def _answer(low: float, high: float, threshold: float, n: int) -> str:
+    if n < _FEWEST:
+        return "not decided"
+    return "supported" if low > threshold else "contradicted" if high < threshold else "not decided"
 
 
-def _claim(statement: str, measure: str, found: tuple[float, float, float], threshold: float, n: int) -> Claim:
-    value, low, high = found
-    answer = "supported" if low > threshold else "contradicted" if high < threshold else "not decided"
-    answer = answer if n >= _FEWEST else "not decided"
-    return Claim(statement, measure, value, low, high, threshold, n, answer)
+def _claim(
+    statement: str, words: str, measure: Callable[[Drawn, Drawn], float], groups: Sequence[np.ndarray],
+    n_seeds: Sequence[int], threshold: float = 1.0,
+) -> Claim:  # fmt: skip
+    """Resample a measure over groups of frames (their last axis) and sets of seeds, and compare it."""
+    sizes = [group.shape[-1] for group in groups]
+    value, low, high = bootstrap(measure, sizes, n_seeds, RESAMPLES)
+    n = sum(sizes)
+    return Claim(statement, words, value, low, high, threshold, n, _answer(low, high, threshold, n))
 
 
-def _rmse(groups: list[np.ndarray], seeds: np.ndarray, frames: list[np.ndarray]) -> float:
+def _drawn(groups: Sequence[np.ndarray], seeds: np.ndarray, frames: Drawn) -> list[np.ndarray]:
+    return [group[seeds][:, own] for group, own in zip(groups, frames, strict=True)]
+
+
+def _rmse(groups: Sequence[np.ndarray], seeds: np.ndarray, frames: Drawn) -> float:
     """Root of the mean over seeds, groups (each counts alike) and frames of squared errors."""
-    return float(np.sqrt(np.mean([group[seeds][:, own].mean() for group, own in zip(groups, frames, strict=True)])))
+    return float(np.sqrt(np.mean([part.mean() for part in _drawn(groups, seeds, frames)])))
+
+
+_ONE = np.zeros(1, int)
 
 
 def _tuning_helps(arm: str, rows: Rows, zero: dict[str, Any]) -> Claim:
     tuned, before = _frames(rows, "force_squared"), _frames([zero], "force_squared")
-
-    def measure(seeds: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        return _rmse(before, np.zeros(1, int), frames) / _rmse(tuned, seeds[0], frames)
-
-    sizes = [group.shape[1] for group in tuned]
     return _claim(
         f"fine-tuning on {arm} data lowers force errors",
         "zero-shot / fine-tuned force RMSE, all held-out groups",
-        _resample(measure, sizes, [len(rows)]),
-        1.0,
-        sum(sizes),
+        lambda seeds, frames: _rmse(before, _ONE, frames) / _rmse(tuned, seeds[0], frames),
+        tuned,
+        [len(rows)],
     )
 
 
@@ -177,43 +179,33 @@ def _lower(kind: str, rows: Rows, others: Rows, arm: str) -> Claim:
     key = "force_squared" if kind == "force" else "energy"
     mine, theirs = _frames(rows, key), _frames(others, key)
 
-    def size(groups: list[np.ndarray], seeds: np.ndarray, frames: list[np.ndarray]) -> float:
+    def size(groups: list[np.ndarray], seeds: np.ndarray, frames: Drawn) -> float:
         if kind == "force":
             return _rmse(groups, seeds, frames)
-        drawn = [group[seeds][:, own] for group, own in zip(groups, frames, strict=True)]
-        means = [np.abs(part.mean(axis=1)).mean() if kind == "offset" else part.std(axis=1).mean() for part in drawn]
+        parts = _drawn(groups, seeds, frames)
+        means = [np.abs(part.mean(axis=1)).mean() if kind == "offset" else part.std(axis=1).mean() for part in parts]
         return float(np.mean(means))
 
-    def measure(seeds: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        return size(theirs, seeds[1], frames) / size(mine, seeds[0], frames)
-
-    sizes = [group.shape[1] for group in mine]
     what, short = _KINDS[kind]
     return _claim(
         f"periodic data give lower {what} than {arm} data at equal labels",
         f"{arm} / periodic, {short}, mean over held-out groups",
-        _resample(measure, sizes, [len(rows), len(others)]),
-        1.0,
-        sum(sizes),
+        lambda seeds, frames: size(theirs, seeds[1], frames) / size(mine, seeds[0], frames),
+        mine,
+        [len(rows), len(others)],
     )
 
 
 def _mostly_offset(name: str, rows: Rows) -> Claim:
     energies = _frames(rows, "energy")
 
-    def measure(seeds: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        drawn = [group[seeds[0]][:, own] for group, own in zip(energies, frames, strict=True)]
-        mean = np.mean([np.mean(part.mean(axis=1) ** 2) for part in drawn])
-        return float(mean / np.mean([np.mean(part**2) for part in drawn]))
+    def measure(seeds: Drawn, frames: Drawn) -> float:
+        parts = _drawn(energies, seeds[0], frames)
+        mean = np.mean([np.mean(part.mean(axis=1) ** 2) for part in parts])
+        return float(mean / np.mean([np.mean(part**2) for part in parts]))
 
-    sizes = [group.shape[1] for group in energies]
-    return _claim(
-        f"energy errors of {name} are mostly a constant offset within a group",
-        "mean² / RMSE² of the energy",
-        _resample(measure, sizes, [len(rows)]),
-        0.5,
-        sum(sizes),
-    )
+    statement = f"energy errors of {name} are mostly a constant offset within a group"
+    return _claim(statement, "mean² / RMSE² of the energy", measure, energies, [len(rows)], 0.5)
 
 
 def _extrapolation_dominates(arm: str, rows: Rows) -> Claim | None:
@@ -222,75 +214,53 @@ def _extrapolation_dominates(arm: str, rows: Rows) -> Claim | None:
     if outside.sum() < 2 or (~outside).sum() < 2:
         return None
     parts = [squared[:, outside], squared[:, ~outside]]
-
-    def measure(seeds: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        return _rmse(parts[:1], seeds[0], frames[:1]) / _rmse(parts[1:], seeds[0], frames[1:])
-
     return _claim(
         f"for {arm}, frames with contacts absent from training have the larger force errors",
         f"force RMSE of {int(outside.sum())} such frames / of the {int((~outside).sum())} others",
-        _resample(measure, [part.shape[1] for part in parts], [len(rows)]),
-        1.0,
-        len(outside),
+        lambda seeds, frames: _rmse(parts[:1], seeds[0], frames[:1]) / _rmse(parts[1:], seeds[0], frames[1:]),
+        parts,
+        [len(rows)],
     )
 
 
 def _naive_is_constrained(sets: dict[str, Any]) -> Claim:
     """Whether periodic frames lie further outside naive data than naive frames outside periodic data."""
-    elements = list(sets["naive"]["periodic"])
-    inside_naive, inside_periodic = (
-        np.array([sets[chart][frames][element] for element in elements])
-        for chart, frames in (("naive", "periodic"), ("periodic", "naive"))
-    )
+    pairs = (("naive", "periodic"), ("periodic", "naive"))
+    inside = [np.array(list(sets[chart][frames].values())) for chart, frames in pairs]
 
-    def measure(_: list[np.ndarray], drawn: list[np.ndarray]) -> float:
-        ratios = inside_naive[:, drawn[0]].mean(axis=1) / inside_periodic[:, drawn[1]].mean(axis=1)
-        return float(np.exp(np.mean(np.log(ratios))))
+    def measure(_: Drawn, frames: Drawn) -> float:
+        naive, periodic = (q[:, own].mean(axis=1) for q, own in zip(inside, frames, strict=True))
+        return float(np.exp(np.mean(np.log(naive / periodic))))
 
-    sizes = [inside_naive.shape[1], inside_periodic.shape[1]]
     return _claim(
         "naive data are constrained: periodic frames lie further outside them than the other way round",
         "Q of periodic frames in naive charts / the reverse, start model's features, geometric mean over elements",
-        _resample(measure, sizes, []),
-        1.0,
-        sum(sizes),
+        measure,
+        inside,
+        [],
     )
 
 
 def _q_predicts(arm: str, rows: Rows, q: dict[str, list[float]]) -> Claim:
     """Spearman correlation over all test frames; Q belongs to the model of the first seed."""
     first = min(rows, key=lambda row: row["seed"])
-    groups = [np.array(values) for values in q.values()]
-    errors = [np.array(first["tests"][name]["frames"]["force_squared"]) for name in q]
+    groups = [np.array([q[name], first["tests"][name]["frames"]["force_squared"]]) for name in q]
 
-    def measure(_: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        x = np.concatenate([group[own] for group, own in zip(groups, frames, strict=True)])
-        y = np.concatenate([group[own] for group, own in zip(errors, frames, strict=True)])
+    def measure(_: Drawn, frames: Drawn) -> float:
+        x, y = np.concatenate([group[:, own] for group, own in zip(groups, frames, strict=True)], axis=1)
         correlation: Any = spearmanr(x, y)
         return float(correlation.statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else np.nan
 
-    sizes = [len(group) for group in groups]
-    return _claim(
-        f"Q of the {arm} model follows its force error",
-        "Spearman correlation over test frames",
-        _resample(measure, sizes, []),
-        0.0,
-        sum(sizes),
-    )
+    statement = f"Q of the {arm} model follows its force error"
+    return _claim(statement, "Spearman correlation over test frames", measure, groups, [], 0.0)
 
 
 def _forgets(arm: str, rows: Rows, zero: dict[str, Any]) -> Claim:
-    after = [np.array([row["retained"]["frames"]["force_squared"] for row in rows], float)]
-    before = [np.array([zero["retained"]["frames"]["force_squared"]], float)]
-
-    def measure(seeds: list[np.ndarray], frames: list[np.ndarray]) -> float:
-        return _rmse(after, seeds[0], frames) / _rmse(before, np.zeros(1, int), frames)
-
-    n = after[0].shape[1]
+    after, before = ([np.array([r["retained"]["frames"]["force_squared"] for r in part])] for part in (rows, [zero]))
     return _claim(
         f"fine-tuning on {arm} data forgets: force errors on MPtrj grow",
         "force RMSE on MPtrj, after / before",
-        _resample(measure, [n], [len(rows)]),
-        1.0,
-        n,
+        lambda seeds, frames: _rmse(after, seeds[0], frames) / _rmse(before, _ONE, frames),
+        after,
+        [len(rows)],
     )

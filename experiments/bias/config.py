@@ -11,6 +11,14 @@ of them. Frames that hold a contact shorter than any of that pair of elements in
 scored apart. What is forgotten is measured on MPtrj structures, with the isolated-atom energies of the start model.
 Each arm's model is asked for Q on the other arms' frames, and drives a short NPT trajectory of its own.
 The frames must be at hand (``MLIPJAX_DATA``); they are not shipped. The same command again resumes.
+
+Expected (``expected.json``) of preset quick:
+
+    periodic data give lower force errors than naive data at equal labels: 1.02 ± 0.05 (n = 22, 1 seed)
+    fine-tuning on naive data lowers force errors: 1.31 ± 0.1 (n = 22, 1 seed)
+    fine-tuning on periodic data lowers force errors: 1.34 ± 0.1 (n = 22, 1 seed)
+    naive data are constrained: periodic frames lie further outside them than the other way round: 0.38 ± 0.05
+      (n = 99, 1 seed)
 """
 
 from __future__ import annotations
@@ -61,14 +69,8 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        labels=(10, 21, 31, 40, 50),
-        epochs=60,
-        seeds=3,
-        retained=1000,
-        strategies=("naive", "freeze", "lora", "pseudo-replay"),
-        learning_rate=None,
-        md_steps=40_000,
-        md_every=200,
+        labels=(10, 21, 31, 40, 50), epochs=60, seeds=3, retained=1000,
+        strategies=("naive", "freeze", "lora", "pseudo-replay"), learning_rate=None, md_steps=40_000, md_every=200,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.bias import figures
-from experiments.bias.claims import Claim
+from experiments.bias.claims import Claim, final_rows
 from experiments.bias.models import Experiment, Job, forces_of
-from mlipjax.report import ErrorCurve, error_against_labels, parity, pca_map, q_residual
+from mlipjax.report import ErrorCurve, Illustration, error_against_labels, parity, pca_map, q_residual
 
 ERRORS = {
     "energy_mean": "energy_mean_meV_per_atom",
@@ -20,8 +20,8 @@ ERRORS = {
 }
 """Fields of ``report.ErrorCurve``, and where error reports hold them."""
 
-Drawn = dict[str, tuple[Figure, str, str]]
-"""Figure, caption and title by file name."""
+Drawn = dict[str, Illustration]
+"""By file name."""
 
 
 def draw(experiment: Experiment, results: dict[str, Any], claims: list[Claim]) -> Drawn:
@@ -33,24 +33,24 @@ def _errors(experiment: Experiment, results: dict[str, Any], claims: list[Claim]
     seeds = results["n_seeds"]
     held_out = ", ".join(f"{arm} {what}" for arm, what in results["held_out"].items())
     return {
-        "claims": (
+        "claims": Illustration(
             figures.claim_chart(claims),
             "The measure of each claim (table above) with its 95 % interval; right of the line the claim holds.",
             "Claims",
         ),
-        "errors": (
+        "errors": Illustration(
             error_against_labels(_curves(results)),
             f"Errors against DFT labels on each held-out group: mean of {seeds} seed(s), band: 95 % bootstrap interval "
             "over frames, widened to the extremes of the seeds; zero labels: the start model with E0s fitted to 11 "
             f"labels. Held out: {held_out}.",
             "Error against labels",
         ),
-        "parity": (
+        "parity": Illustration(
             _parity(experiment, results),
             f"Force components of all held-out frames, models with {results['common']} labels (first seed).",
             "Parity of forces",
         ),
-        "elements": (
+        "elements": Illustration(
             figures.element_errors(*_elements(results)),
             "Force errors by element over all held-out frames, models with equal labels, mean of seeds.",
             "Force errors by element",
@@ -62,7 +62,7 @@ def _unknown(results: dict[str, Any]) -> Drawn:
     """What the arms sampled, and whether a model knows the frames of the others."""
     maps = results["maps"]
     drawn: Drawn = {
-        "pca": (
+        "pca": Illustration(
             pca_map(
                 {name: np.array(scores) for name, scores in maps["pca"].items()},
                 explained=tuple(maps["explained"]),
@@ -75,7 +75,7 @@ def _unknown(results: dict[str, Any]) -> Drawn:
             + ", ".join(f"{pair} {a:.2f} and {b:.2f}" for pair, (a, b) in maps["difference"].items()) + ".",
             "What the arms sampled",
         ),
-        "cross_q": (
+        "cross_q": Illustration(
             figures.cross_charts(results["cross_q"], "× own held-out frames"),
             "Q-residual per element of each arm's model (its own features, charted on its own training frames) for "
             "frames it never saw: mean and 5 % to 95 % of the frames. 1 is the mean of its own held-out group.",
@@ -84,7 +84,7 @@ def _unknown(results: dict[str, Any]) -> Drawn:
     }  # fmt: skip
     if results["soap"]:
         explained = ", ".join(f"{name} {100 * chart['explained']:.0f} %" for name, chart in results["soap"].items())
-        drawn["soap_q"] = (
+        drawn["soap_q"] = Illustration(
             figures.cross_charts({name: chart["q"] for name, chart in results["soap"].items()}, "SOAP units²"),
             "The paper's own chart as reference: SOAP (5 Å, n 8, l 6, width 0.375 Å), all elements pooled, five "
             f"components (explained variance: {explained}), fitted to each arm's training frames. No model enters.",
@@ -100,7 +100,7 @@ def _own(results: dict[str, Any]) -> Drawn:
     if runs:
         last = max(run["time_ps"][-1] for run in runs.values())
         elements = list(next(iter(runs.values()))["q"])
-        drawn["own_q"] = (
+        drawn["own_q"] = Illustration(
             q_residual(
                 {name: run["time_ps"] for name, run in runs.items()},
                 {e: {name: run["q"][e] for name, run in runs.items()} for e in elements},
@@ -110,7 +110,7 @@ def _own(results: dict[str, Any]) -> Drawn:
             "The start model is charted on the naive frames, which it made.",
             "Q along own trajectories",
         )
-        drawn["own_events"] = (
+        drawn["own_events"] = Illustration(
             figures.own_runs(runs),
             "The same trajectories: H-Cl contacts below 1.6 Å, C-H and O-H bonds below 1.3 Å, neighbours of Co (O, N, "
             "Cl) within 2.7 Å (equal counts are drawn a little apart), and density.",
@@ -122,7 +122,7 @@ def _own(results: dict[str, Any]) -> Drawn:
 def _forgotten(results: dict[str, Any]) -> Drawn:
     drawn: Drawn = {}
     if growth := results["forgetting"]:
-        drawn["forgetting"] = (
+        drawn["forgetting"] = Illustration(
             figures.forgetting({s: {a: tuple(v) for a, v in by_arm.items()} for s, by_arm in growth.items()}),  # pyright: ignore[reportArgumentType]
             "Force error on MPtrj structures after fine-tuning relative to before, by strategy, with 95 % bootstrap "
             "intervals over structures and seeds.",
@@ -145,12 +145,8 @@ def _parity(experiment: Experiment, results: dict[str, Any]) -> Figure:
 
 def _elements(results: dict[str, Any]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Force MAE by arm and element over all tests, and the mean norm of the reference force."""
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for row in results["rows"]:
-        if row["arm"] == "zero-shot" or (
-            row["labels"] == results["common"] and row["strategy"] == results["strategies"][0]
-        ):
-            chosen.setdefault(row["arm"], []).append(row)
+    zero = [row for row in results["rows"] if row["arm"] == "zero-shot"]
+    chosen = {"zero-shot": zero, **final_rows(results)}
 
     def mean(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
         total: dict[str, list[float]] = {}

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bias.claims import Claim, find_runs
+from experiments.bias.claims import Claim, find_claims, find_runs
 from experiments.bias.draw import ERRORS, draw
 from experiments.bias.models import Experiment
-from mlipjax.report import Illustration, Table, save_figure, write_report
+from experiments.lab.display import brief
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome
+from mlipjax.report import Table
 
 COLUMNS = (
     "arm", "labels", "seed", "strategy", "test", "n", "E mean", "E std", "E RMSE (meV/atom)", "F MAE",
@@ -69,12 +72,9 @@ def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
     return " ".join(parts), worse
 
 
-def write(experiment: Experiment, results: dict[str, Any], claims: list[Claim], command: str) -> None:
-    """Write figures and ``report.html``."""
-    folder = experiment.config.out
-    drawn = draw(experiment, results, claims)
-    for name, (figure, _, _) in drawn.items():
-        save_figure(figure, folder / f"{name}.png")
+def outcome(experiment: Experiment, results: dict[str, Any]) -> Outcome:
+    """What a run shows and says."""
+    claims = find_claims(results)
     text, alarm = verdict(results, claims)
     claim_rows = [
         [c.statement, c.answer, c.measure, c.value, f"{c.low:.3g} to {c.high:.3g}", c.threshold, c.n] for c in claims
@@ -84,22 +84,27 @@ def write(experiment: Experiment, results: dict[str, Any], claims: list[Claim], 
         for arm, kinds in results["events"].items()
         for kind, values in kinds.items()
     ]
-    caption = "Every model on every held-out group; errors are model minus DFT. Extrapolating: frames with a contact "
-    caption += "shorter than any of its pair of elements in the model's training set. Retained: MPtrj, with the start "
-    caption += "model's isolated-atom energies."
-    write_report(
-        folder / "report.html",
-        title=f"Bias of the training data: {results['system']}",
+    title = "What these data say about the claims of arXiv 2603.10159 and its recipe."
+    caption = (
+        "Every model on every held-out group; errors are model minus DFT. Extrapolating: frames with a contact shorter "
+        "than any of its pair of elements in the model's training set. Retained: MPtrj, with the start model's "
+        "isolated-atom energies."
+    )
+    errors = [[f"{row[0]} {row[1]} {row[3]}", row[4], row[5], row[7], row[10], row[6]] for row in table_rows(results)]
+    main = next((c.answer for c in claims if c.statement.startswith("periodic data give lower force errors")), None)
+    return Outcome(
         verdict=text,
-        content=[
-            Table(
-                _CLAIM_COLUMNS, claim_rows, "What these data say about the claims of arXiv 2603.10159 and its recipe."
+        answer=main or "not decided",
+        numbers={c.statement: Number(c.value, "", c.n, results["n_seeds"]) for c in claims},
+        brief=[brief(("model", "test", "n", "E std", "F RMSE", "E mean (meV)"), errors, ".1f", names=2)],
+        title=f"Bias of the training data: {results['system']}",
+        content={
+            "claim_table": Table(_CLAIM_COLUMNS, claim_rows, title),
+            **draw(experiment, results, claims),
+            "table": Table(COLUMNS, table_rows(results), caption),
+            "events": Table(
+                ["arm", "count per frame", "frames", "min", "mean", "max"], events, "Bonds in the published frames."
             ),
-            *(Illustration(figure, caption, title) for figure, caption, title in drawn.values()),
-            Table(COLUMNS, table_rows(results), caption),
-            Table(["arm", "count per frame", "frames", "min", "mean", "max"], events, "Bonds in the published frames."),
-        ],
-        versions=results["versions"],
-        command=command,
+        },
         alarm=alarm,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from ase import units
 from ase.data import chemical_symbols
 
-from experiments.bias.charts import Chart
+from experiments.bias.charts import Watch
 from experiments.bias.models import Experiment, Model
 from experiments.lab.s0 import bond_events
 from mlipjax import md
@@ -21,7 +21,7 @@ from mlipjax.system import System
 KELVIN, TIMESTEP_FS = 300.0, 0.5
 
 
-def own_run(experiment: Experiment, model: Model, chart: Chart) -> dict[str, Any]:
+def own_run(experiment: Experiment, model: Model, watch: Watch) -> dict[str, Any]:
     """Simulate with a model as the paper did (NPT, 300 K, 0.5 fs), and read Q, bonds and density off every frame.
 
     All models start from the first frame of the first arm's held-out group, with the same velocities. A run that
@@ -36,10 +36,9 @@ def own_run(experiment: Experiment, model: Model, chart: Chart) -> dict[str, Any
     start = next(iter(experiment.arms.values())).test.systems[0]
     temperature: list[float] = []
     stopped = None
-    same = len(model.potential.heads) == len(experiment.potential.heads)
     try:
         md.run(
-            experiment.potential if same else model.potential,
+            model.potential,
             model.params,
             start,
             md.make_ensemble("npt", timestep_fs=TIMESTEP_FS, temperature_K=KELVIN),
@@ -61,7 +60,7 @@ def own_run(experiment: Experiment, model: Model, chart: Chart) -> dict[str, Any
         "density_g_per_cm3": [_density(system) for system in frames],
         "events": bond_events(frames),
         "start_events": {kind: values[0] for kind, values in bond_events([start]).items()},
-        "q": {chemical_symbols[z]: q.tolist() for z, q in chart.read(experiment, frames).items()} if frames else {},
+        "q": {chemical_symbols[z]: q.tolist() for z, q in watch.read(frames).items()} if frames else {},
     }
     write_atomic(file, json.dumps(result))
     return result

@@ -1,4 +1,4 @@
-"""Numbers, figures and verdict of ``experiments.migration``."""
+"""Numbers, figures, tables and verdict of ``experiments.migration``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.lab.display import Table as BriefTable
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome
 from experiments.migration import figures
-from mlipjax.report import Illustration, Table, save_figure, write_report
+from mlipjax.report import Illustration, Table
 
 COLUMNS = (
     "model", "path", "fixed barrier (eV)", "error", "own barrier (eV)", "error", "converged", "climbed",
@@ -89,20 +92,16 @@ def _over_seeds(rows: list[dict[str, float | None]]) -> dict[str, Any]:
     return result
 
 
+_KEYS = (
+    "fixed_eV", "fixed_error_eV", "own_eV", "own_error_eV", "converged", "climbed", "profile_rmse_meV",
+    "force_mae_meV_per_A",
+)  # fmt: skip
+
+
 def rows_of(summary: Mapping[str, Any]) -> list[list[Any]]:
     """Table of barriers and errors, paths one after the other."""
-    keys = (
-        "fixed_eV",
-        "fixed_error_eV",
-        "own_eV",
-        "own_error_eV",
-        "converged",
-        "climbed",
-        "profile_rmse_meV",
-        "force_mae_meV_per_A",
-    )
     return [
-        [model, path, *(spread(entry, key) for key in keys)]
+        [model, path, *(spread(entry, key) for key in _KEYS)]
         for path, entries in summary["paths"].items()
         for model, entry in entries.items()
     ]
@@ -183,29 +182,45 @@ def _told(entry: Mapping[str, Any], key: str, digits: str) -> str:
     return f"{entry[key]:{digits}}" + ("" if std is None else f" ± {std:{digits.removeprefix('+')}}")
 
 
-def write(out: Path, results: Mapping[str, Any], summary: Mapping[str, Any], command: str, versions: Any) -> None:
-    """Write report.html and the figures."""
-    drawn = [
-        ("profiles", "Energy along the published images", figures.fixed_profiles(results), _FIXED),
-        ("barriers", "Barriers of the models' own paths", figures.barriers(summary), _OWN),
-        ("sliding", "Sliding one quintuple layer over the next", figures.sliding(results), _SLIDING),
-    ]
-    content: list[Illustration | Table] = []
-    for name, title, figure, caption in drawn:
-        if figure is not None:
-            save_figure(figure, out / f"{name}.png")
-            content.append(Illustration(figure, caption, title))
-    content.insert(1, Table(COLUMNS, rows_of(summary), _TABLE))
-    content += [_crystal_table(summary), _latent_table(results["latent"])]
-    write_report(
-        out / "report.html",
-        title="S2: Cr migration in Sb2Te3",
+def outcome(results: Mapping[str, Any]) -> Outcome:
+    """What a run shows and says."""
+    summary = results["summary"]
+    sliding = figures.sliding(results)
+    content: dict[str, Illustration | Table] = {
+        "profiles": Illustration(figures.fixed_profiles(results), _FIXED, "Energy along the published images"),
+        "table": Table(COLUMNS, rows_of(summary), _TABLE),
+        "barriers": Illustration(figures.barriers(summary), _OWN, "Barriers of the models' own paths"),
+    }
+    if sliding is not None:
+        content["sliding"] = Illustration(sliding, _SLIDING, "Sliding one quintuple layer over the next")
+    content |= {"crystal": _crystal_table(summary), "latent": _latent_table(results["latent"])}
+    path, first = next(iter(summary["paths"].items()))
+    n = len(results["paths"][path]["candidate_eV"])
+    start, tuned = Path(results["settings"]["model"]).name, "fine-tuned, several T"
+    return Outcome(
         verdict=verdict(results, summary),
+        answer=_answer(first.get(start), first.get(tuned)),
+        numbers={
+            f"profile RMSE in domain, {name}": Number(entry["profile_rmse_meV"], "meV", n, entry["n_seeds"])
+            for name, entry in first.items()
+            if name != "oracle"
+        },
+        brief=[
+            BriefTable(BRIEF_COLUMNS, brief_rows(entries), f"{path}: barriers, and distance from the oracle")
+            for path, entries in summary["paths"].items()
+        ],
+        title="S2: Cr migration in Sb2Te3",
         content=content,
-        versions=versions,
-        command=command,
         alarm=any(e["converged"] == 0.0 for rows in summary["paths"].values() for e in rows.values()),
     )
+
+
+def _answer(start: Mapping[str, Any] | None, tuned: Mapping[str, Any] | None) -> str:
+    """Whether fine-tuning brings the profile of its own path nearer, beyond the spread over seeds."""
+    if start is None or tuned is None or "profile_rmse_meV_std" not in tuned:
+        return "not decided"
+    gain, std = start["profile_rmse_meV"] - tuned["profile_rmse_meV"], tuned["profile_rmse_meV_std"]
+    return "not decided" if abs(gain) < 2.0 * std else "supported" if gain > 0.0 else "contradicted"
 
 
 def _crystal_table(summary: Mapping[str, Any]) -> Table:

@@ -12,7 +12,7 @@ from experiments.lab.units import Results, Unit
 from experiments.migration import data
 from experiments.migration.config import ID_PATH, Config
 from experiments.migration.latent import compare_latent
-from experiments.migration.probes import Prober, path_row
+from experiments.migration.probes import fixed_path, path_row, probe_crystal, probe_path
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.files import plain
@@ -161,9 +161,7 @@ def _probe_foreign(model: str, part: str) -> dict[str, Any]:
     """A foreign calculator is asked for the published images only: its own bands and lattice would take hours."""
     if part == "crystal":
         return {"failed": "a foreign calculator: published images only"}
-    found = load_evaluator(model)(data.load_path(part).images)
-    levels = np.array([result.energy for result in found])
-    return path_row(levels, [result.forces for result in found])
+    return fixed_path(load_evaluator(model), data.load_path(part).images)
 
 
 def _probe_tuned(config: Config, arm: str, seed: int, part: str, _: dict[str, Any]) -> dict[str, Any]:
@@ -172,11 +170,9 @@ def _probe_tuned(config: Config, arm: str, seed: int, part: str, _: dict[str, An
 
 
 def _probed(config: Config, potential: Potential, params: Params, part: str, band: bool) -> dict[str, Any]:
-    prober = Prober(potential)
     if part == "crystal":
-        return plain(prober.sliding(params, data.pristine(), config))
-    path = data.load_path(part)
-    return plain(prober.path(params, path, config.n_images, config.fmax, config.max_steps, band))
+        return plain(probe_crystal(potential, params, data.pristine(), config))
+    return plain(probe_path(potential, params, data.load_path(part), config, band))
 
 
 def _train(config: Config, arm: str, seed: int, _: dict[str, Any]) -> dict[str, Any]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
-from experiments.lab.display import Table, make_console
-from experiments.lab.entry import claim_folder, run_experiment, settings_of
-from experiments.monitors import runs
+from experiments.lab.entry import run_experiment
+from experiments.lab.run import Run
+from experiments.monitors import report, runs
 from experiments.monitors.config import PRESETS, Config
 from experiments.monitors.config import __doc__ as CLAIM
 from experiments.monitors.scores import Comparison
-from mlipjax import load, monitoring, runtime
+from mlipjax import load, monitoring
 from mlipjax.data import Dataset, runs_of
-from mlipjax.files import write_atomic
 from mlipjax.monitoring.soap import band
 from mlipjax.oracles import Failure, Labeller, make_oracle
 from mlipjax.report import save_figure
@@ -148,56 +145,26 @@ def _figure(config: Config, fitted: Comparison, scores: Any, kinds: np.ndarray, 
 
 def main(config: Config) -> None:
     """Run what is missing, write ``results.json`` and print."""
-    settings = settings_of(config, apart=("out", "workers"))
-    claim_folder(config.out, settings)
+    run = Run(config, PRESETS)
     potential, params = load(config.model)
     reference = runs.equilibrium(config, potential, params, "reference", config.seed + 1, config.reference_runs)
     held_out = runs.equilibrium(config, potential, params, "held_out", config.seed + 2, config.held_out_runs)
     away = runs.departures(config, potential, params)
     started = time.perf_counter()
     fitted = Comparison.fit(config, potential, params, reference)
-    results: dict[str, Any] = {
-        "settings": settings,
+    found: dict[str, Any] = {
         "seconds_to_fit": time.perf_counter() - started,
         "false_alarms": false_alarms(config, fitted, reference, held_out),
     }
     with Labeller(make_oracle(config.oracle), config.out / "labels.db", n_workers=config.workers) as labeller:
-        results["detection"] = detection(config, fitted, labeller, reference, held_out, away)
+        found["detection"] = detection(config, fitted, labeller, reference, held_out, away)
     if config.timing_steps:
-        results["overhead"] = runs.overhead(config, potential, params, fitted.monitor)
-    write_atomic(config.out / "results.json", json.dumps({**results, "versions": runtime.versions()}, indent=1))
-    _print(make_console(), results)
+        found["overhead"] = runs.overhead(config, potential, params, fitted.monitor)
+    results = run.results(found)
+    run.finish(results, report.outcome(results))
 
 
-def _print(console: Console, results: dict[str, Any]) -> None:
-    alarms, found = results["false_alarms"], results["detection"]
-    columns = (
-        "false alarms",
-        "all runs",
-        "Box",
-        "mean + 2 sd",
-        "n (effective)",
-        "AUROC",
-        "bad frames found",
-        "lead times (fs)",
-    )
-    table = []
-    for name, row in alarms["indices"].items():
-        other = found["indices"][name]
-        leads = ", ".join("-" if lead is None else f"{lead:.0f}" for lead in other["lead_fs"].values())
-        size = f"{alarms['n_held_out']} ({row['n_effective']:.0f})"
-        percent = (f"{100 * row[kind]:.2f} %" if kind in row else "-" for kind in ("conformal", "cross", "box", "band"))
-        rates = (*percent, size, f"{other['auroc'] or 0:.3f}")
-        table.append((name, *rates, f"{100 * other['detected_bad_frames']:.0f} %", leads))
-    console.print(Table(("index", *columns), table))
-    console.print(json.dumps({key: found[key] for key in found if key != "indices"}), alarms["atoms"], soft_wrap=True)
-    console.print(results.get("overhead", {}), soft_wrap=True)
-
-
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_experiment(main, PRESETS, CLAIM, arguments)
-
+run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":
     sys.exit(run())

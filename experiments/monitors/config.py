@@ -11,6 +11,13 @@
 3. The time that reading the charts adds to MD.
 
 ``results.json`` in ``--out`` has all numbers; the same command again resumes trajectories and labels.
+
+Expected (``expected.json``) of preset standard:
+
+    false alarms, combined: 0.83 ± 1 % (n = 76, 1 seed)
+    false alarms, q: 0.5 ± 1 % (n = 142, 1 seed)
+    AUROC, combined: 0.98 ± 0.04 (n = 132, 1 seed)
+    time of the charts in MD: 1.5 ± 1 % (n = 3, 1 seed)
 """
 
 from __future__ import annotations

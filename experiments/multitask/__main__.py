@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
-import time
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
-from experiments.lab.display import Table, make_bar, make_console
-from experiments.lab.entry import claim_folder, run_experiment, settings_of
+from experiments.lab.display import make_bar
+from experiments.lab.entry import run_experiment
+from experiments.lab.run import Run
 from experiments.multitask import report
 from experiments.multitask.collapse import examine
 from experiments.multitask.config import PRESETS, Config
 from experiments.multitask.config import __doc__ as CLAIM
 from experiments.multitask.runs import Experiment, execute, read_predictions
-from mlipjax import runtime
 from mlipjax.data.properties import property_name, targets
-from mlipjax.files import write_atomic
 
 
 def compare_modes(experiment: Experiment, console: Console) -> dict[str, Any]:
@@ -52,36 +49,18 @@ def main(config: Config) -> None:
     Raises:
         ValueError, FileNotFoundError: if data are missing, or the folder holds another experiment.
     """
-    console = make_console()
     experiment = Experiment.open(config)
-    config = experiment.config
-    settings = settings_of(config)
-    claim_folder(config.out, settings)
-    started = time.monotonic()
-    results: dict[str, Any] = {"settings": settings, **compare_modes(experiment, console)}
-    results["seconds"] = round(time.monotonic() - started, 1)
-    predictions = {run: read_predictions(config.out, run) for run in experiment.runs()}
+    run = Run(experiment.config, PRESETS)
+    results = run.results({**compare_modes(experiment, run.console), "dtype": "float32"})
+    predictions = {one: read_predictions(config.out, one) for one in experiment.runs()}
     targets = results.pop("targets")
     results["summary"] = report.summarise(results, predictions, targets)
-    with console.status("features of all models"):
+    with run.console.status("features of all models"):
         results["representation"] = examine(experiment)
-    results |= {"dtype": "float32", "versions": runtime.versions()}
-    report.write(
-        config.out, results, predictions, targets, " ".join(["python -m experiments.multitask", *sys.argv[1:]])
-    )
-    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
-    table = []
-    for row in report.table_rows(results):
-        cells = [*row[:4], row[5], *row[7:10], row[-1]]
-        table.append([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells])
-    console.print(Table(("mode", "n", "seeds", "ID MAE", "OOD MAE", "ID %", "OOD %", "OOD/ID", "F MAE left"), table))
-    console.print(report.verdict(results)[0])
+    run.finish(results, report.outcome(results, predictions, targets))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_experiment(main, PRESETS, CLAIM, arguments)
-
+run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.multitask.runs import Experiment, Run
 from mlipjax import tree
-from mlipjax.files import write_atomic
+from mlipjax.files import plain, write_atomic
 from mlipjax.models import NequIPConfig, load
 from mlipjax.nn.readouts import GROUP
 from mlipjax.representation import (
@@ -158,13 +158,14 @@ def over_seeds(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:
             "numbers": {key: _spread([numbers[key] for numbers in found]) for key in keys},
         }
     reference = _numbers(comparison, comparison.models[0])
-    return {
+    # what is not defined (NaN) becomes None
+    return plain({
         "n_members": comparison.n_members,
         "n_structures": comparison.n_structures,
         "classes": comparison.classes,
-        REFERENCE: {key: _plain(value) for key, value in reference.items()},
+        REFERENCE: {key: {"value": e.value, "confidence_95": [e.low, e.high]} for key, e in reference.items()},
         "modes": modes,
-    }
+    })  # fmt: skip
 
 
 def _collapsed(comparison: Comparison, names: Sequence[str]) -> int:
@@ -186,20 +187,11 @@ def _numbers(comparison: Comparison, name: str) -> dict[str, Estimate]:
 def _spread(estimates: Sequence[Estimate]) -> dict[str, Any]:
     values = [estimate.value for estimate in estimates]
     return {
-        "mean": _number(np.mean(values)),
-        "std": _number(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "seeds": [_number(value) for value in values],
-        "confidence_95": [[_number(estimate.low), _number(estimate.high)] for estimate in estimates],
+        "mean": np.mean(values),
+        "std": np.std(values, ddof=1) if len(values) > 1 else None,
+        "seeds": values,
+        "confidence_95": [[estimate.low, estimate.high] for estimate in estimates],
     }
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    low, high = _number(estimate.low), _number(estimate.high)
-    return {"value": _number(estimate.value), "confidence_95": [low, high]}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def answer(found: Mapping[str, Any]) -> tuple[str, bool]:

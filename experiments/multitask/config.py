@@ -12,6 +12,12 @@ Every run's folder (``OUT/runs/MODE-N-SEED``) is a model: ``mlipjax compare-repr
 take it. At the end the features of all models are compared with the pretrained one's: does ft collapse the
 representation, does mft prevent it? The property sets must be at hand (``MLIPJAX_DATA``); they are not shipped. The
 same command again resumes, and adds what a folder that was finished before lacks.
+
+Expected (``expected.json``) of preset quick:
+
+    OOD MAE better than scratch, ft: 20 ± 4 % (n = 1500, 3 seeds)
+    OOD MAE better than scratch, mft: 3 ± 5 % (n = 1500, 3 seeds)
+    OOD MAE better than scratch, lp: -7 ± 8 % (n = 1500, 3 seeds)
 """
 
 from __future__ import annotations
@@ -81,12 +87,7 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        n_train=20_000,
-        steps=20_000,
-        n_test=5000,
-        n_valid=2000,
-        curve=(500, 2000, 8000),
-        largest=64,
+        n_train=20_000, steps=20_000, n_test=5000, n_valid=2000, curve=(500, 2000, 8000), largest=64,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

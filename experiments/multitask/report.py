@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from experiments.lab.display import brief
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome
+from experiments.lab.statistics import bootstrap
 from experiments.multitask import collapse
 from experiments.multitask.figures import collapse_panels, data_efficiency, improvement_bars, residuals_by_label
 from experiments.multitask.runs import Run
-from mlipjax.report import Illustration, Table, save_figure, write_report
+from mlipjax.report import Illustration, Table
 
 PAPER = {
     # HOMO-LUMO gap, Hartree (ID, OOD); and mean improvement over scratch on eight QM9 properties, %
@@ -27,8 +29,6 @@ COLUMNS = (
     "mode", "n", "seeds", "ID MAE", "ID RMSE", "OOD MAE", "OOD RMSE", "ID better by %", "OOD better by %", "OOD/ID",
     "paper ID %", "paper OOD %", "paper OOD/ID", "force MAE left",
 )  # fmt: skip
-_RESAMPLES = 1000
-
 Predictions = Mapping[Run, Mapping[str, np.ndarray]]
 
 
@@ -52,9 +52,9 @@ def summarise(
                 "mae": float(np.abs(errors).mean()),
                 "mae_of_seeds": np.abs(errors).mean(axis=1).tolist(),
                 "rmse": float(np.sqrt((errors**2).mean(axis=1)).mean()),
-                "mae_95": _interval(_resampled(errors, np.random.default_rng(0))),
+                "mae_95": list(_interval(errors)[1:]),
                 "better_percent": None if better is None else better[0],
-                "better_percent_95": None if better is None else better[1],
+                "better_percent_95": None if better is None else list(better[1:]),
             }
         row["ratio"] = row["ood"]["mae"] / row["id"]["mae"]
         left = [r["force_field"] for r in results["rows"] if (r["mode"], r["n"]) == (mode, n) and r["force_field"]]
@@ -72,28 +72,24 @@ def _errors(
     return {t: np.array([predictions[run][t] for run in runs]) - np.array(targets[t]) for t in targets if runs}
 
 
-def _resampled(errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """MAE of (seeds, structures) errors under resampling of both: (resamples,)."""
-    absolute = np.abs(errors)
-    n_seeds, n = absolute.shape
-    values = []
-    for _ in range(_RESAMPLES):
-        chosen = absolute[:, rng.integers(0, n, n)].mean(axis=1)
-        values.append(chosen[rng.integers(0, n_seeds, n_seeds)].mean())
-    return np.array(values)
+def _mae(errors: np.ndarray, seeds: list[np.ndarray], drawn: list[np.ndarray]) -> float:
+    return float(np.abs(errors)[seeds[0]][:, drawn[0]].mean())
 
 
-def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, list[float]] | None:
+def _interval(errors: np.ndarray) -> tuple[float, float, float]:
+    """MAE of (seeds, structures) errors with its interval."""
+    return bootstrap(lambda seeds, drawn: _mae(errors, seeds, drawn), errors.shape[1:], errors.shape[:1])
+
+
+def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, float, float] | None:
+    """How much lower the MAE is than from scratch, %, the same structures drawn for both."""
     if scratch is None or len(scratch) == 0:
         return None
-    # equal streams: the same structures are drawn for both
-    drawn = [_resampled(part, np.random.default_rng(1)) for part in (errors, scratch)]
-    value = 1.0 - np.abs(errors).mean() / np.abs(scratch).mean()
-    return 100.0 * float(value), _interval(100.0 * (1.0 - drawn[0] / drawn[1]))
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    return np.percentile(values, [2.5, 97.5]).tolist()
+    return bootstrap(
+        lambda seeds, drawn: 100.0 * (1.0 - _mae(errors, seeds, drawn) / _mae(scratch, seeds[1:], drawn)),
+        errors.shape[1:],
+        (len(errors), len(scratch)),
+    )
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[Any]]:
@@ -110,8 +106,8 @@ def table_rows(results: Mapping[str, Any]) -> list[list[Any]]:
     return rows
 
 
-def verdict(results: Mapping[str, Any]) -> tuple[str, bool]:
-    """What these runs support, with n, seeds and intervals; alarming if mft does not do what S3 says."""
+def verdict(results: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """What these runs support, with n, seeds and intervals; the answer to S3's claim; whether to warn."""
     config = results["settings"]
     n = int(config["n_train"])
     main = {row["mode"]: row for row in results["summary"] if row["n"] == n}
@@ -128,7 +124,7 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, bool]:
             f"From scratch the ID error is {far:.1f} times the paper's after 100 000 steps: compare the order of modes "
             "at this length, not at convergence."
         )
-    holds = _claims(main, config["equal"], sentences)
+    answer = _claims(main, config["equal"], sentences)
     left = {mode: row["force_mae_meV_per_A"] for mode, row in main.items() if row["force_mae_meV_per_A"] is not None}
     if left:
         values = ", ".join(f"{mode} {value:.0f}" for mode, value in left.items())
@@ -140,7 +136,7 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, bool]:
     if "representation" in results:
         said, collapsed = collapse.answer(results["representation"])
         sentences.append(said)
-    return " ".join(sentences), collapsed or not holds
+    return " ".join(sentences), answer, collapsed or answer == "contradicted"
 
 
 def _against(row: Mapping[str, Any]) -> str:
@@ -154,10 +150,10 @@ def _against(row: Mapping[str, Any]) -> str:
     return f"; over scratch {' and '.join(parts)}."
 
 
-def _claims(main: Mapping[str, Mapping[str, Any]], equal: str, sentences: list[str]) -> bool:
-    """Whether mft is at least as good as ft out of domain, said with both intervals."""
+def _claims(main: Mapping[str, Mapping[str, Any]], equal: str, sentences: list[str]) -> str:
+    """Whether mft is better than ft out of domain, said with both intervals."""
     if "mft" not in main or "ft" not in main:
-        return True
+        return "not decided"
     ft, mft = main["ft"]["ood"], main["mft"]["ood"]
     change = 100.0 * (1.0 - mft["mae"] / ft["mae"])
     apart = mft["mae_95"][1] < ft["mae_95"][0] or ft["mae_95"][1] < mft["mae_95"][0]
@@ -167,58 +163,58 @@ def _claims(main: Mapping[str, Mapping[str, Any]], equal: str, sentences: list[s
     )
     if equal == "optimiser":
         sentences.append("In mft half of the steps are the force field's: its property was trained half as long.")
-    return not (change < 0 and apart)
+    return "not decided" if not apart else "supported" if change > 0 else "contradicted"
 
 
-def write(
-    folder: Path,
-    results: Mapping[str, Any],
-    predictions: Predictions,
-    targets: Mapping[str, Sequence[float]],
-    command: str,
-) -> None:
-    """Write figures and ``report.html``."""
-    figures = _figures(results, predictions, targets)
-    for name, (figure, _, _) in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-    text, alarm = verdict(results)
+def outcome(results: Mapping[str, Any], predictions: Predictions, targets: Mapping[str, Sequence[float]]) -> Outcome:
+    """What a run shows and says."""
+    text, answer, alarm = verdict(results)
     microscope = results.get("representation") or {}
     caption = (
         f"Errors in {results['unit']}; improvement over scratch at the same size; the paper's improvements are means "
         "over eight properties, its OOD/ID ratio is that of the gap. Force MAE left in meV/Å (before: "
         f"{results['before']['force_mae_meV_per_A']:.1f})."
     )
-    write_report(
-        folder / "report.html",
-        title=f"A property four ways: {results['property']} from {results['settings']['model']}",
+    content = {**_figures(results, predictions, targets), "table": Table(COLUMNS, table_rows(results), caption)}
+    if "nodes" in microscope:
+        content["microscope"] = Table(collapse.COLUMNS, collapse.rows(microscope), collapse.CAPTION)
+    short = ("mode", "n", "seeds", "ID MAE", "OOD MAE", "ID %", "OOD %", "OOD/ID", "F MAE left")
+    rows = [[*row[:4], row[5], *row[7:10], row[-1]] for row in table_rows(results)]
+    main = [row for row in results["summary"] if row["n"] == int(results["settings"]["n_train"])]
+    return Outcome(
         verdict=text,
-        content=[
-            *(Illustration(figure, caption, title) for figure, caption, title in figures.values()),
-            Table(COLUMNS, table_rows(results), caption),
-            *([Table(collapse.COLUMNS, collapse.rows(microscope), collapse.CAPTION)] if "nodes" in microscope else []),
-        ],
-        versions=results["versions"],
-        command=command,
+        answer=answer,
+        numbers={
+            f"{test.upper()} MAE better than scratch, {row['mode']}": Number(
+                row[test]["better_percent"], "%", row[test]["n"], row["seeds"]
+            )
+            for row in main
+            for test in ("id", "ood")
+            if row["mode"] != "scratch"
+        },
+        brief=[brief(short, rows)],
+        title=f"A property four ways: {results['property']} from {results['settings']['model']}",
+        content=content,
         alarm=alarm,
     )
 
 
 def _figures(
     results: Mapping[str, Any], predictions: Predictions, targets: Mapping[str, Sequence[float]]
-) -> dict[str, tuple[Figure, str, str]]:
-    """Figure, caption and title by file name."""
+) -> dict[str, Illustration | Table]:
+    """Figures by file name."""
     n = int(results["settings"]["n_train"])
     main = [row for row in results["summary"] if row["n"] == n]
     errors = {row["mode"]: _errors(predictions, targets, row["mode"], n) for row in main}
     values = {test: np.array(part) for test, part in targets.items()}
-    figures = {
-        "improvement": (
+    figures: dict[str, Illustration | Table] = {
+        "improvement": Illustration(
             improvement_bars(main, PAPER),
             f"Improvement of the MAE over training from scratch, {main[0]['seeds']} seeds, with 95 % intervals over "
             "seeds and structures; diamonds: the paper's mean over eight QM9 properties.",
             "Improvement over scratch",
         ),
-        "residuals": (
+        "residuals": Illustration(
             residuals_by_label(values, errors, results["unit"]),
             "Mean error (prediction minus value) in bins of the value, both test sets together; grey: values seen in "
             "training lie inside. A model that only knows its training range pulls the tails towards the middle.",
@@ -226,7 +222,7 @@ def _figures(
         ),
     }
     if len({row["n"] for row in results["summary"]}) > 1:
-        figures["data_efficiency"] = (
+        figures["data_efficiency"] = Illustration(
             data_efficiency(results["summary"], results["unit"]),
             "MAE against the number of training structures, with 95 % intervals over seeds and structures.",
             "Data efficiency",
@@ -234,7 +230,7 @@ def _figures(
     microscope: Mapping[str, Any] = results.get("representation") or {}
     for kind, what in (("nodes", "atoms"), ("edges", "pairs of atoms (messages)")):
         if part := microscope.get(kind):
-            figures[f"representation_{kind}"] = (
+            figures[f"representation_{kind}"] = Illustration(
                 collapse_panels(part),
                 f"Features of {part['n_members']} {what} of {part['n_structures']} test structures, half of them out "
                 "of domain, against the pretrained model (dashed: as there). Each seed with its 95 % interval over "

@@ -13,6 +13,11 @@ Arms, each with rounds x labels-per-round labels:
 
 Every arm is tested on an independent set (frames of a trajectory that the oracle itself drove, from other velocities)
 and on a trajectory of its own. The same command again resumes, or says that it is done.
+
+Expected (``expected.json``) of preset quick:
+
+    force RMSE, naive / periodic: 1.06 ± 0.12 (n = 16, 1 seed)
+    force RMSE, zero-shot / periodic: 1.62 ± 0.15 (n = 16, 1 seed)
 """
 
 from __future__ import annotations
@@ -94,11 +99,7 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        labels_per_round=10,
-        steps=1000,
-        train_steps=500,
-        own_frames=40,
-        test_frames=40,
+        labels_per_round=10, steps=1000, train_steps=500, own_frames=40, test_frames=40,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

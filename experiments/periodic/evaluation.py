@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.data import chemical_symbols
+from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from rich.progress import Progress
 
+from experiments.lab.charts import Chart, features_of, mean_features, principal_map
 from experiments.periodic.config import Config
 from experiments.periodic.experiment import Experiment, Model
 from mlipjax import md, tree
-from mlipjax.data import Dataset, Example
+from mlipjax.data import Dataset, Example, read_atoms
 from mlipjax.files import replace_on_success, write_atomic
-from mlipjax.graph import batch_graphs, neighbor_table
-from mlipjax.monitoring import fit_charts, q_residual
 from mlipjax.oracles import Failure, Labeller, Oracle
-from mlipjax.potential import apply
 from mlipjax.system import Labels, System
-from mlipjax.train import LabelledBatches, error_report, predict
-from mlipjax.typing import Array
+from mlipjax.train import evaluate
 
 _KEYS = (
     "n_frames",
@@ -43,8 +39,6 @@ _KEYS = (
 
 _STRIDE = 10
 """MD steps between frames of the independent set: 10 fs at 1 fs, a quarter of an O-H vibration's decay time."""
-
-_COMPONENTS = 5
 
 
 class _OracleCalculator(Calculator):
@@ -62,12 +56,6 @@ class _OracleCalculator(Calculator):
         current: Any = self.atoms
         labels = self._oracle.label(System.from_ase(current))
         self.results = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
-
-
-def read_frames(file: Path) -> list[Atoms]:
-    """All structures of a file that ASE can read."""
-    frames: Any = read(file, index=":")
-    return frames
 
 
 def independent_set(
@@ -97,7 +85,7 @@ def independent_set(
         with replace_on_success(file) as temporary:
             write(temporary, frames, format="extxyz")
     progress.update(task, completed=config.test_frames)
-    return [(System.from_ase(atoms), Labels.from_ase(atoms)) for atoms in read_frames(file)]
+    return [(System.from_ase(atoms), Labels.from_ase(atoms)) for atoms in read_atoms(file)]
 
 
 def evaluate_all(
@@ -132,9 +120,7 @@ def evaluate_all(
 
 def _row(experiment: Experiment, arm: str, model: Model, test_set: str, frames: list[tuple[System, Labels]]) -> dict:
     dataset = Dataset.from_examples(Example(system, labels, {}) for system, labels in frames)
-    batches = LabelledBatches.create(model.potential, dataset, len(dataset), dtype=experiment.config.dtype)
-    params = tree.cast(model.params, experiment.config.dtype)
-    report = error_report(dataset, predict(experiment.potential, params, batches))
+    report = evaluate(model.potential, model.params, dataset, dtype=experiment.config.dtype)
     return {"arm": arm, "labels": model.labels, "test": test_set, **{key: report[key] for key in _KEYS}}
 
 
@@ -161,7 +147,7 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
 
         try:
             md.run(
-                experiment.potential,
+                model.potential,
                 tree.cast(model.params, c.dtype),
                 experiment.system,
                 experiment.ensemble(),
@@ -175,7 +161,7 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
             trace["stopped"] = str(stop)
         trace["timestep_fs"] = c.timestep
         write_atomic(trace_file, json.dumps(trace))
-    frames = [System.from_ase(atoms) for atoms in read_frames(trajectory)] if trajectory.exists() else []
+    frames = [System.from_ase(atoms) for atoms in read_atoms(trajectory)] if trajectory.exists() else []
     if not frames:
         raise RuntimeError(f"{name}: the first frame of the own trajectory was not reached; see {trace_file}")
     outcomes = labeller.label(frames)
@@ -195,62 +181,19 @@ def charts(
     The map needs features that do not depend on the arm; the Q-residual of a model is taken in its own features,
     against a chart of its own training set, as one would use it to watch that model.
     """
-    sets = {name: _mean_features(experiment, universal, frames) for name, frames in training.items()}
-    everything = np.concatenate(list(sets.values()))
-    center = everything.mean(axis=0)
-    _, singular, axes = np.linalg.svd(everything - center, full_matrices=False)
-    explained = (singular**2 / np.sum(singular**2))[:2].tolist()
-    maps = {name: ((values - center) @ axes[:2].T).tolist() for name, values in sets.items()}
+
+    def features(model: Model, frames: list[System]) -> np.ndarray:
+        return features_of(model.potential, model.params, frames, experiment.config.dtype)
+
+    sets = {name: mean_features(features(universal, frames), frames) for name, frames in training.items()}
+    maps, explained = principal_map(sets)
     q, limits = {}, {}
     for name, rounds in models.items():
-        q[name], limits[name] = _q_over_time(experiment, rounds[-1], training[name], own[name]["frames"])
-    return {"pca": maps, "explained": explained, "q": q, "q_training_99": limits}
-
-
-def _features(experiment: Experiment, model: Model, frames: list[System]) -> Array:
-    """Features of the last layer, (frames, N, F)."""
-    potential = model.potential
-    params = tree.cast(model.params, experiment.config.dtype)
-    tables = [neighbor_table(frame, potential.cutoff) for frame in frames]
-    slots = max(table.max_count for table in tables)
-
-    last = potential.feature_slices[-1]
-    n = frames[0].n_atoms
-    dtype = np.dtype(experiment.config.dtype)
-    graphs = [
-        batch_graphs([f], potential.cutoff, n_atoms=n, n_neighbors=slots, tables=[t], dtype=dtype)
-        for f, t in zip(frames, tables, strict=True)
-    ]
-    return jnp.stack([apply(experiment.potential, params, graph).features[:, last] for graph in graphs])
-
-
-def _mean_features(experiment: Experiment, model: Model, frames: list[System]) -> np.ndarray:
-    """One vector per frame: the mean feature of each element, side by side."""
-    features = np.asarray(_features(experiment, model, frames), np.float64)
-    numbers = np.asarray(experiment.system.atomic_numbers)
-    return np.concatenate([features[:, numbers == z].mean(axis=1) for z in np.unique(numbers)], axis=1)
-
-
-def _q_over_time(
-    experiment: Experiment, model: Model, training: list[System], frames: list[System]
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Mean Q of each element in each frame, and the 99th percentile of the same in the training set."""
-    from ase.data import chemical_symbols
-
-    numbers = np.asarray(experiment.system.atomic_numbers)
-    elements, row = np.unique(numbers, return_inverse=True)
-    seen = _features(experiment, model, training)
-    flat = seen.reshape(-1, seen.shape[-1])
-    rows = jnp.tile(jnp.asarray(row), len(training))
-    chart = fit_charts(flat, rows, jnp.ones(len(flat), flat.dtype), len(elements), _COMPONENTS)
-
-    def mean_q(features: Array) -> np.ndarray:
-        q = np.stack([np.asarray(q_residual(chart, frame, jnp.asarray(row)), np.float64) for frame in features])
-        return np.stack([q[:, row == k].mean(axis=1) for k in range(len(elements))])
-
-    trained, visited = mean_q(seen), mean_q(_features(experiment, model, frames))
-    symbols = [chemical_symbols[z] for z in elements]
-    return (
-        {symbol: visited[k].tolist() for k, symbol in enumerate(symbols)},
-        {symbol: float(np.quantile(trained[k], 0.99)) for k, symbol in enumerate(symbols)},
-    )
+        seen, frames = features(rounds[-1], training[name]), own[name]["frames"]
+        chart = Chart.fit(seen, training[name])
+        visited = chart.read(features(rounds[-1], frames), frames)
+        q[name] = {chemical_symbols[z]: values.tolist() for z, values in visited.items()}
+        trained = chart.read(seen, training[name])
+        limits[name] = {chemical_symbols[z]: float(np.quantile(values, 0.99)) for z, values in trained.items()}
+    pca = {name: values.tolist() for name, values in maps.items()}
+    return {"pca": pca, "explained": explained, "q": q, "q_training_99": limits}

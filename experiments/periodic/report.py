@@ -1,25 +1,18 @@
-"""Figures, table and verdict of ``experiments.periodic``."""
+"""Figures, tables, numbers and verdict of ``experiments.periodic``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.lab.display import brief
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome
 from mlipjax.finetuning.records import round_rows
-from mlipjax.report import (
-    ErrorCurve,
-    Illustration,
-    Table,
-    Trace,
-    error_against_labels,
-    pca_map,
-    q_residual,
-    save_figure,
-    traces,
-    write_report,
-)
+from mlipjax.report import ErrorCurve, Illustration, Table, Trace, error_against_labels, pca_map, q_residual, traces
+
+_ARMS = ("naive", "single", "periodic")
 
 _ERRORS = {
     "energy_mean": "energy_mean_meV_per_atom",
@@ -27,7 +20,7 @@ _ERRORS = {
     "energy_rmse": "energy_rmse_meV_per_atom",
     "force_rmse": "force_rmse_meV_per_A",
 }
-_COLUMNS = ["model", "labels", "test set", "n", "energy mean", "energy std", "energy RMSE", "force RMSE"]
+_COLUMNS = ("model", "labels", "test set", "n", "energy mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)")
 
 
 def error_rows(results: dict[str, Any]) -> list[list[Any]]:
@@ -39,83 +32,94 @@ def error_rows(results: dict[str, Any]) -> list[list[Any]]:
     ]
 
 
-def write(folder: Path, results: dict[str, Any], command: str) -> None:
-    """Write figures and ``report.html``."""
+def outcome(results: dict[str, Any]) -> Outcome:
+    """What a run shows and says."""
     times, scaled, limits = _q(results)
-    figures = {
-        "errors": (
+    n = int(results["settings"]["test_frames"])
+    content = {
+        "errors": Illustration(
             error_against_labels(_curves(results), x_label="labels used"),
             "Errors of every model with 95 % bootstrap intervals over frames; zero labels: the universal model. Upper "
-            f"row: frames of a trajectory driven by the oracle ({results['settings']['test_frames']} frames, the same "
-            "for all). Lower row: frames of each final model's own trajectory; for the periodic arm also frames each "
-            "round's model sampled before it was trained on them. One seed.",
+            f"row: frames of a trajectory driven by the oracle ({n} frames, the same for all). Lower row: frames of "
+            "each final model's own trajectory; for the periodic arm also frames each round's model sampled before it "
+            "was trained on them. One seed.",
+            "Error against labels",
         ),
-        "traces": (
+        "traces": Illustration(
             traces(_traces(results), target_temperature=float(results["settings"]["temperature"])),
             "Own trajectories of the final models, from the same structure and the same velocities.",
+            "Own trajectories",
         ),
-        "pca": (
+        "pca": Illustration(
             pca_map({k: np.array(v) for k, v in results["charts"]["pca"].items()},
                     explained=tuple(results["charts"]["explained"]), what="frames"),
             "The three training sets in the universal model's features (mean per element, side by side). Ellipses are "
             "two standard deviations.",
+            "What was sampled",
         ),
-        "q_residual": (
+        "q_residual": Illustration(
             q_residual(times, scaled, limits=limits, unit="relative to training"),
             "Mean Q-residual per element along each model's own trajectory, in units of the 99th percentile over its "
             "own training frames (dashed): above one, the model is where it was not trained. Plain percentile, not a "
             "calibrated limit.",
+            "Q-residual",
+        ),
+        "table": Table(
+            _COLUMNS,
+            error_rows(results),
+            f"Energies in meV/atom, forces in meV/Å; {results['n_atoms']} atoms; errors are model minus oracle.",
         ),
     }  # fmt: skip
-    for name, (figure, _) in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-    titles = {"errors": "Error against labels", "traces": "Own trajectories", "pca": "What was sampled",
-              "q_residual": "Q-residual"}  # fmt: skip
-    caption = f"Energies in meV/atom, forces in meV/Å; {results['n_atoms']} atoms; errors are model minus oracle."
-    text, alarm = verdict(results)
-    write_report(
-        folder / "report.html",
-        title="Naive, periodic and single-trajectory fine-tuning",
+    final = final_rows(results)
+    rmse = {arm: final[arm, "independent"]["force_rmse_meV_per_A"] for arm in ("zero-shot", *_ARMS)}
+    text, answer, alarm = verdict(results)
+    return Outcome(
         verdict=text,
-        content=[
-            *(Illustration(figure, caption, titles[name]) for name, (figure, caption) in figures.items()),
-            Table(_COLUMNS, error_rows(results), caption),
-        ],
-        versions=results["versions"],
-        command=command,
+        answer=answer,
+        numbers={
+            "force RMSE, naive / periodic": Number(rmse["naive"] / rmse["periodic"], "", n),
+            "force RMSE, single / periodic": Number(rmse["single"] / rmse["periodic"], "", n),
+            "force RMSE, zero-shot / periodic": Number(rmse["zero-shot"] / rmse["periodic"], "", n),
+            "force RMSE, periodic": Number(rmse["periodic"], "meV/Å", n),
+        },
+        brief=[brief(_COLUMNS, error_rows(results), ".1f", names=3)],
+        title="Naive, periodic and single-trajectory fine-tuning",
+        content=content,
         alarm=alarm,
     )
 
 
-def verdict(results: dict[str, Any]) -> tuple[str, bool]:
-    """One paragraph: which arm is better where, whether the difference exceeds its interval, and what stopped."""
-    labels = results["labels_per_arm"]
-    final = {
-        (row["arm"], row["test"]): row
-        for row in sorted(results["errors"], key=lambda row: row["labels"])
-    }  # fmt: skip
-    arms = ("naive", "single", "periodic")
-    sentences = [f"With {labels} labels per arm and one seed:"]
+def final_rows(results: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Errors of the last model of each arm, by arm and test."""
+    ordered = sorted(results["errors"], key=lambda row: row["labels"])
+    return {(row["arm"], row["test"]): row for row in ordered}
+
+
+def verdict(results: dict[str, Any]) -> tuple[str, str, bool]:
+    """One paragraph (which arm is better where, what stopped), the answer to the claim, and whether to warn."""
+    final = final_rows(results)
+    sentences = [f"With {results['labels_per_arm']} labels per arm and one seed:"]
     for test in ("independent", "own trajectory"):
         zero = final["zero-shot", test]["force_rmse_meV_per_A"]
-        values = ", ".join(f"{arm} {final[arm, test]['force_rmse_meV_per_A']:.0f}" for arm in arms)
-        spreads = ", ".join(f"{arm} {final[arm, test]['energy_std_meV_per_atom']:.1f}" for arm in arms)
+        values = ", ".join(f"{arm} {final[arm, test]['force_rmse_meV_per_A']:.0f}" for arm in _ARMS)
+        spreads = ", ".join(f"{arm} {final[arm, test]['energy_std_meV_per_atom']:.1f}" for arm in _ARMS)
         sentences.append(
             f"on the {test} test the force RMSE is {values} meV/Å (zero-shot {zero:.0f}) and the offset-free energy "
             f"error {spreads} meV/atom;"
         )
-    best, second = sorted(arms, key=lambda arm: final[arm, "independent"]["force_rmse_meV_per_A"])[:2]
+    best, second = sorted(_ARMS, key=lambda arm: final[arm, "independent"]["force_rmse_meV_per_A"])[:2]
     high = final[best, "independent"]["confidence_95"]["force_rmse_meV_per_A"][1]
     low = final[second, "independent"]["confidence_95"]["force_rmse_meV_per_A"][0]
     apart = "their intervals do not overlap" if high < low else "their intervals overlap: no winner at this size"
     sentences.append(f"{best} is lowest on the independent test, before {second}; {apart}.")
-    stopped = [name for name, trace in results["traces"].items() if trace["stopped"]]
-    if stopped:
+    if stopped := [name for name, trace in results["traces"].items() if trace["stopped"]]:
         sentences.append(f"The own trajectory of {', '.join(stopped)} broke the limits of the simulation.")
-    failed = results["labels"]["failed"]
-    if failed:
+    if failed := results["labels"]["failed"]:
         sentences.append(f"{failed} labels failed and were left out.")
-    return " ".join(sentences), bool(stopped)
+    if results["settings"].get("on_alarm", "off") != "off":
+        sentences.append(f"Alarms: {', '.join(f'{arm} {count}' for arm, count in results['alarms'].items())}.")
+    answer = "not decided" if high >= low else "supported" if best == "periodic" else "contradicted"
+    return " ".join(sentences), answer, bool(stopped)
 
 
 def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
@@ -124,7 +128,7 @@ def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
         rows = [row for row in results["errors"] if row["test"] == test]
         zero = [row for row in rows if row["arm"] == "zero-shot"]
         arms = {}
-        for arm in ("naive", "single", "periodic"):
+        for arm in _ARMS:
             own = [row for row in rows if row["arm"] == arm]
             sampled = _sampled_rows(results) if test == "own trajectory" and arm == "periodic" else []
             start = [] if sampled else zero

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from experiments.lab.display import FinetuneDisplay, element_table, error_table, make_console
 from experiments.lab.embedded import read
 from experiments.lab.entry import run_experiment
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome, Run
+from experiments.lab.training import FinetuneDisplay, element_table, error_table
 from experiments.pretrain.config import PRESETS, Config
 from experiments.pretrain.config import __doc__ as CLAIM
-from mlipjax import runtime
 from mlipjax.data import Dataset, Example, split_dataset
-from mlipjax.files import write_atomic
 from mlipjax.finetuning import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
 from mlipjax.models import NequIPConfig, nequip, save
@@ -31,7 +30,8 @@ from mlipjax.typing import Params
 
 def main(config: Config) -> None:
     """Train, evaluate on held-out groups, save."""
-    console = make_console()
+    run = Run(config, PRESETS, claim=False)  # the fine-tune keeps others out of its folder
+    console = run.console
     dataset = read(config.data)
     split = split_dataset(dataset, valid=0.05, test=0.05, group_key="group", seed=config.seed)
     console.print(f"{len(dataset)} structures; {split.describe()}")
@@ -51,18 +51,26 @@ def main(config: Config) -> None:
         ignore=("units", "sign"),  # nor are its forces a measure of units
     )
     result = _train(potential, params, split.train, split.valid, settings, config.out, console)
-    report = evaluate(result.potential, result.params, split.test)
     save(config.out, result.potential, result.params)
-    families = {name: evaluate(result.potential, result.params, part) for name, part in by_family(split.test).items()}
-    console.print(error_table({"held-out groups": report, **families}), element_table(report))
-    results = {
-        "config": {key: str(value) for key, value in dataclasses.asdict(config).items()},
-        "n_train": len(split.train),
-        "test": report,
-        "test_by_family": families,
-        "versions": runtime.versions(),
-    }
-    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
+    parts = {"held-out groups": split.test, **by_family(split.test)}
+    reports = {name: evaluate(result.potential, result.params, part) for name, part in parts.items()}
+    results = {"n_train": len(split.train), "test": reports.pop("held-out groups"), "test_by_family": reports}
+    run.finish(run.results(results), outcome(results))
+
+
+def outcome(results: dict[str, Any]) -> Outcome:
+    """What a run says."""
+    test = results["test"]
+    n = test["n_frames"]
+    return Outcome(
+        verdict=f"{results['n_train']} training structures; errors are of {n} structures of groups that were held out.",
+        answer="measured",
+        numbers={
+            "force MAE": Number(test["force_mae_meV_per_A"], "meV/Å", n),
+            "energy MAE": Number(test["energy_mae_meV_per_atom"], "meV/atom", n),
+        },
+        brief=[error_table({"held-out groups": test, **results["test_by_family"]}), element_table(test)],
+    )
 
 
 def build(train: Dataset, config: Config) -> Potential:
@@ -147,10 +155,7 @@ def _train(
         return finetune(potential, params, train, valid, settings=settings, out=out, listener=display)
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_experiment(main, PRESETS, CLAIM, arguments)
-
+run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -3,7 +3,7 @@
 Claim: a model of 30 000 parameters learns 22 elements well enough to start a fine-tune from, and runs more
 than 100 MD steps/s for 50 atoms on two cores.
 
-    python -m experiments.pretrain                                   # data/universal_xtb.npz -> data/universal
+    python -m experiments.pretrain --preset embedded                 # as data/universal was made; hours
     python -m experiments.pretrain --denoise-epochs 5 --out runs/denoised
 
 Isolated-atom energies are a least-squares fit of the training energies by composition: the network then starts from
@@ -12,6 +12,11 @@ energies of some tenths of an eV per atom in molecules, liquids and crystals ali
 Denoising (``--denoise-epochs``) is the self-supervised first stage of S3: atoms of the unlabelled structures are
 displaced by Gaussian noise of width s, and the *forces* of the potential learn to point back, ``F = -noise / s^2``
 up to a factor (denoising score matching, Zaidi et al., ICLR 2023, arXiv 2206.00133). No head is needed for it.
+
+Expected (``expected.json``) of preset embedded:
+
+    force MAE: 261 ± 40 meV/Å (n = 177, 1 seed)
+    energy MAE: 117 ± 25 meV/atom (n = 177, 1 seed)
 """
 
 from __future__ import annotations
@@ -55,4 +60,5 @@ class Config:
     seed: int = 0
 
 
-PRESETS = {"standard": Config()}
+PRESETS = {"standard": Config(), "embedded": Config(epochs=30)}
+""""embedded" is how the embedded model was made."""

@@ -14,6 +14,13 @@ images in one batch); the S vacancy in MoS2 by the workflow of S1 (dynamics of t
 the oracle, fine-tune: one-shot, iterative, from scratch); growth of sodium from its melt. The oracle is the strongest
 native model, not DFT: where no published number is at hand, errors are relative to it and say so. Every finished part
 is kept, so the same command again resumes.
+
+Expected (``expected.json``) of preset quick:
+
+    formate, force MAE, one-shot, 10 labels: 64 ± 6 meV/Å (n = 23, 1 seed)
+    formate, force MAE, zero-shot: 84 ± 2 meV/Å (n = 23, 1 seed)
+    S vacancy, barrier, zero-shot: 1.35 ± 0.05 eV (n = 1, 1 seed)
+    S vacancy, barrier, one-shot: 1.8 ± 0.06 eV (n = 1, 1 seed)
 """
 
 from __future__ import annotations
@@ -85,16 +92,8 @@ PRESETS = {
     "quick": Config(),
     "full": Config(
         events=("o-mos2", "o-mose2", "o-mote2", "o-ws2", "o-wse2", "o-wte2", "v-mos2", "h2-cu111", "li-lifepo4"),
-        labels=(10, 50, 200),
-        epochs=60,
-        scratch_epochs=120,
-        seeds=3,
-        images=7,
-        band_steps=400,
-        workflow_labels=40,
-        workflow_steps=2000,
-        growth_steps=10_000,
-        surface_steps=20_000,
+        labels=(10, 50, 200), epochs=60, scratch_epochs=120, seeds=3, images=7, band_steps=400, workflow_labels=40,
+        workflow_steps=2000, growth_steps=10_000, surface_steps=20_000,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

@@ -1,195 +1,21 @@
-"""Figures, table and verdict of ``experiments.reactive``."""
+"""Figures, numbers and verdict of ``experiments.reactive``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlipjax.report import Illustration, Table, save_figure, write_report
+from experiments.lab.record import Number, counted
+from experiments.lab.run import Outcome
+from experiments.reactive.table import COLUMNS, brief_tables, own_barrier, table_rows
+from mlipjax.report import Illustration, Table
 from mlipjax.report.probe_figures import crystal_order, force_slopes
 from mlipjax.report.probes import path_profiles
 
-COLUMNS = (
-    "system", "observable", "model", "arm", "labels", "value", "reference", "error", "unit", "n", "remark",
-)  # fmt: skip
-BRIEF_COLUMNS = ("observable", "model", "value", "ref.", "error", "")
 
-
-def table_rows(results: dict[str, Any]) -> list[list[Any]]:
-    """Models x systems x observables, with errors and label counts."""
-    parts = (_formate_rows, _event_rows, _workflow_rows, _growth_rows, _surface_rows)
-    return [row for part in parts for row in part(results)]
-
-
-def brief(results: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """Rows of the table by system, for a narrow terminal."""
-    tables: dict[str, list[list[str]]] = {}
-    for system, observable, model, arm, labels, value, reference, error, unit, _, remark in table_rows(results):
-        numbers = ["" if x is None else f"{x:.3g}" if isinstance(x, float) else str(x) for x in (value, reference)]
-        off = "" if error is None else f"{error:.3g} {unit}" if isinstance(error, float) else f"{error} {unit}"
-        trained = f"{model} {arm}" + (f", {labels} labels" if labels else "")
-        # what the numbers are is in the report; what is wrong with them is said here too
-        reservation = remark.partition("; ")[2] if numbers[0] or off else remark
-        tables.setdefault(system, []).append([observable, trained, *numbers, off, reservation])
-    return tables
-
-
-def _formate_rows(results: dict[str, Any]) -> list[list[Any]]:
-    rows = []
-    for row in (results["formate"] or {"rows": []})["rows"]:
-        head = ["formate on Cu(110)", None, row["model"], row["arm"], row["labels"]]
-        e, n = row["errors"], row["errors"]["n_frames"]
-        seed = f"seed {row['seed']}" if row["labels"] else ""
-        energy, force = e["energy_std_meV_per_atom"], e["force_mae_meV_per_A"]
-        rows.append([head[0], "energy std", *head[2:], None, None, energy, "meV/atom", n, seed])
-        rows.append([head[0], "force MAE", *head[2:], None, None, force, "meV/Å", n, seed])
-        low, high = row["softening_95"]
-        rows.append(
-            [head[0], "force slope", *head[2:], row["softening"], 1.0, row["softening"] - 1.0, "", n,
-             f"95 % {low:.3f} to {high:.3f}"]
-        )  # fmt: skip
-    return rows
-
-
-def _event_rows(results: dict[str, Any]) -> list[list[Any]]:
-    rows = []
-    for event in results["events"].values():
-        oracle = event["models"][results["oracle"]]
-        published = event["published_eV"]
-        for model, row in event["models"].items():
-            if "failed" in row:
-                rows.append(
-                    [event["what"], "barrier", model, "zero-shot", 0, None, None, None, "eV", None, row["failed"]]
-                )
-                continue
-            own, fixed = row["own"], row["fixed"]
-            truth = published if published is not None else _own(oracle)
-            source = "published DFT" if published is not None else "reference: the oracle model"
-            source += _reservations(own)
-            if fixed is not None:
-                level = _own(oracle)
-                rows.append(
-                    [event["what"], "fixed-path barrier", model, "zero-shot", 0, fixed["barrier_eV"], level,
-                     _minus(fixed["barrier_eV"], level), "eV", 1, "on the oracle's path, relative to it"]
-                )  # fmt: skip
-            error = None if model == results["oracle"] and published is None else _minus(own["barrier_eV"], truth)
-            rows.append(
-                [event["what"], "barrier", model, "zero-shot", 0, own["barrier_eV"], truth, error, "eV", 1, source]
-            )
-    return rows
-
-
-def _workflow_rows(results: dict[str, Any]) -> list[list[Any]]:
-    flow = results["workflow"]
-    if not flow or "failed" in flow:
-        return []
-    level = _own(results["events"].get("v-mos2", {"models": {}})["models"].get(results["oracle"], {}))
-    rows = []
-    for arm, found in flow["arms"].items():
-        for seed, row in enumerate(found):
-            head, tail = [flow["what"] + " (workflow)"], [results["driver"], arm, row["labels"]]
-            if "path_force_rmse_meV_per_A" not in row:
-                rows.append([*head, "barrier", *tail, None, None, None, "eV", None, row["failed"]])
-                continue
-            rows.append(
-                [
-                    *head,
-                    "force RMSE on the path",
-                    *tail,
-                    None,
-                    None,
-                    row["path_force_rmse_meV_per_A"],
-                    "meV/Å",
-                    None,
-                    f"seed {seed}",
-                ]
-            )
-            rows.append(
-                [*head, "force slope", *tail, row["softening"], 1.0, row["softening"] - 1.0, "", None, "on the path"]
-            )
-            if "failed" in row:
-                rows.append([*head, "barrier", *tail, None, level, None, "eV", None, row["failed"]])
-                continue
-            fixed, own = row["fixed"]["barrier_eV"], row["own"]
-            rows.append(
-                [
-                    *head,
-                    "fixed-path barrier",
-                    *tail,
-                    fixed,
-                    level,
-                    _minus(fixed, level),
-                    "eV",
-                    1,
-                    "relative to the oracle",
-                ]
-            )
-            remark = "relative to the oracle" + _reservations(own)
-            rows.append(
-                [*head, "barrier", *tail, own["barrier_eV"], level, _minus(own["barrier_eV"], level), "eV", 1, remark]
-            )
-    return rows
-
-
-def _growth_rows(results: dict[str, Any]) -> list[list[Any]]:
-    rows = []
-    for model, row in (results["growth"] or {"models": {}})["models"].items():
-        head = ["growth of Na from its melt", "d(solid fraction)/dt", model, "zero-shot", 0]
-        if "failed" in row:
-            rows.append([*head, None, None, None, "1/ps", None, row["failed"]])
-        else:
-            n = results["growth"]["n_atoms"]
-            rows.append(
-                [
-                    *head,
-                    row["rate_per_ps"],
-                    None,
-                    None,
-                    "1/ps",
-                    n,
-                    f"± {row['rate_error']:.2g}: {row['verdict'].split(':')[0]}",
-                ]
-            )
-    return rows
-
-
-def _surface_rows(results: dict[str, Any]) -> list[list[Any]]:
-    rows = []
-    hot = results.get("surface") or {"models": {}}
-    for model, row in hot["models"].items():
-        head = [f"formate on Cu(110) at {hot['temperature_K']:.0f} K"]
-        tail = [model, "zero-shot", 0]
-        if "failed" in row:
-            rows.append([*head, "dynamics", *tail, None, None, None, "", None, row["failed"]])
-            continue
-        count = sum(row["events"].values())
-        rows.append([*head, "bond events", *tail, float(count), None, None, "", 1, row["events_verdict"]])
-        rows.append([*head, "spectrum", *tail, None, None, None, "", 1, row["spectrum_verdict"]])
-        rows.append([*head, "diffusion", *tail, None, None, None, "", 1, row["diffusion_verdict"]])
-    return rows
-
-
-def _own(row: dict[str, Any]) -> float | None:
-    return row["own"]["barrier_eV"] if row.get("own") else None
-
-
-def _reservations(own: dict[str, Any]) -> str:
-    """What speaks against a self-consistent barrier."""
-    text = "" if own["converged"] else f"; NOT converged ({own['left_eV_per_A']:.2f} eV/Å left)"
-    return text if own["climbed"] else text + "; no image climbed: interpolated"
-
-
-def _minus(value: float, reference: float | None) -> float | None:
-    return None if reference is None else value - reference
-
-
-def write(folder: Path, results: dict[str, Any], command: str) -> None:
-    """Write figures and ``report.html``."""
-    figures = _figures(results)
-    for name, illustration in figures.items():
-        save_figure(illustration.figure, folder / f"{name}.png")  # pyright: ignore[reportArgumentType]
+def outcome(results: dict[str, Any]) -> Outcome:
+    """What a run shows and says."""
     text, alarm = verdict(results)
     caption = (
         "Every model on every observable. Errors are value minus reference; where a value stands in the column of "
@@ -198,15 +24,47 @@ def write(folder: Path, results: dict[str, Any], command: str) -> None:
         "without its mean: the frames are of another code, so energies are shifted by the mean over training labels "
         "(zero-shot: over the fewest labels any arm used)."
     )
-    write_report(
-        folder / "report.html",
-        title="Universal and fine-tuned models on reactions, jumps and growth",
+    return Outcome(
         verdict=text,
-        content=[*figures.values(), Table(COLUMNS, table_rows(results), caption)],
-        versions=results["versions"],
-        command=command,
+        answer=_answer(results),
+        numbers=_numbers(results),
+        brief=brief_tables(results),
+        title="Universal and fine-tuned models on reactions, jumps and growth",
+        content={**_figures(results), "table": Table(COLUMNS, table_rows(results), caption)},
         alarm=alarm,
     )
+
+
+def _formate_mae(results: dict[str, Any]) -> dict[tuple[str, int], tuple[float, int]]:
+    """Force MAE (meV/Å) of the model that is fine-tuned, mean over seeds, and their number, by arm and labels."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for row in (results["formate"] or {"rows": []})["rows"]:
+        if row["model"] == results["driver"]:
+            found.setdefault((row["arm"], row["labels"]), []).append(row["errors"]["force_mae_meV_per_A"])
+    return {key: (float(np.mean(values)), len(values)) for key, values in found.items()}
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, Number]:
+    n = (results["formate"] or {"n_test": 0})["n_test"]
+    numbers = {
+        f"formate, force MAE, {arm}" + (f", {labels} labels" if labels else ""): Number(mae, "meV/Å", n, seeds)
+        for (arm, labels), (mae, seeds) in _formate_mae(results).items()
+    }
+    for arm, rows in ((results["workflow"] or {}).get("arms") or {}).items():
+        barriers = [own for row in rows if (own := own_barrier(row)) is not None]
+        value = float(np.mean(barriers)) if barriers else None
+        numbers[f"S vacancy, barrier, {arm}"] = Number(value, "eV", 1, len(rows))
+    return numbers
+
+
+def _answer(results: dict[str, Any]) -> str:
+    """Whether, on published DFT frames, few labels make a better model than none and than training from scratch."""
+    mae = {key: value for key, (value, _) in _formate_mae(results).items()}
+    counts = {labels for _, labels in mae if labels}
+    if not counts:
+        return "not decided"
+    better = [mae["one-shot", n] < min(mae["zero-shot", 0], mae["scratch", n]) for n in counts]
+    return "supported" if all(better) else "not decided" if any(better) else "contradicted"
 
 
 def _figures(results: dict[str, Any]) -> dict[str, Illustration]:
@@ -270,23 +128,18 @@ def verdict(results: dict[str, Any]) -> tuple[str, bool]:
             f"{slopes} (1 is right); the best zero-shot force MAE is {best['errors']['force_mae_meV_per_A']:.0f} meV/Å "
             f"({best['model']})."
         )
-        driver = next(row for row in zero if row["model"] == results["driver"])["errors"]["force_mae_meV_per_A"]
-        for n in sorted({row["labels"] for row in rows if row["labels"]}):
-            mean = {
-                arm: float(
-                    np.mean([r["errors"]["force_mae_meV_per_A"] for r in rows if (r["arm"], r["labels"]) == (arm, n)])
-                )
-                for arm in ("one-shot", "iterative", "scratch")
-            }
-            seeds = len({r["seed"] for r in rows if r["labels"] == n})
+        mae = _formate_mae(results)
+        driver = mae["zero-shot", 0][0]
+        for n in sorted({labels for _, labels in mae if labels}):
+            mean = {arm: mae[arm, n][0] for arm in ("one-shot", "iterative", "scratch")}
             parts.append(
-                f"With {n} labels ({seeds} seed{'s' if seeds > 1 else ''}) {results['driver']} goes from "
+                f"With {n} labels ({counted(mae['one-shot', n][1], 'seed')}) {results['driver']} goes from "
                 f"{driver:.0f} to {mean['one-shot']:.0f} one-shot, {mean['iterative']:.0f} iterative; from scratch "
                 f"{mean['scratch']:.0f}."
             )
             alarm |= min(mean["one-shot"], mean["iterative"]) > driver
     for event in results["events"].values():
-        barriers = ", ".join(f"{m} {_own(row):.2f}" for m, row in event["models"].items() if row.get("own"))
+        barriers = ", ".join(f"{m} {own_barrier(row):.2f}" for m, row in event["models"].items() if row.get("own"))
         known = "" if event["published_eV"] is None else f", published DFT {event['published_eV']:.2f}"
         parts.append(f"{event['what']}: barriers {barriers}{known} eV.")
     parts.append(_workflow_sentence(results))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.reactive.config import Config
 from experiments.reactive.models import Model, energy_shift, errors
 from mlipjax.data import Dataset, read_dataset, split_dataset
 from mlipjax.finetuning import FinetuneSettings
@@ -17,6 +19,9 @@ from mlipjax.probes.softening import softening
 
 BLOCK = 400
 """Consecutive frame numbers of the published trajectory that form one group."""
+
+
+_BATCH_SIZE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,29 +52,27 @@ def load_formate(n_test: int, seed: int = 0) -> Published:
     return Published(parts.train.subset(order), parts.test)
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How all fine-tunes of an experiment are run."""
-
-    epochs: int
-    scratch_epochs: int
-    batch_size: int
-    seed: int
-
-
-def tune(start: Model, data: Dataset, strategy: Any, recipe: Recipe, folder: Path) -> Model:
+def tune(start: Model, data: Dataset, strategy: Any, config: Config, seed: int, folder: Path) -> Model:
     """Fine-tune a native model (or train one of its architecture from scratch) on all the data given.
 
     A tenth of the data, at least one frame, decides which epoch is kept; it counts as labels.
+
+    Args:
+        start: model to begin with.
+        data: labelled frames, all of them.
+        strategy: "scratch", or any other of the fine-tunes.
+        config: epochs.
+        seed: of the fine-tune.
+        folder: of the fine-tune.
     """
     potential, params = start.parts()
     scratch = strategy == "scratch"
     settings = FinetuneSettings(
         strategy=strategy,
         e0s="estimate",
-        epochs=recipe.scratch_epochs if scratch else recipe.epochs,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
+        epochs=config.scratch_epochs if scratch else config.epochs,
+        batch_size=_BATCH_SIZE,
+        seed=seed,
         anchor="none",
     )
     # one group for each frame: a handful of labels is divided by frame, on purpose
@@ -90,3 +93,30 @@ def most_changed(before: Model, after: Model, pool: Dataset, n: int) -> list[int
     old, new = before.evaluate(pool.systems), after.evaluate(pool.systems)
     change = [float(np.linalg.norm(b.forces - a.forces, axis=1).max()) for a, b in zip(old, new, strict=True)]
     return np.argsort(change)[::-1][:n].tolist()
+
+
+Fit = Callable[[Dataset, str, str], Model]
+"""Model made of frames, by a strategy, in a folder of that name within the arm's."""
+
+
+def learn(
+    arm: str, n: int, first: Callable[[int], Dataset], rest: Callable[[Model, int], Dataset], fit: Fit
+) -> tuple[Model, Dataset]:
+    """Train on ``n`` labelled frames: at once, from scratch, or half of them and then all, chosen after the first half.
+
+    Args:
+        arm: "one-shot", "scratch" or "iterative".
+        n: labels.
+        first: frames to begin with, as many as asked for.
+        rest: frames to go on with, given the model of the first half.
+        fit: a fine-tune.
+
+    Returns:
+        the model, and the frames it has seen.
+    """
+    if arm != "iterative":
+        data = first(n)
+        return fit(data, "scratch" if arm == "scratch" else "naive", ""), data
+    half = first(n // 2)
+    data = half + rest(fit(half, "naive", "round-1"), n - n // 2)
+    return fit(data, "naive", "round-2"), data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.lab.units import Results, Unit
@@ -12,7 +11,7 @@ from experiments.reactive.config import Config
 from experiments.reactive.dynamics import GROWTH, HOT, file_name, growth, half_molten_start, surface, surface_ps
 from experiments.reactive.models import Model, barrier, path_of
 from experiments.reactive.structures import EVENTS, sodium
-from experiments.reactive.tuning import Published, Recipe, load_formate, most_changed, report_on, tune
+from experiments.reactive.tuning import Published, learn, load_formate, most_changed, report_on, tune
 from experiments.reactive.workflow import VACANCY, Workflow
 from mlipjax.data import Dataset
 from mlipjax.files import plain
@@ -113,7 +112,7 @@ def _path(event: str, reference: dict[str, Any] | None) -> list[System] | None:
 
 
 def _band_options(config: Config) -> dict[str, Any]:
-    return {"n_images": config.images or 5, "fmax": 0.1, "max_steps": config.band_steps or 60}
+    return {"n_images": config.images, "fmax": 0.1, "max_steps": config.band_steps}
 
 
 def _safe(model: Model, event: Any, path: list[System] | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -138,9 +137,9 @@ def _slim(row: dict[str, Any]) -> dict[str, Any]:
 
 def _formate_arms(config: Config) -> list[tuple[str, int, int]]:
     """Arm, labels and seed of every fine-tune on the published frames."""
-    available = len(_published(config.test or 22).pool)
+    available = len(_published(config.test).pool)
     counts = sorted({min(n, available) for n in config.labels})
-    seeds = range(config.seeds or 1)
+    seeds = range(config.seeds)
     return [(arm, n, seed) for seed in seeds for n in counts for arm in ("iterative", "scratch", "one-shot")]
 
 
@@ -158,34 +157,23 @@ def _formate_units(config: Config) -> list[Unit]:
 
 
 def _formate_as_is(config: Config, name: str) -> dict[str, Any]:
-    published = _published(config.test or 22)
+    published = _published(config.test)
     return report_on(_model(name), published, published.pool.subset(range(min(config.labels))))
 
 
 def _formate_tuned(config: Config, arm: str, n: int, seed: int) -> dict[str, Any]:
-    published, driver = _published(config.test or 22), _model(config.natives[0])
-    folder, recipe = config.out / "models" / f"formate-{arm}-{n}-{seed}", _recipe(config, seed)
-    if arm == "iterative":
-        model, used = _in_rounds(driver, published, n, recipe, folder)
-    else:
-        used = published.pool.subset(range(n))
-        model = tune(driver, used, "scratch" if arm == "scratch" else "naive", recipe, folder)
+    published, driver = _published(config.test), _model(config.natives[0])
+
+    def rest(model: Model, count: int) -> Dataset:
+        """Where the first fine-tune changed forces most."""
+        others = published.pool.subset(range(n // 2, len(published.pool)))
+        return others.subset(most_changed(driver, model, others, count))
+
+    def fit(data: Dataset, strategy: str, part: str) -> Model:
+        return tune(driver, data, strategy, config, seed, config.out / "models" / f"formate-{arm}-{n}-{seed}" / part)
+
+    model, used = learn(arm, n, lambda count: published.pool.subset(range(count)), rest, fit)
     return report_on(model, published, used)
-
-
-def _recipe(config: Config, seed: int) -> Recipe:
-    return Recipe(config.epochs or 1, config.scratch_epochs or 1, 2, seed)
-
-
-def _in_rounds(start: Model, published: Published, n: int, recipe: Recipe, out: Path) -> tuple[Model, Dataset]:
-    """Half of the labels at random, the other half where the first fine-tune changed forces most."""
-    half = n // 2
-    first = published.pool.subset(range(half))
-    model = tune(start, first, "naive", recipe, out / "round-1")
-    rest = published.pool.subset(range(half, len(published.pool)))
-    chosen = most_changed(start, model, rest, n - half)
-    used = first + rest.subset(chosen)
-    return tune(start, used, "naive", recipe, out / "round-2"), used
 
 
 def _formate_part(config: Config, done: Results) -> dict[str, Any]:
@@ -196,7 +184,7 @@ def _formate_part(config: Config, done: Results) -> dict[str, Any]:
         {"arm": arm, "model": model, "labels": n, "seed": seed, **done[_formate_name(arm, model, n, seed)]}
         for arm, model, n, seed in arms
     ]
-    published = _published(config.test or 22)
+    published = _published(config.test)
     groups = sorted({info["group"] for info in published.test.infos})
     return {"rows": rows, "n_test": len(published.test), "test_groups": groups, "n_pool": len(published.pool)}
 
@@ -209,7 +197,7 @@ def _workflow_units(config: Config) -> list[Unit]:
     """The S vacancy: frames of the first model's dynamics, relabelled by the oracle; three ways to learn from them."""
     reference, own = (_barrier_name(VACANCY, config.natives[i]) for i in (-1, 0))
     barriers = [unit for unit in _barrier_units(config, [VACANCY]) if unit.name in (reference, own)]
-    arms = [(arm, seed) for seed in range(config.seeds or 1) for arm in _ARMS]
+    arms = [(arm, seed) for seed in range(config.seeds) for arm in _ARMS]
     tuned = [Unit(f"workflow-{arm}-{seed}", _workflow_tuned, (config, arm, seed), (reference,)) for arm, seed in arms]
     return [*barriers, *tuned, Unit("workflow-zero-shot-0", _workflow_as_is, (config,), (reference, own))]
 
@@ -217,7 +205,7 @@ def _workflow_units(config: Config) -> list[Unit]:
 def _workflow(config: Config, reference: dict[str, Any]) -> Workflow:
     driver, oracle = _model(config.natives[0]), _model(config.natives[-1])
     path = path_of(EVENTS[VACANCY](), reference)
-    return Workflow(driver, oracle, EVENTS[VACANCY](), path, config.workflow_labels or 10, config.workflow_steps or 1)
+    return Workflow(driver, oracle, EVENTS[VACANCY](), path, config.workflow_labels, config.workflow_steps)
 
 
 def _workflow_as_is(config: Config, reference: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +220,7 @@ def _workflow_tuned(config: Config, arm: str, seed: int, reference: dict[str, An
         return {"failed": reference["failed"], "labels": 0}
     task = _workflow(config, reference)
     try:
-        model = task.learn(arm, _recipe(config, seed), config.out / "models" / f"vacancy-{arm}-{seed}")
+        model = task.learn(arm, config, seed, config.out / "models" / f"vacancy-{arm}-{seed}")
     except SimulationStopped as error:  # dynamics that break down are a result too
         return {"failed": " ".join(str(error).split()), "labels": task.labels}
     found = _safe(model, task.event, task.path, _band_options(config))
@@ -240,7 +228,7 @@ def _workflow_tuned(config: Config, arm: str, seed: int, reference: dict[str, An
 
 
 def _workflow_part(config: Config, done: Results) -> dict[str, Any]:
-    seeds = range(config.seeds or 1)
+    seeds = range(config.seeds)
     arms = {"zero-shot": [_slim(done["workflow-zero-shot-0"])]}
     arms |= {arm: [_slim(done[f"workflow-{arm}-{seed}"]) for seed in seeds] for arm in _ARMS}
     return {"what": EVENTS[VACANCY]().what, "labels": config.workflow_labels, "arms": arms}
@@ -262,4 +250,4 @@ def _growth(name: str, steps: int, start: dict[str, Any]) -> dict[str, Any]:
 
 
 def _surface(config: Config, name: str) -> dict[str, Any]:
-    return surface(_model(name), _published(config.test or 22).pool, config.surface_steps or 1)
+    return surface(_model(name), _published(config.test).pool, config.surface_steps)

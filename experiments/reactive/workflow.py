@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.reactive.config import Config
 from experiments.reactive.models import Model
 from experiments.reactive.structures import Event
-from experiments.reactive.tuning import Recipe, tune
+from experiments.reactive.tuning import learn, tune
 from mlipjax.data import Dataset, Example
 from mlipjax.md import default_timestep, make_ensemble, run
 from mlipjax.probes.evaluator import Evaluator
@@ -57,20 +58,23 @@ class Workflow:
             "path_force_rmse_meV_per_A": 1000.0 * rms,
         }
 
-    def learn(self, arm: str, recipe: Recipe, folder: Path) -> Model:
+    def learn(self, arm: str, config: Config, seed: int, folder: Path) -> Model:
         """A model trained on ``labels`` frames: at once, from scratch, or half of them along the first fine-tune."""
-        if arm != "iterative":
-            strategy = "scratch" if arm == "scratch" else "naive"
-            return tune(self.driver, self._draw(self.driver, self.labels, recipe.seed), strategy, recipe, folder)
-        half = self.labels // 2
-        first = self._draw(self.driver, half, recipe.seed)
-        model = tune(self.driver, first, "naive", recipe, folder / "round-1")
-        second = self._draw(model, self.labels - half, recipe.seed + 1000)
-        return tune(self.driver, first + second, "naive", recipe, folder / "round-2")
 
-    def _draw(self, model: Model, count: int, seed: int) -> Dataset:
-        frames = sample(model, self.event.start, count, temperature=_HOT, steps=self.steps, seed=seed)
-        return label(self.oracle.evaluate, frames)
+        def draw(model: Model, count: int, seed: int) -> Dataset:
+            frames = sample(model, self.event.start, count, temperature=_HOT, steps=self.steps, seed=seed)
+            return label(self.oracle.evaluate, frames)
+
+        def first(count: int) -> Dataset:
+            return draw(self.driver, count, seed)
+
+        def rest(model: Model, count: int) -> Dataset:
+            return draw(model, count, seed + 1000)
+
+        def fit(data: Dataset, strategy: str, part: str) -> Model:
+            return tune(self.driver, data, strategy, config, seed, folder / part)
+
+        return learn(arm, self.labels, first, rest, fit)[0]
 
 
 def sample(model: Model, start: System, n_frames: int, *, temperature: float, steps: int, seed: int) -> list[System]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.lab.display import Table, make_bar, make_console
-from experiments.lab.entry import claim_folder, run_experiment, settings_of
+from experiments.lab.display import make_bar
+from experiments.lab.entry import run_experiment
+from experiments.lab.run import Run
 from experiments.lab.s0 import load_arms
 from experiments.sweep import report
 from experiments.sweep.config import PRESETS, Config
@@ -158,7 +160,7 @@ def train(sweep: Sweep, width: int, folder: Path, console: Console) -> tuple[Tra
     return states, log
 
 
-def run(sweep: Sweep, folder: Path, console: Console) -> dict[str, Any]:
+def compute(sweep: Sweep, folder: Path, console: Console) -> dict[str, Any]:
     """Measure speed, train, test; return everything in JSON types."""
     speed = _speed(sweep, folder, console)
     width = sweep.config.width or speed.best_width
@@ -204,37 +206,16 @@ def _speed(sweep: Sweep, folder: Path, console: Console) -> Throughput:
 
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``table.csv``, ``report.html`` and the figures."""
-    console = make_console()
     runtime.select_dtype(config.dtype)
     if config.speed_steps == 0 and config.width == 0:
         raise ValueError("--speed-steps 0 measures no width; give one with --width.")
-    settings = settings_of(config)
-    claim_folder(config.out, settings)
-    if (config.out / "results.json").exists():
-        console.print(f"{config.out} is done; its report is {config.out / 'report.html'}", soft_wrap=True)
-        return
-    results = {"settings": settings, **run(Sweep.open(config), config.out, console), "versions": runtime.versions()}
-    report.write(config.out, results, command=" ".join(["python -m experiments.sweep", *sys.argv[1:]]))
-    write_atomic(config.out / "results.json", json.dumps(results, indent=1))
-    console.print(_table(results))
-    console.print(report.verdict(results), soft_wrap=True)
+    run = Run(config, PRESETS)
+    results = run.stored() or run.results(compute(Sweep.open(config), config.out, run.console))
+    write_atomic(config.out / "table.csv", report.csv(results["rows"]))
+    run.finish(results, report.outcome(results))
 
 
-def _table(results: dict[str, Any]) -> Table:
-    headings = ("learning rate", "decay", "frozen", "seeds", "F RMSE id", "F RMSE ood (meV/Å)", "E std ood (meV/atom)")
-    table = []
-    for group, rows in report.groups(results["rows"]).items():
-        numbers = [
-            np.mean([row[test][key] for row in rows])
-            for test, key in (
-                ("id", "force_rmse_meV_per_A"),
-                ("ood", "force_rmse_meV_per_A"),
-                ("ood", "energy_std_meV_per_atom"),
-            )
-        ]
-        table.append((*(f"{value:g}" for value in group), str(len(rows)), *(f"{value:.1f}" for value in numbers)))
-    return Table(headings, table)
-
+run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":
-    sys.exit(run_experiment(main, PRESETS, CLAIM))
+    sys.exit(run())

@@ -11,6 +11,10 @@ the drift of the representation after the first epoch predict the error out of d
 Without files of your own the frames are S0's (``MLIPJAX_DATA``; not shipped): trained on parallel zero-shot runs
 (naive), tested on a held-out run of that kind (in domain) and on the rounds of the periodic arm (out of domain). The
 same command again resumes after the last epoch, or says that it is done.
+
+Expected (``expected.json``) of preset quick:
+
+    one program, times as fast: 1.04 ± 0.15 (n = 4, 1 seed)
 """
 
 from __future__ import annotations
@@ -64,13 +68,8 @@ class Config:
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        seeds=(0, 1, 2, 3),
-        rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-        decays=(1.0, 0.75, 0.5),
-        frozen=(0, 1, 2),
-        frames=32,
-        epochs=20,
-        test_frames=40,
+        seeds=(0, 1, 2, 3), rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), decays=(1.0, 0.75, 0.5), frozen=(0, 1, 2), frames=32,
+        epochs=20, test_frames=40,
     ),
-}
+}  # fmt: skip
 """"quick" is sized for two cores, "full" for an accelerator."""

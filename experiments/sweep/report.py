@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.lab.display import brief
+from experiments.lab.record import Number
+from experiments.lab.run import Outcome
 from experiments.sweep.drift import DRIFTS
-from mlipjax.files import write_atomic
-from mlipjax.report import Illustration, Table, save_figure, write_report
+from mlipjax.report import Illustration, Table
 from mlipjax.report.style import WIDTH, letter_panels, new_figure, styled
 
 _ERROR = "force_rmse_meV_per_A"
@@ -26,6 +27,7 @@ COLUMNS = (
     "high", "F MAE id", "F MAE ood (meV/Å)", "E std id", "E std ood", "E RMSE id", "E RMSE ood (meV/atom)",
     *DRIFTS,
 )  # fmt: skip
+BRIEF_COLUMNS = ("learning rate", "decay", "frozen", "seeds", "F RMSE id", "F RMSE ood (meV/Å)", "E std ood (meV/atom)")
 
 
 def groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[float, float, int], list[dict[str, Any]]]:
@@ -154,16 +156,15 @@ def verdict(results: dict[str, Any]) -> str:
 
 
 def _speed_sentence(results: dict[str, Any]) -> str:
-    speed, width = results["throughput"], str(results["width"])
-    start = f"{results['n_settings']} settings in one program, {width} at a time."
-    if width not in speed["seconds"]:
+    speed, found = results["throughput"], speedup(results)
+    start = f"{results['n_settings']} settings in one program, {results['width']} at a time."
+    if found is None:
         return f"{start} Throughput was not measured."
-    steps = speed["n_settings"] * speed["n_steps"]
-    together, alone = steps / speed["seconds"][width], steps / speed["separate_seconds"]
+    alone = speed["n_settings"] * speed["n_steps"] / speed["separate_seconds"]
     return (
-        f"{start} {together:.3g} steps per second against {alone:.3g} one after another with one compiled program "
-        f"({together / alone:.2f} times as fast; {speed['n_settings']} settings, {speed['n_steps']} steps, medians of "
-        "five in turn)."
+        f"{start} {alone * found:.3g} steps per second against {alone:.3g} one after another with one compiled program "
+        f"({found:.2f} times as fast; {speed['n_settings']} settings, {speed['n_steps']} steps, medians of five in "
+        "turn)."
     )
 
 
@@ -174,42 +175,80 @@ def _text(found: dict[str, Any]) -> str:
     return f"{found['value']:.2f}" + (f" [{limits[0]:.2f}, {limits[1]:.2f}]" if limits else " (no interval)")
 
 
-def write(folder: Path, results: dict[str, Any], command: str) -> None:
-    """Write figures, ``table.csv`` and ``report.html``."""
-    rows, sizes = results["rows"], results["sizes"]
+def outcome(results: dict[str, Any]) -> Outcome:
+    """What a run shows and says."""
+    rows, sizes, speed = results["rows"], results["sizes"], results["throughput"]
     n = f"{sizes['train']} training frames, {sizes['id']} and {sizes['ood']} test frames in and out of domain"
-    figures = {
-        "heat_map": (
+    timings = [["one after another", speed["separate_seconds"], speed["separate_compile_seconds"]]]
+    timings += [[f"width {w}", seconds, speed["compile_seconds"][w]] for w, seconds in speed["seconds"].items()]
+    content = {
+        "heat_map": Illustration(
             heat_maps(rows),
             f"Force RMSE in meV/Å at the end, mean over seeds; {n}. Colours are by logarithm, each panel by itself.",
             "Errors over settings",
         ),
-        "drift": (
+        "drift": Illustration(
             drift_figure(rows),
             f"Every run: drift of the last layer's features on the in-domain test frames after the first of "
             f"{results['settings']['epochs']} epochs, against the error out of domain at the end; {n}.",
             "Early drift and late error",
         ),
+        "table": Table(COLUMNS, table_rows(rows), "Every run; 95 % intervals over frames, of the averaged weights."),
+        "timings": Table(
+            ["program", "seconds", "first call"],
+            timings,
+            f"Seconds for {speed['n_settings']} settings of {speed['n_steps']} steps, and of the first call.",
+        ),
     }
-    content: list[Illustration | Table] = []
-    for name, (figure, caption, title) in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-        content.append(Illustration(figure, caption, title))
-    lines = table_rows(rows)
-    content.append(Table(COLUMNS, lines, "Every run; 95 % intervals over frames. Errors are of the averaged weights."))
-    speed = results["throughput"]
-    timings = [["one after another", speed["separate_seconds"], speed["separate_compile_seconds"]]]
-    timings += [[f"width {w}", seconds, speed["compile_seconds"][w]] for w, seconds in speed["seconds"].items()]
-    caption = f"Seconds for {speed['n_settings']} settings of {speed['n_steps']} steps, and of the first call."
-    content.append(Table(["program", "seconds", "first call"], timings, caption))
-    text = [",".join(COLUMNS), *(",".join(map(str, line)) for line in lines)]
-    header = text[0].replace("E RMSE ood (meV/atom)", "E RMSE ood").replace("F MAE ood (meV/Å)", "F MAE ood")
-    write_atomic(folder / "table.csv", "\n".join([header, *text[1:]]) + "\n")
-    write_report(
-        folder / "report.html",
-        title=f"Sweep: {results['n_settings']} fine-tunes of {results['settings']['model']}",
+    return Outcome(
         verdict=verdict(results),
+        answer=_answer(results),
+        numbers=_numbers(results),
+        brief=[brief(BRIEF_COLUMNS, brief_rows(rows), "g", names=4)],
+        title=f"Sweep: {results['n_settings']} fine-tunes of {results['settings']['model']}",
         content=content,
-        versions=results["versions"],
-        command=command,
     )
+
+
+def brief_rows(rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """One line for each choice, means over its seeds."""
+    shown = (("id", _ERROR), ("ood", _ERROR), ("ood", "energy_std_meV_per_atom"))
+    return [
+        [*group, len(own), *(f"{np.mean([row[test][key] for row in own]):.1f}" for test, key in shown)]
+        for group, own in groups(rows).items()
+    ]
+
+
+def csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The table of runs as comma-separated values."""
+    header = [column.partition(" (")[0] for column in COLUMNS]
+    return "\n".join(",".join(map(str, line)) for line in [header, *table_rows(rows)]) + "\n"
+
+
+def speedup(results: dict[str, Any]) -> float | None:
+    """How many times as fast one program is as separate runs, where it was measured."""
+    speed, width = results["throughput"], str(results["width"])
+    return speed["separate_seconds"] / speed["seconds"][width] if width in speed["seconds"] else None
+
+
+def _answer(results: dict[str, Any]) -> str:
+    """Whether one program is not slower than separate runs, within what timings are worth."""
+    found = speedup(results)
+    return "not decided" if found is None else "supported" if found > 0.95 else "contradicted"
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, Number]:
+    found = groups(results["rows"])
+    seeds = len(next(iter(found.values())))
+    best = {test: min(_mean(rows, test) for rows in found.values()) for test in ("id", "ood")}
+    before, drift = results["before"], results["prediction"]["wasserstein"]["ood_force_rmse"]["spearman"]
+    return {
+        "one program, times as fast": Number(speedup(results), "", results["throughput"]["n_settings"]),
+        **{
+            f"force RMSE {test}, best setting / before": Number(
+                best[test] / before[test][_ERROR], "", before[test]["n_frames"], seeds
+            )
+            for test in best
+        },
+        "Spearman, early Wasserstein drift and final error": Number(drift["value"], "", drift["n"], seeds),
+    }

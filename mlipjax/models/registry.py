@@ -1,7 +1,7 @@
 """Universal potentials by name: where they come from, what they are, and how to get them onto this computer.
 
-A file is taken from, in this order: the folder ``weights`` of ``$MLIPJAX_DATA`` (default: ``../shared/data``
-seen from the checkout), the cache of the user (``$MLIPJAX_CACHE`` or the system's usual place), the network.
+A file is taken from, in this order: the folder ``weights`` of ``$MLIPJAX_DATA``, if that is set, the cache of the user
+(``$MLIPJAX_CACHE`` or the system's usual place), the network.
 Whichever it is, its SHA-256 must be the one recorded here. Entries whose hash nobody of this project has checked say
 so (``sha256`` is ``None``): theirs is recorded in the cache at the first use, with a notice, and must be the same from
 then on.
@@ -120,8 +120,8 @@ def _trust(entry: Entry, path: Path) -> Path:
 
 
 def data_folder() -> Path:
-    """Folder of reference data: ``$MLIPJAX_DATA``, or ``../shared/data`` seen from the checkout."""
-    return Path(os.environ.get("MLIPJAX_DATA") or _PACKAGE.parents[1] / "shared" / "data")
+    """Folder of reference data: ``$MLIPJAX_DATA``, or ``data`` in the cache of the user."""
+    return Path(os.environ.get("MLIPJAX_DATA") or cache_folder() / "data")
 
 
 def cache_folder() -> Path:

@@ -71,8 +71,7 @@ def test_the_opposite_is_contradicted_and_no_difference_is_not_decided(results):
 
 
 def test_a_handful_of_frames_decides_nothing():
-    found = (2.0, 1.5, 2.5)
-    answers = [claims._claim("it is so", "ratio", found, 1.0, n).answer for n in (3, 30)]
+    answers = [claims._answer(1.5, 2.5, 1.0, n) for n in (3, 30)]
     assert answers == ["not decided", "supported"]
 
 

@@ -208,6 +208,15 @@ def test_tables_give_the_spread_over_seeds():
     assert report.spread({"a": None}, "a") is None
 
 
+def test_fine_tuning_wins_where_it_gains_more_than_its_spread():
+    def tuned(rmse):
+        return {"profile_rmse_meV": rmse, "profile_rmse_meV_std": 10.0}
+
+    answers = [report._answer({"profile_rmse_meV": 100.0}, tuned(rmse)) for rmse in (60.0, 90.0, 130.0)]
+    assert answers == ["supported", "not decided", "contradicted"]
+    assert report._answer({"profile_rmse_meV": 100.0}, {"profile_rmse_meV": 1.0}) == "not decided"  # one seed
+
+
 def test_missing_reference_data_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("MLIPJAX_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="set MLIPJAX_DATA"):

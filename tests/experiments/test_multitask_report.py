@@ -57,34 +57,31 @@ def test_improvement_over_scratch_and_the_ratio_are_those_of_the_errors():
 def test_intervals_hold_the_spread_of_structures():
     rng = np.random.default_rng(1)
     errors = np.tile(np.abs(rng.normal(size=1000)), (3, 1))
-    low, high = report._interval(report._resampled(errors, np.random.default_rng(0)))
+    _, low, high = report._interval(errors)
     # three equal seeds: what is left is the standard error of a mean over structures
     half = 1.96 * errors[0].std() / np.sqrt(1000)
     assert (high - low) / 2 == pytest.approx(half, rel=0.15)
 
 
 def test_the_verdict_says_what_holds_and_warns_if_it_does_not():
-    text, alarm = report.verdict(results()[0])
-    assert not alarm
+    text, answer, alarm = report.verdict(results()[0])
+    assert (answer, alarm) == ("supported", False)
     assert "mft is 33.3 % better than ft" in text
     assert "their intervals apart" in text
     assert "+40.0 % [+40.0, +40.0] OOD (paper +17.1)" in text
     assert "the ID error is 2.2 times the paper's" in text
     assert "force MAE 90 before, after ft 101, lp 101, mft 101" in text
-    text, alarm = report.verdict(results({**ERRORS, "mft": (0.008, 0.055)})[0])
-    assert alarm
+    text, answer, alarm = report.verdict(results({**ERRORS, "mft": (0.008, 0.055)})[0])
+    assert (answer, alarm) == ("contradicted", True)
     assert "worse than ft" in text
 
 
-def test_the_report_is_one_file_with_figures(tmp_path):
+def test_the_curve_is_drawn_where_there_are_sizes_and_improvements_are_numbers():
     found, predictions, targets = results()
-    small = [{**row, "n": 500} for row in found["summary"]]
-    found["summary"] += small
-    report.write(tmp_path, found, predictions, targets, "python -m experiments.multitask")
-    page = (tmp_path / "report.html").read_text()
-    assert page.count("<img") == 3
-    assert "Data efficiency" in page
-    assert {path.name for path in tmp_path.glob("*.png")} == {"improvement.png", "residuals.png", "data_efficiency.png"}
+    found["summary"] += [{**row, "n": 500} for row in found["summary"]]
+    outcome = report.outcome(found, predictions, targets)
+    assert list(outcome.content) == ["improvement", "residuals", "data_efficiency", "table"]
+    assert outcome.numbers["OOD MAE better than scratch, mft"] == (pytest.approx(40.0), "%", N, 3)
     json.dumps(found)
 
 

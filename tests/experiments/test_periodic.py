@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.periodic import __main__ as periodic
+from experiments.periodic import report
 from mlipjax.finetuning.records import with_energy_shift
 from mlipjax.models import NequIPConfig, nequip
 
@@ -48,6 +49,29 @@ def test_energy_shift_moves_one_composition_by_that_much() -> None:
     difference = moved.reference_energy(numbers) - potential.reference_energy(numbers)
     assert difference == pytest.approx(6.0, abs=1e-12)
     np.testing.assert_allclose(moved.e0s - potential.e0s, [[2.0, 1.0, 1.0]], atol=1e-12)
+
+
+def errors(rmse, half):
+    """Errors of all arms on both tests, with intervals of that half width."""
+    rows = []
+    for test in ("independent", "own trajectory"):
+        for arm, value in rmse.items():
+            interval = {"force_rmse_meV_per_A": (value - half, value + half)}
+            rows.append({"arm": arm, "labels": 25 * (arm != "zero-shot"), "test": test, "force_rmse_meV_per_A": value,
+                         "energy_std_meV_per_atom": 1.0, "confidence_95": interval})  # fmt: skip
+    return {"errors": rows, "labels_per_arm": 25, "traces": {}, "labels": {"failed": 2}, "settings": {}}
+
+
+@pytest.mark.parametrize(
+    ("periodic_rmse", "half", "answer"),
+    [(60.0, 5.0, "supported"), (60.0, 30.0, "not decided"), (140.0, 5.0, "contradicted")],
+)
+def test_the_claim_is_answered_where_intervals_do_not_overlap(periodic_rmse, half, answer) -> None:
+    rmse = {"zero-shot": 200.0, "naive": 80.0, "single": 100.0, "periodic": periodic_rmse}
+    text, found, alarm = report.verdict(errors(rmse, half))
+    assert (found, alarm) == (answer, False)
+    assert f"periodic {periodic_rmse:.0f} meV/Å (zero-shot 200)" in text
+    assert "2 labels failed" in text
 
 
 @pytest.mark.slow

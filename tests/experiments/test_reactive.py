@@ -9,12 +9,13 @@ import pytest
 from ase.build import bulk
 
 from experiments.reactive import __main__ as reactive
-from experiments.reactive import dynamics
+from experiments.reactive import dynamics, report
 from experiments.reactive import units as parts
 from experiments.reactive.models import Model, barrier, energy_shift, errors
-from experiments.reactive.report import table_rows, verdict
+from experiments.reactive.report import verdict
 from experiments.reactive.structures import EVENTS, half_molten, sodium
-from experiments.reactive.tuning import Recipe, load_formate, most_changed, tune
+from experiments.reactive.table import table_rows
+from experiments.reactive.tuning import load_formate, most_changed, tune
 from mlipjax import save
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
@@ -96,7 +97,7 @@ def test_errors_of_a_shifted_foreign_model():
     assert report["energy_rmse_meV_per_atom"] < 1e-6
     assert report["force_rmse_meV_per_A"] < 1e-6
     with pytest.raises(ValueError, match="cannot be fine-tuned"):
-        tune(model, data, "naive", Recipe(1, 1, 1, 0), None)
+        tune(model, data, "naive", reactive.Config(), 0, None)
 
 
 def test_barrier_of_a_foreign_model():
@@ -239,6 +240,13 @@ def test_verdict_warns_when_fine_tuning_did_not_help():
     assert "goes from 80 to 40 one-shot" in text
     assert "published DFT 2.50" in text
     assert verdict(results_with(90.0))[1]
+
+
+def test_few_labels_are_worth_it_where_they_beat_none_and_training_from_scratch():
+    assert [report._answer(results_with(error)) for error in (40.0, 90.0)] == ["supported", "contradicted"]
+    numbers = report._numbers(results_with(40.0))
+    assert numbers["formate, force MAE, one-shot, 10 labels"] == (40.0, "meV/Å", 20, 1)
+    assert numbers["formate, force MAE, zero-shot"].value == 80.0
 
 
 @pytest.mark.slow

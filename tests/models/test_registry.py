@@ -189,6 +189,11 @@ def test_an_unverified_file_of_the_user_is_recorded_without_a_download(folders):
     assert registry.find_local(UNVERIFIED) == local
 
 
+def test_without_a_data_folder_nothing_outside_of_the_cache_is_looked_at(folders, monkeypatch):
+    monkeypatch.delenv("MLIPJAX_DATA")
+    assert registry.data_folder() == folders / "cache" / "data"
+
+
 def test_recorded_hashes_are_those_of_the_published_files(shared_data, monkeypatch):
     monkeypatch.setenv("MLIPJAX_DATA", str(shared_data))
     for entry in registry.known_entries():

@@ -7,17 +7,15 @@ forces and stress, and Adam.
 """
 
 import json
-import resource
 import sys
-import time
 
-import ase.io
 import numpy as np
 import torch
 from e3nn import o3
 from mace import data, modules
 from mace.calculators import MACECalculator
 from mace.tools import AtomicNumberTable, torch_geometric
+from timing import main, moving
 
 SPECIES = (1, 6, 8, 14, 29)
 
@@ -52,14 +50,7 @@ def calculator(weights, frames):
     """Energy, forces and stress of the first frame, moved a little every time."""
     atoms = frames[0]
     atoms.calc = MACECalculator(model_paths=weights, device="cpu", default_dtype="float32")
-    rng = np.random.default_rng(0)
-
-    def evaluate():
-        # moved by less than changes a neighbour list, so that ASE does not answer from its cache
-        atoms.positions += 1e-6 * rng.normal(size=atoms.positions.shape)
-        atoms.get_potential_energy()
-
-    return evaluate
+    return moving(atoms, atoms.get_potential_energy)
 
 
 def step(weights, frames):
@@ -87,34 +78,11 @@ def step(weights, frames):
     return run
 
 
-def main():
-    """Time one task."""
+if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
-    task, weights = sys.argv[1], sys.argv[2]
-    if task == "make":
-        make(weights)
-        print(json.dumps({"weights": weights}))
-        return
-    frames = ase.io.read(sys.argv[3], index=":")
-    function = {"calculator": calculator, "step": step}[task](weights, frames)
-    print(json.dumps(measure(function, int(sys.argv[4]))))
-
-
-def measure(function, rounds):
-    """Time the first call and ``rounds`` more; seconds and MB."""
-    began = time.perf_counter()
-    function()
-    first = time.perf_counter() - began
-    wall, cpu = [], []
-    for _ in range(rounds):
-        began, busy = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - busy)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "cpu": cpu, "first": first, "peak_MB": peak}
-
-
-if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "make":
+        make(sys.argv[2])
+        print(json.dumps({"weights": sys.argv[2]}))
+    else:
+        main({"calculator": calculator, "step": step})

@@ -6,12 +6,6 @@ forces and stress behind its own neighbour list and padding (its ASE calculator 
 step on all frames: a mean-squared loss of energies, forces and stress, and Adam.
 """
 
-import json
-import resource
-import sys
-import time
-
-import ase.io
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +19,7 @@ from mlip.models import ForceField
 from mlip.models.mace.config import MaceConfig
 from mlip.models.mace.network import Mace
 from mlip.typing.properties import Properties
+from timing import main, moving
 
 SPECIES = (1, 6, 8, 14, 29)
 CUTOFF = 5.0
@@ -55,23 +50,21 @@ def batch_of(frames, n_edges):
     return next(dynamically_batch(graphs, n_node=n_atoms, n_edge=n_edges, n_graph=len(frames) + 1)), n_edges
 
 
-def calculator(frames):
+def calculator(_, frames):
     """Energy, forces and stress of the first frame, moved a little every time."""
     field, atoms = make(), frames[0]
     run = jax.jit(field.calculate)
-    _, n_edges = batch_of([atoms], None)
-    rng = np.random.default_rng(0)
+    n_edges = batch_of([atoms], None)[1]
 
     def evaluate():
-        atoms.positions += 1e-6 * rng.normal(size=atoms.positions.shape)
         found = run(batch_of([atoms], n_edges)[0]).to_prediction()
         if not all(np.isfinite(np.asarray(x)).all() for x in (found.energy, found.forces, found.stress)):
             raise RuntimeError("not finite")
 
-    return evaluate
+    return moving(atoms, evaluate)
 
 
-def step(frames):
+def step(_, frames):
     """One optimiser step on all frames."""
     field = make()
     graph = jax.tree.map(jnp.asarray, batch_of(frames, None)[0])
@@ -94,22 +87,5 @@ def step(frames):
     return run
 
 
-def main():
-    """Time one task."""
-    task, structure, rounds = sys.argv[1], sys.argv[3], int(sys.argv[4])
-    function = {"calculator": calculator, "step": step}[task](ase.io.read(structure, index=":"))
-    began = time.perf_counter()
-    function()
-    first = time.perf_counter() - began
-    wall, cpu = [], []
-    for _ in range(rounds):
-        began, busy = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - busy)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"wall": wall, "cpu": cpu, "first": first, "peak_MB": peak}))
-
-
 if __name__ == "__main__":
-    main()
+    main({"calculator": calculator, "step": step})

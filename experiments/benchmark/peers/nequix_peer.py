@@ -4,35 +4,22 @@ Runs in an environment with nequix installed. ``calculator`` times its ASE calcu
 all frames of the file: a mean-squared loss of energies, forces and stress, and Adam, on its own padded graph.
 """
 
-import json
-import resource
-import sys
-import time
-
-import ase.io
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jraph
-import numpy as np
 import optax
 from nequix.calculator import NequixCalculator
 from nequix.data import atomic_numbers_to_indices, dict_to_graphstuple, preprocess_graph
 from nequix.model import load_model
+from timing import main, moving
 
 
 def calculator(weights, frames):
     """Energy, forces and stress of the first frame, moved a little every time."""
     atoms = frames[0]
     atoms.calc = NequixCalculator(model_path=weights, use_kernel=False)
-    rng = np.random.default_rng(0)
-
-    def evaluate():
-        # moved by less than changes a neighbour list, so that ASE does not answer from its cache
-        atoms.positions += 1e-6 * rng.normal(size=atoms.positions.shape)
-        atoms.get_potential_energy()
-
-    return evaluate
+    return moving(atoms, atoms.get_potential_energy)
 
 
 def step(weights, frames):
@@ -65,23 +52,5 @@ def step(weights, frames):
     return run
 
 
-def main():
-    """Time one task."""
-    task, weights, structure, rounds = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-    frames = ase.io.read(structure, index=":")
-    function = {"calculator": calculator, "step": step}[task](weights, frames)
-    began = time.perf_counter()
-    function()
-    first = time.perf_counter() - began
-    wall, cpu = [], []
-    for _ in range(rounds):
-        began, busy = time.perf_counter(), time.process_time()
-        function()
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - busy)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"wall": wall, "cpu": cpu, "first": first, "peak_MB": peak}))
-
-
 if __name__ == "__main__":
-    main()
+    main({"calculator": calculator, "step": step})

@@ -1,0 +1,6 @@
+"""How experiments follow a fine-tune and show its errors: as the command does."""
+
+from mlipjax.cli.display import FinetuneDisplay
+from mlipjax.cli.error_tables import element_table, error_table
+
+__all__ = ["FinetuneDisplay", "element_table", "error_table"]
