@@ -27,6 +27,7 @@ LAYERS = (
     {"probes", "representation", "settings"},
     {"finetuning"},
     {"verbs"},
+    {"engines"},
     {"cli"},
 )
 LAYER_OF = {module: index for index, layer in enumerate(LAYERS) for module in layer}
