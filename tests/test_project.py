@@ -29,6 +29,7 @@ LAYERS = (
     {"doctor"},
     {"finetuning"},
     {"verbs"},
+    {"engines"},
     {"cli"},
 )
 LAYER_OF = {module: index for index, layer in enumerate(LAYERS) for module in layer}
