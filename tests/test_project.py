@@ -188,7 +188,7 @@ def arguments_of(function):
 # a simulation, a relaxation or a path, the sizes of a batch. No new name joins without a reason.
 MANY_ARGUMENTS = {
     "advance", "batch_graphs", "converged_barrier", "create", "examine", "gamma_surface", "init", "make_batch",
-    "make_ensemble", "neb", "relax", "relax_with_calculator", "relaxed_positions", "run", "slide", "stopped",
+    "make_ensemble", "neb", "put", "relax", "relax_with_calculator", "relaxed_positions", "run", "slide", "stopped",
     "watch_chunk",
 }  # fmt: skip
 

@@ -74,7 +74,7 @@ def options_in(options: Any) -> Iterator[Option]:
         text = texts[field.name].replace("``", "")
         if default is dataclasses.MISSING:
             text = f"{text.rstrip('.')} (required)"
-        elif not isinstance(default, bool) and default not in (None, (), "") and "by default" not in text:
+        elif not isinstance(default, bool) and default not in (None, (), "", {}) and "by default" not in text:
             shown = " ".join(map(_shown, default)) if isinstance(default, tuple) else _shown(default)
             text = f"{text.rstrip('.')} (default: {shown})"
         yield Option(field.name, _typed(field.name, kind, marks, default), text)
@@ -98,6 +98,8 @@ def _follows(kind: Any) -> str:
     parts = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return "{" + ("," if len(parts) < 5 else ", ").join(map(str, parts)) + "}"
+    if typing.get_origin(kind) is dict:
+        return " ".join([*map(_follows, parts), "..."])
     if typing.get_origin(kind) is tuple:
         return f"{_follows(parts[0])} ..." if parts[-1] is ... else " ".join(map(_follows, parts))
     return _WORDS[kind]

@@ -184,13 +184,13 @@ def pack_edges(spec: VerletSpec, candidates: GraphBatch) -> tuple[GraphBatch, In
     rank = jnp.cumsum(within, axis=1, dtype=jnp.int32)
     count = rank[:, -1]
     slot = _first_slot_with_rank(rank, n_neighbors)
-    mask = jnp.arange(n_neighbors) < count[:, None]
+    mask = jnp.arange(n_neighbors)[None, :] < count[:, None]
     own = jnp.arange(within.shape[0], dtype=jnp.int32)[:, None]
     neighbors = jnp.where(mask, jnp.take_along_axis(candidates.neighbors, slot, axis=1), own)
     shifts = jnp.where(mask[..., None], jnp.take_along_axis(candidates.shifts, slot[..., None], axis=1), 0)
     # the edge back sits in the neighbour's row, at its rank there
     back = rank.reshape(-1)[jnp.take_along_axis(candidates.reverse, slot, axis=1)] - 1
-    unused = own * n_neighbors + jnp.arange(n_neighbors, dtype=jnp.int32)
+    unused = own * n_neighbors + jnp.arange(n_neighbors, dtype=jnp.int32)[None, :]
     reverse = jnp.where(mask, neighbors * n_neighbors + back, unused)
     graph = dataclasses.replace(candidates, neighbors=neighbors, shifts=shifts, edge_mask=mask, reverse=reverse)
     return graph, jnp.max(count)

@@ -71,7 +71,7 @@ class Coordinates:
         if self.strains.shape[1] == 0:
             return on_atoms, residual
         # dH/dq_s = <(1 + e)^-T (virial + p V), B_s> / N
-        work = self.pressure * jnp.abs(jnp.linalg.det(cells))[:, None, None] * jnp.eye(3, dtype=x.dtype)
+        work = self.pressure * jnp.abs(jnp.linalg.det(cells))[:, None, None] * jnp.eye(3, dtype=x.dtype)[None]
         pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ (virial + work)
         on_strains = -jnp.einsum("mij,msij->ms", pull, self.strains) / n
         residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strains), axis=1))

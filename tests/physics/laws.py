@@ -65,7 +65,7 @@ class Subject:
 
     def batch(self, systems: Sequence[System], heads: Sequence[int] | None = None, **sizes: int) -> GraphBatch:
         """Structures as one padded batch; ``heads`` says which head answers for each of them."""
-        return batch_graphs(systems, self.reach, tasks=heads, dtype=np.float64, **(SIZES | sizes))
+        return batch_graphs(systems, self.reach, heads=heads, dtype=np.float64, **(SIZES | sizes))
 
     def ask(self, systems: Sequence[System], heads: Sequence[int] | None = None, **sizes: int) -> list[Answer]:
         """Answers for each of the structures, without padding; what stands in padding atoms must be zero."""

@@ -222,9 +222,9 @@ def test_sliding(seed):
     """Layers lie in the first two vectors; the third may be any that completes the lattice, in either direction."""
     layers = System.from_ase(bulk("Ar", "hcp", a=3.72, c=6.9))
     plain = SlidingSettings(relaxed=False, dtype="float64", bond_factor=1.0)
-    first = slide((potential_of("lj"), PARAMS), layers, n_points=3, settings=plain)
+    first = slide(potential_of("lj"), PARAMS, layers, n_points=3, settings=plain)
     other = described(layers, seed, in_plane=False)
-    turned = slide((potential_of("lj"), PARAMS), other.system, n_points=3, settings=plain)
+    turned = slide(potential_of("lj"), PARAMS, other.system, n_points=3, settings=plain)
     assert turned.n_layers == first.n_layers
     assert turned.gap_A == pytest.approx(first.gap_A, abs=1e-9)
     np.testing.assert_allclose(turned.rigid_meV_per_A2, first.rigid_meV_per_A2, atol=1e-6)

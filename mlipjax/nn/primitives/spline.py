@@ -118,14 +118,14 @@ def deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: Ar
 
 def read_plainly(table: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> tuple[Array, Array]:
     """What ``read`` is, left to JAX."""
-    rows = table[index[:, None] + jnp.arange(DEGREE + 1)]
+    rows = table[index[:, None] + jnp.arange(DEGREE + 1)[None, :]]
     return jnp.sum(_shares(factor, fraction, order)[..., None] * rows, axis=1), table
 
 
 def deposit_plainly(table: Array, rows: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> Array:
     """What ``deposit`` is, left to JAX."""
     added = _shares(factor, fraction, order)[..., None] * rows[:, None]
-    return table.at[index[:, None] + jnp.arange(DEGREE + 1)].add(added)
+    return table.at[index[:, None] + jnp.arange(DEGREE + 1)[None, :]].add(added)
 
 
 def rate_plainly(slopes: Array, ledger: Array, factor: Array, index: Array, fraction: Array) -> tuple[Array, Array]:
