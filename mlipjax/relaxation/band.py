@@ -70,7 +70,7 @@ class Band:
 
     def energies(self, node_energy: Float[Array, "M N"]) -> Float[Array, " M"]:
         """Of images, eV above the first end: differences are formed per atom, so that float32 holds them."""
-        return jnp.sum(node_energy - self.end_node_energy[0], axis=1)
+        return jnp.sum(node_energy - self.end_node_energy[:1], axis=1)
 
 
 @struct.dataclass
