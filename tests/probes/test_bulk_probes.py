@@ -180,5 +180,5 @@ def test_unrelaxed_vacancies_are_exact_and_bad_ones_refused():
     with pytest.raises(ValueError, match="expected indices"):
         vacancy_formation(evaluator("sw"), crystal, (8,))
     compound = dataclasses.replace(crystal, atomic_numbers=np.array([14, 6] * 4))
-    with pytest.raises(ValueError, match="an atom's reservoir is a choice"):
+    with pytest.raises(ValueError, match="what a removed atom goes to is a choice"):
         vacancy_formation(evaluator("sw"), compound)

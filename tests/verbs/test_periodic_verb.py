@@ -163,7 +163,7 @@ def bad_constraint():
         ({"structure": bad_constraint()}, "the structure: the constraint FixBondLength"),
         ({"oracle": "txb"}, "unknown oracle 'txb'; expected xtb"),
         ({"oracle": "ase:no.module:f"}, "cannot import 'no.module'"),
-        ({"model": "ase:some:calculator"}, "is a foreign calculator"),
+        ({"model": "ase:ase.calculators.lj:LennardJones"}, "is a foreign calculator"),
         ({"settings": {"labels_per_round": 3, "replicas": 2}}, "labels_per_round=3 must be a multiple of replicas=2"),
         ({"settings": {"ensemble": "npt"}, "structure": structure()}, "1 atoms are fixed, which a cell that moves"),
     ],
