@@ -349,3 +349,13 @@ def test_no_two_test_files_have_one_name():
     # pytest imports them by their names alone
     names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "__init__.py"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_the_architecture_page_names_what_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.-]+/[\w.-]*)(?::\w+)?`", text))
+    places = {
+        name: [root / name for root in (PACKAGE, ROOT, PACKAGE / "models")] for name in named if "NAME" not in name
+    }
+    assert len(places) > 20
+    assert [name for name, paths in places.items() if not any(path.exists() for path in paths)] == []

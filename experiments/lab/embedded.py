@@ -70,12 +70,6 @@ def load_dataset(path: str | Path) -> list[Atoms]:
         return list(unpack(dict(file)))
 
 
-def load_isolated_atoms(path: str | Path) -> dict[int, float]:
-    """Atomic number -> GFN1-xTB energy of the isolated neutral atom in eV, as stored with the data set."""
-    with np.load(path, allow_pickle=False) as file:
-        return dict(zip(file["e0_numbers"].tolist(), file["e0_energies"].tolist(), strict=True))
-
-
 def read(path: Path) -> Dataset:
     """Read the packed structures as a data set."""
     frames = load_dataset(path)

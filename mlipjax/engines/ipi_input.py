@@ -10,6 +10,10 @@ from ase import Atoms
 from ase.io import write
 
 from mlipjax.files import make_folder, write_atomic
+from mlipjax.notices import notice
+
+_SYNTAX = ",{}[]"
+"""Characters that end a value in i-PI's lists."""
 
 INPUT, TEMPLATE, START = "input.xml", "template.extxyz", "start.xyz"
 
@@ -40,6 +44,18 @@ class IpiRun:
     dtype: str = "float64"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.ensemble not in ("nve", "nvt"):
+            raise ValueError(f"ensemble is {self.ensemble!r}; choose nve or nvt.")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', found {self.dtype!r}.")
+        for name in ("beads", "steps", "every"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}.")
+        for name in ("temperature", "timestep", "damping"):
+            if not 0.0 < (value := getattr(self, name)) < float("inf"):
+                raise ValueError(f"{name} must be positive, found {value}.")
+
 
 def write_ipi_run(folder: str | Path, model: str, atoms: Atoms, run: IpiRun | None = None) -> Path:
     """Write a folder in which ``i-pi input.xml`` runs as it is; return the path of the input.
@@ -53,8 +69,8 @@ def write_ipi_run(folder: str | Path, model: str, atoms: Atoms, run: IpiRun | No
         run: settings.
 
     Raises:
-        ValueError: for a structure without a cell, which i-PI needs also for molecules, or constraints, which it
-            would not know.
+        ValueError: for a structure without a cell, which i-PI needs also for molecules, constraints, which it would
+            not know, or a path that its input cannot hold.
         OSError: if the folder cannot be written.
     """
     run = IpiRun() if run is None else run
@@ -62,12 +78,16 @@ def write_ipi_run(folder: str | Path, model: str, atoms: Atoms, run: IpiRun | No
         raise ValueError(f"i-PI needs a cell with three vectors, found {atoms.cell.rank}; put the structure in a box.")
     if atoms.constraints:
         raise ValueError("the structure has constraints, which i-PI would not know; remove them.")
+    path = str(Path(model).resolve()) if Path(model).exists() else model
+    if set(path) & set(_SYNTAX):
+        raise ValueError(f"i-PI cannot read {path!r} in its input: it has one of {_SYNTAX}; move the model elsewhere.")
+    if atoms.has("momenta"):
+        notice("the momenta of the structure are not used; velocities are drawn.")
     folder = Path(folder)
     make_folder(folder)
     atoms = _in_standard_form(atoms)
     write(folder / TEMPLATE, atoms, format="extxyz", columns=["symbols", "positions"], write_results=False)
     write_atomic(folder / START, _start(atoms))
-    path = str(Path(model).resolve()) if Path(model).exists() else model
     write_atomic(folder / INPUT, _input(path, atoms, run))
     return folder / INPUT
 

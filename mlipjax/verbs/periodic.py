@@ -18,6 +18,7 @@ from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
 from mlipjax.verbs.inputs import ModelLike, open_native, precision
 from mlipjax.verbs.settings import completed, refuse_unknown
+from mlipjax.verbs.simulate_start import start_of
 
 
 def periodic(
@@ -89,14 +90,7 @@ def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
         atoms, name = read_last_atoms(Path(structure)), os.fspath(structure)
     else:
         raise TypeError(f"a periodic fine-tune starts from ase.Atoms or a file, found {type(structure).__name__}.")
-    try:
-        start = Start.from_ase(atoms)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if start.n_fixed:
-        notice(f"{name}: {start.n_fixed} of {len(atoms)} atoms are fixed and stay where they are.")
-    if start.system.masses is not None:
-        notice(f"{name}: the masses given there are used.")
+    start = start_of(atoms, name)
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
     return start, name

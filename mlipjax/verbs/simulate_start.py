@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlipjax.md import Start
 from mlipjax.md.make import EnsembleName, ThermostatName
 from mlipjax.notices import notice
 from mlipjax.verbs.inputs import Structures, described, last_of, repeated
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 Velocities = Literal["file", "draw"]
 """Where velocities come from: the structure's momenta, or a Maxwell-Boltzmann distribution."""
@@ -38,8 +41,20 @@ def read_start(structure: Structures, wanted: Wanted) -> Start:
         FileNotFoundError: if there is no such file.
         ValueError: if there is no structure, it cannot be repeated, or what it says cannot be honoured.
     """
-    atoms = repeated(last_of(structure), wanted.repeat)
     name = described(structure)
+    start = start_of(repeated(last_of(structure), wanted.repeat), name)
+    if _uses_momenta(name, wanted, start):
+        _say_momenta(name, wanted, start)
+        return start
+    return dataclasses.replace(start, momenta=None)
+
+
+def start_of(atoms: Atoms, name: str) -> Start:
+    """Take a structure with masses, constraints and momenta; the first two are said.
+
+    Raises:
+        ValueError: naming the structure, if what it says cannot be honoured.
+    """
     try:
         start = Start.from_ase(atoms)
     except ValueError as error:
@@ -51,10 +66,7 @@ def read_start(structure: Structures, wanted: Wanted) -> Start:
         )
     if start.system.masses is not None:
         notice(f"{name}: the masses given there are used.")
-    if _uses_momenta(name, wanted, start):
-        _say_momenta(name, wanted, start)
-        return start
-    return dataclasses.replace(start, momenta=None)
+    return start
 
 
 def temperature_of(wanted: Wanted, start: Start) -> float:

@@ -1,5 +1,6 @@
 """Driven by i-PI: its units and conventions, and real runs where it is installed."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -172,3 +173,23 @@ def test_energy_is_conserved_through_a_socket(model, tmp_path):
     atoms.calc = calculator
     assert table[0, 5] == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
     assert np.ptp(table[:, 2]) < 0.02 * np.ptp(table[:, 5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ensemble": "npt"}, "choose nve or nvt"),
+        ({"beads": 0}, "beads must be"),
+        ({"timestep": float("nan")}, "positive"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        IpiRun(**settings)
+
+
+def test_a_model_whose_path_i_pi_cannot_read_is_refused(model, tmp_path):
+    _, folder = model
+    shutil.copytree(folder, odd := tmp_path / "models, old {1}")
+    with pytest.raises(ValueError, match="i-PI cannot read"):
+        write_ipi_run(tmp_path / "run", str(odd), water(1))

@@ -10,27 +10,14 @@ import jax
 import numpy as np
 import pytest
 from ase.io import read
+from tiny_mace import TINY
 
 import mlipjax
 from mlipjax import tree
 from mlipjax.graph import batch_graphs
-from mlipjax.models import MACEConfig, mace
+from mlipjax.models import mace
 
 GOLDENS = Path(__file__).parent / "goldens"
-TINY = MACEConfig(
-    species=(1, 6, 8),
-    cutoff=3.5,
-    hidden_irreps="4x0e + 4x1o",
-    lmax=1,
-    interactions=("density", "residual"),
-    correlation=(2, 3),
-    radial_hidden=(8,),
-    distance_transform="agnesi",
-    transform_constants=(1.0805, 0.9183, 4.5791),
-    zbl=True,
-    avg_n_neighbors=3.0,
-    readout_hidden=4,
-)
 
 
 def structures():

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tiny_mace import TINY
 from tiny_nequip import SMALL, SMALLEST, SPECIES, random_params
 
 from mlipjax.calculator import Calculator
 from mlipjax.graph import GraphBatch, edge_vectors
-from mlipjax.models import MACEConfig, mace, nequip
+from mlipjax.models import mace, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.optim import Adapters, adapt
 from mlipjax.oracles import LennardJones, StillingerWeber, Teacher
@@ -26,20 +27,6 @@ HEADS = (
     PropertyHead("gap", hidden=(5,), mean=2.0, std=3.0),
     PropertyHead("volume", "extensive", hidden=(5,), layers="all", mean=1.0, std=0.5),
     PropertyHead("noise", "vector", hidden=(4,)),
-)
-MACE = MACEConfig(
-    species=SPECIES,
-    cutoff=3.5,
-    hidden_irreps="4x0e + 4x1o",
-    lmax=1,
-    interactions=("density", "residual"),
-    correlation=(2, 3),
-    radial_hidden=(8,),
-    distance_transform="agnesi",
-    transform_constants=(1.0805, 0.9183, 4.5791),
-    zbl=True,
-    avg_n_neighbors=3.0,
-    readout_hidden=4,
 )
 
 
@@ -81,7 +68,7 @@ def both_parities():
 
 SUBJECTS = {
     "nequip": lambda: laws.of_model(drawn(nequip(SMALL))),
-    "mace": lambda: laws.of_model(drawn(mace(MACE).replace(properties=HEADS[2:]))),
+    "mace": lambda: laws.of_model(drawn(mace(TINY).replace(properties=HEADS[2:]))),
     "lora": with_adapters,
     "two heads and properties": two_heads_and_properties,
     "lennard-jones": lambda: laws.of_oracle(LennardJones(cutoff=7.0, onset=5.0), (18,)),
