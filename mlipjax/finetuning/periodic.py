@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ from mlipjax.optim import Optimizer, Strategy, make_strategy
 from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle
 from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
+from mlipjax.system import Labels
 
 RESULTS, MODEL, FRAMES, LABELS = "results.json", "model", "frames.extxyz", "labels.db"
 
@@ -211,14 +213,24 @@ def run_periodic(
         with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
             end = run_plan(plan, labeller, out, listener.piece)
             frames, _, report = _results(plan, oracle, end)
-            # in full precision: the loop has them in its own
-            labels = [one for one in labeller.label(frames.systems) if not isinstance(one, Failure)]
-        write_dataset(out / FRAMES, dataclasses.replace(frames, labels=tuple(labels)))
+            frames = in_full_precision(frames, labeller.label(frames.systems))
+        write_dataset(out / FRAMES, frames)
         save(out / MODEL, *model_of(plan.setup, end.state))
         # its presence says that the run is done; figures can be drawn at any time
         write_atomic(out / RESULTS, json.dumps(report, indent=1) + "\n")
         write_run_report(out, report)
     return _read(out, report)
+
+
+def in_full_precision(frames: Dataset, labels: Sequence[Labels | Failure]) -> Dataset:
+    """Frames with their labels as they were computed: the loop has them in its own precision.
+
+    Args:
+        frames: of a loop, each with its label.
+        labels: of the same frames in the same order; where there is none (any more), the loop's stays.
+    """
+    pairs = zip(frames.labels, labels, strict=True)
+    return dataclasses.replace(frames, labels=tuple(own if isinstance(new, Failure) else new for own, new in pairs))
 
 
 def _describe(model: Model, start: Start, oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:

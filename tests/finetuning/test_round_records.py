@@ -5,11 +5,14 @@ import types
 import numpy as np
 import pytest
 
+from mlipjax.data import Dataset, Example
+from mlipjax.finetuning.periodic import in_full_precision
 from mlipjax.finetuning.pieces import Stopped
 from mlipjax.finetuning.records import record_labels, round_rows
 from mlipjax.finetuning.state import FrameErrors
+from mlipjax.oracles import Failure
 from mlipjax.report.periodic import periodic_verdict, write_periodic_report
-from mlipjax.system import Labels
+from mlipjax.system import Labels, System
 
 STATE = types.SimpleNamespace(sim=types.SimpleNamespace(atomic_numbers=np.zeros(4, int)), energy_shift=1.5)
 
@@ -76,3 +79,14 @@ def test_the_report_shows_every_round_and_says_what_went_wrong(tmp_path):
     assert alarm
     assert "2 labels failed" in text
     assert "2 alarms" in text
+
+
+def test_a_label_that_cannot_be_had_again_does_not_move_those_behind_it():
+    system = System(np.zeros((1, 3)), np.array([8]), np.zeros((3, 3)), (False,) * 3)
+    rounded, exact = (
+        [Labels.create(1, energy, np.zeros((1, 3))) for energy in row] for row in ((1, 2, 3), (1.1, 2.1, 3.1))
+    )
+    frames = Dataset.from_examples(Example(system, label, {}) for label in rounded)
+    exact[0] = Failure("the store is gone", 2)
+    found = in_full_precision(frames, exact)
+    assert [float(label.energy) for label in found.labels] == [1.0, 2.1, 3.1]
