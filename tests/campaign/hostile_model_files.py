@@ -179,10 +179,10 @@ def make_folder(rng: np.random.Generator, folder: Path, good: Path) -> Case:
 
 def _sign(path: Path) -> None:
     """Give the tensors the digests of what is there now, as whoever made such a folder on purpose would."""
-    from mlipjax.models import storage
+    from mlipjax.files import file_digest
 
     header, body = _safetensors(path / "params.safetensors")
-    header["__metadata__"]["config_sha256"] = storage._digest((path / "config.json").read_bytes())
+    header["__metadata__"]["config_sha256"] = file_digest(path / "config.json")
     _write_safetensors(path / "params.safetensors", json.dumps(header).encode(), body)
 
 
