@@ -40,7 +40,7 @@ def test_commands_and_their_options_exist():
     module = importlib.import_module("mlipjax.cli.main")
     rows = re.findall(r"^\| (`mlipjax .*?`(?:, `mlipjax .*?`)*) \|", TEXT, flags=re.MULTILINE)
     commands = [command for row in rows for command in re.findall(r"`mlipjax (.*?)`", row)]
-    assert set(module._COMMANDS) == {command.split()[0] for command in commands}
+    assert set(module.COMMANDS) == {command.split()[0] for command in commands}
     for command in commands:
         name, *rest = command.split()
         options = module.options_of(name)

@@ -26,7 +26,7 @@ from mlipjax.cli.bounds import check_arguments
 from mlipjax.cli.call import given
 from mlipjax.notices import Notice
 
-_COMMANDS = {
+COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
     "evaluate": "errors of a model on labelled structures",
     "predict": "energies, forces and stresses of structures, into a file",
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if first == "--version":
         return guarded(_print_versions)
     name = _ALIASES.get(first, first)
-    if name not in _COMMANDS:
+    if name not in COMMANDS:
         print(_complaint(first), file=sys.stderr)
         return 2
     if asked := {"-h", "--help", "--help-all"} & set(rest):
@@ -76,8 +76,8 @@ def _tolerate_encodings() -> None:
 
 
 def _usage() -> str:
-    width = max(map(len, _COMMANDS)) + 1
-    lines = [f"  {name:<{width}}{text}" for name, text in _COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 1
+    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: mlipjax COMMAND [options]",
@@ -97,9 +97,9 @@ def _usage() -> str:
 
 def _complaint(name: str) -> str:
     if not name:
-        return f"mlipjax: give a command: {', '.join(_COMMANDS)} (mlipjax --help explains them)"
-    close = difflib.get_close_matches(name, _COMMANDS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_COMMANDS)}"
+        return f"mlipjax: give a command: {', '.join(COMMANDS)} (mlipjax --help explains them)"
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
     return f"mlipjax: no command is called {name!r}; {hint}"
 
 

@@ -120,6 +120,8 @@ def _job(atoms: Atoms, name: str, cell: CellChange, pressure: float) -> _Job:
     _named(name, strains, cell, atoms.cell.array, atoms.pbc)
     free = _named(name, free_coordinates, atoms)
     free = np.ones((len(atoms), 3), bool) if free is None else free
+    if atoms.has("momenta"):
+        notice(f"{name}: its momenta are not used; what is relaxed is at rest.")
     if not free.any():
         raise ValueError(f"{name}: all {len(atoms)} atoms are fixed, so there is nothing to relax.")
     if pressure != 0.0 and not atoms.pbc.all():

@@ -14,7 +14,7 @@ from campaign.mutations import pick
 
 WORK = {
     "steps", "epochs", "points", "every", "resamples", "replay_size", "validate_every", "snapshots", "monitor_every",
-    "tsne_seeds",
+    "tsne_seeds", "rounds", "labels_per_round", "train_steps", "replicas",
 }  # fmt: skip
 """Options that ask for work: a huge value is no fault, it takes long."""
 
@@ -64,7 +64,15 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
         "evaluate": [*model, "--data", data],
         "doctor": [*model, "--train", data],
         "finetune": [*model, "--train", data, "--out", str(folder / "run"), *TRAIN],
-        "md": [*model, "--structure", crystal, "--out", str(folder / "md.extxyz"), "--steps", "4", "--every", "2"],
+        "predict": [*model, "--data", data, "--write", str(folder / "predicted.extxyz")],
+        "relax": [*model, "--structure", crystal, "--out", str(folder / "relaxed"), "--steps", "3"],
+        "periodic": [
+            *model, "--structure", crystal, "--out", str(folder / "loop"), "--oracle", "lj:sigma=1.8,epsilon=0.01",
+            "--rounds", "1", "--labels-per-round", "2", "--steps", "2", "--train-steps", "2",
+        ],
+        "simulate": [
+            *model, "--structure", crystal, "--out", str(folder / "md.extxyz"), "--steps", "4", "--every", "2",
+        ],
         "monitor": [*model, "--reference", str(good / "reference.extxyz"), "--data", data, "--level", "0.2"],
         "compare-representations": [
             "--models", str(good / "model"), str(good / "model"), "--data", data, "--tsne-seeds", "0",
@@ -78,9 +86,10 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
     }[command]  # fmt: skip
 
 
-COMMANDS = ("evaluate", "doctor", "finetune", "md", "md", "monitor", "compare-representations", "neb", "slide",
-    "probe", "probe",
-            "probe", "models", "convert")  # fmt: skip
+COMMANDS = (
+    "evaluate", "predict", "relax", "doctor", "finetune", "periodic", "simulate", "simulate", "monitor",
+    "compare-representations", "neb", "slide", "probe", "probe", "probe", "models", "convert",
+)  # fmt: skip
 
 
 def make_options(rng: np.random.Generator, folder: Path, good: Path) -> Case:

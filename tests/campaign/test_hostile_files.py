@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from campaign.good_files import make_good_files
 from campaign.hostile_kinds import BY_NAME
+from campaign.hostile_options import COMMANDS
 from campaign.hostile_runs import groups, make_case, run_kind
 from campaign.hostile_worker import judge_call, judge_output
+
+from mlipjax.cli.main import COMMANDS as ALL_COMMANDS
 
 N = int(os.environ.get("MLIPJAX_CAMPAIGN_N", "60"))
 """Inputs of each kind; ``.ci/nightly`` runs the program for the full number."""
@@ -95,6 +98,10 @@ def _default(path: Path, good: Path) -> list[str]:
     else:
         options = ["--property", f"{path}:gap", "--strategy", "lp", "--steps", "1"]
     return ["finetune", "--model", str(good / "model"), "--out", str(path.parent / "run"), *options]
+
+
+def test_every_command_is_given_hostile_options():
+    assert set(COMMANDS) == set(ALL_COMMANDS)
 
 
 def test_inputs_follow_from_seed_and_index(good_stub, tmp_path):

@@ -7,9 +7,7 @@ import pytest
 from ase.build import bulk
 
 from mlipjax.cli import bounds
-from mlipjax.cli.main import _COMMANDS, main, options_of
-
-COMMANDS = [name.replace("-", "_") for name in _COMMANDS]
+from mlipjax.cli.main import COMMANDS, main, options_of
 
 
 def number_options(options):

@@ -53,7 +53,7 @@ def fake(monkeypatch):
     options.__file__, options.FakeOptions = __file__, FakeOptions
     monkeypatch.setattr(FakeOptions, "__module__", options.__name__)
     monkeypatch.setitem(sys.modules, options.__name__, options)
-    monkeypatch.setitem(cli_main._COMMANDS, "fake", "do nothing")
+    monkeypatch.setitem(cli_main.COMMANDS, "fake", "do nothing")
     return module
 
 
@@ -90,7 +90,7 @@ def test_options_reach_the_command(fake):
     assert seen == [FakeOptions(3)]
 
 
-@pytest.mark.parametrize("name", sorted(cli_main._COMMANDS))
+@pytest.mark.parametrize("name", sorted(cli_main.COMMANDS))
 def test_every_command_has_options_with_help(name, capsys):
     assert dataclasses.is_dataclass(cli_main.options_of(name))
     assert main([name, "--help"]) == 0
@@ -105,10 +105,10 @@ def test_help_of_commands_loads_no_library_of_arrays():
         "import sys\nfrom mlipjax.cli import main\nfor name in sys.argv[1:]: main([name, '--help'])\n"
         "sys.exit(' '.join({'jax', 'ase', 'flax', 'scipy'} & set(sys.modules)) or 0)"
     )
-    command = [sys.executable, "-c", code, *cli_main._COMMANDS]
+    command = [sys.executable, "-c", code, *cli_main.COMMANDS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("usage: mlipjax") == len(cli_main._COMMANDS)
+    assert done.stdout.count("usage: mlipjax") == len(cli_main.COMMANDS)
 
 
 def test_wrong_command_lines_exit_with_two(fake, capsys):

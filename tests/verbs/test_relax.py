@@ -120,6 +120,13 @@ def test_the_vacuum_of_a_slab_keeps_its_height():
     assert abs(found.atoms.get_stress()[:2]).max() < 1e-4
 
 
+def test_momenta_that_are_not_used_are_said():
+    atoms = rattled_silicon(6)
+    atoms.set_momenta(np.ones((len(atoms), 3)))
+    with pytest.warns(Notice, match="its momenta are not used; what is relaxed is at rest"):
+        assert not relax(SW, atoms, fmax=1e-2).atoms.has("momenta")
+
+
 def test_a_cell_relaxes_relative_to_fixed_atoms():
     atoms = rattled_silicon(5)
     atoms.set_constraint(FixAtoms([0]))
