@@ -3,9 +3,7 @@
 import ast
 import functools
 import graphlib
-import importlib
 import re
-import types
 from pathlib import Path
 
 import pytest
@@ -361,44 +359,3 @@ def test_the_architecture_page_names_what_is_there():
     }
     assert len(places) > 20
     assert [name for name, paths in places.items() if not any(path.exists() for path in paths)] == []
-
-
-def names_that_are_gone(path):
-    """Names of the package that a file imports, or takes from a module it imports, and that no longer exist."""
-    modules = {}
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("mlipjax", "experiments"):
-            home = importlib.import_module(node.module)
-            for alias in node.names:
-                try:
-                    found = getattr(home, alias.name)
-                except AttributeError:
-                    found = find_module(f"{node.module}.{alias.name}")
-                    if found is None:
-                        yield f"line {node.lineno}: {node.module}.{alias.name}"
-                if isinstance(found, types.ModuleType):
-                    modules[alias.asname or alias.name] = found
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-            module = modules[node.value.id]
-            if not hasattr(module, node.attr) and find_module(f"{module.__name__}.{node.attr}") is None:
-                yield f"line {node.lineno}: {module.__name__}.{node.attr}"
-
-
-def find_module(path):
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError:
-        return None
-
-
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "tests")], ids=name)
-def test_tests_use_names_that_exist(path):
-    # those that run at night alone would say so weeks later
-    assert list(names_that_are_gone(path)) == []
-
-
-def test_a_name_that_is_gone_is_seen(tmp_path):
-    file = tmp_path / "test_old.py"
-    file.write_text("from mlipjax import files\nfrom mlipjax.files import no_such\nfiles.write_atomic\nfiles.gone\n")
-    assert list(names_that_are_gone(file)) == ["line 2: mlipjax.files.no_such", "line 4: mlipjax.files.gone"]

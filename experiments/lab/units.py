@@ -89,6 +89,8 @@ def _show(progress: Progress, bar: Any, running: Sequence[str], finished: str | 
     progress.update(bar, description=", ".join(running), advance=finished is not None)
     if finished is not None:
         progress.console.print(f"{finished}: {seconds:.0f} s", highlight=False)
+    elif not progress.console.is_terminal:
+        progress.console.print(f"{running[-1]} ...", highlight=False)
 
 
 def _compute(todo: dict[str, Unit], folder: Path, workers: int, show: Callable[..., None]) -> None:

@@ -7,18 +7,20 @@ import sys
 
 from experiments.lab.entry import run_experiment
 from experiments.lab.run import Run
-from experiments.periodic import arms, report
+from experiments.lab.units import run_units
+from experiments.periodic import report
+from experiments.periodic import units as parts
+from experiments.periodic.arms import open_experiment
 from experiments.periodic.config import PRESETS, Config
 from experiments.periodic.config import __doc__ as CLAIM
-from experiments.periodic.experiment import Experiment
-from mlipjax import runtime
 
 
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    runtime.select_dtype(config.dtype)
+    open_experiment(config)  # what cannot be opened is said before the first minute
     run = Run(config, PRESETS)
-    results = run.stored() or run.results(arms.run(Experiment.open(config, run.console)))
+    done = run_units(parts.units_of(config), config.out / "units", run.console, config.workers)
+    results = run.results(parts.collect(config, done))
     run.finish(results, report.outcome(results))
 
 

@@ -1,72 +1,86 @@
-"""The arms of ``experiments.periodic``: sampling, labelling, training and testing, all of it resumable."""
+"""What all parts of ``experiments.periodic`` start from, and the arms: three ways to collect the same labels."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from rich.progress import Progress
-
-from experiments.lab.display import make_bar
-from experiments.periodic import evaluation as tests
-from experiments.periodic.experiment import Arm, Experiment, Model
-from mlipjax.finetuning.host import TRAIN_PIECE
-from mlipjax.finetuning.periodic import plan_periodic, run_plan
-from mlipjax.finetuning.pieces import Piece
-from mlipjax.finetuning.records import labelled_frames, round_rows
-from mlipjax.md import Start
+from experiments.lab.paths import ELECTROLYTE
+from experiments.periodic.config import Config
+from mlipjax import md, runtime, tree
+from mlipjax.data import read_atoms
+from mlipjax.finetuning.periodic import FRAMES, run_periodic
 from mlipjax.models import load
-from mlipjax.oracles import Labeller
-from mlipjax.potential import Model as Plain
+from mlipjax.notices import notice
+from mlipjax.oracles import Oracle, make_oracle
+from mlipjax.potential import Model
+from mlipjax.settings import PeriodicSettings
 from mlipjax.system import System
 
-
-def run(experiment: Experiment) -> dict[str, Any]:
-    """Everything, in order; what is on disk already is not done again."""
-    c = experiment.config
-    plan = [Arm("naive", c.rounds, 1), Arm("periodic", 1, c.rounds), Arm("single", 1, 1)]
-    store = c.out / "labels.db"
-    with (
-        Labeller(experiment.oracle, store, n_workers=c.workers) as labeller,
-        make_bar(experiment.console, "{task.description}") as progress,
-    ):
-        test = tests.independent_set(experiment.system, experiment.oracle, labeller, c, progress)
-        models, histories, training = {}, {}, {}
-        for arm in plan:
-            models[arm.name], histories[arm.name], training[arm.name] = _run_arm(experiment, arm, labeller, progress)
-        # the universal model, on the energy zero that the fine-tuned models have
-        universal = Model(models["periodic"][0].potential, experiment.params, 0)
-        results = tests.evaluate_all(experiment, universal, models, test, training, labeller, progress)
-        counts = dataclasses.asdict(labeller.counts)
-    return {
-        **results,
-        "n_atoms": experiment.system.n_atoms,
-        "histories": histories,
-        "labels_per_arm": c.rounds * c.labels_per_round,
-        "labels": counts,
-        "alarms": {name: sum(row["alarms"] or 0 for row in round_rows(history)) for name, history in histories.items()},
-    }
+ARMS = ("naive", "periodic", "single")
 
 
-def _run_arm(
-    experiment: Experiment, arm: Arm, labeller: Labeller, progress: Progress
-) -> tuple[list[Model], list[dict[str, Any]], list[System]]:
-    c = experiment.config
-    start = Start(experiment.system, freedom=None, momenta=None, lost_momentum=False)
-    plan = plan_periodic(Plain(experiment.potential, experiment.params), start, arm.settings(c))
-    config, folder = plan.setup.config, c.out / arm.name
-    pieces = arm.rounds * (config.labels_per_replica + 2 - (-config.train_steps // TRAIN_PIECE))
-    task = progress.add_task(arm.name, total=pieces)
+class Experiment(NamedTuple):
+    """Start structure, universal model, oracle."""
 
-    def show(piece: Piece) -> None:
-        if piece.record is not None:
-            loss = f", loss {piece.record['loss'][-1]:.3f}" if piece.stage == "train" else ""
-            text = f"{arm.name}: round {piece.round + 1}/{arm.rounds}, {piece.stage}{loss}"
-            progress.update(task, advance=1, description=text)
+    system: System
+    model: Model
+    oracle: Oracle
 
-    end = run_plan(plan, labeller, folder, show)
-    progress.update(task, completed=pieces, description=f"{arm.name}: done")
-    seen = np.cumsum([row["labels"] for row in round_rows(end.history)]).tolist()
-    models = [Model(*load(folder / f"model_{k + 1}"), labels) for k, labels in enumerate(seen)]
-    return models, end.history, list(labelled_frames(plan.setup, end.state).systems)
+
+def open_experiment(config: Config) -> Experiment:
+    """Load what every arm shares, in the precision of the run."""
+    runtime.select_dtype(config.dtype)
+    potential, params = load(config.model)
+    structure = config.structure or ELECTROLYTE
+    atoms = read_atoms(structure)[0]
+    if atoms.constraints:
+        notice(f"{structure}: its constraints are not used, as the oracle's own trajectory has none.")
+    system = System.from_ase(atoms)
+    potential.check_elements(system.atomic_numbers.tolist())
+    return Experiment(system, Model(potential, tree.cast(params, config.dtype)), make_oracle(config.oracle))
+
+
+def settings_of(config: Config, arm: str) -> PeriodicSettings:
+    """Replicas side by side (naive) or rounds one after the other (periodic), with the labels that all arms have."""
+    rounds = config.rounds if arm == "periodic" else 1
+    return PeriodicSettings(
+        rounds=rounds,
+        labels_per_round=config.rounds * config.labels_per_round // rounds,
+        steps=config.steps,
+        train_steps=config.train_steps * config.rounds // rounds,
+        replicas=config.rounds if arm == "naive" else 1,
+        ensemble=config.ensemble,
+        temperature=config.temperature,
+        timestep=config.timestep,
+        strategy=config.strategy,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        e0s="estimate" if config.e0s is None else config.e0s,
+        on_alarm=config.on_alarm,
+        seed=config.seed,
+        dtype=config.dtype,
+    )
+
+
+def run_arm(config: Config, arm: str) -> dict[str, Any]:
+    """Sample, label and train; the models and the labelled frames stay in the arm's folder."""
+    system, model, oracle = open_experiment(config)
+    start = md.Start(system, freedom=None, momenta=None, lost_momentum=False)
+    found = run_periodic(model, start, oracle, settings_of(config, arm), out=config.out / arm, workers=1)
+    return {"history": found.history, "rounds": found.report["rounds"], "n_atoms": system.n_atoms}
+
+
+def models_of(config: Config, arm: str) -> list[Model]:
+    """The models of an arm that has run, one after each round; of "zero-shot" the universal one.
+
+    That gets the energy zero of the periodic arm's models, so that its errors hold no other zero of the oracle.
+    """
+    if arm == "zero-shot":
+        (first, *_), universal = models_of(config, "periodic"), open_experiment(config).model
+        return [universal._replace(potential=first.potential)]
+    return [load(config.out / arm / f"model_{k + 1}") for k in range(settings_of(config, arm).rounds)]
+
+
+def frames_of(config: Config, arm: str) -> list[System]:
+    """The frames that an arm was trained on."""
+    return [System.from_ase(atoms) for atoms in read_atoms(config.out / arm / FRAMES)]

@@ -54,7 +54,7 @@ class Config:
             it), "stop" (save the frame), "label" it at once and train, or "rollback" (label, train, and return to the
             last state in control). The last two end a round early, with fewer labels than the other arms. "off" reads
             none.
-        workers: processes that label; by default one per core.
+        workers: arms and tests computed side by side, each on a core of its own; by default one per core, up to 4.
         dtype: precision of MD and training.
         seed: of velocities, noise and the order of frames.
         out: folder of the run.

@@ -1,8 +1,8 @@
-"""Tests of ``experiments.periodic``: the independent set, own trajectories, charts of what the models saw."""
+"""Tests of ``experiments.periodic``: the independent set, own trajectories, errors, charts of what the models saw."""
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,16 +14,16 @@ from ase.data import chemical_symbols
 from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
-from rich.progress import Progress
 
 from experiments.lab.charts import Chart, features_of, mean_features, principal_map
+from experiments.periodic.arms import ARMS, Experiment, frames_of, models_of, open_experiment
 from experiments.periodic.config import Config
-from experiments.periodic.experiment import Experiment, Model
-from mlipjax import md, tree
-from mlipjax.data import Dataset, Example, read_atoms
-from mlipjax.files import replace_on_success, write_atomic
+from mlipjax import md
+from mlipjax.data import Dataset, Example, read_atoms, read_dataset, write_dataset
+from mlipjax.files import make_folder, replace_on_success
 from mlipjax.oracles import Failure, Labeller, Oracle
-from mlipjax.system import Labels, System
+from mlipjax.potential import Model
+from mlipjax.system import System
 from mlipjax.train import evaluate
 
 _KEYS = (
@@ -58,124 +58,93 @@ class _OracleCalculator(Calculator):
         self.results = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
 
 
-def independent_set(
-    system: System, oracle: Oracle, labeller: Labeller, config: Config, progress: Progress
-) -> list[tuple[System, Labels]]:
+def run_oracle(config: Config) -> dict[str, Any]:
     """Frames of a trajectory driven by the oracle itself, so that no model under test has shaped them.
 
     The trajectory starts at the same structure with other velocities (100 K above, so that it covers more than the
     arms' own trajectories) and is saved in ``test.extxyz``.
     """
-    file = config.out / "test.extxyz"
-    task = progress.add_task("independent test set", total=config.test_frames)
-    if not file.exists():
-        atoms = system.to_ase()
-        atoms.calc = _OracleCalculator(oracle)
-        rng = np.random.default_rng(config.seed + 1)
-        kelvin = config.temperature + 100.0
-        MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=rng)
-        Stationary(atoms)
-        dynamics = Langevin(atoms, units.fs, temperature_K=kelvin, friction=0.01 / units.fs, fixcm=False, rng=rng)
-        frames = []
-        for _ in range(config.test_frames):
-            dynamics.run(_STRIDE)
-            results = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-            frames.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=results))
-            progress.update(task, advance=1)
-        with replace_on_success(file) as temporary:
-            write(temporary, frames, format="extxyz")
-    progress.update(task, completed=config.test_frames)
-    return [(System.from_ase(atoms), Labels.from_ase(atoms)) for atoms in read_atoms(file)]
+    experiment = open_experiment(config)
+    atoms = experiment.system.to_ase()
+    atoms.calc = _OracleCalculator(experiment.oracle)
+    rng = np.random.default_rng(config.seed + 1)
+    kelvin = config.temperature + 100.0
+    MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=rng)
+    Stationary(atoms)
+    dynamics = Langevin(atoms, units.fs, temperature_K=kelvin, friction=0.01 / units.fs, fixcm=False, rng=rng)
+    frames = []
+    for _ in range(config.test_frames):
+        dynamics.run(_STRIDE)
+        results = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        frames.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=results))
+    with replace_on_success(_independent(config)) as temporary:
+        write(temporary, frames, format="extxyz")
+    return {"n_frames": len(frames)}
 
 
-def evaluate_all(
-    experiment: Experiment,
-    universal: Model,
-    models: dict[str, list[Model]],
-    test: list[tuple[System, Labels]],
-    training: dict[str, list[System]],
-    labeller: Labeller,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Errors of every model on the independent set, of final models on their own trajectories, and the charts."""
-    final = {"zero-shot": universal, **{name: rounds[-1] for name, rounds in models.items()}}
-    task = progress.add_task("own trajectories", total=len(final))
-    own, errors = {}, []
-    for name, model in final.items():
-        own[name] = own_trajectory(experiment, name, model, labeller)
-        errors.append(_row(experiment, name, model, "own trajectory", own[name]["labelled"]))
-        progress.update(task, advance=1)
-    independent = {"zero-shot": [universal], **models}
-    task = progress.add_task("independent test", total=sum(map(len, independent.values())))
-    for name, rounds in independent.items():
-        for model in rounds:
-            errors.append(_row(experiment, name, model, "independent", test))
-            progress.update(task, advance=1)
-    return {
-        "errors": errors,
-        "traces": {name: run["trace"] for name, run in own.items()},
-        "charts": charts(experiment, universal, models, training, own),
-    }
-
-
-def _row(experiment: Experiment, arm: str, model: Model, test_set: str, frames: list[tuple[System, Labels]]) -> dict:
-    dataset = Dataset.from_examples(Example(system, labels, {}) for system, labels in frames)
-    report = evaluate(model.potential, model.params, dataset, dtype=experiment.config.dtype)
-    return {"arm": arm, "labels": model.labels, "test": test_set, **{key: report[key] for key in _KEYS}}
-
-
-def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: Labeller) -> dict[str, Any]:
-    """Run MD with a model from the common start and label its frames.
+def run_own(config: Config, name: str) -> dict[str, Any]:
+    """MD with the final model of an arm from the common start; its frames are labelled and saved.
 
     A run that leaves the limits is an outcome, not an error: its trace ends there (``stopped`` says why).
     """
-    c = experiment.config
-    folder = c.out / "own"
-    folder.mkdir(exist_ok=True)
-    trajectory, trace_file = folder / f"{name}.extxyz", folder / f"{name}.json"
-    if not trace_file.exists():
-        for stale in (trajectory, folder / f"{name}.npz"):
-            stale.unlink(missing_ok=True)
-        trace: dict[str, Any] = {"temperature_K": [], "energy_eV_per_atom": [], "stopped": None}
-        reference = model.potential.reference_energy(np.asarray(experiment.system.atomic_numbers))
-
-        def record(state: Any, info: Any) -> None:
-            done = int(info.n_done[0])
-            trace["temperature_K"] += np.asarray(info.trace.temperature[0], float)[:done].tolist()
-            energy = np.asarray(info.trace.potential_energy[0], float)[:done] + reference
-            trace["energy_eV_per_atom"] += (energy / experiment.system.n_atoms).tolist()
-
-        try:
-            md.run(
-                model.potential,
-                tree.cast(model.params, c.dtype),
-                experiment.system,
-                experiment.ensemble(),
-                c.own_frames * c.steps,
-                key=jax.random.key(c.seed + 2),
-                trajectory=trajectory,
-                frame_every=c.steps,
-                on_chunk=record,
-            )
-        except md.SimulationStopped as stop:
-            trace["stopped"] = str(stop)
-        trace["timestep_fs"] = c.timestep
-        write_atomic(trace_file, json.dumps(trace))
-    frames = [System.from_ase(atoms) for atoms in read_atoms(trajectory)] if trajectory.exists() else []
+    experiment, model = open_experiment(config), models_of(config, name)[-1]
+    folder = config.out / "own"
+    make_folder(folder)
+    trajectory = _simulate(config, experiment, model, folder / f"{name}.extxyz")
+    frames = _own_frames(config, name)
     if not frames:
-        raise RuntimeError(f"{name}: the first frame of the own trajectory was not reached; see {trace_file}")
-    outcomes = labeller.label(frames)
-    labelled = [(f, o) for f, o in zip(frames, outcomes, strict=True) if not isinstance(o, Failure)]
-    return {"trace": json.loads(trace_file.read_text()), "frames": frames, "labelled": labelled}
+        raise RuntimeError(f"the first frame of the own trajectory was not reached: {trajectory['stopped']}")
+    with Labeller(experiment.oracle, folder / f"{name}.db", n_workers=1) as labeller:
+        outcomes = labeller.label(frames)
+    pairs = zip(frames, outcomes, strict=True)
+    labelled = [Example(frame, labels, {}) for frame, labels in pairs if not isinstance(labels, Failure)]
+    write_dataset(folder / f"{name}-labelled.extxyz", Dataset.from_examples(labelled))
+    return {"trace": trajectory, "failed": len(frames) - len(labelled)}
 
 
-def charts(
-    experiment: Experiment,
-    universal: Model,
-    models: dict[str, list[Model]],
-    training: dict[str, list[System]],
-    own: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
+def _simulate(config: Config, experiment: Experiment, model: Model, file: Path) -> dict[str, Any]:
+    """Temperature and energy of every step, and what stopped the run."""
+    for stale in (file, file.with_suffix(".npz")):
+        stale.unlink(missing_ok=True)
+    trace: dict[str, Any] = {"temperature_K": [], "energy_eV_per_atom": [], "stopped": None}
+    reference = model.potential.reference_energy(np.asarray(experiment.system.atomic_numbers))
+
+    def record(state: Any, info: Any) -> None:
+        done = int(info.n_done[0])
+        trace["temperature_K"] += np.asarray(info.trace.temperature[0], float)[:done].tolist()
+        energy = np.asarray(info.trace.potential_energy[0], float)[:done] + reference
+        trace["energy_eV_per_atom"] += (energy / experiment.system.n_atoms).tolist()
+
+    try:
+        md.run(
+            *model,
+            experiment.system,
+            md.make_ensemble(config.ensemble, timestep_fs=config.timestep, temperature_K=config.temperature),
+            config.own_frames * config.steps,
+            key=jax.random.key(config.seed + 2),
+            trajectory=file,
+            frame_every=config.steps,
+            on_chunk=record,
+        )
+    except md.SimulationStopped as stop:
+        trace["stopped"] = str(stop)
+    return {**trace, "timestep_fs": config.timestep}
+
+
+def errors_of(config: Config, name: str) -> dict[str, Any]:
+    """Errors of every model of an arm on the independent set, and of the final one on its own trajectory."""
+    models = models_of(config, name)
+    independent, own = read_dataset(_independent(config)), read_dataset(config.out / "own" / f"{name}-labelled.extxyz")
+    rounds = [_errors(config, model, independent) for model in models]
+    return {"independent": rounds, "own trajectory": _errors(config, models[-1], own)}
+
+
+def _errors(config: Config, model: Model, frames: Dataset) -> dict[str, Any]:
+    report = evaluate(*model, frames, dtype=config.dtype)
+    return {key: report[key] for key in _KEYS}
+
+
+def charts(config: Config) -> dict[str, Any]:
     """PCA map of the arms' training sets in the universal model's features, and Q of own trajectories.
 
     The map needs features that do not depend on the arm; the Q-residual of a model is taken in its own features,
@@ -183,17 +152,29 @@ def charts(
     """
 
     def features(model: Model, frames: list[System]) -> np.ndarray:
-        return features_of(model.potential, model.params, frames, experiment.config.dtype)
+        return features_of(*model, frames, config.dtype)
 
-    sets = {name: mean_features(features(universal, frames), frames) for name, frames in training.items()}
+    (universal,) = models_of(config, "zero-shot")
+    training = {arm: frames_of(config, arm) for arm in ARMS}
+    sets = {arm: mean_features(features(universal, frames), frames) for arm, frames in training.items()}
     maps, explained = principal_map(sets)
     q, limits = {}, {}
-    for name, rounds in models.items():
-        seen, frames = features(rounds[-1], training[name]), own[name]["frames"]
-        chart = Chart.fit(seen, training[name])
-        visited = chart.read(features(rounds[-1], frames), frames)
-        q[name] = {chemical_symbols[z]: values.tolist() for z, values in visited.items()}
-        trained = chart.read(seen, training[name])
-        limits[name] = {chemical_symbols[z]: float(np.quantile(values, 0.99)) for z, values in trained.items()}
-    pca = {name: values.tolist() for name, values in maps.items()}
+    for arm, trained_on in training.items():
+        model, frames = models_of(config, arm)[-1], _own_frames(config, arm)
+        seen = features(model, trained_on)
+        chart = Chart.fit(seen, trained_on)
+        visited = chart.read(features(model, frames), frames)
+        q[arm] = {chemical_symbols[z]: values.tolist() for z, values in visited.items()}
+        trained = chart.read(seen, trained_on)
+        limits[arm] = {chemical_symbols[z]: float(np.quantile(values, 0.99)) for z, values in trained.items()}
+    pca = {arm: values.tolist() for arm, values in maps.items()}
     return {"pca": pca, "explained": explained, "q": q, "q_training_99": limits}
+
+
+def _independent(config: Config) -> Path:
+    return config.out / "test.extxyz"
+
+
+def _own_frames(config: Config, name: str) -> list[System]:
+    trajectory = config.out / "own" / f"{name}.extxyz"
+    return [System.from_ase(atoms) for atoms in read_atoms(trajectory)] if trajectory.exists() else []
