@@ -23,7 +23,7 @@ def recorded(readme: str, files: str, campaign: str, date: str, commit: str) -> 
         commit: that was tested.
     """
     rows = []
-    for line in files.splitlines():
+    for line in sorted(files.splitlines()):
         found = re.fullmatch(r"(\S+): (.*?)(?: in [\d.]+s.*)?, (\d+) s", line)
         if found is None:
             raise ValueError(f"expected FILE: RESULT, SECONDS s; found {line!r}")

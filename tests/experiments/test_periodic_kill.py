@@ -1,4 +1,7 @@
-"""kill -9 at the worst moments of a whole experiment, then the same command: nothing is lost, nothing differs."""
+"""kill -9 four times on the way of a whole experiment, then the same command: nothing is lost, nothing differs.
+
+``campaign/test_kills_everywhere.py`` kills the loop itself at every change of a file.
+"""
 
 import json
 import os
@@ -61,10 +64,6 @@ def all_keys(folder):
     return {path.relative_to(folder): sorted(keys(path)) for path in folder.rglob("*.db")}
 
 
-def saving(folder):
-    return any("tmp" in path.name for path in folder.glob("*")) if folder.exists() else False
-
-
 def stages(history):
     return [json.loads(line)["stage"] for line in history.read_text().splitlines()] if history.exists() else []
 
@@ -74,14 +73,12 @@ def test_killed_experiments_end_with_the_same_bits(tmp_path):
     cache = tmp_path / "cache"
     assert start(tmp_path / "straight", cache).wait() == 0
     folder = tmp_path / "killed"
+    # none that passes: a moment between two looks at the folder would be missed
     moments = {
-        "labelling": lambda: len(keys(folder / "naive" / "labels.db")) == 3,
-        "training": lambda: stages(folder / "naive" / "history.jsonl").count("train") == 1,
-        "saving": lambda: saving(folder / "periodic" / "checkpoints"),
-        "saving again": lambda: (
-            stages(folder / "periodic" / "history.jsonl").count("train") >= 2
-            and saving(folder / "periodic" / "checkpoints")
-        ),
+        "labelling": lambda: len(keys(folder / "naive" / "labels.db")) >= 3,
+        "training": lambda: "train" in stages(folder / "naive" / "history.jsonl"),
+        "after a round": lambda: (folder / "periodic" / "model_1").exists(),
+        "testing": lambda: len(keys(folder / "own" / "zero-shot.db")) >= 1,
     }
     for happened in moments.values():
         kill_when(start(folder, cache), happened)
