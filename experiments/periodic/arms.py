@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from experiments.lab.display import make_bar
 from experiments.periodic import evaluation as tests
-from experiments.periodic.experiment import Arm, Experiment, Model
+from experiments.periodic.experiment import Arm, Experiment, Seen
 from mlipjax.finetuning.host import TRAIN_PIECE
 from mlipjax.finetuning.periodic import plan_periodic, run_plan
 from mlipjax.finetuning.pieces import Piece
@@ -18,7 +18,6 @@ from mlipjax.finetuning.records import labelled_frames, round_rows
 from mlipjax.md import Start
 from mlipjax.models import load
 from mlipjax.oracles import Labeller
-from mlipjax.potential import Model as Plain
 from mlipjax.system import System
 
 
@@ -36,7 +35,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         for arm in plan:
             models[arm.name], histories[arm.name], training[arm.name] = _run_arm(experiment, arm, labeller, progress)
         # the universal model, on the energy zero that the fine-tuned models have
-        universal = Model(models["periodic"][0].potential, experiment.params, 0)
+        universal = Seen(experiment.model._replace(potential=models["periodic"][0].model.potential), 0)
         results = tests.evaluate_all(experiment, universal, models, test, training, labeller, progress)
         counts = dataclasses.asdict(labeller.counts)
     return {
@@ -51,10 +50,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 def _run_arm(
     experiment: Experiment, arm: Arm, labeller: Labeller, progress: Progress
-) -> tuple[list[Model], list[dict[str, Any]], list[System]]:
+) -> tuple[list[Seen], list[dict[str, Any]], list[System]]:
     c = experiment.config
-    start = Start(experiment.system, freedom=None, momenta=None, lost_momentum=False)
-    plan = plan_periodic(Plain(experiment.potential, experiment.params), start, arm.settings(c))
+    plan = plan_periodic(experiment.model, Start(experiment.system), arm.settings(c))
     config, folder = plan.setup.config, c.out / arm.name
     pieces = arm.rounds * (config.labels_per_replica + 2 - (-config.train_steps // TRAIN_PIECE))
     task = progress.add_task(arm.name, total=pieces)
@@ -68,5 +66,5 @@ def _run_arm(
     end = run_plan(plan, labeller, folder, show)
     progress.update(task, completed=pieces, description=f"{arm.name}: done")
     seen = np.cumsum([row["labels"] for row in round_rows(end.history)]).tolist()
-    models = [Model(*load(folder / f"model_{k + 1}"), labels) for k, labels in enumerate(seen)]
+    models = [Seen(load(folder / f"model_{k + 1}"), labels) for k, labels in enumerate(seen)]
     return models, end.history, list(labelled_frames(plan.setup, end.state).systems)

@@ -18,8 +18,8 @@ from rich.progress import Progress
 
 from experiments.lab.charts import Chart, features_of, mean_features, principal_map
 from experiments.periodic.config import Config
-from experiments.periodic.experiment import Experiment, Model
-from mlipjax import md, tree
+from experiments.periodic.experiment import Experiment, Seen
+from mlipjax import md
 from mlipjax.data import Dataset, Example, read_atoms
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.oracles import Failure, Labeller, Oracle
@@ -90,8 +90,8 @@ def independent_set(
 
 def evaluate_all(
     experiment: Experiment,
-    universal: Model,
-    models: dict[str, list[Model]],
+    universal: Seen,
+    models: dict[str, list[Seen]],
     test: list[tuple[System, Labels]],
     training: dict[str, list[System]],
     labeller: Labeller,
@@ -118,13 +118,13 @@ def evaluate_all(
     }
 
 
-def _row(experiment: Experiment, arm: str, model: Model, test_set: str, frames: list[tuple[System, Labels]]) -> dict:
+def _row(experiment: Experiment, arm: str, model: Seen, test_set: str, frames: list[tuple[System, Labels]]) -> dict:
     dataset = Dataset.from_examples(Example(system, labels, {}) for system, labels in frames)
-    report = evaluate(model.potential, model.params, dataset, dtype=experiment.config.dtype)
+    report = evaluate(model.model, dataset, dtype=experiment.config.dtype)
     return {"arm": arm, "labels": model.labels, "test": test_set, **{key: report[key] for key in _KEYS}}
 
 
-def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: Labeller) -> dict[str, Any]:
+def own_trajectory(experiment: Experiment, name: str, model: Seen, labeller: Labeller) -> dict[str, Any]:
     """Run MD with a model from the common start and label its frames.
 
     A run that leaves the limits is an outcome, not an error: its trace ends there (``stopped`` says why).
@@ -137,7 +137,7 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
         for stale in (trajectory, folder / f"{name}.npz"):
             stale.unlink(missing_ok=True)
         trace: dict[str, Any] = {"temperature_K": [], "energy_eV_per_atom": [], "stopped": None}
-        reference = model.potential.reference_energy(np.asarray(experiment.system.atomic_numbers))
+        reference = model.model.potential.reference_energy(np.asarray(experiment.system.atomic_numbers))
 
         def record(state: Any, info: Any) -> None:
             done = int(info.n_done[0])
@@ -147,9 +147,8 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
 
         try:
             md.run(
-                model.potential,
-                tree.cast(model.params, c.dtype),
-                experiment.system,
+                model.model.cast(c.dtype),
+                md.Start(experiment.system),
                 experiment.ensemble(),
                 c.own_frames * c.steps,
                 key=jax.random.key(c.seed + 2),
@@ -171,8 +170,8 @@ def own_trajectory(experiment: Experiment, name: str, model: Model, labeller: La
 
 def charts(
     experiment: Experiment,
-    universal: Model,
-    models: dict[str, list[Model]],
+    universal: Seen,
+    models: dict[str, list[Seen]],
     training: dict[str, list[System]],
     own: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -182,8 +181,8 @@ def charts(
     against a chart of its own training set, as one would use it to watch that model.
     """
 
-    def features(model: Model, frames: list[System]) -> np.ndarray:
-        return features_of(model.potential, model.params, frames, experiment.config.dtype)
+    def features(model: Seen, frames: list[System]) -> np.ndarray:
+        return features_of(model.model, frames, experiment.config.dtype)
 
     sets = {name: mean_features(features(universal, frames), frames) for name, frames in training.items()}
     maps, explained = principal_map(sets)

@@ -9,15 +9,14 @@ from rich.console import Console
 
 from experiments.lab.paths import ELECTROLYTE
 from experiments.periodic.config import Config
-from mlipjax import md, tree
+from mlipjax import md
 from mlipjax.data import read_atoms
 from mlipjax.models import load
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 
 class Arm(NamedTuple):
@@ -49,11 +48,10 @@ class Arm(NamedTuple):
         )
 
 
-class Model(NamedTuple):
-    """A potential with its parameters and the number of labels it has seen."""
+class Seen(NamedTuple):
+    """A model and the number of labels it has seen."""
 
-    potential: Potential
-    params: Params
+    model: Model
     labels: int
 
 
@@ -64,21 +62,20 @@ class Experiment:
     config: Config
     console: Console
     system: System
-    potential: Potential
-    params: Params
+    model: Model
     oracle: Oracle
 
     @classmethod
     def open(cls, config: Config, console: Console) -> Experiment:
         """Load model, oracle and structure."""
-        potential, params = load(config.model)
+        model = load(config.model).cast(config.dtype)
         structure = config.structure or ELECTROLYTE
         atoms = read_atoms(structure)[0]
         if atoms.constraints:
             notice(f"{structure}: its constraints are not used, as the oracle's own trajectory has none.")
         system = System.from_ase(atoms)
-        potential.check_elements(system.atomic_numbers.tolist())
-        return cls(config, console, system, potential, tree.cast(params, config.dtype), make_oracle(config.oracle))
+        model.potential.check_elements(system.atomic_numbers.tolist())
+        return cls(config, console, system, model, make_oracle(config.oracle))
 
     def ensemble(self) -> md.Ensemble:
         """Of all trajectories."""

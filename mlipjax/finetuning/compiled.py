@@ -33,12 +33,12 @@ from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import make_round
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
-from mlipjax.md.freedom import Freedom
+from mlipjax.md.start import Start
 from mlipjax.md.state import init as init_replicas
 from mlipjax.md.state import rebuild
 from mlipjax.monitoring import MonitorState
 from mlipjax.oracles import JittableOracle, check_cutoff, energy_offsets
-from mlipjax.system import System
+from mlipjax.potential import Model
 from mlipjax.train import TrainState
 from mlipjax.typing import Key, Params
 
@@ -48,32 +48,29 @@ Run = Callable[[FineTuneState, Controls], tuple[FineTuneState, RoundInfo]]
 def init(
     setup: Setup,
     params: Params,
-    system: System,
+    start: Start,
     controls: Controls,
     key: Key,
     *,
     n_replicas: int,
     capacity: int,
-    freedom: Freedom | None = None,
 ) -> FineTuneState:
     """State before the first round.
 
     Args:
         setup: static parts.
         params: of the universal model; their dtype is the dtype of the run.
-        system: where every replica starts.
-        controls: the ensemble gives the temperature of the first velocities.
+        start: where every replica starts.
+        controls: the ensemble gives the temperature of drawn velocities.
         key: PRNG key of the run.
         n_replicas: trajectories run side by side.
         capacity: frames the buffer holds, all rounds together.
-        freedom: which coordinates may move; ``None`` for all.
 
     Raises:
         ValueError: if the ensemble cannot simulate the system (see ``md.init``).
     """
     sim_key, train_key, run_key = jax.random.split(key, 3)
-    given = setup.potential, setup.spec, params, system, controls.ensemble, sim_key, n_replicas
-    sim = init_replicas(*given, freedom=freedom)
+    sim = init_replicas(Model(setup.potential, params), setup.spec, start, controls.ensemble, sim_key, n_replicas)
     dtype = sim.dynamics.position.dtype
     last = setup.potential.feature_slices[-1]
     n_components = setup.config.chart_components
@@ -83,7 +80,7 @@ def init(
         key=run_key,
         train=TrainState.create(params, setup.optimizer, train_key),
         sim=sim,
-        buffer=LabelBuffer.empty(system, capacity, dtype),
+        buffer=LabelBuffer.empty(start.system, capacity, dtype),
         monitor=MonitorState.empty(*charts) if n_components else None,
         energy_shift=jnp.zeros((), dtype),
         watch=None if setup.config.alarm is None else WatchState.start(sim),

@@ -167,8 +167,11 @@ def _next_steps(folder: Path, report: Mapping[str, Any]) -> Table:
     model, frames = folder / "model", folder / "frames.extxyz"
     rows = [
         ["errors on structures that had no part in this", f"mlipjax evaluate --model {model} --data TEST.extxyz"],
-        ["simulate", f"mlipjax md --model {model} --structure S.cif --steps 10000 --out MD.extxyz"],
-        ["does it know where that went?", f"mlipjax monitor --model {model} --reference {frames} --data MD.extxyz"],
+        ["simulate", f"mlipjax simulate --model {model} --structure S.cif --steps 10000 --out MD"],
+        [
+            "does it know where that went?",
+            f"mlipjax monitor --model {model} --reference {frames} --data MD/trajectory.extxyz",
+        ],
         ["train once more on all labels", f"mlipjax finetune --model MODEL --train {frames} --out DIR"],
     ]
     caption = f"The labels are in {folder / 'labels.db'} too (ase db), as {report['oracle']} gave them."

@@ -18,7 +18,7 @@ from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
 from mlipjax.models.heads import head_index, with_first_head
 from mlipjax.notices import notice
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import System
 from mlipjax.typing import Params
 
@@ -48,9 +48,14 @@ class NativeModel:
     head: int
 
     @property
-    def first(self) -> tuple[Potential, Params]:
+    def model(self) -> Model:
+        """Potential and parameters."""
+        return Model(self.potential, self.params)
+
+    @property
+    def first(self) -> Model:
         """The model with the chosen head first: the one that training, errors and probes use."""
-        return with_first_head(self.potential, self.potential.heads[self.head]), self.params
+        return Model(with_first_head(self.potential, self.potential.heads[self.head]), self.params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +120,7 @@ def open_native(model: ModelLike, head: str | None = None) -> NativeModel:
     return opened
 
 
-def open_for_features(model: ModelLike) -> tuple[Potential, Params]:
+def open_for_features(model: ModelLike) -> Model:
     """Load a model whose features are read: its heads share them, so none is chosen, and that is said.
 
     Raises:
@@ -126,7 +131,7 @@ def open_for_features(model: ModelLike) -> tuple[Potential, Params]:
         raise refusal(opened.name)
     if len(heads := opened.potential.heads) > 1:
         notice(f"the heads {', '.join(heads)} of this model share their features; none has to be chosen.")
-    return opened.potential, opened.params
+    return opened.model
 
 
 def _opened(model: ModelLike) -> NativeModel | ForeignModel:

@@ -10,6 +10,7 @@ from ase.vibrations import Vibrations
 
 from mlipjax import Calculator
 from mlipjax.data import Dataset, Example
+from mlipjax.potential import Model
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
 from mlipjax.probes.phonons import gamma_modes
@@ -123,7 +124,7 @@ def test_batches_do_not_change_what_is_evaluated():
     pair = System(np.array([[0.0, 0, 0], [3.9, 0.3, 0]]), np.array([18, 18]), np.zeros((3, 3)), (False,) * 3)
     systems = [crystal, System.from_ase(bulk("Ar", "fcc", a=5.2, cubic=True)), pair]
     together = evaluator("lj")(systems)
-    divided = NativeEvaluator(potential_of("lj"), PARAMS, max_slots=800)(systems)
+    divided = NativeEvaluator(Model(potential_of("lj"), PARAMS), max_slots=800)(systems)
     for system, a, b in zip(systems, together, divided, strict=True):
         (alone,) = evaluator("lj")([system])
         for other in (b, alone):
@@ -158,7 +159,7 @@ def test_modes_of_a_tetramer_are_those_known_and_those_of_ase(tmp_path):
     edge = 2 ** (1 / 6) * 3.4
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * edge / np.sqrt(8)
     cluster = System(corners, np.full(4, 18), np.zeros((3, 3)), (False,) * 3)
-    result = gamma_modes(potential_of("lj"), PARAMS, cluster)
+    result = gamma_modes(Model(potential_of("lj"), PARAMS), cluster)
     spring = 72 * 0.0103 / (2 ** (1 / 3) * 3.4**2)
     base = np.sqrt(spring / 39.95) * 1000 * units.fs / (2 * np.pi)  # THz
     known = base * np.sqrt([1, 1, 2, 2, 2, 4])
@@ -175,7 +176,7 @@ def test_modes_of_a_tetramer_are_those_known_and_those_of_ase(tmp_path):
 def test_a_line_of_atoms_has_five_rigid_modes():
     r = 2 ** (1 / 6) * 3.4
     line = System(np.array([[0.0, 0, 0], [r, 0, 0]]), np.full(2, 18), np.zeros((3, 3)), (False,) * 3)
-    result = gamma_modes(potential_of("lj"), PARAMS, line)
+    result = gamma_modes(Model(potential_of("lj"), PARAMS), line)
     assert result.n_rigid == 5
     assert len(result.vibrations_THz) == 1
     known = np.sqrt(2 * 72 * 0.0103 / (2 ** (1 / 3) * 3.4**2) / 39.95) * 1000 * units.fs / (2 * np.pi)

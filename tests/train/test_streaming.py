@@ -18,6 +18,7 @@ from mlipjax.data import View, read_dataset, read_examples, write_dataset, write
 from mlipjax.finetuning import FinetuneSettings
 from mlipjax.finetuning.folder import describe_run
 from mlipjax.finetuning.retain import Frozen, pseudo_label
+from mlipjax.potential import Model
 from mlipjax.train import LabelledBatches, error_report, predict
 from mlipjax.train.batches import Tables
 
@@ -93,7 +94,7 @@ def test_a_run_notices_that_its_replay_store_is_another(tmp_path):
 
     def described(name):
         settings = FinetuneSettings(replay=str(tmp_path / name))
-        return describe_run(run.potential, run.params, TRAIN(), None, settings)["settings"]["replay_sha256"]
+        return describe_run(Model(run.potential, run.params), TRAIN(), None, settings)["settings"]["replay_sha256"]
 
     assert described("one") == described("one") != described("two")
 
