@@ -27,7 +27,7 @@ _SLOT_BYTES = 21  # neighbour, shift, reverse, mask
 
 # Compiling the training gradient of one more shape takes as long as computing it on about this many slots.
 SLOTS_PER_SHAPE = 500_000
-# That of a property takes a fifth of the time, and half as long to compile: as if there were fewer passes by this factor.
+# That of a property takes a fifth of the time, and half as long to compile: as if there were fewer passes so.
 _PROPERTY_PASS = 0.4
 _SHAPE_LIMITS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2))
 _COARSE_ATOMS, _COARSE_NEIGHBORS = 64, 8
