@@ -115,7 +115,7 @@ def test_fine_tuning_lowers_the_error_and_leaves_a_model(strategy, tmp_path):
     train, valid = data()
     settings = dataclasses.replace(SETTINGS, strategy=strategy, **({"lora_rank": 2} if strategy == "lora" else {}))
     result = mlipjax.finetune(model(), train, valid=valid, settings=settings, out=tmp_path)
-    before, after = (evaluate(pair, train) for pair in (model(), (result.potential, result.params)))
+    before, after = (evaluate(one, train) for one in (model(), result.model))
     assert after["force_mae_meV_per_A"] < 0.95 * before["force_mae_meV_per_A"]
     potential, params = mlipjax.load(tmp_path)
     # adapters are merged; the head of the replayed structures stays

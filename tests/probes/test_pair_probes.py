@@ -52,13 +52,13 @@ def test_dimer_finds_the_hole_of_a_buckingham_pair():
 
 def test_softening_finds_the_factor_of_a_softened_potential():
     systems = rattled(silicon(), (0.05, 0.2), n_each=3)
-    soft = NativeEvaluator(potential_of("sw"), {"strength": np.float64(0.8)})
+    soft = NativeEvaluator(Model(potential_of("sw"), {"strength": np.float64(0.8)}))
     result = softening_against(soft, evaluator("sw"), systems)
     assert result.slope == pytest.approx(0.8, rel=1e-10)
     assert result.interval == pytest.approx((0.8, 0.8))
     assert "too SOFT" in result.verdict
     for factor, word in ((0.97, "a little soft"), (1.03, "a little stiff"), (1.2, "too STIFF")):
-        other = NativeEvaluator(potential_of("sw"), {"strength": np.float64(factor)})
+        other = NativeEvaluator(Model(potential_of("sw"), {"strength": np.float64(factor)}))
         assert softening_against(other, evaluator("sw"), systems).verdict.startswith(f"{word}: slope of forces")
     # and from labels, where atoms at equilibrium are left out
     labels = [Labels.create(8, forces=e.forces) for e in evaluator("sw")(systems)]
