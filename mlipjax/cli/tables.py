@@ -96,6 +96,3 @@ def _longest_word(cells: Sequence[str]) -> int:
 def _aligned(text: str, width: int, left: bool) -> str:
     space = " " * (width - cell_len(text))
     return text + space if left else space + text
-
-
-__all__ = ["Table"]

@@ -266,6 +266,3 @@ def _row_with(rows: list[str], word: str) -> int | None:
 def _shown(text: str) -> str:
     """A piece of a file for a message: short, and in characters that any terminal prints."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
-
-
-__all__ = ["Frame", "is_xyz", "read_frames", "read_xyz"]

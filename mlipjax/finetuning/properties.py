@@ -82,6 +82,3 @@ def _hash_properties(data: Dataset) -> str:
         digest.update(np.asarray(system.atomic_numbers).tobytes() + np.asarray(system.positions).tobytes())
         digest.update(np.asarray(system.cell).tobytes())
     return digest.hexdigest()
-
-
-__all__ = ["PropertyInput", "finetune_property"]

@@ -49,6 +49,3 @@ def finetune(
 
     description = describe_run(model, train_data, valid_data, settings)
     return run(ready, description, settings, out, listener)
-
-
-__all__ = ["FinetuneListener", "FinetuneResult", "Preparation", "finetune"]

@@ -83,6 +83,3 @@ def _settled(momenta: np.ndarray, system: System, freedom: Freedom | None) -> np
         return momenta
     with jax.enable_x64(True):
         return np.asarray(settle(jnp.asarray(momenta), jnp.asarray(masses_of(system))[:, None], freedom), np.float64)
-
-
-__all__ = ["Start"]

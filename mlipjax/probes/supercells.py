@@ -67,6 +67,3 @@ def repeated(system: System, repeat: Sequence[int], operation: np.ndarray) -> tu
     cell = np.asarray(repeat)[:, None] * (operation @ system.cell)
     supercell = System(positions.reshape(-1, 3), numbers, cell, system.pbc)
     return supercell, np.tile(np.arange(system.n_atoms), len(offsets)), np.repeat(offsets, system.n_atoms, axis=0)
-
-
-__all__ = ["MOST_ATOMS", "USUAL_RANGE", "check_repeat", "chosen", "force_range", "repeated"]

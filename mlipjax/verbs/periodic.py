@@ -92,6 +92,3 @@ def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
     return start, name
-
-
-__all__ = ["periodic"]
