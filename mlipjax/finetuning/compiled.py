@@ -87,7 +87,7 @@ def init(
     )
 
 
-def run_compiled(setup: Setup, oracle: JittableOracle, n_rounds: int, *, checkpoint: bool = False) -> Run:
+def run_compiled(setup: Setup, oracle: JittableOracle, n_rounds: int) -> Run:
     """Return a pure function ``(state, controls) -> (state, infos)`` that runs ``n_rounds`` rounds in one ``lax.scan``.
 
     The function can be jitted, mapped over states (seeds) or controls (sweeps), and differentiated with respect to
@@ -98,15 +98,12 @@ def run_compiled(setup: Setup, oracle: JittableOracle, n_rounds: int, *, checkpo
         setup: static parts.
         oracle: one that can live inside a compiled program.
         n_rounds: rounds to run.
-        checkpoint: recompute each round when differentiating, instead of storing what is inside.
 
     Raises:
         ValueError: if the oracle needs pairs further apart than the student's graphs hold.
     """
     check_cutoff(oracle, setup.potential.cutoff)
     body = make_round(setup, oracle, jnp.asarray(energy_offsets(oracle, setup.potential)))
-    if checkpoint:
-        body = jax.checkpoint(body)
 
     def run(state: FineTuneState, controls: Controls) -> tuple[FineTuneState, RoundInfo]:
         return jax.lax.scan(lambda carry, _: body(carry, controls), state, length=n_rounds)

@@ -34,15 +34,15 @@ class Retention(NamedTuple):
     anchor: LabelledBatches | None
 
 
-def add_head(model: Model, name: str = REPLAY_HEAD) -> Model:
-    """Return the model with one more energy head, a copy of the first.
+def add_head(model: Model) -> Model:
+    """Return the model with an energy head ``REPLAY_HEAD``, a copy of the first.
 
-    A model that has a head of this name already (from an earlier fine-tune) is returned as it is.
+    A model that has one already (from an earlier fine-tune) is returned as it is.
 
     Raises:
         ValueError: if the architecture has no named heads.
     """
-    potential, params = model
+    (potential, params), name = model, REPLAY_HEAD
     if name in potential.heads:
         return model
     description = potential_to_config(potential)

@@ -115,9 +115,7 @@ def frame_features(
         graph = batch_graphs(
             [systems[i] for i in plan.indices],
             potential.cutoff,
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             tables=[tables[i] for i in plan.indices],
             dtype=np.dtype(dtype),
         )

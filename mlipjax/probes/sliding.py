@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.defaults import BOND_FACTOR
-from mlipjax.graph import VerletSpec
 from mlipjax.potential import Model
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding_layers import LayeredCrystal, layered
@@ -162,7 +161,6 @@ def slide(
     n_points: int = 13,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    spec: VerletSpec | None = None,
 ) -> SlidingProfile:
     """Energy of sliding a layered crystal along a vector in its plane.
 
@@ -173,7 +171,6 @@ def slide(
         n_points: shifts, both ends included.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        spec: sizes of the tables to begin with; by default those of the first structures.
 
     Raises:
         ValueError: if the crystal has no layers, or vector or points make no sense.
@@ -185,7 +182,7 @@ def slide(
         )
     settings = settings or SlidingSettings()
     fractions = np.linspace(0.0, 1.0, n_points)[:, None] * np.asarray(vector, np.float64)
-    crystal, outcome = _shifted(model, system, fractions, settings, on_structures, spec)
+    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
     return SlidingProfile(
         shift_A=np.linalg.norm(fractions @ crystal.vectors, axis=1),
         shift_fractions=fractions,
@@ -207,7 +204,6 @@ def gamma_surface(
     reduce: bool = True,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    spec: VerletSpec | None = None,
 ) -> GammaSurface:
     """Energy of all shifts on an ``n`` x ``n`` grid of the two lattice vectors in the plane.
 
@@ -218,7 +214,6 @@ def gamma_surface(
         reduce: compute only one of the shifts that the crystal's symmetry makes equal.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        spec: sizes of the tables to begin with; by default those of the first structures.
 
     Raises:
         ValueError: if the crystal has no layers, or the grid is too coarse.
@@ -232,7 +227,7 @@ def gamma_surface(
     representative = equivalent_shifts(crystal, n) if reduce else everything
     chosen, place = np.unique(representative, return_inverse=True)
     fractions = np.column_stack(np.divmod(chosen, n)) / n
-    crystal, outcome = _shifted(model, system, fractions, settings, on_structures, spec)
+    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
     place = place.reshape(n, n)
     return GammaSurface(
         fractions=np.arange(n) / n,
@@ -262,7 +257,6 @@ def _shifted(
     fractions: np.ndarray,
     settings: SlidingSettings,
     on_structures: OnStructures | None,
-    spec: VerletSpec | None,
 ) -> tuple[LayeredCrystal, _Outcome]:
     check_systems(model.potential, [system])
     crystal = layered(system, settings.interface, settings.bond_factor)
@@ -275,7 +269,7 @@ def _shifted(
         "head": settings.head,
         "dtype": settings.dtype,
     }
-    rigid, relaxed, height, converged = [], [], [], []
+    rigid, relaxed, height, converged, spec = [], [], [], [], None
     for part, n in in_parts(systems, BATCH):
         found = relax(model, part, spec=spec, **options)
         spec = found.spec

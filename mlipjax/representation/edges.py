@@ -126,9 +126,7 @@ def edge_messages(
         graph = batch_graphs(
             members,
             potential.cutoff,
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             tables=[tables[i] for i in plan.indices],
             dtype=np.dtype(dtype),
         )

@@ -21,8 +21,6 @@ def evaluate(
     dataset: Dataset,
     *,
     dtype: Any = "float32",
-    batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
 ) -> dict[str, Any]:
     """Predict a labelled data set and report the errors (``metrics.error_report`` says what is in the report).
 
@@ -31,15 +29,13 @@ def evaluate(
         dataset: structures and labels.
         dtype: ``"float32"`` or ``"float64"`` (needs JAX's 64-bit mode) for the network; total energies and
             statistics are always float64.
-        batch_size: structures evaluated together, as far as ``max_slots`` allows.
-        max_slots: limit of padded atoms times neighbour slots, for memory.
 
     Raises:
         CoincidingAtoms: for a structure in which atoms coincide.
         ValueError: for an empty data set, an unknown element, float64 without 64-bit mode, or a structure whose energy
             or forces are not finite.
     """
-    found = predict_dataset(model, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+    found = predict_dataset(model, dataset, dtype=dtype)
     return {**error_report(dataset, found), "dtype": str(dtype)}
 
 
@@ -51,7 +47,13 @@ def predict_dataset(
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
 ) -> Sequence[StructurePrediction]:
-    """Predict a data set, in its order; arguments and errors as ``evaluate``."""
+    """Predict a data set, in its order; arguments and errors as ``evaluate``.
+
+    Args:
+        model, dataset, dtype: as there.
+        batch_size: structures computed together, as far as ``max_slots`` allows.
+        max_slots: limit of padded atoms times neighbour slots, for memory.
+    """
     batches = LabelledBatches.create(model.potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
     found = predict(model.potential, tree.cast(model.params, dtype), batches)
     _check_finite(found, str(dtype))

@@ -161,9 +161,7 @@ class Denoising:
                 for system, step in zip(systems, drawn, strict=True)
             ],
             [Labels.create(len(step), properties={self.head.name: step}) for step in drawn],
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             dtype=batches.dtype,
         )
 

@@ -25,7 +25,10 @@ from mlipjax.typing import Params
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Files that ASE reads, slices of them (``FILE@:100``), patterns, folders; one or several."""
 
-Structures = Atoms | Sequence[Atoms] | Dataset | Paths
+Several = Sequence[Atoms] | Dataset | Paths
+"""Structures that come back as a list."""
+
+Structures = Atoms | Several
 """One structure, several, or files of them; labels are not needed."""
 
 MAX_ATOMS = 2_000_000

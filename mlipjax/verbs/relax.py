@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -25,13 +25,37 @@ from mlipjax.relaxation.cell import strains
 from mlipjax.relaxation.run import in_parts
 from mlipjax.system import System
 from mlipjax.units import GPA
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
+from mlipjax.verbs.inputs import (
+    ForeignModel,
+    ModelLike,
+    NativeModel,
+    Several,
+    Structures,
+    is_one,
+    iterate,
+    open_model,
+    where,
+)
 from mlipjax.verbs.predict import annotate
 from mlipjax.verbs.relax_ase import CellChange, Job, relax_with_calculator
 from mlipjax.verbs.relaxation import Relaxation, moved
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+@overload
+def relax(
+    model: ModelLike, structure: Atoms, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
+    steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
+) -> Relaxation: ...  # fmt: skip
+
+
+@overload
+def relax(
+    model: ModelLike, structure: Several, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
+    steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
+) -> list[Relaxation]: ...  # fmt: skip
 
 
 def relax(
