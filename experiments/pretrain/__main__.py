@@ -59,7 +59,7 @@ def main(config: Config) -> None:
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run says."""
+    """Return what a run says."""
     test = results["test"]
     n = test["n_frames"]
     return Outcome(

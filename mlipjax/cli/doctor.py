@@ -49,7 +49,7 @@ def run(command: Doctor) -> None:
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
-    """What findings call the sets: names of files, or their paths if two have one name."""
+    """Names of the sets in findings: names of files, or their paths if two have one name."""
     short = len({name_of(paths) for paths in sets}) == len(sets)
     names: dict[str, tuple[Path, ...]] = {}
     for paths in sets:

@@ -1,4 +1,4 @@
-"""How far a command is: a moving line or bar on a terminal, plain lines elsewhere, all on stdout."""
+"""Progress of a command: a moving line or bar on a terminal, plain lines elsewhere, all on stdout."""
 
 from __future__ import annotations
 

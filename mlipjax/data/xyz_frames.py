@@ -56,7 +56,7 @@ class Frame(NamedTuple):
 
 
 def is_xyz(path: Path) -> bool:
-    """Whether a file's name says xyz, or extended xyz."""
+    """Return whether a file's name says xyz, or extended xyz."""
     name = path.with_suffix("") if path.suffix.lower() in PACKED else path
     return name.suffix.lower() in (".xyz", ".extxyz")
 

@@ -35,7 +35,7 @@ _FOLLOWS = 0.8
 
 
 class Examination(NamedTuple):
-    """What the doctor found.
+    """Findings of the doctor.
 
     Attributes:
         findings: gravest first.
@@ -204,7 +204,7 @@ def check_predictions(
 
 
 def _follows(part: Compared) -> bool:
-    """Whether the model follows forces, stresses or energies of a few structures or more."""
+    """Return whether the model follows forces, stresses or energies of a few structures or more."""
     energies = centered(by_composition(part.rows("energy")))
     kinds = ((part.rows("forces"), 24), (part.rows("stress"), 16), (energies, 8))
     return any(sum(len(row.label) for row in rows) >= least and pooled(rows).fit > _FOLLOWS for rows, least in kinds)

@@ -32,7 +32,7 @@ _MIN_FRAMES = 4
 
 @dataclasses.dataclass(frozen=True)
 class AlarmConfig:
-    """When charts interrupt MD, and what happens then.
+    """Conditions under which charts interrupt MD, and the reaction.
 
     Attributes:
         on_alarm: "ignore" counts alarms; "stop" ends the run with the frame saved; "label" holds the replica at the
@@ -64,7 +64,7 @@ class AlarmConfig:
 
 @struct.dataclass
 class WatchState:
-    """What the alarms of R replicas depend on.
+    """State of the alarms of R replicas.
 
     Attributes:
         calm: each replica when it was last in control.
@@ -84,7 +84,7 @@ class WatchState:
 
 
 class Reading(NamedTuple):
-    """What the charts said after a chunk.
+    """Reading of the charts after a chunk.
 
     Attributes:
         index: (R, 1) the deciding index over its limit; 0 without limits, and for a replica that is held; (R, 0) if MD

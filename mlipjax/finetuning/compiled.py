@@ -177,7 +177,7 @@ def _check(setup: Setup, info: RoundInfo, round: int) -> None:
 
 
 def _records(setup: Setup, info: RoundInfo, after: FineTuneState) -> dict[Stage, dict[str, Any]]:
-    """What the host loop would have written down, by stage."""
+    """Records that the host loop would have written, by stage."""
     watched: dict[str, Any] = {}
     if info.alarm_index.shape[-1]:
         watched = {"alarms": np.flatnonzero(info.alarms).tolist(), "alarm_index": _lists(info.alarm_index)}

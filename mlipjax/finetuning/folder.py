@@ -30,7 +30,7 @@ RUN, REPORT, SNAPSHOTS = "run.json", "report.json", "snapshots"
 def describe_run(
     model: Model, train_data: Dataset, valid_data: Dataset | None, settings: FinetuneSettings
 ) -> dict[str, Any]:
-    """What must be equal for a folder to be the same run; JSON types."""
+    """Return what must be equal for a folder to be the same run; JSON types."""
     settings_given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     for name in ("e0s", "replay", "anchor"):
         path = getattr(settings, name)
@@ -127,7 +127,7 @@ _STEP = re.compile(r"(?:step-)?(\d+)(\.(?:tmp|orbax-checkpoint-tmp).*)?")
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a folder holds more than what a run leaves behind that ended before its first step was saved."""
+    """Return whether a folder holds more than what a run leaves behind that ended before its first step was saved."""
     if not folder.is_dir():
         return False
     for path in folder.iterdir():
@@ -156,7 +156,7 @@ _LATER: dict[str, Any] = {"snapshots": 0}
 
 
 def _given(description: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen: an option that is not given may be one that did not exist when the folder was made."""
+    """The settings chosen: an option that is not given may be one that did not exist when the folder was made."""
     given = {name: value for name, value in description.get("settings", {}).items() if value is not None}
     settings = {**_LATER, **given}
     return {**{name: value for name, value in description.items() if value is not None}, "settings": settings}

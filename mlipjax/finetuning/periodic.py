@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
 
 class PeriodicResult(NamedTuple):
-    """What a periodic fine-tune gives.
+    """Result of a periodic fine-tune.
 
     Attributes:
         model: after the last round, with the energy zero of the labels.
@@ -233,7 +233,7 @@ def in_full_precision(frames: Dataset, labels: Sequence[Labels | Failure]) -> Da
 
 
 def _describe(model: Model, start: Start, oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:
-    """What must be equal for a folder to be the same run; JSON types."""
+    """Return what must be equal for a folder to be the same run; JSON types."""
     held = "" if start.freedom is None else start.freedom.mask.hex()
     return {
         "settings": dataclasses.asdict(settings),

@@ -117,7 +117,7 @@ class Preparation:
 
 @dataclasses.dataclass(frozen=True)
 class _Student:
-    """What is trained, and what it was made from.
+    """The model that is trained, and the one it was made from.
 
     Attributes:
         potential, params: with adapters, if there are any.

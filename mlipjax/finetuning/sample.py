@@ -18,7 +18,7 @@ from mlipjax.typing import Array, Bool
 
 
 class SampleInfo(NamedTuple):
-    """What happened on the way to the next frame of every replica.
+    """Record of the way to the next frame of every replica.
 
     Attributes:
         md: with a leading axis for the chunks.

@@ -38,7 +38,7 @@ OnChunk = Callable[[SimState, ChunkInfo], None]
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         state: at the last step.
@@ -132,7 +132,7 @@ def run(
 
 
 def _begin(job: Job) -> Checkpoint:
-    """Where the run stands: as the checkpoint says, or at its start."""
+    """Return where the run stands: as the checkpoint says, or at its start."""
 
     def begin(params: Params, key: Key) -> SimState:
         model, start = job.model._replace(params=params), dataclasses.replace(job.start, system=job.near.system)

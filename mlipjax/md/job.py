@@ -21,7 +21,7 @@ from mlipjax.typing import Key
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What does not change during a run; the arguments of ``md.run``.
+    """Constants of a run: the arguments of ``md.run``.
 
     Attributes:
         near: the structure of the start, with its atoms brought near the origin.
@@ -44,7 +44,7 @@ class Job:
     checkpoint: Path | None
 
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint must agree in: everything its numbers depend on."""
+        """Return what a checkpoint must agree in: everything its numbers depend on."""
         system, freedom, momenta = self.start.system, self.start.freedom, self.start.momenta
         return {
             "structure": fingerprint(system),
@@ -65,5 +65,5 @@ class Job:
         }
 
     def way(self, state: SimState) -> Way:
-        """How the atoms came to be where they are."""
+        """Return how the atoms came to be where they are."""
         return Way(np.asarray(state.images), self.near, self.start.freedom)

@@ -1,4 +1,4 @@
-"""Where a simulation starts: a structure with its masses, momenta, and what its constraints hold."""
+"""Start of a simulation: a structure with its masses, momenta, and what its constraints hold."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _MEV = 1000.0
 
 @dataclasses.dataclass(frozen=True)
 class SlidingSettings:
-    """How shifted crystals are computed.
+    """Settings of the computation of shifted crystals.
 
     Attributes:
         relaxed: whether atoms and cell height relax along the normal, besides the rigid energies.

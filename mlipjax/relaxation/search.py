@@ -47,7 +47,7 @@ class Search:
 
 
 class Info(NamedTuple):
-    """What a rule says of an evaluation.
+    """Judgement of a rule on an evaluation.
 
     Attributes:
         residual: (M,) eV/Å, largest force that counts.

@@ -73,7 +73,7 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
 
 
 def periodic_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
-    """What a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
+    """Return what a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
     rows = report["rounds"]
     first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
     parts = [f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds."]

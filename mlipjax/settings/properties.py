@@ -19,7 +19,7 @@ stress times the volume."""
 
 @dataclasses.dataclass(frozen=True)
 class PropertySettings:
-    """What a property task adds to the settings of a fine-tune.
+    """Settings of a property, beside those of a fine-tune.
 
     ``batch_size`` and ``loss`` of the shared settings are those of the force-field task.
 

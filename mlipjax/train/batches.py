@@ -35,7 +35,7 @@ _COARSE_ATOMS, _COARSE_NEIGHBORS = 64, 8
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-    """How many neighbours structures have, and those of their tables that are kept.
+    """Numbers of neighbours of structures, and those of their tables that are kept.
 
     Attributes:
         n_atoms: (n,) of each structure.

@@ -1,4 +1,4 @@
-"""How much each parameter matters for labels the model was trained on: the diagonal of the Fisher information."""
+"""Weight of each parameter for labels the model was trained on: the diagonal of the Fisher information."""
 
 from __future__ import annotations
 

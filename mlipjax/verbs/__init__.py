@@ -1,4 +1,4 @@
-"""What people do with a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files.
+"""Uses of a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files.
 
 Every verb is ``verb(model, structures, *, options)``, with the options, words and defaults of the command of its name.
 """

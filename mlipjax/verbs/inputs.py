@@ -1,4 +1,4 @@
-"""What the verbs take: a model by name or in memory, structures from files or in memory."""
+"""Inputs of the verbs: a model by name or in memory, structures from files or in memory."""
 
 from __future__ import annotations
 
@@ -154,12 +154,12 @@ def _opened(model: ModelLike) -> NativeModel | ForeignModel:
 
 
 def is_one(structures: Any) -> bool:
-    """Whether this is a single ``Atoms``: then one result comes back, not a list."""
+    """Return whether this is a single ``Atoms``: then one result comes back, not a list."""
     return isinstance(structures, Atoms)
 
 
 def is_nothing(structures: Any) -> bool:
-    """Whether no structures, and no files of them, were given."""
+    """Return whether no structures, and no files of them, were given."""
     return isinstance(structures, tuple) and not structures
 
 
@@ -266,7 +266,7 @@ def told_paths(structures: Any) -> str | list[str] | None:
 
 
 def name_of(structures: Any) -> str:
-    """What structures are called in a message or figure: by their file, as far as there is one."""
+    """Return the name of structures in a message or figure: by their file, as far as there is one."""
     paths = [Path(path) for path in paths_in(structures)]
     if not paths:
         return "the structure" if is_one(structures) else "the structures"
@@ -279,7 +279,7 @@ def described(structures: Any) -> str:
 
 
 def where(structures: Structures | Iterable[Atoms], index: int) -> str:
-    """How to call structure ``index`` in a message."""
+    """Return the name of structure ``index`` in a message."""
     return f"{described(structures)}, structure {index}" if paths_in(structures) else f"structure {index}"
 
 

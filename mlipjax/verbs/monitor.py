@@ -1,4 +1,4 @@
-"""Whether a model knows structures like these, by charts of its own features."""
+"""Judgement by charts of a model's own features: does it know structures like these?"""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _timestep(system: System) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What is simulated, and how."""
+    """One simulation."""
 
     model: NativeModel
     start: Start
@@ -200,5 +200,5 @@ class _Job:
 
 
 def checkpoint_of(trajectory: Path) -> Path:
-    """Where a run keeps what it needs to continue: next to its trajectory."""
+    """Return the file of what a run needs to continue: next to its trajectory."""
     return trajectory.with_name(f"{trajectory.stem}_restart.npz")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Watching:
-    """How a simulation is watched; words as in ``verbs.simulate``."""
+    """Options of watching a simulation; words as in ``verbs.simulate``."""
 
     monitor: str | os.PathLike[str] | Monitor
     on_alarm: str
@@ -50,7 +50,7 @@ class Watching:
 
 
 def watch_summary(watch: Watch) -> dict[str, Any]:
-    """What the charts said since the run was taken up: readings, alarms and the largest index of each replica."""
+    """Summary of the charts since the run was taken up: readings, alarms and the largest index of each replica."""
     k = FRAME_INDICES.index(watch.index)
     alarms = np.array([alarm[:, k] for alarm in watch.alarm]).reshape(len(watch.steps), -1)
     values = np.array([frame[:, k] for frame in watch.frame]).reshape(len(watch.steps), -1)
