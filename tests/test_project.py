@@ -15,7 +15,19 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
-    {"_version", "defaults", "elements", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
+    {
+        "_version",
+        "defaults",
+        "elements",
+        "factory",
+        "files",
+        "lattice",
+        "notices",
+        "reading",
+        "statistics",
+        "typing",
+        "units",
+    },
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
     {"nn"},

@@ -20,6 +20,7 @@ from mlipjax.representation import (
     wasserstein_per_channel,
     within_classes,
 )
+from mlipjax.statistics import confidence_95
 from mlipjax.typing import Params
 
 DRIFTS = ("one_minus_cka", "one_minus_cka_within", "wasserstein")
@@ -106,7 +107,7 @@ def interval(
     value = rank_correlation(x, y, strata)
     return {
         "value": value if np.isfinite(value) else None,
-        "confidence_95": np.percentile(known, [2.5, 97.5]).tolist() if len(known) > n // 2 else None,
+        "confidence_95": confidence_95(known) if len(known) > n // 2 else None,
         "n": len(x),
     }
 
