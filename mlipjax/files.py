@@ -200,19 +200,19 @@ def folder_on_success(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync(path.parent)
 
 
-def scratch(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-    """Return an array of zeros; a large one lives in a nameless temporary file (``TMPDIR``), gone with the array.
+def scratch(shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros, float64; a large array lives in a nameless temporary file (``TMPDIR``), gone with the array.
 
     Raises:
         OSError: if the disk has no room for it.
     """
-    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    n_bytes = 8 * math.prod(shape)
     if n_bytes <= _IN_MEMORY:
-        return np.zeros(shape, dtype)
+        return np.zeros(shape)
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)  # a full disk shows here, not in the middle of a write
-        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
+        return np.asarray(np.memmap(file, np.float64, "w+", shape=shape))
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:

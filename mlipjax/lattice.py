@@ -46,7 +46,7 @@ def completed(cell: Any, pbc: Sequence[bool], xp: Any = np) -> Any:
 
 
 def independent(vectors: np.ndarray) -> bool:
-    """Whether no lattice vector (k, 3) is zero or a combination of the others."""
+    """Return whether no lattice vector (k, 3) is zero or a combination of the others."""
     spanned = np.sqrt(max(float(np.linalg.det(vectors @ vectors.T)), 0.0)) if len(vectors) else 1.0
     return bool(spanned > 1e-8 * np.prod(np.linalg.norm(vectors, axis=1)))
 

@@ -145,6 +145,3 @@ def _release(key: str, owner: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(key)  # before it is unlocked, so that nobody can have locked this file
         os.close(held.descriptor)
-
-
-__all__ = ["LOCK", "InUseError", "Lock", "folder_alone"]

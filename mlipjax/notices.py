@@ -21,6 +21,3 @@ def notice(text: str, *, depth: int = 1) -> None:
         depth: frames above the caller that the notice is about.
     """
     warnings.warn(text, Notice, stacklevel=depth + 2)
-
-
-__all__ = ["Notice", "notice"]

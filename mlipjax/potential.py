@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax import tree
 from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
@@ -240,6 +241,10 @@ class Model(NamedTuple):
 
     potential: Potential
     params: Params
+
+    def cast(self, dtype: Any) -> Model:
+        """The same in another precision."""
+        return Model(self.potential, tree.cast(self.params, dtype))
 
 
 apply = jax.jit(Potential.apply, static_argnums=0, static_argnames="stress")

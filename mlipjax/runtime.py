@@ -36,7 +36,9 @@ def versions() -> dict[str, str]:
     report["python"] = platform.python_version()
     report |= {name: _version_of(name) for name in _PACKAGES}
     report["platform"] = platform.platform()
-    report["devices"] = ", ".join(f"{device.platform}: {device.device_kind}" for device in jax.devices())
+    kinds = [device.platform if device.device_kind.lower() == device.platform else
+             f"{device.platform}: {device.device_kind}" for device in jax.devices()]  # fmt: skip
+    report["devices"] = ", ".join(kinds)
     return report
 
 

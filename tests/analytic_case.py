@@ -11,7 +11,7 @@ import numpy as np
 from ase.build import bulk
 
 from mlipjax.oracles import LennardJones, StillingerWeber
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.probes.evaluator import NativeEvaluator
 from mlipjax.probes.softening import force_slope
 from mlipjax.system import System
@@ -50,7 +50,7 @@ PARAMS = {"strength": np.float64(1.0)}
 
 @functools.cache
 def evaluator(name):
-    return NativeEvaluator(potential_of(name), PARAMS)
+    return NativeEvaluator(Model(potential_of(name), PARAMS))
 
 
 def softening_against(evaluate, reference, systems):

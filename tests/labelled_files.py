@@ -9,6 +9,7 @@ from ase.build import bulk
 
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
+from mlipjax.potential import Model
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, predict
 
@@ -28,9 +29,9 @@ E0S = np.array([-1.0, -4.0, -2.0, -3.0])
 
 @functools.cache
 def model():
-    """(potential, params float32)."""
+    """In single precision."""
     potential = nequip(CONFIG, E0S)
-    return potential, potential.init(jax.random.key(1), jnp.float32)
+    return Model(potential, potential.init(jax.random.key(1), jnp.float32))
 
 
 def rock_salts(n, seed=0):

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import System
 
 
@@ -34,9 +34,9 @@ class PairModule:
 
 @functools.cache
 def pair(sigma=2.3, epsilon=0.4, cutoff=5.0, number=29):
-    """(potential, params) of one element; by default about as stiff as copper."""
+    """A potential of one element; by default about as stiff as copper."""
     potential = Potential(PairModule(cutoff), None, cutoff, (number,), ("energy",), np.array([[-1.25]]))
-    return potential, {"sigma": np.float64(sigma), "epsilon": np.float64(epsilon)}
+    return Model(potential, {"sigma": np.float64(sigma), "epsilon": np.float64(epsilon)})
 
 
 def vacancy_jump(repeat=2, lattice=3.6) -> tuple[System, System]:

@@ -64,7 +64,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run says."""
+    """Return what a run says."""
     rows, settings = results["rows"], results["settings"]
     numbers = {f"CPU time, {row['what']}": Number(row.get("ratio"), "", int(settings["turns"])) for row in rows}
     verdict = "Numbers are ratios of CPU times to the first row of each group, medians over all turns, one core."

@@ -63,21 +63,20 @@ class Config:
 def main(config: Config) -> None:
     """Measure, print and write."""
     runtime.setup_allocator()
-    potential, params = mlipjax.load(config.model)
+    model = mlipjax.load(config.model)
     given = [System.from_ase(a) for a in read_atoms(registry.data_folder() / "cr_sb2te3" / "neb_61_1-4.extxyz")]
-    ends = relax(potential, params, [given[0], given[-1]], fmax=config.fmax, dtype=config.dtype, max_steps=400)
+    ends = relax(model, [given[0], given[-1]], fmax=config.fmax, dtype=config.dtype, max_steps=400)
     path = [dataclasses.replace(given[0], positions=p) for p in initial_path(given, config.images)]
     path = [ends.systems[0], *path[1:-1], ends.systems[1]]
     rows: dict[str, Any] = _Rows()
 
     def ours() -> dict[str, Any]:
-        result = neb(
-            potential, params, path, fmax=config.fmax, dtype=config.dtype, relax_ends=False, max_steps=config.max_steps
-        )
+        options = {"fmax": config.fmax, "dtype": config.dtype, "max_steps": config.max_steps}
+        result = neb(model, path, relax_ends=False, **options)
         return {"steps": result.steps, "converged": result.converged, "barrier_eV": result.forward_barrier_eV}
 
     def calculator() -> Any:
-        return mlipjax.Calculator(potential, params, dtype=config.dtype)
+        return mlipjax.Calculator(*model, dtype=config.dtype)
 
     rows["mlipjax, with compilation"] = timed(ours)
     rows["mlipjax, compiled"] = timed(ours)

@@ -113,11 +113,11 @@ def molecular_dynamics(model: str, structure: str, rounds: int, n_replicas: int)
 
     atoms = _frames(structure)[0]
     system = mlipjax.System.from_ase(atoms)
-    potential, params = mlipjax.load(model)
+    potential, params = loaded = mlipjax.load(model)
     ensemble = md.make_ensemble("nvt", timestep_fs=0.5, temperature_K=300.0)
     limits = md.default_limits(300.0, len(atoms))
     spec = md.VerletSpec.for_systems([system], potential.cutoff)
-    state = md.init(potential, spec, params, system, ensemble, jax.random.key(0), n_replicas)
+    state = md.init(loaded, spec, md.Start(system), ensemble, jax.random.key(0), n_replicas)
     steps = default_chunk_steps(atoms.numbers, 300.0, 0.5, spec.skin)
     advance = jax.jit(md.chunk(potential, spec, steps))
     find = jax.jit(md.rebuild, static_argnums=0)

@@ -13,7 +13,7 @@ from experiments.bias import charts, report
 from experiments.bias.claims import find_claims, growth_by_strategy
 from experiments.bias.config import PRESETS, Config
 from experiments.bias.config import __doc__ as CLAIM
-from experiments.bias.models import ZERO_SHOT, Experiment, Job, Model, evaluate, get_model, outlying_labels
+from experiments.bias.models import ZERO_SHOT, Experiment, Job, Trained, evaluate, get_model, outlying_labels
 from experiments.bias.runs import own_run
 from experiments.lab.display import make_bar
 from experiments.lab.entry import run_experiment
@@ -25,7 +25,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Fine-tune, evaluate and simulate everything that is not on disk yet."""
     jobs = experiment.jobs()
     rows = []
-    final: dict[str, Model] = {}
+    final: dict[str, Trained] = {}
     with make_bar(console, "{task.description}") as progress:
         bar = progress.add_task("zero-shot", total=len(jobs) + 1 + 2 * (len(experiment.arms) + 1))
         for job in [ZERO_SHOT, *jobs]:
@@ -55,7 +55,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
 
 
 def _collect(
-    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Model, tuned: dict[str, charts.Watch]
+    experiment: Experiment, rows: list[Any], own: dict[str, Any], start: Trained, tuned: dict[str, charts.Watch]
 ) -> dict[str, Any]:
     features = charts.start_features(experiment, start)
     results: dict[str, Any] = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from experiments.bias.models import Experiment, Model
+from experiments.bias.models import Experiment, Trained
 from experiments.lab.charts import Chart, features_of, mean_features, principal_map
 from mlipjax.data import Dataset
 from mlipjax.monitoring.soap import band, element_means, elements_of, fit_vectors, soap_vectors
@@ -27,12 +27,12 @@ class Watch:
         unit: by element, mean Q of frames that the arm held out: new to the chart, made in the same way.
     """
 
-    model: Model
+    model: Trained
     chart: Chart
     unit: dict[int, float]
 
     @classmethod
-    def fit(cls, model: Model, train: Dataset, held_out: Dataset) -> Watch:
+    def fit(cls, model: Trained, train: Dataset, held_out: Dataset) -> Watch:
         """Fit to training frames, and find the unit on held-out ones."""
         chart = Chart.fit(_features(model, train.systems), train.systems)
         new = chart.read(_features(model, held_out.systems), held_out.systems)
@@ -44,8 +44,8 @@ class Watch:
         return {z: q / self.unit[z] for z, q in means.items()}
 
 
-def _features(model: Model, systems: Any) -> np.ndarray:
-    return features_of(model.potential, model.params, systems)
+def _features(model: Trained, systems: Any) -> np.ndarray:
+    return features_of(model.model, systems)
 
 
 def _by_symbol(means: dict[int, np.ndarray]) -> dict[str, list[float]]:
@@ -107,7 +107,7 @@ Features = dict[str, np.ndarray]
 """Features (M, F) of all atoms of all frames of each arm, training frames first."""
 
 
-def start_features(experiment: Experiment, model: Model) -> Features:
+def start_features(experiment: Experiment, model: Trained) -> Features:
     """The start model's features of all published frames."""
     return {name: _features(model, (arm.train + arm.test).systems) for name, arm in experiment.arms.items()}
 

@@ -175,7 +175,7 @@ _KINDS = {
 
 
 def _lower(kind: str, rows: Rows, others: Rows, arm: str) -> Claim:
-    """Whether the first model has lower errors on the groups of all arms."""
+    """Return whether the first model has lower errors on the groups of all arms."""
     key = "force_squared" if kind == "force" else "energy"
     mine, theirs = _frames(rows, key), _frames(others, key)
 
@@ -224,7 +224,7 @@ def _extrapolation_dominates(arm: str, rows: Rows) -> Claim | None:
 
 
 def _naive_is_constrained(sets: dict[str, Any]) -> Claim:
-    """Whether periodic frames lie further outside naive data than naive frames outside periodic data."""
+    """Return whether periodic frames lie further outside naive data than naive frames outside periodic data."""
     pairs = (("naive", "periodic"), ("periodic", "naive"))
     inside = [np.array(list(sets[chart][frames].values())) for chart, frames in pairs]
 

@@ -12,17 +12,15 @@ import numpy as np
 
 from experiments.bias.config import Config
 from experiments.lab.s0 import Arm, extrapolates, load_arms
-from mlipjax import tree
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.doctor import Compared, find_outliers
 from mlipjax.files import replace_on_success, write_atomic
 from mlipjax.finetuning import FinetuneSettings
 from mlipjax.finetuning.single import finetune
 from mlipjax.models import load, registry
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.train import LabelledBatches, error_report, estimate_e0s, predict, shift_e0s
 from mlipjax.train.predict import StructurePrediction
-from mlipjax.typing import Params
 
 _LARGEST_RETAINED = 40
 _TO_MEV = 1e3
@@ -47,18 +45,17 @@ ZERO_SHOT = Job(None, 0, 0, "")
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class Trained:
     """A model under test.
 
     Attributes:
         job: what made it.
-        potential, params: the model.
+        model: potential and parameters.
         train: frames it was fine-tuned on, ``None`` for the start model.
     """
 
     job: Job
-    potential: Potential
-    params: Params
+    model: Model
     train: Dataset | None
 
 
@@ -71,15 +68,14 @@ class Experiment:
         arms: of the published system, by name.
         tests: held-out frames by name.
         retained: MPtrj structures, or ``None``.
-        potential, params: the start model.
+        start: the model that is fine-tuned.
     """
 
     config: Config
     arms: dict[str, Arm]
     tests: dict[str, Dataset]
     retained: Dataset | None
-    potential: Potential
-    params: Params
+    start: Model
 
     @classmethod
     def open(cls, config: Config) -> Experiment:
@@ -87,14 +83,13 @@ class Experiment:
         arms = load_arms(config.system)
         tests = {f"{arm.name}: {arm.held_out}": arm.test for arm in arms}
         tests |= {path.stem: read_dataset(path) for path in config.test}
-        potential, params = load(config.model)
         retained = None
         if config.retained:
             everything = read_dataset(registry.data_folder() / "materials" / "mptrj_1k.extxyz")
             small = [i for i, system in enumerate(everything.systems) if system.n_atoms <= _LARGEST_RETAINED]
             retained = everything.subset(small[: config.retained])
         named = {arm.name: arm for arm in arms}
-        return cls(config, named, tests, retained, potential, tree.cast(params, "float32"))
+        return cls(config, named, tests, retained, load(config.model).cast("float32"))
 
     def jobs(self) -> list[Job]:
         """All fine-tunes: the first strategy at all numbers of labels, the others at the largest one of each arm."""
@@ -118,33 +113,35 @@ class Experiment:
             raise ValueError(f"the smallest arm has {fewest} training frames, fewer than any of {self.config.labels}.")
         return max(common)
 
-    def predict(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
-        """Predictions of a model."""
-        return predict(model.potential, model.params, LabelledBatches.create(model.potential, data, 4))
-
     def predict_retained(self, model: Model, data: Dataset) -> Sequence[StructurePrediction]:
         """Predictions on structures of the start model's own level, with its isolated-atom energies.
 
         Those of the new labels belong to another code. A model with a head for what it replayed is asked there.
         """
-        shared = model.potential.replace(e0s=np.repeat(self.potential.e0s[:1], len(model.potential.heads), axis=0))
-        batches = LabelledBatches.create(shared, data, 4, head=len(shared.heads) - 1)
+        shared = model.potential.replace(
+            e0s=np.repeat(self.start.potential.e0s[:1], len(model.potential.heads), axis=0)
+        )
+        batches = dataclasses.replace(LabelledBatches.create(shared, data, 4), head=len(shared.heads) - 1)
         return predict(model.potential, model.params, batches)
 
 
-def get_model(experiment: Experiment, job: Job) -> Model:
+def predictions_of(model: Model, data: Dataset) -> Sequence[StructurePrediction]:
+    """Predictions of a model."""
+    return predict(*model, LabelledBatches.create(model.potential, data, 4))
+
+
+def get_model(experiment: Experiment, job: Job) -> Trained:
     """Fine-tune, or read what was fine-tuned before.
 
     The start model gets E0s fitted to the first labels of the first arm: otherwise every error would be the offset
     between two codes. Of all labels a tenth, spread evenly, decides which epoch is kept: the same number in each arm.
     """
+    start = experiment.start
     if job.arm is None:
         first = next(iter(experiment.arms.values())).train
         first = first.subset(range(min(_FIRST_LABELS, len(first))))
-        batches = LabelledBatches.create(experiment.potential, first, 4)
-        estimate = estimate_e0s(first, predict(experiment.potential, experiment.params, batches))
-        shifted = shift_e0s(experiment.potential, estimate.shifts)
-        return Model(job, shifted, experiment.params, None)
+        estimate = estimate_e0s(first, predictions_of(start, first))
+        return Trained(job, start._replace(potential=shift_e0s(start.potential, estimate.shifts)), None)
     train = experiment.arms[job.arm].train.subset(range(job.labels))
     valid = validation_frames(job.labels)
     c = experiment.config
@@ -158,15 +155,8 @@ def get_model(experiment: Experiment, job: Job) -> Model:
         anchor="none" if job.strategy != "pseudo-replay" else "generated",
     )
     rest = train.subset([i for i in range(job.labels) if i not in valid])
-    tuned = finetune(
-        experiment.potential,
-        experiment.params,
-        rest,
-        train.subset(valid),
-        settings=settings,
-        out=c.out / "models" / job.name,
-    )
-    return Model(job, tuned.potential, tree.cast(tuned.params, "float32"), train)
+    tuned = finetune(start, rest, train.subset(valid), settings=settings, out=c.out / "models" / job.name)
+    return Trained(job, tuned.model.cast("float32"), train)
 
 
 def validation_frames(n: int) -> list[int]:
@@ -175,17 +165,17 @@ def validation_frames(n: int) -> list[int]:
     return [round((k + 0.5) * n / count - 0.5) for k in range(count)]
 
 
-def evaluate(experiment: Experiment, model: Model) -> dict[str, Any]:
+def evaluate(experiment: Experiment, trained: Trained) -> dict[str, Any]:
     """Errors on all test sets, on the frames that extrapolate from the training set, and on retained structures."""
-    folder = experiment.config.out / "models" / model.job.name
+    model, folder = trained.model, experiment.config.out / "models" / trained.job.name
     file = folder / "evaluation.json"
     if file.exists():
         return json.loads(file.read_text())
     result: dict[str, Any] = {"tests": {}, "extrapolating": {}, "retained": None}
     arrays = {}
     for number, (name, data) in enumerate(experiment.tests.items()):
-        predictions = experiment.predict(model, data)
-        outside = extrapolates(model.train, data) if model.train is not None else np.zeros(len(data), bool)
+        predictions = predictions_of(model, data)
+        outside = extrapolates(trained.train, data) if trained.train is not None else np.zeros(len(data), bool)
         result["tests"][name] = {**error_report(data, predictions), "frames": frame_errors(data, predictions)}
         result["tests"][name]["frames"]["extrapolates"] = outside.tolist()
         if outside.any():
@@ -201,18 +191,18 @@ def evaluate(experiment: Experiment, model: Model) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with replace_on_success(folder / "forces.npz") as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
-    row = {**model.job._asdict(), "arm": model.job.arm or "zero-shot", **result}
+    row = {**trained.job._asdict(), "arm": trained.job.arm or "zero-shot", **result}
     write_atomic(file, json.dumps(row))
     return row
 
 
-def outlying_labels(experiment: Experiment, start: Model) -> dict[str, dict[str, Any]]:
+def outlying_labels(experiment: Experiment, start: Trained) -> dict[str, dict[str, Any]]:
     """Frames of each arm whose energy label stands out (see the doctor): what the doctor says, and their numbers."""
     result = {}
     for name, arm in experiment.arms.items():
         data = arm.train + arm.test
         # E0s move all frames of one composition alike, so those of the start model serve
-        compared = Compared(name, tuple(range(len(data))), data, experiment.predict(start, data))
+        compared = Compared(name, tuple(range(len(data))), data, predictions_of(start.model, data))
         for finding in find_outliers(compared)[0]:
             held_out = [i - len(arm.train) for _, i in finding.frames if i >= len(arm.train)]
             result[name] = {

@@ -73,7 +73,7 @@ def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
 
 
 def outcome(experiment: Experiment, results: dict[str, Any]) -> Outcome:
-    """What a run shows and says."""
+    """Return what a run shows and says."""
     claims = find_claims(results)
     text, alarm = verdict(results, claims)
     claim_rows = [

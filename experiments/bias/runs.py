@@ -11,7 +11,7 @@ from ase import units
 from ase.data import chemical_symbols
 
 from experiments.bias.charts import Watch
-from experiments.bias.models import Experiment, Model
+from experiments.bias.models import Experiment, Trained
 from experiments.lab.s0 import bond_events
 from mlipjax import md
 from mlipjax.data import read_dataset
@@ -21,7 +21,7 @@ from mlipjax.system import System
 KELVIN, TIMESTEP_FS = 300.0, 0.5
 
 
-def own_run(experiment: Experiment, model: Model, watch: Watch) -> dict[str, Any]:
+def own_run(experiment: Experiment, trained: Trained, watch: Watch) -> dict[str, Any]:
     """Simulate with a model as the paper did (NPT, 300 K, 0.5 fs), and read Q, bonds and density off every frame.
 
     All models start from the first frame of the first arm's held-out group, with the same velocities. A run that
@@ -30,7 +30,7 @@ def own_run(experiment: Experiment, model: Model, watch: Watch) -> dict[str, Any
     c = experiment.config
     folder = c.out / "own"
     folder.mkdir(parents=True, exist_ok=True)
-    file, trajectory = folder / f"{model.job.name}.json", folder / f"{model.job.name}.extxyz"
+    file, trajectory = folder / f"{trained.job.name}.json", folder / f"{trained.job.name}.extxyz"
     if file.exists():
         return json.loads(file.read_text())
     start = next(iter(experiment.arms.values())).test.systems[0]
@@ -38,22 +38,21 @@ def own_run(experiment: Experiment, model: Model, watch: Watch) -> dict[str, Any
     stopped = None
     try:
         md.run(
-            model.potential,
-            model.params,
-            start,
+            trained.model,
+            md.Start(start),
             md.make_ensemble("npt", timestep_fs=TIMESTEP_FS, temperature_K=KELVIN),
             c.md_steps,
             key=jax.random.key(0),
             trajectory=trajectory,
             frame_every=c.md_every,
-            checkpoint=folder / f"{model.job.name}_restart.npz",
+            checkpoint=folder / f"{trained.job.name}_restart.npz",
             on_chunk=lambda _, info: temperature.extend(np.asarray(info.trace.temperature[0], float).tolist()),
         )
     except md.SimulationStopped as error:
         stopped = str(error)
     frames = read_dataset(trajectory, required=()).systems if trajectory.exists() and trajectory.stat().st_size else ()
     result = {
-        "model": model.job.name,
+        "model": trained.job.name,
         "stopped": stopped,
         "time_ps": [(k + 1) * c.md_every * TIMESTEP_FS / 1000.0 for k in range(len(frames))],
         "temperature_K": float(np.mean(temperature[len(temperature) // 2 :])) if temperature else None,

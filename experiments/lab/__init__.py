@@ -1,1 +1,1 @@
-"""What all experiments share: entry points, units of work, records."""
+"""Shared parts of all experiments: entry points, units of work, records."""

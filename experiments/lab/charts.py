@@ -11,9 +11,8 @@ import numpy as np
 
 from mlipjax.monitoring import COMPONENTS, MonitorState, fit_charts, frame_features, q_residual
 from mlipjax.monitoring.soap import element_means
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 Systems = Sequence[System]
 
@@ -21,9 +20,9 @@ _fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)
 
 
-def features_of(potential: Potential, params: Params, systems: Systems, dtype: str = "float32") -> np.ndarray:
+def features_of(model: Model, systems: Systems, dtype: str = "float32") -> np.ndarray:
     """Last-layer features (M, F) of all atoms of the structures, one structure after the other."""
-    return frame_features(potential, params, list(systems), dtype=dtype).atoms()[0]
+    return frame_features(model, list(systems), dtype=dtype).atoms()[0]
 
 
 def numbers_of(systems: Systems) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How experiments print: as the commands do."""
+"""Printing of experiments: as the commands do."""
 
 from collections.abc import Sequence
 from typing import Any

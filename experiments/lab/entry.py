@@ -1,4 +1,4 @@
-"""What the entry points of the experiments share: their options, presets, and one line for errors."""
+"""Shared parts of the experiments' entry points: their options, presets, and one line for errors."""
 
 from __future__ import annotations
 

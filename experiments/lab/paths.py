@@ -1,4 +1,4 @@
-"""Where the data that this project made lie in a checkout."""
+"""Places in a checkout of the data that this project made."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What claims promise and what their runs found: numbers in files beside each claim, compared and written out.
+"""Promises of claims and findings of their runs: numbers in files beside each claim, compared and written out.
 
 ``CLAIM/expected.json`` holds the numbers that a preset's run should find again, each with its tolerance (the docstring
 of ``CLAIM/config.py`` says the same in words). A run leaves ``result.json`` in its folder; ``take`` keeps it as
@@ -80,7 +80,7 @@ def notebook(claim: str) -> str:
 
 
 def expected(claim: str, preset: str | None = None) -> list[Expected]:
-    """What is expected of a claim's runs, or of those of one preset."""
+    """Return what is expected of a claim's runs, or of those of one preset."""
     rows = json.loads((EXPERIMENTS / claim / "expected.json").read_text(encoding="utf-8"))
     return [row for row in (Expected(**fields) for fields in rows) if preset in (None, row.preset)]
 

@@ -26,7 +26,7 @@ _LOCKS: list[Lock] = []
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a finished run shows and says: a function of its results alone.
+    """Findings of a finished run: a function of its results alone.
 
     Attributes:
         verdict: one paragraph that a hurried reader can act on.
@@ -82,7 +82,7 @@ class Run:
         return json.loads(file.read_text(encoding="utf-8"))
 
     def results(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """What was found, with what it depends on."""
+        """Return what was found, with what it depends on."""
         return {"settings": self.settings, **found, "versions": runtime.versions()}
 
     def finish(self, results: Mapping[str, Any], outcome: Outcome) -> None:

@@ -27,7 +27,7 @@ _H_CL, _X_H, _CO_SHELL = 1.6, 1.3, 2.7
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """How one kind of data was collected.
+    """Data that were collected in one way.
 
     Attributes:
         name: such as ``"periodic"``.

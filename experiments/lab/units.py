@@ -129,7 +129,7 @@ def _executor(workers: int, folder: Path) -> Executor:
 
 
 def _set_up(threads: int, programs: Path) -> None:
-    """What a worker process does before its first unit."""
+    """Prepare a worker process for its first unit."""
     # read when XLA starts, which it has not yet; otherwise each process had a thread for every core
     os.environ["PJRT_NPROC"] = str(threads)
     runtime.setup_allocator()

@@ -11,14 +11,13 @@ import jax
 import numpy as np
 
 from experiments.migration.config import ID_PATH, Config
-from mlipjax import md, tree
+from mlipjax import md
 from mlipjax.data import Dataset, Example
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.models import registry
 from mlipjax.oracles import Failure, Labeller
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 _FOLDER = "cr_sb2te3"
 
@@ -77,17 +76,16 @@ class Sampler:
 
     Args:
         config: of the experiment.
-        potential, params: the universal model.
+        model: the universal one.
     """
 
-    def __init__(self, config: Config, potential: Potential, params: Params) -> None:
-        self.config, self.potential = config, potential
-        self.params = tree.cast(params, "float32")
+    def __init__(self, config: Config, model: Model) -> None:
+        self.config, self.model = config, model.cast("float32")
         images = load_path(ID_PATH).images
         self.starts = {"start": images[0], "end": images[-1]}
         hottest = max(config.temperature, *config.temperatures)
         # one program for all trajectories: tables with room for displaced atoms, one length of chunks for all
-        self.spec = md.VerletSpec.for_systems(_displaced(list(self.starts.values())), potential.cutoff)
+        self.spec = md.VerletSpec.for_systems(_displaced(list(self.starts.values())), model.potential.cutoff)
         longest = default_chunk_steps(np.asarray(images[0].atomic_numbers), hottest, config.timestep, self.spec.skin)
         self.chunk_steps = max(n for n in range(1, min(longest, config.every) + 1) if config.every % n == 0)
 
@@ -101,9 +99,8 @@ class Sampler:
         file.parent.mkdir(parents=True, exist_ok=True)
         ensemble = md.make_ensemble("nvt", timestep_fs=c.timestep, temperature_K=temperature)
         md.run(
-            self.potential,
-            self.params,
-            system,
+            self.model,
+            md.Start(system),
             ensemble,
             n * c.every,
             key=jax.random.key(1000 * seed + int(temperature) + (end == "end")),

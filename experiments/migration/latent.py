@@ -12,40 +12,38 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.representation import linear_cka, node_features, silhouette, standardise
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 
 def compare_latent(
-    potential: Potential, images: Sequence[System], start: tuple[str, Params], tuned: Mapping[str, Sequence[Params]]
+    name: str, start: Model, images: Sequence[System], tuned: Mapping[str, Sequence[Model]]
 ) -> dict[str, Any]:
     """Silhouettes of tuned models against the one they started from, and CKA with it, seed by seed.
 
     Args:
-        potential: of all models.
+        name, start: the universal model.
         images: structures of the same atoms, Cr among them.
-        start: name and parameters of the universal model.
-        tuned: arm -> parameters of every seed.
+        tuned: arm -> models of every seed.
     """
 
-    def features(params: Params) -> np.ndarray:
-        return np.asarray(node_features(potential, params, images), np.float64)
+    def features(model: Model) -> np.ndarray:
+        return np.asarray(node_features(model, images), np.float64)
 
     chromium = np.tile(np.asarray(images[0].atomic_numbers) == 24, len(images))
-    reference, before = start[0], features(start[1])
+    before = features(start)
 
-    def compared(params: Params) -> dict[str, Any]:
-        after = features(params)
+    def compared(model: Model) -> dict[str, Any]:
+        after = features(model)
         return {
             "all atoms": _spaces(before, after),
             "Cr": _spaces(before[chromium], after[chromium]),
             "cka": float(linear_cka(before, after)),
         }
 
-    pairs = {arm: [compared(params) for params in seeds] for arm, seeds in tuned.items()}
-    return {"n_atoms": len(chromium), "pairs": pairs, "reference": reference}
+    pairs = {arm: [compared(model) for model in seeds] for arm, seeds in tuned.items()}
+    return {"n_atoms": len(chromium), "pairs": pairs, "reference": name}
 
 
 def _spaces(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

@@ -9,13 +9,12 @@ import numpy as np
 
 from experiments.migration.config import Config
 from experiments.migration.data import MigrationPath
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.probes import SlidingSettings, neb, slide
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.evaluator import Evaluator, NativeEvaluator
 from mlipjax.relaxation import ProbeDiverged, relax
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 DTYPE = "float32"
 
@@ -38,43 +37,42 @@ def path_row(levels: np.ndarray, forces: Any) -> dict[str, Any]:
     }
 
 
-def probe_path(potential: Potential, params: Params, path: MigrationPath, config: Config, band: bool) -> dict[str, Any]:
+def probe_path(model: Model, path: MigrationPath, config: Config, band: bool) -> dict[str, Any]:
     """Energies of all images as they are, and the model's own barrier if its ``band`` is asked for.
 
     Args:
-        potential: of the universal model; fine-tuned models have its network, and energy zeros cancel.
-        params: of the model.
+        model: the potential may be that of the universal model; fine-tuned models have its network, and energy zeros
+            cancel.
         path: published images.
         config: sizes and limits.
         band: whether the model relaxes a band of its own.
     """
-    row = fixed_path(NativeEvaluator(potential, params, dtype=DTYPE), path.images)
+    row = fixed_path(NativeEvaluator(model, dtype=DTYPE), path.images)
     if not band:
         return row
     try:
-        own = neb(
-            potential, params, path.band(config.n_images), fmax=config.fmax, max_steps=config.max_steps, dtype=DTYPE
-        )
+        band_of = path.band(config.n_images)
+        own = neb(model, band_of, fmax=config.fmax, max_steps=config.max_steps, dtype=DTYPE)
     except ProbeDiverged as error:
         return {**row, "failed": str(error)}
     return {**row, "own": {**own.as_dict(), "barrier_eV": own.barrier_eV}}
 
 
-def probe_crystal(potential: Potential, params: Params, crystal: System, config: Config) -> dict[str, Any]:
+def probe_crystal(model: Model, crystal: System, config: Config) -> dict[str, Any]:
     """Equilibrium lattice, elastic constants, and the energy of sliding one quintuple layer over the next."""
     fmax, steps = config.lattice_fmax, config.crystal_steps
     settings = SlidingSettings(fmax=fmax, max_steps=steps, dtype=DTYPE)
     try:
-        relaxed = relax(potential, params, [crystal], cell="full", fmax=fmax, max_steps=steps, dtype=DTYPE)
+        relaxed = relax(model, [crystal], cell="full", fmax=fmax, max_steps=steps, dtype=DTYPE)
         found = relaxed.systems[0]
         profiles = {
-            name: slide(potential, params, found, vector=v, n_points=config.sliding_points, settings=settings).as_dict()
+            name: slide(model, found, vector=v, n_points=config.sliding_points, settings=settings).as_dict()
             for name, v in VECTORS.items()
         }
     except (ProbeDiverged, ValueError) as error:
         return {"failed": str(error)}
     try:
-        evaluate = NativeEvaluator(potential, params, dtype=DTYPE)
+        evaluate = NativeEvaluator(model, dtype=DTYPE)
         elastic = elastic_constants(evaluate, found, relax_ions=False).as_dict()
     except ValueError as error:
         elastic = {"failed": str(error)}

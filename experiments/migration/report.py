@@ -183,7 +183,7 @@ def _told(entry: Mapping[str, Any], key: str, digits: str) -> str:
 
 
 def outcome(results: Mapping[str, Any]) -> Outcome:
-    """What a run shows and says."""
+    """Return what a run shows and says."""
     summary = results["summary"]
     sliding = figures.sliding(results)
     content: dict[str, Illustration | Table] = {
@@ -216,7 +216,7 @@ def outcome(results: Mapping[str, Any]) -> Outcome:
 
 
 def _answer(start: Mapping[str, Any] | None, tuned: Mapping[str, Any] | None) -> str:
-    """Whether fine-tuning brings the profile of its own path nearer, beyond the spread over seeds."""
+    """Return whether fine-tuning brings the profile of its own path nearer, beyond the spread over seeds."""
     if start is None or tuned is None or "profile_rmse_meV_std" not in tuned:
         return "not decided"
     gain, std = start["profile_rmse_meV"] - tuned["profile_rmse_meV"], tuned["profile_rmse_meV_std"]

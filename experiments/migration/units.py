@@ -13,7 +13,6 @@ from experiments.migration import data
 from experiments.migration.config import ID_PATH, Config
 from experiments.migration.latent import compare_latent
 from experiments.migration.probes import fixed_path, path_row, probe_crystal, probe_path
-from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.files import plain
 from mlipjax.finetuning import FinetuneSettings
@@ -21,9 +20,8 @@ from mlipjax.finetuning.single import finetune
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.oracles import Labeller, make_oracle
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.probes.evaluator import load_evaluator
-from mlipjax.typing import Params
 
 ARMS = {
     "fine-tuned, one T": ("naive", "single", 100.0),
@@ -123,17 +121,16 @@ def _row(config: Config, done: Results, name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _universal(name: str) -> tuple[Potential, Params]:
+def _universal(name: str) -> Model:
     """A universal model, once in each process: fine-tunes of it run in the programs compiled for it."""
-    potential, params = load(name)
-    return potential, tree.cast(params, "float32")
+    return load(name).cast("float32")
 
 
 @functools.cache
 def _sets(config: Config) -> dict[str, Dataset]:
     """Training sets; sampled and labelled if that is not on disk."""
     with Labeller(make_oracle(config.oracle), config.out / "labels.db") as labeller:
-        return data.training_sets(data.Sampler(config, *_universal(config.model)), labeller, config)
+        return data.training_sets(data.Sampler(config, _universal(config.model)), labeller, config)
 
 
 def _label(config: Config) -> dict[str, Any]:
@@ -154,7 +151,7 @@ def _label(config: Config) -> dict[str, Any]:
 def _probe_universal(config: Config, model: str, part: str) -> dict[str, Any]:
     if is_foreign(model):
         return plain(_probe_foreign(model, part))
-    return _probed(config, *_universal(model), part, band=True)
+    return _probed(config, _universal(model), part, band=True)
 
 
 def _probe_foreign(model: str, part: str) -> dict[str, Any]:
@@ -165,14 +162,13 @@ def _probe_foreign(model: str, part: str) -> dict[str, Any]:
 
 
 def _probe_tuned(config: Config, arm: str, seed: int, part: str, _: dict[str, Any]) -> dict[str, Any]:
-    potential, _params = _universal(config.model)
-    return _probed(config, potential, _tuned(config, arm, seed), part, band=seed < config.band_seeds)
+    return _probed(config, _tuned(config, arm, seed), part, band=seed < config.band_seeds)
 
 
-def _probed(config: Config, potential: Potential, params: Params, part: str, band: bool) -> dict[str, Any]:
+def _probed(config: Config, model: Model, part: str, band: bool) -> dict[str, Any]:
     if part == "crystal":
-        return plain(probe_crystal(potential, params, data.pristine(), config))
-    return plain(probe_path(potential, params, data.load_path(part), config, band))
+        return plain(probe_crystal(model, data.pristine(), config))
+    return plain(probe_path(model, data.load_path(part), config, band))
 
 
 def _train(config: Config, arm: str, seed: int, _: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +188,7 @@ def _train(config: Config, arm: str, seed: int, _: dict[str, Any]) -> dict[str, 
     )
     sets = _sets(config)
     train = sets[part] if percent == 100.0 else data.thinned(sets[part], percent)
-    finetune(*_universal(config.model), train, sets["valid"], settings=settings, out=_folder(config, arm, seed))
+    finetune(_universal(config.model), train, sets["valid"], settings=settings, out=_folder(config, arm, seed))
     return {"n_train": len(train), "strategy": strategy, "seed": seed}
 
 
@@ -200,13 +196,12 @@ def _folder(config: Config, arm: str, seed: int) -> Path:
     return data.model_folder(config.out, arm.replace(",", "").replace(" ", "-"), seed)
 
 
-def _tuned(config: Config, arm: str, seed: int) -> Params:
-    """Parameters of a finished fine-tune; its network is that of the universal model, and energy zeros cancel."""
-    return tree.cast(load(_folder(config, arm, seed))[1], "float32")
+def _tuned(config: Config, arm: str, seed: int) -> Model:
+    """A finished fine-tune; its network is that of the universal model, and energy zeros cancel."""
+    return _universal(config.model)._replace(params=load(_folder(config, arm, seed)).cast("float32").params)
 
 
 def _latent(config: Config, *_: dict[str, Any]) -> dict[str, Any]:
-    potential, params = _universal(config.model)
     tuned = {arm: [_tuned(config, arm, seed) for seed in range(config.seeds)] for arm in _arms(config)}
     images = data.load_path(config.paths[0]).images
-    return compare_latent(potential, images, (Path(config.model).name, params), tuned)
+    return compare_latent(Path(config.model).name, _universal(config.model), images, tuned)

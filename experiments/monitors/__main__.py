@@ -146,12 +146,12 @@ def _figure(config: Config, fitted: Comparison, scores: Any, kinds: np.ndarray, 
 def main(config: Config) -> None:
     """Run what is missing, write ``results.json`` and print."""
     run = Run(config, PRESETS)
-    potential, params = load(config.model)
-    reference = runs.equilibrium(config, potential, params, "reference", config.seed + 1, config.reference_runs)
-    held_out = runs.equilibrium(config, potential, params, "held_out", config.seed + 2, config.held_out_runs)
-    away = runs.departures(config, potential, params)
+    model = load(config.model)
+    reference = runs.equilibrium(config, model, "reference", config.seed + 1, config.reference_runs)
+    held_out = runs.equilibrium(config, model, "held_out", config.seed + 2, config.held_out_runs)
+    away = runs.departures(config, model)
     started = time.perf_counter()
-    fitted = Comparison.fit(config, potential, params, reference)
+    fitted = Comparison.fit(config, model, reference)
     found: dict[str, Any] = {
         "seconds_to_fit": time.perf_counter() - started,
         "false_alarms": false_alarms(config, fitted, reference, held_out),
@@ -159,7 +159,7 @@ def main(config: Config) -> None:
     with Labeller(make_oracle(config.oracle), config.out / "labels.db", n_workers=config.workers) as labeller:
         found["detection"] = detection(config, fitted, labeller, reference, held_out, away)
     if config.timing_steps:
-        found["overhead"] = runs.overhead(config, potential, params, fitted.monitor)
+        found["overhead"] = runs.overhead(config, model, fitted.monitor)
     results = run.results(found)
     run.finish(results, report.outcome(results))
 

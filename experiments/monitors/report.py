@@ -28,7 +28,7 @@ def table_rows(results: dict[str, Any]) -> list[list[Any]]:
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run says."""
+    """Return what a run says."""
     alarms, found, level = results["false_alarms"]["indices"], results["detection"], results["settings"]["level"]
     numbers: dict[str, Number] = {}
     for name in (name for name in _CHARTS if name in alarms):

@@ -16,9 +16,8 @@ from experiments.monitors.config import Config
 from mlipjax import md, monitoring
 from mlipjax.data import Dataset, Example, read_dataset, read_last_atoms, write_dataset
 from mlipjax.graph import batch_graphs
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 STAGE_STEPS = 100
 STAGE_FRAMES = 4
@@ -30,13 +29,12 @@ COMPRESSION = 0.99
 """Each stage has a cell so much shorter than the one before: after 14 stages two thirds of the volume are left."""
 
 
-def equilibrium(config: Config, potential: Potential, params: Params, name: str, seed: int, n_runs: int) -> Dataset:
+def equilibrium(config: Config, model: Model, name: str, seed: int, n_runs: int) -> Dataset:
     """Runs at constant volume and temperature, without their first seventh; taken up where they stopped."""
     file = config.out / f"{name}.extxyz"
     md.run(
-        potential,
-        params,
-        System.from_ase(read_last_atoms(config.structure)),
+        model,
+        md.Start(System.from_ase(read_last_atoms(config.structure))),
         ensemble(config, config.temperature),
         config.steps,
         key=jax.random.key(seed),
@@ -49,23 +47,23 @@ def equilibrium(config: Config, potential: Potential, params: Params, name: str,
     return frames.subset(i for i, info in enumerate(frames.infos) if info["step"] > config.steps // 7)
 
 
-def departures(config: Config, potential: Potential, params: Params) -> Dataset:
+def departures(config: Config, model: Model) -> Dataset:
     """Trajectories that leave equilibrium, heated or compressed stage by stage; one that collapses ends there."""
     file = config.out / "departures.extxyz"
     if not file.exists():
         examples = []
         for run in range(2 * config.departures):
             kind = "heated" if run < config.departures else "compressed"
-            examples += _departure(config, potential, params, kind, run)
+            examples += _departure(config, model, kind, run)
         write_dataset(file, Dataset.from_examples(examples))
     return read_dataset(file)
 
 
-def _departure(config: Config, potential: Potential, params: Params, kind: str, run: int) -> list[Example]:
+def _departure(config: Config, model: Model, kind: str, run: int) -> list[Example]:
     system = _start(config, run)
     # one size of tables for all stages, so that nothing is compiled twice
     ends = [system, _scaled(system, COMPRESSION**config.stages)] if kind == "compressed" else [system]
-    spec = md.VerletSpec.for_systems(ends, potential.cutoff)
+    spec = md.VerletSpec.for_systems(ends, model.potential.cutoff)
     examples: list[Example] = []
     for stage in range(config.stages):
         kelvin = config.temperature + HEATING_K * stage * (kind == "heated")
@@ -75,9 +73,8 @@ def _departure(config: Config, potential: Potential, params: Params, kind: str, 
         file.unlink(missing_ok=True)
         try:
             md.run(
-                potential,
-                params,
-                system,
+                model,
+                md.Start(system),
                 ensemble(config, kelvin),
                 STAGE_STEPS,
                 key=jax.random.key(1000 * (config.seed + 1) + 100 * run + stage),
@@ -128,21 +125,19 @@ def lead_time(alarm: np.ndarray, bad: np.ndarray, interval: float) -> float | No
     return float(interval * (int(np.argmax(bad)) - first))
 
 
-def overhead(config: Config, potential: Potential, params: Params, fitted: monitoring.Monitor) -> dict[str, float]:
+def overhead(config: Config, model: Model, fitted: monitoring.Monitor) -> dict[str, float]:
     """Processor time that reading the charts adds: once per chunk through ``Watch``, and in every step."""
     return {
-        **_overhead_of_watch(config, potential, params, fitted),
-        **_overhead_of_steps(config, potential, params, fitted),
+        **_overhead_of_watch(config, model, fitted),
+        **_overhead_of_steps(config, model, fitted),
     }
 
 
-def _overhead_of_watch(
-    config: Config, potential: Potential, params: Params, fitted: monitoring.Monitor
-) -> dict[str, float]:
+def _overhead_of_watch(config: Config, model: Model, fitted: monitoring.Monitor) -> dict[str, float]:
     """MD with and without a watch in turns, and the watch's own time measured inside."""
     system, key = _start(config, 0), jax.random.key(0)
     spent, calls = 0.0, 0
-    watch = monitoring.Watch(fitted, potential, params)
+    watch = monitoring.Watch(fitted, model)
 
     def timed(state: Any, info: Any) -> None:
         nonlocal spent, calls
@@ -153,7 +148,7 @@ def _overhead_of_watch(
 
     def simulate(callback: Callable[[Any, Any], None] | None, n_steps: int) -> float:
         started = time.process_time()
-        md.run(potential, params, system, ensemble(config, config.temperature), n_steps, on_chunk=callback, key=key)
+        md.run(model, md.Start(system), ensemble(config, config.temperature), n_steps, on_chunk=callback, key=key)
         return time.process_time() - started
 
     for callback in (None, timed):
@@ -171,19 +166,17 @@ def _overhead_of_watch(
     }
 
 
-def _overhead_of_steps(
-    config: Config, potential: Potential, params: Params, fitted: monitoring.Monitor
-) -> dict[str, float]:
+def _overhead_of_steps(config: Config, model: Model, fitted: monitoring.Monitor) -> dict[str, float]:
     """Energy and forces in a scan, with and without charts read from the features that come with them."""
     system = _start(config, 0)
-    graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, dtype=np.dtype("float32"))
-    rows, columns = fitted.rows(graph.atomic_numbers), monitoring.feature_columns(potential, fitted.layers)
+    graph = batch_graphs([system], model.potential.cutoff, n_atoms=system.n_atoms, dtype=np.dtype("float32"))
+    rows, columns = fitted.rows(graph.atomic_numbers), monitoring.feature_columns(model.potential, fitted.layers)
 
     def steps(watched: bool) -> Callable[..., Any]:
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
             positions, charts = carry
             now = graph.replace(positions=positions)  # pyright: ignore[reportAttributeAccessIssue]
-            prediction = potential.apply(params, now)
+            prediction = model.potential.apply(model.params, now)
             read = (
                 monitoring.read(charts, prediction.features[:, columns], rows, now).frame
                 if watched

@@ -13,8 +13,7 @@ from mlipjax import monitoring
 from mlipjax.data import Dataset, runs_of
 from mlipjax.monitoring.cross import MIN_RUNS
 from mlipjax.monitoring.soap import SoapChart, fit_soap
-from mlipjax.potential import Potential
-from mlipjax.typing import Params
+from mlipjax.potential import Model
 
 INDICES = (*monitoring.FRAME_INDICES, "mahalanobis", "mahalanobis_worst", "llpr", "llpr_worst")
 
@@ -29,8 +28,7 @@ class Comparison:
     ``soap`` only if it was asked for; ``crossed`` has limits from all runs, where there are enough of them.
     """
 
-    potential: Potential
-    params: Params
+    model: Model
     monitor: monitoring.Monitor
     mahalanobis: monitoring.Mahalanobis
     rigidity: monitoring.Rigidity
@@ -43,9 +41,9 @@ class Comparison:
         return INDICES if self.soap is None else (*INDICES, *SOAP_INDICES)
 
     @classmethod
-    def fit(cls, config: Config, potential: Potential, params: Params, reference: Dataset) -> Comparison:
+    def fit(cls, config: Config, model: Model, reference: Dataset) -> Comparison:
         """Fit charts, Mahalanobis distances and rigidity to the same frames."""
-        features = monitoring.frame_features(potential, params, reference.systems, layers=config.layers)
+        features = monitoring.frame_features(model, reference.systems, layers=config.layers)
         options: Any = {"level": config.level, "n_components": config.components, "layers": config.layers}
         fitted = monitoring.fit_monitor(features, runs_of(reference), **options)
         values, numbers, frame = features.atoms()
@@ -57,11 +55,11 @@ class Comparison:
         soap = fit_soap(fit) if config.descriptor == "soap" else None
         enough = len(set(runs_of(reference))) >= MIN_RUNS
         crossed = monitoring.cross_fit_monitor(features, runs_of(reference), **options) if enough else None
-        return cls(potential, params, fitted, distance, rigidity, soap, crossed)
+        return cls(model, fitted, distance, rigidity, soap, crossed)
 
     def scores(self, frames: Dataset) -> tuple[dict[str, np.ndarray], monitoring.FrameFeatures]:
         """All indices of every frame, and the features they come from."""
-        features = monitoring.frame_features(self.potential, self.params, frames.systems, layers=self.monitor.layers)
+        features = monitoring.frame_features(self.model, frames.systems, layers=self.monitor.layers)
         readings = monitoring.read_frames(self.monitor, features)
         values, numbers, frame = features.atoms()
         on_device = jnp.asarray(values)

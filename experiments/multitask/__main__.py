@@ -36,7 +36,7 @@ def compare_modes(experiment: Experiment, console: Console) -> dict[str, Any]:
         "domain": bench.domain,
         "force_field": experiment.notes,
         "n_retained": len(experiment.retained.dataset),
-        "before": experiment.force_field(experiment.params),
+        "before": experiment.force_field(experiment.model.params),
         "targets": {"id": targets(bench.id_test, key).tolist(), "ood": targets(bench.ood_test, key).tolist()},
         "spread": float(targets(bench.training(experiment.config.n_train), key).std()),
         "rows": rows,

@@ -22,6 +22,7 @@ from mlipjax import tree
 from mlipjax.files import plain, write_atomic
 from mlipjax.models import NequIPConfig, load
 from mlipjax.nn.readouts import GROUP
+from mlipjax.potential import Model
 from mlipjax.representation import (
     Comparison,
     Estimate,
@@ -77,11 +78,12 @@ def examine(experiment: Experiment) -> dict[str, Any]:
     if file.exists() and (found := json.loads(file.read_text()))["fingerprint"] == print_of:
         return found
     members = Members(environment_classes(systems), atom_structures(systems), atom_elements(systems))
-    models = {REFERENCE: experiment.params} | {run.name: _backbone(config.out, run) for run in runs}
+    models = {REFERENCE: experiment.model.params} | {run.name: _backbone(config.out, run) for run in runs}
     if why := _too_few(members):
         found: dict[str, Any] = {"skipped": why}
     else:
-        features = {name: node_features(experiment.potential, params, systems) for name, params in models.items()}
+        own = {name: experiment.model._replace(params=params) for name, params in models.items()}
+        features = {name: node_features(model, systems) for name, model in own.items()}
         nodes = compare(features, members, n_resamples=RESAMPLES, maps=MAPS)
         found = {"nodes": over_seeds(nodes, runs), "edges": _edges(experiment, models, systems, runs)}
     found["fingerprint"] = print_of
@@ -125,14 +127,14 @@ def _too_few(members: Members) -> str | None:
 def _edges(
     experiment: Experiment, models: Mapping[str, Params], systems: Sequence[System], runs: Sequence[Run]
 ) -> dict[str, Any] | None:
-    potential = experiment.potential
+    potential = experiment.model.potential
     if not isinstance(potential.config, NequIPConfig):
         return None
     pairs = choose_pairs(systems, potential.cutoff)
     members = Members(pairs.classes, pairs.structure)
     if _too_few(members):
         return None
-    features = {name: edge_messages(potential, params, systems, pairs) for name, params in models.items()}
+    features = {name: edge_messages(Model(potential, params), systems, pairs) for name, params in models.items()}
     return over_seeds(compare(features, members, n_resamples=RESAMPLES, maps=None), runs)
 
 

@@ -151,7 +151,7 @@ def _against(row: Mapping[str, Any]) -> str:
 
 
 def _claims(main: Mapping[str, Mapping[str, Any]], equal: str, sentences: list[str]) -> str:
-    """Whether mft is better than ft out of domain, said with both intervals."""
+    """Return whether mft is better than ft out of domain, said with both intervals."""
     if "mft" not in main or "ft" not in main:
         return "not decided"
     ft, mft = main["ft"]["ood"], main["mft"]["ood"]
@@ -167,7 +167,7 @@ def _claims(main: Mapping[str, Mapping[str, Any]], equal: str, sentences: list[s
 
 
 def outcome(results: Mapping[str, Any], predictions: Predictions, targets: Mapping[str, Sequence[float]]) -> Outcome:
-    """What a run shows and says."""
+    """Return what a run shows and says."""
     text, answer, alarm = verdict(results)
     microscope = results.get("representation") or {}
     caption = (

@@ -11,7 +11,6 @@ import numpy as np
 from rich.progress import Progress, TaskID
 
 from experiments.multitask.data import Bench, force_field_parts, load_materials, load_qm9_gap
-from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.data.properties import property_name, targets
 from mlipjax.files import replace_on_success, write_atomic
@@ -20,7 +19,7 @@ from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPrepara
 from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.nn.readouts import GROUP
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import (
     LabelledBatches,
@@ -61,7 +60,7 @@ class Experiment:
         replay: structures the force-field task of mft replays.
         retained: structures on which every model's force field is measured.
         notes: in words, what the last two are.
-        potential, params: the pretrained model.
+        model: the pretrained one.
     """
 
     config: Any
@@ -69,14 +68,13 @@ class Experiment:
     replay: Dataset
     retained: LabelledBatches
     notes: str
-    potential: Potential
-    params: Params
+    model: Model
 
     @classmethod
     def open(cls, config: Any) -> Experiment:
         """Load the model and all data."""
-        potential, params = load(config.model)
-        params = tree.cast(params, "float32")
+        model = load(config.model).cast("float32")
+        potential = model.potential
         if config.data == "qm9_gap":
             bench = load_qm9_gap(config.out / "cache")
         else:
@@ -90,14 +88,13 @@ class Experiment:
             replay=replay,
             retained=LabelledBatches.create(potential, retained.subset(range(min(200, len(retained)))), 8),
             notes=notes,
-            potential=potential,
-            params=params,
+            model=model,
         )
 
     def force_field(self, params: Params) -> dict[str, float | None]:
         """Errors of a model's force field on the retained structures."""
         backbone = {name: group for name, group in params.items() if not name.startswith(GROUP)}
-        errors = error_summary(self.retained.dataset, predict(self.potential, backbone, self.retained))
+        errors = error_summary(self.retained.dataset, predict(self.model.potential, backbone, self.retained))
         return {name: errors[name] for name in _RETAINED}
 
     def runs(self) -> list[Run]:
@@ -126,8 +123,7 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
         return json.loads(file.read_text())
     config, bench = experiment.config, experiment.bench
     potential, params, report = finetune_property(
-        experiment.potential,
-        experiment.params,
+        experiment.model,
         PropertyInput(bench.training(run.n), bench.valid, experiment.replay if run.mode == "mft" else None),
         settings=FinetuneSettings(strategy=run.mode, seed=run.seed, batch_size=config.force_field_batch_size,  # pyright: ignore[reportArgumentType]
                                   learning_rate=config.learning_rate, loss=config.loss),

@@ -57,7 +57,7 @@ def show(figure) -> None:
 
 
 runtime.setup_allocator()
-potential, params = mlipjax.load(MODEL)
+potential, _ = model = mlipjax.load(MODEL)
 print(f"{MODEL}: {len(potential.species)} elements, cutoff {potential.cutoff} Å")
 
 # %% [markdown]
@@ -105,7 +105,7 @@ print(f"{len(data)} frames, elements {data.elements}, labels {data.count_labels(
 # %%
 from mlipjax.doctor import examine
 
-examination = examine(potential, params, {"frames": data}, e0s="estimate")
+examination = examine(model, {"frames": data}, e0s="estimate")
 for finding in examination.findings:
     print(f"{finding.severity}: {finding}")
 print(f"{len(examination.findings)} findings, {len(examination.fatal)} of them fatal")
@@ -117,7 +117,7 @@ print(f"{len(examination.findings)} findings, {len(examination.fatal)} of them f
 
 # %%
 options = {"strategy": STRATEGY, "e0s": "estimate", "epochs": EPOCHS, "anchor": "none"}
-tuned = mlipjax.finetune((potential, params), data, out=OUT / "run", **options)
+tuned = mlipjax.finetune(model, data, out=OUT / "run", **options)
 before, after = tuned.report["before"], tuned.report["after"]
 for key in ("force_mae_meV_per_A", "energy_std_meV_per_atom"):
     print(f"{key}: {before[key]:.1f} -> {after[key]:.1f} on {tuned.report['n_valid']} held-out frames")
@@ -153,7 +153,7 @@ def forces(model) -> np.ndarray:
 
 
 reference = np.concatenate([np.asarray(labels.forces).ravel() for labels in data.labels])
-found = {MODEL: forces((potential, params)), "fine-tuned": forces(tuned.model)}
+found = {MODEL: forces(model), "fine-tuned": forces(tuned.model)}
 show(parity(reference, found, quantity="force component", unit="eV/Å"))
 
 # %% [markdown]
@@ -162,7 +162,7 @@ show(parity(reference, found, quantity="force component", unit="eV/Å"))
 
 # %%
 mlipjax.save(OUT / "model", tuned.potential, tuned.params)
-potential, params = mlipjax.load(OUT / "model")
+potential, params = model = mlipjax.load(OUT / "model")
 atoms = data.systems[0].to_ase()
 atoms.calc = mlipjax.Calculator(potential, params)
 print(f"energy {atoms.get_potential_energy():.4f} eV, largest force {np.abs(atoms.get_forces()).max():.2f} eV/Å")
@@ -193,10 +193,10 @@ same = {
 }
 runs = OUT / "runs.extxyz"
 if not runs.exists():
-    md.run(potential, params, start, ensemble, MD_STEPS, key=jax.random.key(1), trajectory=runs, **same)
+    md.run(model, md.Start(start), ensemble, MD_STEPS, key=jax.random.key(1), trajectory=runs, **same)
 home = mlipjax.read(runs)
 charts = monitoring.fit_monitor(
-    monitoring.frame_features(potential, params, home.systems),
+    monitoring.frame_features(model, home.systems),
     [info["run"] for info in home.infos],
     level=0.05,
     model=monitoring.params_fingerprint(params),
@@ -215,10 +215,9 @@ from mlipjax.report.monitor import control_charts
 
 watched = []
 for factor in (1.0, 0.985, 0.97):
-    watch = monitoring.Watch(charts, potential, params, every=10)
-    md.run(
-        potential, params, scaled(start, factor), ensemble, MD_STEPS // 3, key=jax.random.key(2), on_chunk=watch, **same
-    )
+    watch = monitoring.Watch(charts, model, every=10)
+    begin = md.Start(scaled(start, factor))
+    md.run(model, begin, ensemble, MD_STEPS // 3, key=jax.random.key(2), on_chunk=watch, **same)
     k = monitoring.FRAME_INDICES.index("combined")
     values, alarms = (np.array(series)[:, 0, k] for series in (watch.frame, watch.alarm))
     watched.append((f"cell x {factor:g}", values))

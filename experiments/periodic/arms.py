@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.lab.paths import ELECTROLYTE
 from experiments.periodic.config import Config
-from mlipjax import md, runtime, tree
+from mlipjax import md, runtime
 from mlipjax.data import read_atoms
 from mlipjax.finetuning.periodic import FRAMES, run_periodic
 from mlipjax.models import load
@@ -30,14 +30,14 @@ class Experiment(NamedTuple):
 def open_experiment(config: Config) -> Experiment:
     """Load what every arm shares, in the precision of the run."""
     runtime.select_dtype(config.dtype)
-    potential, params = load(config.model)
+    model = load(config.model).cast(config.dtype)
     structure = config.structure or ELECTROLYTE
     atoms = read_atoms(structure)[0]
     if atoms.constraints:
         notice(f"{structure}: its constraints are not used, as the oracle's own trajectory has none.")
     system = System.from_ase(atoms)
-    potential.check_elements(system.atomic_numbers.tolist())
-    return Experiment(system, Model(potential, tree.cast(params, config.dtype)), make_oracle(config.oracle))
+    model.potential.check_elements(system.atomic_numbers.tolist())
+    return Experiment(system, model, make_oracle(config.oracle))
 
 
 def settings_of(config: Config, arm: str) -> PeriodicSettings:
@@ -65,8 +65,7 @@ def settings_of(config: Config, arm: str) -> PeriodicSettings:
 def run_arm(config: Config, arm: str) -> dict[str, Any]:
     """Sample, label and train; the models and the labelled frames stay in the arm's folder."""
     system, model, oracle = open_experiment(config)
-    start = md.Start(system, freedom=None, momenta=None, lost_momentum=False)
-    found = run_periodic(model, start, oracle, settings_of(config, arm), out=config.out / arm, workers=1)
+    found = run_periodic(model, md.Start(system), oracle, settings_of(config, arm), out=config.out / arm, workers=1)
     return {"history": found.history, "rounds": found.report["rounds"], "n_atoms": system.n_atoms}
 
 

@@ -117,8 +117,8 @@ def _simulate(config: Config, experiment: Experiment, model: Model, file: Path) 
 
     try:
         md.run(
-            *model,
-            experiment.system,
+            model,
+            md.Start(experiment.system),
             md.make_ensemble(config.ensemble, timestep_fs=config.timestep, temperature_K=config.temperature),
             config.own_frames * config.steps,
             key=jax.random.key(config.seed + 2),
@@ -140,7 +140,7 @@ def errors_of(config: Config, name: str) -> dict[str, Any]:
 
 
 def _errors(config: Config, model: Model, frames: Dataset) -> dict[str, Any]:
-    report = evaluate(*model, frames, dtype=config.dtype)
+    report = evaluate(model, frames, dtype=config.dtype)
     return {key: report[key] for key in _KEYS}
 
 
@@ -152,7 +152,7 @@ def charts(config: Config) -> dict[str, Any]:
     """
 
     def features(model: Model, frames: list[System]) -> np.ndarray:
-        return features_of(*model, frames, config.dtype)
+        return features_of(model, frames, config.dtype)
 
     (universal,) = models_of(config, "zero-shot")
     training = {arm: frames_of(config, arm) for arm in ARMS}

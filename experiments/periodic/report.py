@@ -33,7 +33,7 @@ def error_rows(results: dict[str, Any]) -> list[list[Any]]:
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run shows and says."""
+    """Return what a run shows and says."""
     times, scaled, limits = _q(results)
     n = int(results["settings"]["test_frames"])
     content = {

@@ -22,7 +22,7 @@ from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.finetuning import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
 from mlipjax.models import NequIPConfig, nequip, save
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import Labels
 from mlipjax.train import evaluate
 from mlipjax.typing import Params
@@ -53,13 +53,13 @@ def main(config: Config) -> None:
     result = _train(potential, params, split.train, split.valid, settings, config.out, console)
     save(config.out, result.potential, result.params)
     parts = {"held-out groups": split.test, **by_family(split.test)}
-    reports = {name: evaluate(result.potential, result.params, part) for name, part in parts.items()}
+    reports = {name: evaluate(result.model, part) for name, part in parts.items()}
     results = {"n_train": len(split.train), "test": reports.pop("held-out groups"), "test_by_family": reports}
     run.finish(run.results(results), outcome(results))
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run says."""
+    """Return what a run says."""
     test = results["test"]
     n = test["n_frames"]
     return Outcome(
@@ -152,7 +152,7 @@ def _train(
         params = potential.init(jax.random.key(settings.seed))
     display = FinetuneDisplay(console)
     with display.progress:
-        return finetune(potential, params, train, valid, settings=settings, out=out, listener=display)
+        return finetune(Model(potential, params), train, valid, settings=settings, out=out, listener=display)
 
 
 run = functools.partial(run_experiment, main, PRESETS, CLAIM)

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.reactive.models import Model
 from experiments.reactive.structures import half_molten, sodium
 from mlipjax.data import Dataset
-from mlipjax.md import SimulationStopped, atomic_masses, make_ensemble, run
+from mlipjax.md import SimulationStopped, Start, atomic_masses, make_ensemble, run
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.events import bond_events
 from mlipjax.probes.order import crystal_order
@@ -52,7 +52,7 @@ def growth(model: Model, positions: list[list[float]], steps: int) -> dict[str, 
 
 def _grow(model: Model, start: System, steps: int) -> dict[str, Any]:
     # contacts where crystal and melt were joined are eased first
-    eased = relax(*model.parts(), [start], fmax=0.1, max_steps=15).systems[0]
+    eased = relax(model.own, [start], fmax=0.1, max_steps=15).systems[0]
     trajectory = _simulate(model, eased, steps, GROWTH, max(1, steps // 40), _NA_FS)
     return crystal_order(trajectory, _Q6_CUTOFF).as_dict()
 
@@ -103,7 +103,7 @@ def _simulate(model: Model, start: System, steps: int, temperature: float, every
 
     ensemble = make_ensemble("nvt", timestep_fs=step_fs, temperature_K=temperature, friction_per_ps=5.0)
     steps = steps // every * every
-    run(*model.parts(), start, ensemble, steps, key=jax.random.key(0), frame_every=every, on_chunk=keep)
+    run(model.own, Start(start), ensemble, steps, key=jax.random.key(0), frame_every=every, on_chunk=keep)
     # sqrt(eV/amu) is one Å per internal unit of time
     velocities = np.array(momenta) / atomic_masses(start.atomic_numbers)[:, None] * 1000.0 * FEMTOSECOND
     cells = np.tile(np.asarray(start.cell, np.float64), (len(positions), 1, 1))

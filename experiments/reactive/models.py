@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 
 from experiments.reactive.structures import Event
-from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.files import plain
 from mlipjax.models import load
 from mlipjax.models.foreign import is_foreign, refusal
-from mlipjax.potential import Potential
+from mlipjax.potential import Model as Pair
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
 from mlipjax.probes.neb import neb
 from mlipjax.system import System
 from mlipjax.train import error_report
 from mlipjax.train.predict import StructurePrediction
-from mlipjax.typing import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,39 +28,35 @@ class Model:
 
     Attributes:
         name: as in tables.
-        evaluate: structures in, energies out.
-        potential, params: of a native model; the potential is that of the universal model it started from, so that
-            fine-tuned parameters run in programs that are compiled already.
+        evaluate: structures in, energies out. The potential of a native model is that of the universal one it started
+            from, so that fine-tuned parameters run in programs that are compiled already.
     """
 
     name: str
     evaluate: NativeEvaluator | AseEvaluator
-    potential: Potential | None = None
-    params: Params | None = None
 
     @classmethod
     def load(cls, name: str) -> Model:
         """Load a native model, or make a foreign calculator."""
         if is_foreign(name):
             return cls(name, load_evaluator(name))
-        potential, params = load(name)
-        return cls.native(name, potential, params)
+        return cls.native(name, load(name))
 
     @classmethod
-    def native(cls, name: str, potential: Potential, params: Params) -> Model:
+    def native(cls, name: str, model: Pair) -> Model:
         """A model of this package, in single precision."""
-        params = tree.cast(params, "float32")
-        return cls(name, NativeEvaluator(potential, params, dtype="float32"), potential, params)
+        return cls(name, NativeEvaluator(model.cast("float32"), dtype="float32"))
 
-    def parts(self) -> tuple[Potential, Params]:
+    @property
+    def own(self) -> Pair:
         """Potential and parameters.
 
         Raises:
             ValueError: for a foreign calculator, which has none: it can be neither fine-tuned nor simulated here.
         """
-        if self.potential is None or self.params is None:
+        if isinstance(self.evaluate, AseEvaluator):
             raise refusal(self.name)
-        return self.potential, self.params
+        return self.evaluate.model
 
 
 def errors(model: Model, data: Dataset, shift: float) -> dict[str, Any]:
@@ -101,10 +95,7 @@ def barrier(
         fixed = {"barrier_eV": float(levels.max() - levels[0]), "profile_eV": (levels - levels[0]).tolist()}
     images = [event.start, event.end] if path is None else list(path)
     if not is_foreign(model.name):
-        found = neb(
-            *model.parts(), images,
-            n_images=n_images, fmax=fmax, max_steps=max_steps, free=event.free,
-        )  # fmt: skip
+        found = neb(model.own, images, n_images=n_images, fmax=fmax, max_steps=max_steps, free=event.free)
         own: dict[str, Any] = {
             "barrier_eV": found.barrier_eV,
             "reaction_eV": found.reaction_energy_eV,

@@ -15,7 +15,7 @@ from mlipjax.report.probes import path_profiles
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run shows and says."""
+    """Return what a run shows and says."""
     text, alarm = verdict(results)
     caption = (
         "Every model on every observable. Errors are value minus reference; where a value stands in the column of "

@@ -41,21 +41,26 @@ class _Rows(list[list[Any]]):
 
     def put(
         self, who: Sequence[Any], observable: str, unit: str = "", remark: str = "", *,
-        value: float | None = None, reference: float | None = None, error: float | None = None, n: int | None = None,
+        value: float | None = None, reference: float | None = None, n: int | None = None,
     ) -> None:  # fmt: skip
-        """Add a row; the error is value minus reference where it is not given.
+        """Add a number and what it should be.
 
         Args:
             who: model, arm and labels.
             observable: what was measured.
             unit: of the numbers.
             remark: what speaks against them, or why there are none.
-            value, reference, error: numbers; an error alone is one already.
+            value, reference: the error is their difference.
             n: structures.
         """
-        if error is None and value is not None and reference is not None:
-            error = value - reference
+        error = None if value is None or reference is None else value - reference
         self.append([self.system, observable, *who, value, reference, error, unit, n, remark])
+
+    def put_error(
+        self, who: Sequence[Any], observable: str, unit: str, remark: str, error: float, n: int | None = None
+    ) -> None:
+        """Add an error of many structures."""
+        self.append([self.system, observable, *who, None, None, error, unit, n, remark])
 
 
 def _formate_rows(results: dict[str, Any]) -> list[list[Any]]:
@@ -63,8 +68,8 @@ def _formate_rows(results: dict[str, Any]) -> list[list[Any]]:
     for row in (results["formate"] or {"rows": []})["rows"]:
         who, e = (row["model"], row["arm"], row["labels"]), row["errors"]
         n, seed = e["n_frames"], f"seed {row['seed']}" if row["labels"] else ""
-        rows.put(who, "energy std", "meV/atom", seed, error=e["energy_std_meV_per_atom"], n=n)
-        rows.put(who, "force MAE", "meV/Å", seed, error=e["force_mae_meV_per_A"], n=n)
+        rows.put_error(who, "energy std", "meV/atom", seed, e["energy_std_meV_per_atom"], n)
+        rows.put_error(who, "force MAE", "meV/Å", seed, e["force_mae_meV_per_A"], n)
         interval = "95 % {:.3f} to {:.3f}".format(*row["softening_95"])
         rows.put(who, "force slope", "", interval, value=row["softening"], reference=1.0, n=n)
     return rows
@@ -107,7 +112,7 @@ def _workflow_rows(results: dict[str, Any]) -> list[list[Any]]:
             who = (results["driver"], arm, row["labels"])
             if "path_force_rmse_meV_per_A" in row:
                 error = row["path_force_rmse_meV_per_A"]
-                rows.put(who, "force RMSE on the path", "meV/Å", f"seed {seed}", error=error)
+                rows.put_error(who, "force RMSE on the path", "meV/Å", f"seed {seed}", error)
                 rows.put(who, "force slope", "", "on the path", value=row["softening"], reference=1.0)
             if "failed" in row:
                 rows.put(who, "barrier", "eV", row["failed"], reference=level)

@@ -65,8 +65,7 @@ def tune(start: Model, data: Dataset, strategy: Any, config: Config, seed: int, 
         seed: of the fine-tune.
         folder: of the fine-tune.
     """
-    potential, params = start.parts()
-    scratch = strategy == "scratch"
+    own, scratch = start.own, strategy == "scratch"
     settings = FinetuneSettings(
         strategy=strategy,
         e0s="estimate",
@@ -76,9 +75,9 @@ def tune(start: Model, data: Dataset, strategy: Any, config: Config, seed: int, 
         anchor="none",
     )
     # one group for each frame: a handful of labels is divided by frame, on purpose
-    own = Dataset(data.systems, data.labels, tuple({"group": str(i)} for i in range(len(data))))
-    tuned = finetune(potential, params, own, settings=settings, out=folder)
-    return Model.native(start.name, potential, tuned.params)
+    frames = Dataset(data.systems, data.labels, tuple({"group": str(i)} for i in range(len(data))))
+    tuned = finetune(own, frames, settings=settings, out=folder)
+    return Model.native(start.name, own._replace(params=tuned.params))
 
 
 def report_on(model: Model, published: Published, train: Dataset) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from experiments.reactive.models import Model
 from experiments.reactive.structures import Event
 from experiments.reactive.tuning import learn, tune
 from mlipjax.data import Dataset, Example
-from mlipjax.md import default_timestep, make_ensemble, run
+from mlipjax.md import Start, default_timestep, make_ensemble, run
 from mlipjax.probes.evaluator import Evaluator
 from mlipjax.probes.softening import force_slope
 from mlipjax.system import Labels, System
@@ -94,7 +94,7 @@ def sample(model: Model, start: System, n_frames: int, *, temperature: float, st
 
     ensemble = make_ensemble("nvt", timestep_fs=default_timestep(start.atomic_numbers), temperature_K=temperature)
     run(
-        *model.parts(), start, ensemble, every * each,
+        model.own, Start(start), ensemble, every * each,
         key=jax.random.key(seed), n_replicas=_REPLICAS, frame_every=every, on_chunk=keep,
     )  # fmt: skip
     return frames[:n_frames]

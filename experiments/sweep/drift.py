@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mlipjax.data import Dataset
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.representation import (
     atom_structures,
     environment_classes,
@@ -20,6 +20,7 @@ from mlipjax.representation import (
     wasserstein_per_channel,
     within_classes,
 )
+from mlipjax.statistics import confidence_95
 from mlipjax.typing import Params
 
 DRIFTS = ("one_minus_cka", "one_minus_cka_within", "wasserstein")
@@ -41,12 +42,12 @@ def early_drift(
     systems = probe.systems
     classes, structure = environment_classes(systems), atom_structures(systems)
     chosen = usable(classes, structure, structures=min(4, len(systems)))
-    start = node_features(potential, before, systems, dtype=dtype)[chosen].astype(np.float64)
+    start = node_features(Model(potential, before), systems, dtype=dtype)[chosen].astype(np.float64)
     inner = within_classes(start, classes[chosen])
     result = []
     for index in range(len(jax.tree.leaves(after)[0])):
         params = jax.tree.map(lambda x, i=index: x[i], after)
-        now = node_features(potential, params, systems, dtype=dtype)[chosen].astype(np.float64)
+        now = node_features(Model(potential, params), systems, dtype=dtype)[chosen].astype(np.float64)
         moved = standardise(now, like=start)
         result.append({
             "one_minus_cka": 1.0 - linear_cka(start, now),
@@ -106,7 +107,7 @@ def interval(
     value = rank_correlation(x, y, strata)
     return {
         "value": value if np.isfinite(value) else None,
-        "confidence_95": np.percentile(known, [2.5, 97.5]).tolist() if len(known) > n // 2 else None,
+        "confidence_95": confidence_95(known) if len(known) > n // 2 else None,
         "n": len(x),
     }
 

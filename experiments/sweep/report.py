@@ -176,7 +176,7 @@ def _text(found: dict[str, Any]) -> str:
 
 
 def outcome(results: dict[str, Any]) -> Outcome:
-    """What a run shows and says."""
+    """Return what a run shows and says."""
     rows, sizes, speed = results["rows"], results["sizes"], results["throughput"]
     n = f"{sizes['train']} training frames, {sizes['id']} and {sizes['ood']} test frames in and out of domain"
     timings = [["one after another", speed["separate_seconds"], speed["separate_compile_seconds"]]]
@@ -232,7 +232,7 @@ def speedup(results: dict[str, Any]) -> float | None:
 
 
 def _answer(results: dict[str, Any]) -> str:
-    """Whether one program is not slower than separate runs, within what timings are worth."""
+    """Return whether one program is not slower than separate runs, within what timings are worth."""
     found = speedup(results)
     return "not decided" if found is None else "supported" if found > 0.95 else "contradicted"
 

@@ -39,7 +39,7 @@ LIMITS = (
 
 
 def verdict(comparisons: dict[str, Comparison], results: dict[str, Any]) -> tuple[str, bool]:
-    """What was found, with n and intervals; alarming if a model lost both separation and directions."""
+    """Findings in words, with n and intervals; alarming if a model lost both separation and directions."""
     sentences, alarm = [], False
     for kind, comparison in comparisons.items():
         what = "atoms" if kind == "nodes" else "pairs"

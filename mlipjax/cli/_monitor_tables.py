@@ -1,4 +1,4 @@
-"""What ``mlipjax monitor`` prints: narrow tables, the frames that are out, and a verdict."""
+"""Output of ``mlipjax monitor``: narrow tables, the frames that are out, and a verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What numbers options take, by the name of the option: one table for all commands, checked before a command runs.
+"""Ranges of the numbers that options take, by name: one table for all commands, checked before a command runs.
 
 An option means the same in every command that has it, so its bounds are said once. They keep out what no command could
 honour (no number at all, a negative count, more than any computer holds); what fits model and data is for the command.
@@ -19,7 +19,7 @@ class Range(NamedTuple):
     open: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies within; NaN does not."""
+        """Return whether a number lies within; NaN does not."""
         return self.low < value < self.high if self.open else self.low <= value <= self.high
 
     def __str__(self) -> str:

@@ -27,6 +27,3 @@ def call(verb: Callable[..., R], command: Any, **more: Any) -> R:
     """
     takes = inspect.signature(verb).parameters
     return verb(**{name: value for name, value in given(command).items() if name in takes}, **more)
-
-
-__all__ = ["call", "given"]

@@ -20,7 +20,7 @@ from mlipjax.data import Dataset, read_dataset
 from mlipjax.finetuning.snapshots import run_models
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.representation import (
     Comparison,
     Estimate,
@@ -36,7 +36,6 @@ from mlipjax.representation import (
     old_data_residual,
     tsne_maps,
 )
-from mlipjax.typing import Params
 
 
 def run(command: CompareCommand) -> None:
@@ -118,16 +117,14 @@ def _run_name(folder: Path) -> str:
 
 def _load_runs(
     folders: Sequence[Path],
-) -> tuple[Mapping[str, tuple[Potential, Params]], dict[str, dict[str, int]]]:
+) -> tuple[Mapping[str, Model], dict[str, dict[str, int]]]:
     """Models of all runs by name, and of each run the steps of its models in order, the one that was kept last."""
     models, runs = {}, {}
     for folder in folders:
-        found = [(one, *load(one.path)) for one in run_models(folder)]
-        run = _run_name(folder)
-        names = [f"{run} kept" if one.final else f"{run} {one.step}" for one, _, _ in found]
-        # one potential for all: it is compiled once
-        models |= {name: (found[0][1], params) for name, (_, _, params) in zip(names, found, strict=True)}
-        runs[run] = {name: one.step for name, (one, _, _) in zip(names, found, strict=True)}
+        found, run = list(run_models(folder)), _run_name(folder)
+        names = [f"{run} kept" if one.final else f"{run} {one.step}" for one in found]
+        models |= {name: load(one.path) for name, one in zip(names, found, strict=True)}
+        runs[run] = {name: one.step for name, one in zip(names, found, strict=True)}
     return models, runs
 
 
@@ -137,7 +134,7 @@ def _atoms(dataset: Dataset) -> int:
 
 def _nodes(
     command: CompareCommand,
-    models: Mapping[str, tuple[Potential, Params]],
+    models: Mapping[str, Model],
     dataset: Dataset,
     old: Dataset | None,
     pieces: Pieces,
@@ -147,7 +144,7 @@ def _nodes(
     members = Members(environment_classes(dataset.systems), atom_structures(dataset.systems), elements)
     features = _of_models(
         models,
-        lambda potential, params: node_features(potential, params, dataset.systems, **options),
+        lambda model: node_features(model, dataset.systems, **options),
         "features of atoms",
         pieces,
     )
@@ -156,7 +153,7 @@ def _nodes(
         residuals = {}
         of_old = _of_models(
             models,
-            lambda potential, params: node_features(potential, params, old.systems, **options),
+            lambda model: node_features(model, old.systems, **options),
             "features of old structures",
             pieces,
         )
@@ -171,15 +168,13 @@ def _nodes(
     return _compare(command, features, members, command.tsne_seeds or 0, pieces, "atoms"), residuals
 
 
-def _edges(
-    command: CompareCommand, models: Mapping[str, tuple[Potential, Params]], dataset: Dataset, pieces: Pieces
-) -> Comparison:
+def _edges(command: CompareCommand, models: Mapping[str, Model], dataset: Dataset, pieces: Pieces) -> Comparison:
     options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
     cutoff = min(potential.cutoff for potential, _ in models.values())
     pairs = choose_pairs(dataset.systems, cutoff, per_structure=command.pairs, seed=command.seed)
     features = _of_models(
         models,
-        lambda potential, params: edge_messages(potential, params, dataset.systems, pairs, **options),
+        lambda model: edge_messages(model, dataset.systems, pairs, **options),
         "messages of pairs",
         pieces,
     )
@@ -189,13 +184,13 @@ def _edges(
 
 
 def _of_models(
-    models: Mapping[str, tuple[Potential, Params]], compute: Callable[..., np.ndarray], what: str, pieces: Pieces
+    models: Mapping[str, Model], compute: Callable[..., np.ndarray], what: str, pieces: Pieces
 ) -> dict[str, np.ndarray]:
     """What is computed of each model, by its name."""
     found = {}
     for number, (name, model) in enumerate(models.items()):
         pieces(what, number, len(models))
-        found[name] = compute(*model)
+        found[name] = compute(model)
     pieces(what, len(models), len(models))
     return found
 

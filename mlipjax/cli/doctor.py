@@ -26,7 +26,7 @@ def run(command: Doctor) -> None:
     Raises:
         ValueError, FileNotFoundError: if there is a fatal finding, or model or files cannot be used.
     """
-    potential, params = open_native(command.model, command.head).first
+    model = open_native(command.model, command.head).first
     given = [command.train, command.valid, command.test, command.replay, command.anchor]
     names = _names([paths for paths in given if paths])
     datasets, unreadable = _read(names, command.labels)
@@ -34,8 +34,7 @@ def run(command: Doctor) -> None:
         examination = Examination(unreadable, {}, None)
     else:
         examination = examine(
-            potential,
-            params,
+            model,
             datasets,
             own=[name for name, path in names.items() if path in (command.replay, command.anchor)],
             e0s=command.e0s,
@@ -50,7 +49,7 @@ def run(command: Doctor) -> None:
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
-    """What findings call the sets: names of files, or their paths if two have one name."""
+    """Names of the sets in findings: names of files, or their paths if two have one name."""
     short = len({name_of(paths) for paths in sets}) == len(sets)
     names: dict[str, tuple[Path, ...]] = {}
     for paths in sets:

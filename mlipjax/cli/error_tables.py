@@ -1,4 +1,4 @@
-"""What is in the tables of errors and settings."""
+"""Contents of the tables of errors and settings."""
 
 from __future__ import annotations
 

@@ -145,6 +145,3 @@ def _folded(text: str, width: int, indent: str = "") -> list[str]:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-__all__ = ["Option", "help_text", "options_in"]

@@ -142,7 +142,7 @@ def options_of(name: str) -> Any:
 
 
 def _set_up(device: str = "auto", dtype: str = "float32") -> None:
-    """What every command does before it computes."""
+    """Prepare the process as every command needs it."""
     import jax
 
     from mlipjax import runtime
@@ -205,7 +205,7 @@ def _unexpected(error: Exception) -> str:
 
 
 def _printer(spell: typing.Callable[[str], str] = str) -> typing.Callable[..., None]:
-    """What prints warnings: one line on stderr, each text once, in the words of a command."""
+    """Return the printer of warnings: one line on stderr, each text once, in the words of a command."""
     said: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *place: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""What commands print, and their machine-readable results."""
+"""Console and machine-readable results of commands."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _evaluator(command: Probe) -> Evaluator:
     opened = open_model(_needed(command, "model"), command.head)
     if isinstance(opened, ForeignModel):
         return AseEvaluator(opened.calculator)
-    return NativeEvaluator(*opened.first)
+    return NativeEvaluator(opened.first)
 
 
 def _structure(command: Probe) -> System:
@@ -83,7 +83,7 @@ def _numbers(symbols: Iterable[str]) -> list[int]:
 
 
 def _gamma(command: Probe) -> ProbeResult:
-    return gamma_modes(*open_native(_needed(command, "model"), command.head).first, _structure(command))
+    return gamma_modes(open_native(_needed(command, "model"), command.head).first, _structure(command))
 
 
 def _dimer(command: Probe) -> ProbeResult:
@@ -98,7 +98,7 @@ def _vacancy(command: Probe) -> ProbeResult:
         return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs)
 
     def relaxed(systems):
-        return relax(evaluate.potential, evaluate.params, systems, fmax=0.01, dtype="float64").systems
+        return relax(evaluate.model, systems, fmax=0.01, dtype="float64").systems
 
     return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs, relax=relaxed)
 

@@ -1,4 +1,4 @@
-"""How far a command is: a moving line or bar on a terminal, plain lines elsewhere, all on stdout."""
+"""Progress of a command: a moving line or bar on a terminal, plain lines elsewhere, all on stdout."""
 
 from __future__ import annotations
 
@@ -78,6 +78,3 @@ class Pieces:
         if what not in self._said or (now - self._said[what] > _SECONDS and done < total):
             self.console.print(f"{what}{f': {done} of {total}' if done else ''} ...")
             self._said[what] = now
-
-
-__all__ = ["Pieces", "Working", "make_bar"]

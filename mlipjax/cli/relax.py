@@ -26,13 +26,12 @@ def run(command: Relax) -> None:
         check_name(command.write)
     console = make_console(quiet=command.quiet)
     with Working(console, f"relaxing {command.structure.name}") as working:
-        found = call(
+        found: Any = call(  # a list: structures of a file
             relax,
             command,
             keep_path=command.out is not None,
             on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3g} eV/Å"),
         )
-    assert isinstance(found, list)  # of a file
     _print(console, command, found)
     results: dict[str, Any] = {
         "model": command.model,

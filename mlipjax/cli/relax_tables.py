@@ -1,4 +1,4 @@
-"""What ``mlipjax relax`` prints."""
+"""Tables of ``mlipjax relax``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def summary(found: Sequence[Relaxation]) -> Table:
 
 
 def one_line(index: int, relaxation: Relaxation, fmax: float) -> str:
-    """Whether a structure is converged, and what it gained."""
+    """Return whether a structure is converged, and what it gained."""
     what = "energy" if relaxation.pressure == 0.0 else "enthalpy"
     gained = f"{what} changed by {relaxation.energy_change:+.4f} eV"
     if relaxation.initial.cell.rank == 3:

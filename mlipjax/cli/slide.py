@@ -23,7 +23,6 @@ def run(command: Slide) -> None:
     """
     system = unconstrained(command.structure, "layers slide and relax along their normal as a whole")
     opened = open_native(command.model, command.head)
-    potential, params = opened.potential, opened.params
     settings = SlidingSettings(
         relaxed=command.relaxed,
         fmax=command.fmax,
@@ -42,8 +41,7 @@ def run(command: Slide) -> None:
         result: SlidingProfile | GammaSurface
         if command.surface is None:
             result = slide(
-                potential,
-                params,
+                opened.model,
                 system,
                 vector=command.vector,
                 n_points=command.points,
@@ -52,8 +50,7 @@ def run(command: Slide) -> None:
             )
         else:
             result = gamma_surface(
-                potential,
-                params,
+                opened.model,
                 system,
                 n=command.surface,
                 reduce=command.symmetry,

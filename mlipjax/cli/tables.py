@@ -83,7 +83,7 @@ class Table:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """What a console prints."""
+        """Yield the parts for a console."""
         for text in self.texts(options.max_width):
             yield Text(text, no_wrap=True, overflow="ignore")
 
@@ -96,6 +96,3 @@ def _longest_word(cells: Sequence[str]) -> int:
 def _aligned(text: str, width: int, left: bool) -> str:
     space = " " * (width - cell_len(text))
     return text + space if left else space + text
-
-
-__all__ = ["Table"]

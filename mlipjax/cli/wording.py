@@ -58,6 +58,3 @@ def _fields(kind: Any) -> Iterator[str]:
             yield from _fields(hints[field.name])
         else:
             yield field.name
-
-
-__all__ = ["in_options", "print_findings"]

@@ -6,7 +6,7 @@ from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
 from mlipjax.data.label_keys import LabelKeyError, LabelKeys
 from mlipjax.data.read import gather, read_dataset, read_examples
-from mlipjax.data.splits import GROUP_KEYS, Split, find_group_key, runs_of, split_dataset
+from mlipjax.data.splits import GROUP_KEYS, find_group_key, runs_of, split_dataset
 from mlipjax.data.store import hash_input, write_store
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Example",
     "LabelKeyError",
     "LabelKeys",
-    "Split",
     "TrajectoryWriter",
     "View",
     "canonical_hash",

@@ -84,6 +84,3 @@ def _address_space() -> int | None:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
-
-
-__all__ = ["TooLong", "bounded"]

@@ -172,6 +172,3 @@ def _database(path: Path) -> Iterator[Atoms]:
         atoms = row.toatoms()
         atoms.info.update(row.data, **row.key_value_pairs)
         yield atoms
-
-
-__all__ = ["Located", "iread_atoms", "iread_located", "read_atoms", "read_last_atoms"]

@@ -74,6 +74,3 @@ def _describe(constraint: Any) -> str:
     first = np.atleast_1d(index)
     more = f" and {len(first) - 1} more" if len(first) > 1 else ""
     return f"{name} (atom {int(first[0])}{more})"
-
-
-__all__ = ["free_coordinates"]

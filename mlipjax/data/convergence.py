@@ -96,6 +96,3 @@ def _output(lines: Iterable[bytes]) -> Iterator[int]:
             index += 1
         elif known[1] in line:
             index += 1
-
-
-__all__ = ["unconverged"]

@@ -219,6 +219,3 @@ def _frame_ends(path: Path) -> list[int]:
                 break
             ends.append(position)
     return ends
-
-
-__all__ = ["TrajectoryWriter", "format_frame", "write_dataset"]

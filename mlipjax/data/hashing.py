@@ -70,9 +70,9 @@ def find_duplicates(datasets: Mapping[str, Dataset]) -> list[Duplicate]:
     return [Duplicate(place(first[row]), place(row)) for row in np.flatnonzero(owners[first] != owners).tolist()]
 
 
-def first_seen(systems: Iterable[System], tolerance: float = 1e-4) -> np.ndarray:
+def first_seen(systems: Iterable[System]) -> np.ndarray:
     """(n,) number of the first structure that equals each (``canonical_hash``): its own, unless it repeats one."""
     # half of the digits tell structures apart as well and are half the memory
-    digests = np.fromiter((canonical_hash(system, tolerance)[:32] for system in systems), "S32")
+    digests = np.fromiter((canonical_hash(system)[:32] for system in systems), "S32")
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     return first[inverse]

@@ -188,6 +188,3 @@ def _same(first: Any, second: Any, kind: str) -> bool:
     if kind in ("stress", "virial"):
         a, b = (stress_matrix(one) if one.size in (6, 9) else one for one in (a, b))
     return a.size == b.size and np.allclose(a.ravel(), b.ravel(), rtol=1e-6, atol=1e-6)
-
-
-__all__ = ["AUTO", "KINDS", "WORDS", "KeyFinder", "LabelKeyError", "LabelKeys", "Value"]

@@ -128,6 +128,3 @@ def _numbers(value: Any) -> np.ndarray:
         return np.asarray(() if value is None else value, np.float64)
     except (TypeError, ValueError):
         return np.zeros(0)
-
-
-__all__ = ["LabelReader"]

@@ -1,4 +1,4 @@
-"""What a label must be: the one check of every door, whether labels come from a file, a store or an oracle.
+"""Validation of labels: the one check of every door, whether labels come from a file, a store or an oracle.
 
 Labels are real, finite numbers of the right shape, and not larger than those of any atoms.
 """
@@ -25,7 +25,7 @@ _ROWS = 1024  # looked at together
 
 
 class BadLabelError(ValueError):
-    """What was given as a label is none."""
+    """Raised for what was given as a label and is none."""
 
 
 def label_value(name: str, value: Any, n_atoms: int, what: str = "") -> np.ndarray:

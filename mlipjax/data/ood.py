@@ -98,7 +98,6 @@ def element_split(
     *,
     id_test: float = 0.05,
     valid: float = 0.05,
-    seed: int = 0,
 ) -> OodSplit:
     """Hold out every structure that contains one of ``elements``.
 
@@ -106,7 +105,6 @@ def element_split(
         numbers: atomic numbers of each structure.
         elements: atomic numbers never seen in training.
         id_test, valid: fractions of all structures, drawn at random from the others.
-        seed: of the draw.
 
     Raises:
         ValueError: if no structure, or every one, holds such an element.
@@ -120,7 +118,7 @@ def element_split(
         np.flatnonzero(held),
         _part(id_test, len(held), "id_test"),
         _part(valid, len(held), "valid"),
-        seed,
+        0,
         f"the {int(held.sum())} structures that hold {names}",
     )
 

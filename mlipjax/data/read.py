@@ -179,6 +179,3 @@ def _check_required(dataset: Dataset, keys: LabelKeys, required: Sequence[str], 
                 f"Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.",
                 name,
             )
-
-
-__all__ = ["FILE", "LabelKeys", "gather", "read_dataset", "read_examples"]

@@ -125,6 +125,3 @@ def _slice(match: re.Match[str], name: str) -> slice:
     if parts[2] == 0:
         raise ValueError(f"{name}: a step of 0 chooses nothing; give a positive one.")
     return slice(*parts)
-
-
-__all__ = ["PathLike", "Paths", "Source", "describe_paths", "find_sources"]

@@ -55,6 +55,3 @@ def _weight(info: Mapping[str, Any], keys: Iterable[str], where: str) -> float:
             raise ValueError(f"{where}: {key} is {value}; weights are finite and not negative.")
         product *= weight
     return product
-
-
-__all__ = ["LABELS", "WEIGHT_KEYS", "frame_weights", "without_weights"]

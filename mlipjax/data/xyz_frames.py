@@ -56,7 +56,7 @@ class Frame(NamedTuple):
 
 
 def is_xyz(path: Path) -> bool:
-    """Whether a file's name says xyz, or extended xyz."""
+    """Return whether a file's name says xyz, or extended xyz."""
     name = path.with_suffix("") if path.suffix.lower() in PACKED else path
     return name.suffix.lower() in (".xyz", ".extxyz")
 
@@ -266,6 +266,3 @@ def _row_with(rows: list[str], word: str) -> int | None:
 def _shown(text: str) -> str:
     """A piece of a file for a message: short, and in characters that any terminal prints."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
-
-
-__all__ = ["Frame", "is_xyz", "read_frames", "read_xyz"]

@@ -1,4 +1,4 @@
-"""What is wrong with labels, structures or splits, found before a model is trained on them; nothing is changed."""
+"""Examination of labels, structures and splits before a model is trained on them; nothing is changed."""
 
 from mlipjax.doctor.compared import Compared
 from mlipjax.doctor.energies import find_outliers

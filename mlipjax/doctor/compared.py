@@ -66,7 +66,7 @@ class Row(NamedTuple):
         return self._replace(label=function(self.label), model=function(self.model))
 
     def disagrees(self, n_independent: float, deviations: float = DEVIATIONS) -> bool:
-        """Whether the prediction does not follow the label at all, beyond what the model's own error can do.
+        """Return whether the prediction does not follow the label at all, beyond what the model's own error can do.
 
         Args:
             n_independent: how many of the numbers are independent of each other.
@@ -80,7 +80,7 @@ class Row(NamedTuple):
         return slope + deviations * error < _SLOPE
 
     def explains(self, before: float) -> bool:
-        """Whether label and prediction fit well, and much better than the correlation ``before``."""
+        """Return whether label and prediction fit well, and much better than the correlation ``before``."""
         fit = self.fit
         left, left_before = (math.sqrt(max(1.0 - max(one, 0.0) ** 2, 0.0)) for one in (fit, before))
         return fit > _FITS and left < _LEFT * left_before
@@ -148,7 +148,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def is_near(value: float, target: float, factor: float = NEAR) -> bool:
-    """Whether two numbers of one sign differ by less than a factor."""
+    """Return whether two numbers of one sign differ by less than a factor."""
     return value * target > 0.0 and abs(math.log(value / target)) < math.log(factor)
 
 
@@ -188,5 +188,5 @@ def pooled(rows: Sequence[Row]) -> Row:
 
 
 def knows_most(rows: Sequence[Row]) -> bool:
-    """Whether the model follows most labels closely, so that a few that it does not follow are suspect."""
+    """Return whether the model follows most labels closely, so that a few that it does not follow are suspect."""
     return 2 * sum(abs(row.fit) >= _CLOSELY for row in rows) >= len(rows)

@@ -23,7 +23,7 @@ from mlipjax.doctor.structures import check_structures
 from mlipjax.doctor.vectors import check_forces, check_stress
 from mlipjax.doctor.work import check_work
 from mlipjax.graph import CoincidingAtoms
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.train import E0Estimate, LabelledBatches, StructurePrediction, error_report, predict, settle_e0s
 from mlipjax.train.isolated import set_apart
 from mlipjax.typing import Params
@@ -35,7 +35,7 @@ _FOLLOWS = 0.8
 
 
 class Examination(NamedTuple):
-    """What the doctor found.
+    """Findings of the doctor.
 
     Attributes:
         findings: gravest first.
@@ -64,8 +64,7 @@ class Examination(NamedTuple):
 
 
 def examine(
-    potential: Potential,
-    params: Params,
+    model: Model,
     datasets: Mapping[str, Dataset],
     *,
     own: Sequence[str] = (),
@@ -77,8 +76,7 @@ def examine(
     """Check model and labelled structures.
 
     Args:
-        potential: where a fine-tune would start.
-        params: its parameters.
+        model: where a fine-tune would start.
         datasets: labelled structures by name; the first is the training set, on which E0s are estimated.
         own: names of those whose labels are of the level of theory that the model was trained with (replay, anchor).
         e0s: isolated-atom energies: a JSON file, "estimate", "isolated" (of the training set) or "model".
@@ -91,13 +89,13 @@ def examine(
     """
     if not datasets:
         raise ValueError("there is no data set to check.")
+    potential, params = model.potential, tree.cast(model.params, dtype)
     apart = {name: set_apart(dataset) for name, dataset in datasets.items()}
     datasets = {name: part.rest for name, part in apart.items()}
     train, isolated = next(iter(apart.items()))
     findings = check_data(potential, datasets, dtype=dtype)
     if any(finding.is_fatal and finding.check in ("elements", "labels") for finding in findings):
         return Examination(sort_findings(findings), {}, None)
-    params = tree.cast(params, dtype)
     try:
         batches = {
             name: LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
@@ -206,7 +204,7 @@ def check_predictions(
 
 
 def _follows(part: Compared) -> bool:
-    """Whether the model follows forces, stresses or energies of a few structures or more."""
+    """Return whether the model follows forces, stresses or energies of a few structures or more."""
     energies = centered(by_composition(part.rows("energy")))
     kinds = ((part.rows("forces"), 24), (part.rows("stress"), 16), (energies, 8))
     return any(sum(len(row.label) for row in rows) >= least and pooled(rows).fit > _FOLLOWS for rows, least in kinds)

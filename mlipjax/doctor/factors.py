@@ -87,7 +87,7 @@ _SURELY = 0.98
 
 
 class Kind(NamedTuple):
-    """What labels of some structures amount to: the prediction times a factor.
+    """Unit and sign of some labels: the prediction times a factor.
 
     Attributes:
         name: unit; "" for the right one, ``None`` for none that is known.
@@ -132,7 +132,7 @@ def find_factors(part: Compared, quantity: Quantity, rows: Sequence[Row]) -> tup
 
 
 def _is_certain(row: Row, kind: Kind, quantity: Quantity) -> bool:
-    """Whether a structure can be judged although most others are of another kind."""
+    """Return whether a structure can be judged although most others are of another kind."""
     least = _SURELY if kind.name is None else _CLOSELY
     if len(row.label) < quantity.least_values or abs(row.fit) < least:
         return False

@@ -1,4 +1,4 @@
-"""What a check of model and data found, and what follows from it."""
+"""Findings of a check of model and data, and what follows from them."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _check_leakage(datasets: Mapping[str, Dataset]) -> list[Finding]:
 
 
 def check_validation(train: Dataset, valid: Dataset | None) -> list[Finding]:
-    """Whether validation data are enough, and like the training data, to decide which epoch is kept."""
+    """Return whether validation data are enough, and like the training data, to decide which epoch is kept."""
     remedy = (
         "Give validation structures of every kind, or hold out a larger part of the training data (valid_fraction=0.2)."
     )
@@ -143,7 +143,7 @@ def displacement(a: System, b: System) -> float:
 
 
 class Fingerprint(NamedTuple):
-    """What rotations and translations leave alone.
+    """Invariants of rotations and translations.
 
     Attributes:
         shape: lengths (Å) and angles (degrees) of the cell, zeros without one, and the periodicity.

@@ -114,7 +114,7 @@ def check_structures(potential: Potential, datasets: Datasets, *, dtype: str = "
 
 
 def _examine_numbers(example: Example, dtype: str) -> Iterator[tuple[Hypothesis, float, str]]:
-    """What is true of a structure, how bad it is, and the number in words: size of forces and of positions."""
+    """Hypotheses that hold for a structure, how badly, and the number in words: size of forces and of positions."""
     system, labels, _ = example
     if labels.forces_weight > 0.0:
         # of an isolated or periodic structure; an invariant model cannot learn others
@@ -194,7 +194,7 @@ def _contacts(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _is_cut(system: System, axis: int) -> bool:
-    """Whether the structure goes on across a boundary that is stored as not periodic.
+    """Return whether the structure goes on across a boundary that is stored as not periodic.
 
     Either bonds cross it, or atoms fill the cell up to it and touch what is beyond.
     """

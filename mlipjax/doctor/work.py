@@ -1,4 +1,4 @@
-"""Whether energies belong to forces and stresses: what energies differ by is the work done on the way.
+"""Consistency of energies with forces and stresses: what energies differ by is the work done on the way.
 
 From one structure to another along a straight path, to the third order in the step (trapezoidal rule),
 ``E_j - E_i = -(F_i + F_j) / 2 . dx + (V_i s_i + V_j s_j) / 2 : de``. A model obeys this up to the error of the rule,

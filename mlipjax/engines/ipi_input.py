@@ -145,6 +145,3 @@ def _input(model: str, atoms: Atoms, run: IpiRun) -> str:
 
 def _add(parent: Xml.Element, tag: str, text: str, **attributes: str) -> None:
     Xml.SubElement(parent, tag, attributes).text = text
-
-
-__all__ = ["IpiRun", "write_ipi_run"]

@@ -21,8 +21,8 @@ from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.state import SimState
 from mlipjax.monitoring import FRAME_INDICES, MonitorState, atom_indices, fit_charts, read_graph
-from mlipjax.potential import Potential
-from mlipjax.typing import Array, Bool, Float, Int, Key, Params
+from mlipjax.potential import Model
+from mlipjax.typing import Array, Bool, Float, Int, Key
 
 OnAlarm = Literal["ignore", "stop", "label", "rollback"]
 
@@ -32,7 +32,7 @@ _MIN_FRAMES = 4
 
 @dataclasses.dataclass(frozen=True)
 class AlarmConfig:
-    """When charts interrupt MD, and what happens then.
+    """Conditions under which charts interrupt MD, and the reaction.
 
     Attributes:
         on_alarm: "ignore" counts alarms; "stop" ends the run with the frame saved; "label" holds the replica at the
@@ -64,7 +64,7 @@ class AlarmConfig:
 
 @struct.dataclass
 class WatchState:
-    """What the alarms of R replicas depend on.
+    """State of the alarms of R replicas.
 
     Attributes:
         calm: each replica when it was last in control.
@@ -84,7 +84,7 @@ class WatchState:
 
 
 class Reading(NamedTuple):
-    """What the charts said after a chunk.
+    """Reading of the charts after a chunk.
 
     Attributes:
         index: (R, 1) the deciding index over its limit; 0 without limits, and for a replica that is held; (R, 0) if MD
@@ -97,8 +97,7 @@ class Reading(NamedTuple):
 
 
 def watch_chunk(
-    potential: Potential,
-    params: Params,
+    model: Model,
     charts: MonitorState,
     config: AlarmConfig,
     before: SimState,
@@ -109,7 +108,7 @@ def watch_chunk(
     """Read the charts at the end of a chunk; hold replicas that are out of control, and those held before.
 
     Args:
-        potential, params: that drive the MD.
+        model: that drives the MD.
         charts: of labelled frames, with limits.
         config: what an alarm does.
         before, after: the replicas at both ends of the chunk.
@@ -118,12 +117,12 @@ def watch_chunk(
     """
     held = watch.held
     k = FRAME_INDICES.index(config.index)
-    rows = potential.species_index(after.atomic_numbers)
+    rows = model.potential.species_index(after.atomic_numbers)
     d = after.dynamics
 
     def one(replica: tuple) -> Array:
         graph = graph_from_table(after.atomic_numbers, after.head, *replica)
-        return read_graph(potential, params, charts, rows, graph).frame[0, k]
+        return read_graph(*model, charts, rows, graph).frame[0, k]
 
     limit = charts.frame_limits[k]
     value = jax.lax.map(one, (after.table, d.position, d.cell)) / limit

@@ -33,12 +33,12 @@ from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import make_round
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
-from mlipjax.md.freedom import Freedom
+from mlipjax.md.start import Start
 from mlipjax.md.state import init as init_replicas
 from mlipjax.md.state import rebuild
 from mlipjax.monitoring import MonitorState
 from mlipjax.oracles import JittableOracle, check_cutoff, energy_offsets
-from mlipjax.system import System
+from mlipjax.potential import Model
 from mlipjax.train import TrainState
 from mlipjax.typing import Key, Params
 
@@ -48,32 +48,29 @@ Run = Callable[[FineTuneState, Controls], tuple[FineTuneState, RoundInfo]]
 def init(
     setup: Setup,
     params: Params,
-    system: System,
+    start: Start,
     controls: Controls,
     key: Key,
     *,
     n_replicas: int,
     capacity: int,
-    freedom: Freedom | None = None,
 ) -> FineTuneState:
     """State before the first round.
 
     Args:
         setup: static parts.
         params: of the universal model; their dtype is the dtype of the run.
-        system: where every replica starts.
-        controls: the ensemble gives the temperature of the first velocities.
+        start: where every replica starts.
+        controls: the ensemble gives the temperature of drawn velocities.
         key: PRNG key of the run.
         n_replicas: trajectories run side by side.
         capacity: frames the buffer holds, all rounds together.
-        freedom: which coordinates may move; ``None`` for all.
 
     Raises:
         ValueError: if the ensemble cannot simulate the system (see ``md.init``).
     """
     sim_key, train_key, run_key = jax.random.split(key, 3)
-    given = setup.potential, setup.spec, params, system, controls.ensemble, sim_key, n_replicas
-    sim = init_replicas(*given, freedom=freedom)
+    sim = init_replicas(Model(setup.potential, params), setup.spec, start, controls.ensemble, sim_key, n_replicas)
     dtype = sim.dynamics.position.dtype
     last = setup.potential.feature_slices[-1]
     n_components = setup.config.chart_components
@@ -83,14 +80,14 @@ def init(
         key=run_key,
         train=TrainState.create(params, setup.optimizer, train_key),
         sim=sim,
-        buffer=LabelBuffer.empty(system, capacity, dtype),
+        buffer=LabelBuffer.empty(start.system, capacity, dtype),
         monitor=MonitorState.empty(*charts) if n_components else None,
         energy_shift=jnp.zeros((), dtype),
         watch=None if setup.config.alarm is None else WatchState.start(sim),
     )
 
 
-def run_compiled(setup: Setup, oracle: JittableOracle, n_rounds: int, *, checkpoint: bool = False) -> Run:
+def run_compiled(setup: Setup, oracle: JittableOracle, n_rounds: int) -> Run:
     """Return a pure function ``(state, controls) -> (state, infos)`` that runs ``n_rounds`` rounds in one ``lax.scan``.
 
     The function can be jitted, mapped over states (seeds) or controls (sweeps), and differentiated with respect to
@@ -101,15 +98,12 @@ def run_compiled(setup: Setup, oracle: JittableOracle, n_rounds: int, *, checkpo
         setup: static parts.
         oracle: one that can live inside a compiled program.
         n_rounds: rounds to run.
-        checkpoint: recompute each round when differentiating, instead of storing what is inside.
 
     Raises:
         ValueError: if the oracle needs pairs further apart than the student's graphs hold.
     """
     check_cutoff(oracle, setup.potential.cutoff)
     body = make_round(setup, oracle, jnp.asarray(energy_offsets(oracle, setup.potential)))
-    if checkpoint:
-        body = jax.checkpoint(body)
 
     def run(state: FineTuneState, controls: Controls) -> tuple[FineTuneState, RoundInfo]:
         return jax.lax.scan(lambda carry, _: body(carry, controls), state, length=n_rounds)
@@ -183,7 +177,7 @@ def _check(setup: Setup, info: RoundInfo, round: int) -> None:
 
 
 def _records(setup: Setup, info: RoundInfo, after: FineTuneState) -> dict[Stage, dict[str, Any]]:
-    """What the host loop would have written down, by stage."""
+    """Records that the host loop would have written, by stage."""
     watched: dict[str, Any] = {}
     if info.alarm_index.shape[-1]:
         watched = {"alarms": np.flatnonzero(info.alarms).tolist(), "alarm_index": _lists(info.alarm_index)}

@@ -19,23 +19,18 @@ from mlipjax import tree
 from mlipjax.data import Dataset, hash_input, structure_hash
 from mlipjax.files import write_atomic
 from mlipjax.locks import LOCK, folder_alone
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings
 from mlipjax.train.loop import BAD_FRAMES
 from mlipjax.train.recorder import CHECKPOINTS, METRICS
-from mlipjax.typing import Params
 
 RUN, REPORT, SNAPSHOTS = "run.json", "report.json", "snapshots"
 
 
 def describe_run(
-    potential: Potential,
-    params: Params,
-    train_data: Dataset,
-    valid_data: Dataset | None,
-    settings: FinetuneSettings,
+    model: Model, train_data: Dataset, valid_data: Dataset | None, settings: FinetuneSettings
 ) -> dict[str, Any]:
-    """What must be equal for a folder to be the same run; JSON types."""
+    """Return what must be equal for a folder to be the same run; JSON types."""
     settings_given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     for name in ("e0s", "replay", "anchor"):
         path = getattr(settings, name)
@@ -43,14 +38,15 @@ def describe_run(
             settings_given[f"{name}_sha256"] = digest
     return {
         "settings": settings_given,
-        "model_sha256": hash_model(potential, params),
+        "model_sha256": hash_model(model),
         "train_sha256": hash_dataset(train_data),
         "valid_sha256": None if valid_data is None else hash_dataset(valid_data),
     }
 
 
-def hash_model(potential: Potential, params: Params) -> str:
+def hash_model(model: Model) -> str:
     """Fingerprint of a potential and its parameters."""
+    potential, params = model
     digest = hashlib.sha256(repr(potential.config).encode())
     digest.update(np.asarray(potential.e0s).tobytes())
     for path, leaf in tree.flatten_paths(params).items():
@@ -131,7 +127,7 @@ _STEP = re.compile(r"(?:step-)?(\d+)(\.(?:tmp|orbax-checkpoint-tmp).*)?")
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a folder holds more than what a run leaves behind that ended before its first step was saved."""
+    """Return whether a folder holds more than what a run leaves behind that ended before its first step was saved."""
     if not folder.is_dir():
         return False
     for path in folder.iterdir():
@@ -160,7 +156,7 @@ _LATER: dict[str, Any] = {"snapshots": 0}
 
 
 def _given(description: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen: an option that is not given may be one that did not exist when the folder was made."""
+    """The settings chosen: an option that is not given may be one that did not exist when the folder was made."""
     given = {name: value for name, value in description.get("settings", {}).items() if value is not None}
     settings = {**_LATER, **given}
     return {**{name: value for name, value in description.items() if value is not None}, "settings": settings}

@@ -170,7 +170,7 @@ class HostLoop:
     def _alarms(
         self, state: FineTuneState, found: SampleInfo, steps: Callable[[Array], list[list[float]]]
     ) -> dict[str, Any]:
-        """What the charts said on the way to the frames; stops the run if that was asked for."""
+        """Readings of the charts on the way to the frames; stops the run if that was asked for."""
         alarm = self.setup.config.alarm
         if alarm is None:
             return {}
@@ -238,7 +238,7 @@ class HostLoop:
 
 
 def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Stage:
-    """What a state needs next. Frames without labels and a fresh optimiser mean that labelling comes next.
+    """Return the next stage of a state. Frames without labels and a fresh optimiser mean that labelling comes next.
 
     An alarm that is to be labelled ends the sampling of its round.
     """

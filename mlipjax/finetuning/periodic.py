@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
 
 class PeriodicResult(NamedTuple):
-    """What a periodic fine-tune gives.
+    """Result of a periodic fine-tune.
 
     Attributes:
         model: after the last round, with the energy zero of the labels.
@@ -107,7 +107,7 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
             cannot simulate the structure.
     """
     potential, params = model
-    system, freedom = start.system, start.freedom
+    system = start.system
     potential.check_elements(np.asarray(system.atomic_numbers).tolist())
     config = _round_config(settings)
     params = tree.cast(params, settings.dtype)
@@ -120,17 +120,16 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
     ensemble = make_ensemble(
         settings.ensemble, timestep_fs=timestep, temperature_K=settings.temperature, pressure_bar=settings.pressure
     )
-    limits = default_limits(settings.temperature, system.n_atoms, freedom=freedom)
+    limits = default_limits(settings.temperature, system.n_atoms, freedom=start.freedom)
     controls = Controls(strategy.hyper(LossWeights()), ensemble, limits)
     state = init(
         setup,
         params,
-        system,
+        dataclasses.replace(start, momenta=None),
         controls,
         jax.random.key(settings.seed),
         n_replicas=settings.replicas,
         capacity=settings.rounds * settings.labels_per_round,
-        freedom=freedom,
     )
     n_trained = tree.count(optimizer.split(params)[0])
     return Plan(settings, setup, controls, state, strategy, tree.count(params), n_trained)
@@ -234,11 +233,11 @@ def in_full_precision(frames: Dataset, labels: Sequence[Labels | Failure]) -> Da
 
 
 def _describe(model: Model, start: Start, oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:
-    """What must be equal for a folder to be the same run; JSON types."""
+    """Return what must be equal for a folder to be the same run; JSON types."""
     held = "" if start.freedom is None else start.freedom.mask.hex()
     return {
         "settings": dataclasses.asdict(settings),
-        "model_sha256": hash_model(*model),
+        "model_sha256": hash_model(model),
         "structure_sha256": structure_hash(start.system) + held,
         "oracle": oracle.identity,
     }

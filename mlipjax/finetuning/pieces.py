@@ -1,4 +1,4 @@
-"""What the compiled loop and the host loop share outside of compiled programs: pieces of work, tables, the stop."""
+"""Parts that both loops share outside of compiled programs: pieces of work, tables, the stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stopped(RuntimeError):
 
 
 class Piece(NamedTuple):
-    """How far a stage of a round is.
+    """Progress of a stage of a round.
 
     Attributes:
         round: from 0.

@@ -24,10 +24,10 @@ from mlipjax.doctor import (
     refuse_fatal,
     sort_findings,
 )
-from mlipjax.finetuning.retain import Frozen, add_head, anchor_report, batches_for, make_retention
+from mlipjax.finetuning.retain import add_head, anchor_report, batches_for, make_retention
 from mlipjax.finetuning.run import Outcome
 from mlipjax.optim import Optimizer, Strategy, choose_strategy, make_strategy
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings
 from mlipjax.train import (
     E0Estimate,
@@ -117,7 +117,7 @@ class Preparation:
 
 @dataclasses.dataclass(frozen=True)
 class _Student:
-    """What is trained, and what it was made from.
+    """The model that is trained, and the one it was made from.
 
     Attributes:
         potential, params: with adapters, if there are any.
@@ -129,25 +129,19 @@ class _Student:
     potential: Potential
     params: Params
     plain: Potential
-    frozen: Frozen
+    frozen: Model
     optimizer: Optimizer
 
 
-def prepare(
-    potential: Potential,
-    params: Params,
-    train_data: Dataset,
-    valid_data: Dataset | None,
-    settings: FinetuneSettings,
-) -> Preparation:
+def prepare(model: Model, train_data: Dataset, valid_data: Dataset | None, settings: FinetuneSettings) -> Preparation:
     """Check, split, find neighbours, settle the isolated-atom energies, and evaluate the potential before training.
 
     Raises:
         ValueError: see ``finetune``.
     """
-    isolated = set_apart(train_data)
+    potential, isolated = model.potential, set_apart(train_data)
     train_data, valid_data, split = _split(isolated.rest, valid_data, settings)
-    strategy = _strategy(params, train_data, settings)
+    strategy = _strategy(model.params, train_data, settings)
     given = {"train": train_data, **({} if valid_data is None else {"valid": valid_data})}
     findings = demote(check_data(potential, given, dtype=settings.dtype), settings.ignore)
     findings += check_validation(train_data, valid_data)
@@ -158,7 +152,7 @@ def prepare(
         for name, data in given.items()
     }
     total_steps = settings.epochs * batches["train"].steps_per_epoch
-    student = _make_student(strategy, potential, params, key, total_steps, settings)
+    student = _make_student(strategy, model, key, total_steps, settings)
 
     settled, estimate = settle_e0s(student.potential, student.params, batches["train"], settings.e0s, isolated.energies)
     student = dataclasses.replace(student, potential=settled, plain=student.plain.replace(e0s=settled.e0s))
@@ -262,17 +256,13 @@ def _strategy(params: Params, train_data: Dataset, settings: FinetuneSettings) -
     return dataclasses.replace(strategy, reasons={**strategy.reasons, "strategy": reason})
 
 
-def _make_student(
-    strategy: Strategy, potential: Potential, params: Params, key: Any, total_steps: int, settings: FinetuneSettings
-) -> _Student:
+def _make_student(strategy: Strategy, model: Model, key: Any, total_steps: int, settings: FinetuneSettings) -> _Student:
     """The potential that is trained: with fresh parameters, another head or adapters, as the strategy says."""
-    if strategy.from_scratch:
-        params = potential.init(key)
-    params = tree.cast(params, settings.dtype)
-    plain, own = add_head(potential, params) if strategy.replay else (potential, params)
+    params = model.potential.init(key) if strategy.from_scratch else model.params
+    frozen = model._replace(params=tree.cast(params, settings.dtype))
+    plain, own = add_head(frozen) if strategy.replay else frozen
     adapted, own = strategy.attach(plain, own, key)
-    optimizer = Optimizer(strategy.optimizer_config(total_steps))
-    return _Student(adapted, own, plain, Frozen(potential, params), optimizer)
+    return _Student(adapted, own, plain, frozen, Optimizer(strategy.optimizer_config(total_steps)))
 
 
 def _check_model(

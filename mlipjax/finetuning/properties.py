@@ -14,15 +14,13 @@ from mlipjax.data.properties import property_name, targets
 from mlipjax.finetuning.folder import hash_dataset, hash_model
 from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPreparation, prepare_property
 from mlipjax.finetuning.run import FinetuneListener, FinetuneResult, run
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings
 from mlipjax.settings.properties import PropertySettings, check_settings
-from mlipjax.typing import Params
 
 
 def finetune_property(
-    potential: Potential,
-    params: Params,
+    model: Model,
     data: PropertyInput,
     *,
     settings: FinetuneSettings,
@@ -30,11 +28,10 @@ def finetune_property(
     out: str | os.PathLike[str] | None = None,
     listener: FinetuneListener | None = None,
 ) -> FinetuneResult:
-    """Give a potential a head for a property and train it.
+    """Give a model a head for a property and train it.
 
     Args:
-        potential: where to start.
-        params: its parameters.
+        model: where to start.
         data: structures and values, and whatever else is trained or reported on.
         settings: those shared with other fine-tunes; ``strategy`` is scratch, ft, lp or mft.
         options: those of the property.
@@ -56,12 +53,12 @@ def finetune_property(
     given = {**dataclasses.asdict(settings), **dataclasses.asdict(options), "property": property_name(data.train)}
     description = {
         "settings": json.loads(json.dumps(given)),
-        "model_sha256": hash_model(potential, params),
+        "model_sha256": hash_model(model),
         **_hashes(data, settings, options),
     }
 
     def ready() -> PropertyPreparation:
-        return prepare_property(potential, params, data, settings, options)
+        return prepare_property(model, data, settings, options)
 
     return run(ready, description, settings, out, listener)
 
@@ -85,6 +82,3 @@ def _hash_properties(data: Dataset) -> str:
         digest.update(np.asarray(system.atomic_numbers).tobytes() + np.asarray(system.positions).tobytes())
         digest.update(np.asarray(system.cell).tobytes())
     return digest.hexdigest()
-
-
-__all__ = ["PropertyInput", "finetune_property"]

@@ -9,26 +9,28 @@ from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.data.properties import targets
 from mlipjax.nn.readouts import STATISTICS, PropertyHead
-from mlipjax.potential import Potential, property_inputs
+from mlipjax.potential import Model, Potential, property_inputs
 from mlipjax.train import LabelledBatches
 from mlipjax.typing import Key, Params
 
 _MEASURED = 512
 
 
-def add_property(potential: Potential, params: Params, head: PropertyHead, key: Key) -> tuple[Potential, Params]:
-    """Return the potential with one more property head, freshly initialised; all else is as it was.
+def add_property(model: Model, head: PropertyHead, key: Key) -> Model:
+    """Return the model with one more property head, freshly initialised; all else is as it was.
 
     Raises:
         ValueError: if the potential has a property of that name.
     """
+    potential, params = model
     if head.name in {other.name for other in potential.properties}:
         raise ValueError(f"the model predicts {head.name!r} already; give the new property another name.")
     dtype = jax.tree.leaves(params)[0].dtype
     potential = potential.replace(properties=(*potential.properties, head))
     fresh = potential.init_property(key, head.name, dtype)
     # the same leaf order as a model that was initialised with this head
-    return potential, tree.unflatten_paths(dict(sorted(tree.flatten_paths({**params, head.group: fresh}).items())))
+    leaves = sorted(tree.flatten_paths({**params, head.group: fresh}).items())
+    return Model(potential, tree.unflatten_paths(dict(leaves)))
 
 
 def target_moments(data: Dataset, key: str, kind: str) -> tuple[float, float]:

@@ -15,13 +15,12 @@ from mlipjax.data.properties import property_name, targets
 from mlipjax.finetuning.properties_checks import check_properties
 from mlipjax.finetuning.properties_heads import add_property, standardise_inputs, target_moments
 from mlipjax.finetuning.properties_tasks import DENOISE, TaskMaker
-from mlipjax.finetuning.retain import Frozen
 from mlipjax.finetuning.run import Outcome
 from mlipjax.losses import LossWeights
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.optim import Optimizer, Strategy, make_mode, published_multipliers
 from mlipjax.optim.recipes import layer_count
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import (
     LabelledBatches,
@@ -105,8 +104,7 @@ class PropertyPreparation:
 
 
 def prepare_property(
-    potential: Potential,
-    params: Params,
+    model: Model,
     data: PropertyInput,
     settings: FinetuneSettings,
     options: PropertySettings,
@@ -118,15 +116,14 @@ def prepare_property(
     """
     train_data, valid_data = _split(data, settings)
     name = property_name(train_data)
-    check_properties(potential, name, train_data, valid_data)
+    check_properties(model.potential, name, train_data, valid_data)
     key = jax.random.key(settings.seed)
-    params = tree.cast(params, settings.dtype)
-    frozen = Frozen(potential, params)
+    frozen = model._replace(params=tree.cast(model.params, settings.dtype))
     head = options.head(name, *target_moments(train_data, name, options.property_kind))
-    potential, params = add_property(potential, params, head, key)
+    potential, params = with_heads = add_property(frozen, head, key)
     if options.denoise and DENOISE not in {head.name for head in potential.properties}:
         noise_head = PropertyHead(DENOISE, "vector", options.property_hidden, "last", unit="displacement")
-        potential, params = add_property(potential, params, noise_head, jax.random.fold_in(key, 1))
+        potential, params = add_property(with_heads, noise_head, jax.random.fold_in(key, 1))
     if settings.strategy == "scratch":
         params = potential.init(key, settings.dtype)
     strategy = _strategy(params, settings, options)

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from mlipjax.data import Dataset, read_dataset
-from mlipjax.finetuning.retain import Frozen, batches_for, check_level, known_data, split_replay
+from mlipjax.finetuning.retain import batches_for, check_level, known_data, split_replay
 from mlipjax.nn.readouts import PropertyHead
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import Denoising, ForceField, LabelledBatches, PropertyValue, Task
 from mlipjax.train.batches import property_batches
@@ -65,7 +65,7 @@ class TaskMaker:
         )
         return task, f"{len(train.dataset)} structures, {len(valid.dataset)} for validation"
 
-    def of_force_field(self, frozen: Frozen, replay: Dataset | None, elements: Sequence[int]) -> tuple[Task, str]:
+    def of_force_field(self, frozen: Model, replay: Dataset | None, elements: Sequence[int]) -> tuple[Task, str]:
         """Return the task that keeps the force field: a fifth of its structures validates.
 
         Args:

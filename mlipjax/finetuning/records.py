@@ -1,4 +1,4 @@
-"""What is read off a periodic fine-tune on the host: records of labels, rows of rounds, labelled frames, models."""
+"""Readings of a periodic fine-tune on the host: records of labels, rows of rounds, labelled frames, models."""
 
 from __future__ import annotations
 

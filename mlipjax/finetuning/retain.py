@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from mlipjax.doctor import Finding, check_set, check_structures, demote, refuse_
 from mlipjax.finetuning.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, LossJudge, error_report, predict
@@ -26,18 +27,6 @@ _LARGEST_FORCE = 30.0
 _BATCH = 8
 
 
-class Frozen(NamedTuple):
-    """The model as it was: what makes pseudo-labels, and what a fine-tune is compared with.
-
-    Attributes:
-        potential: with the isolated-atom energies it came with.
-        params: in the dtype of the run.
-    """
-
-    potential: Potential
-    params: Params
-
-
 class Retention(NamedTuple):
     """Structures that hold a model to what it knew: replayed in every step, or measured after every epoch."""
 
@@ -45,16 +34,17 @@ class Retention(NamedTuple):
     anchor: LabelledBatches | None
 
 
-def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> tuple[Potential, Params]:
-    """Return the potential with one more energy head, a copy of the first, and its parameters.
+def add_head(model: Model) -> Model:
+    """Return the model with an energy head ``REPLAY_HEAD``, a copy of the first.
 
-    A model that has a head of this name already (from an earlier fine-tune) is returned as it is.
+    A model that has one already (from an earlier fine-tune) is returned as it is.
 
     Raises:
         ValueError: if the architecture has no named heads.
     """
+    (potential, params), name = model, REPLAY_HEAD
     if name in potential.heads:
-        return potential, params
+        return model
     description = potential_to_config(potential)
     if "heads" not in description["config"]:
         raise ValueError("replay needs a potential with named energy heads; choose another strategy.")
@@ -64,10 +54,10 @@ def add_head(potential: Potential, params: Params, name: str = REPLAY_HEAD) -> t
     first = f"readout_{potential.heads[0]}/"
     copies = {path.replace(first, f"readout_{name}/"): leaf for path, leaf in flat.items() if path.startswith(first)}
     # the same leaf order as a model that was initialised with this head
-    return potential_from_config(description), tree.unflatten_paths({**flat, **copies})
+    return Model(potential_from_config(description), tree.unflatten_paths({**flat, **copies}))
 
 
-def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSettings) -> Dataset:
+def pseudo_label(frozen: Model, systems: Sequence[System], settings: FinetuneSettings) -> Dataset:
     """Label structures with the frozen model; those on which it is not finite or forces are extreme are dropped.
 
     Structures stay where they are, labels where ``predict`` keeps them.
@@ -97,7 +87,7 @@ def pseudo_label(frozen: Frozen, systems: Sequence[System], settings: FinetuneSe
 def make_retention(
     strategy: Strategy,
     student: Potential,
-    frozen: Frozen,
+    frozen: Model,
     elements: Sequence[int],
     settings: FinetuneSettings,
 ) -> tuple[Retention, dict[str, Any], list[Finding]]:
@@ -132,20 +122,20 @@ def make_retention(
 def _check_replay_settings(strategy: Strategy, settings: FinetuneSettings) -> None:
     if strategy.replay is None and settings.replay is not None:
         raise ValueError(
-            f"strategy {strategy.name!r} replays nothing and has no use for --replay {settings.replay}; choose replay "
-            "or pseudo-replay, or measure the retained error on the file with --anchor."
+            f"strategy {strategy.name!r} replays nothing and has no use for replay={settings.replay!r}; choose replay "
+            "or pseudo-replay, or measure the retained error on the file (anchor)."
         )
     if strategy.replay == "labels" and settings.replay is None:
         raise ValueError(
-            "strategy 'replay' needs --replay FILE with structures and true labels of the model's own level of theory; "
-            "without such data choose pseudo-replay, which makes both."
+            "strategy 'replay' needs structures with true labels of the model's own level of theory (replay); without "
+            "such data choose pseudo-replay, which makes both."
         )
     if settings.anchor == "none" and settings.anchor_weight is not None:
-        raise ValueError("anchor_weight without anchor structures decides nothing; give --anchor or leave it out.")
+        raise ValueError("anchor_weight without anchor structures decides nothing; give some (anchor) or leave it out.")
 
 
 def _datasets(
-    strategy: Strategy, frozen: Frozen, elements: Sequence[int], settings: FinetuneSettings
+    strategy: Strategy, frozen: Model, elements: Sequence[int], settings: FinetuneSettings
 ) -> tuple[Dataset | None, Dataset | None, dict[str, Any]]:
     """Replay and anchor data, labelled; the anchor is never a part of what is replayed."""
     replay, anchor = None, None
@@ -167,7 +157,7 @@ def _datasets(
 
 
 def known_data(
-    frozen: Frozen,
+    frozen: Model,
     given: Dataset | str | None,
     elements: Sequence[int],
     settings: FinetuneSettings,
@@ -207,7 +197,7 @@ def split_replay(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     return dataset.subset(sorted(order[n_anchor:])), dataset.subset(sorted(order[:n_anchor]))
 
 
-def check_level(name: str, dataset: Dataset, frozen: Frozen, settings: FinetuneSettings) -> list[Finding]:
+def check_level(name: str, dataset: Dataset, frozen: Model, settings: FinetuneSettings) -> list[Finding]:
     """Examine labels of the model's own level of theory: those of another one would overwrite what it knows.
 
     Returns:
@@ -242,15 +232,9 @@ def batches_for(
     head: int = 0,
 ) -> LabelledBatches:
     """Return batches in the precision of the run and within its memory; by default to go through once."""
-    return LabelledBatches.create(
-        potential,
-        dataset,
-        batch_size,
-        passes=passes,
-        dtype=settings.dtype,
-        max_slots=settings.max_slots,
-        head=head,
-    )
+    options = {"dtype": settings.dtype, "max_slots": settings.max_slots}
+    batches = LabelledBatches.create(potential, dataset, batch_size, passes=passes, **options)
+    return dataclasses.replace(batches, head=head)
 
 
 def anchor_report(judge: LossJudge, params: Params) -> Mapping[str, Any] | None:

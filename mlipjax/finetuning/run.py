@@ -47,7 +47,7 @@ class FinetuneResult(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run found out.
+    """Outcome of a run.
 
     Attributes:
         report: JSON types.
@@ -64,7 +64,7 @@ class Prepared(Protocol):
 
     @property
     def potential(self) -> Potential:
-        """What is saved in the end: without adapters."""
+        """The potential that is saved in the end: without adapters."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Prepared(Protocol):
 
     @property
     def training(self) -> Training:
-        """What ``train`` takes."""
+        """The argument of ``train``."""
         ...
 
     def conclude(self, state: TrainState, records: Sequence[dict[str, Any]]) -> Outcome:

@@ -13,11 +13,12 @@ from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.state import FineTuneState
 from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.state import SimState, rebuild
+from mlipjax.potential import Model
 from mlipjax.typing import Array, Bool
 
 
 class SampleInfo(NamedTuple):
-    """What happened on the way to the next frame of every replica.
+    """Record of the way to the next frame of every replica.
 
     Attributes:
         md: with a leading axis for the chunks.
@@ -45,9 +46,8 @@ def sample_frame(setup: Setup, state: FineTuneState, controls: Controls) -> tupl
         after, info = advance(params, before, controls.ensemble, controls.limits)
         if config.alarm is None or watch is None or state.monitor is None:
             return (after, watch), (info, _no_reading(after))
-        after, info, watch, reading = watch_chunk(
-            setup.potential, params, state.monitor, config.alarm, before, after, info, watch
-        )
+        model = Model(setup.potential, params)
+        after, info, watch, reading = watch_chunk(model, state.monitor, config.alarm, before, after, info, watch)
         return (after, watch), (info, reading)
 
     held = jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.held

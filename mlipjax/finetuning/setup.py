@@ -1,4 +1,4 @@
-"""What is fixed in a periodic fine-tune: its sizes, its functions, and the numbers that may be traced."""
+"""Fixed parts of a periodic fine-tune: its sizes, its functions, and the numbers that may be traced."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Controls:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What never changes in a run: the functions, and their static sizes.
+    """Constants of a run: the functions, and their static sizes.
 
     Attributes:
         potential: the student.

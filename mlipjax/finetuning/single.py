@@ -8,14 +8,12 @@ from mlipjax.data import Dataset
 from mlipjax.finetuning.folder import describe_run
 from mlipjax.finetuning.prepare import Preparation, prepare
 from mlipjax.finetuning.run import FinetuneListener, FinetuneResult, run
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings
-from mlipjax.typing import Params
 
 
 def finetune(
-    potential: Potential,
-    params: Params,
+    model: Model,
     train_data: Dataset,
     valid_data: Dataset | None = None,
     *,
@@ -23,11 +21,10 @@ def finetune(
     out: str | os.PathLike[str] | None = None,
     listener: FinetuneListener | None = None,
 ) -> FinetuneResult:
-    """Fine-tune a potential on labelled structures.
+    """Fine-tune a model on labelled structures.
 
     Args:
-        potential: where to start.
-        params: its parameters.
+        model: where to start.
         train_data: structures to train on, with total energies.
         valid_data: structures that decide which epoch is kept; by default a part of ``train_data``, whole
             trajectories at a time.
@@ -48,10 +45,7 @@ def finetune(
     settings = FinetuneSettings() if settings is None else settings
 
     def ready() -> Preparation:
-        return prepare(potential, params, train_data, valid_data, settings)
+        return prepare(model, train_data, valid_data, settings)
 
-    description = describe_run(potential, params, train_data, valid_data, settings)
+    description = describe_run(model, train_data, valid_data, settings)
     return run(ready, description, settings, out, listener)
-
-
-__all__ = ["FinetuneListener", "FinetuneResult", "Preparation", "finetune"]

@@ -78,7 +78,7 @@ def run_models(folder: str | os.PathLike[str]) -> list[RunModel]:
     if not (folder / RUN).is_file():
         raise ValueError(f"{folder} holds no fine-tune (it has no {RUN}).")
     if not (folder / SNAPSHOTS).is_dir():
-        raise ValueError(f"{folder} has no snapshots; fine-tune into a new folder with --snapshots 10 to get them.")
+        raise ValueError(f"{folder} has no snapshots; fine-tune into a new folder with snapshots=10 to get them.")
     if not (folder / REPORT).is_file():
         raise ValueError(f"the run in {folder} is not finished; the same mlipjax finetune command goes on with it.")
     steps = {path.name.removeprefix("step-"): path for path in (folder / SNAPSHOTS).glob("step-*[0-9]")}

@@ -127,7 +127,7 @@ class FrameErrors(NamedTuple):
 
 @struct.dataclass
 class RoundInfo:
-    """What a round reports; with a leading axis after a scan.
+    """Report of a round; with a leading axis after a scan.
 
     Attributes:
         loss: (T,) training loss of each step.

@@ -78,7 +78,7 @@ def build_table(spec: VerletSpec, positions: Positions, cell: Cell) -> DenseTabl
 
 
 def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cell: Cell) -> Bool[Array, ""]:
-    """Whether a pair missing from the table may have come within the cutoff.
+    """Return whether a pair missing from the table may have come within the cutoff.
 
     With the deformation ``F = h_ref^-1 h`` of the lattice and the displacements ``u = r - r_ref F`` beyond
     it, a pair at least cutoff + skin apart then is still ``(1 - |F - 1|) (cutoff + skin) - 2 max|u|`` apart

@@ -83,6 +83,3 @@ def way_of(position: Array | np.ndarray, images: Any, cell: Any, origin: Any = 0
     """
     cells = np.asarray(images, np.float64) @ np.asarray(cell, np.float64)
     return np.asarray(position, np.float64) + cells + np.asarray(origin, np.float64)
-
-
-__all__ = ["Near", "cells_away", "near_origin", "way_of"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,11 @@ class BatchPlan:
     n_atoms: int
     n_neighbors: int
     n_graphs: int
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The padded sizes as arguments of ``batch_graphs``."""
+        return {"n_atoms": self.n_atoms, "n_neighbors": self.n_neighbors, "n_graphs": self.n_graphs}
 
 
 def plan_batches(

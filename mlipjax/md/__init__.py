@@ -2,9 +2,9 @@
 
 from mlipjax.elements import atomic_masses
 from mlipjax.graph import VerletSpec
-from mlipjax.md.chunk import ChunkFunction, ChunkInfo, Frames, Trace, chunk
+from mlipjax.md.chunk import ChunkInfo, Frames, chunk
 from mlipjax.md.driver import RunResult, run
-from mlipjax.md.dynamics import Barostat, Dynamics, maxwell_boltzmann
+from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import CSVR, NVE, Ensemble, Langevin
 from mlipjax.md.freedom import Freedom
 from mlipjax.md.gate import Limits, default_limits
@@ -20,14 +20,11 @@ from mlipjax.md.observables import (
 )
 from mlipjax.md.start import Start
 from mlipjax.md.state import SimState, init, rebuild, refresh
-from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import SimulationStopped
 
 __all__ = [
     "CSVR",
     "NVE",
-    "Barostat",
-    "ChunkFunction",
     "ChunkInfo",
     "Dynamics",
     "Ensemble",
@@ -41,8 +38,6 @@ __all__ = [
     "SimState",
     "SimulationStopped",
     "Start",
-    "Statistics",
-    "Trace",
     "VerletSpec",
     "atomic_masses",
     "chunk",

@@ -11,14 +11,12 @@ import numpy as np
 
 from mlipjax.graph import VerletSpec
 from mlipjax.md.chunk import ChunkInfo, chunk
-from mlipjax.md.ensembles import Ensemble
-from mlipjax.md.gate import Limits
+from mlipjax.md.job import Job
 from mlipjax.md.restart import Checkpoint
 from mlipjax.md.schedule import next_piece, shorten_chunk
 from mlipjax.md.state import rebuild, rebuild_at, refresh
 from mlipjax.potential import Potential
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -30,50 +28,31 @@ def run_chunk(potential: Potential, spec: VerletSpec, n_steps: int, record_every
 _refreshed = jax.jit(refresh, static_argnums=(0, 1))
 
 
-def advance(
-    potential: Potential,
-    params: Params,
-    ensemble: Ensemble,
-    limits: Limits,
-    like: System,
-    now: Checkpoint,
-    n_steps: int,
-    frame_every: int,
-) -> tuple[Checkpoint, ChunkInfo, int]:
+def advance(job: Job, now: Checkpoint) -> tuple[Checkpoint, ChunkInfo, int]:
     """Run the next piece of a simulation.
 
     Tables that overflowed grow, a chunk in which atoms moved too far becomes shorter; the piece then starts again
     from the same state.
 
-    Args:
-        potential: what to simulate with.
-        params: its parameters.
-        ensemble: how.
-        limits: at which a replica is held.
-        like: the structure simulated: elements and periodicity.
-        now: where the run stands.
-        n_steps: steps of the whole run.
-        frame_every: steps between frames.
-
     Returns:
-        Where the run stands then, what happened (on the host), and how often the piece was repeated. A replica that
-        moves too far in a single step is marked as not good.
+        Where the run that stood at ``now`` stands then, what happened (on the host), and how often the piece was
+        repeated. A replica that moves too far in a single step is marked as not good.
     """
-    repeats = 0
+    (potential, params), repeats = job.model, 0
     while True:
         if now.steps_since_search >= now.chunk_steps:
             now = dataclasses.replace(now, state=rebuild(now.spec, now.state), steps_since_search=0)
         step = int(now.state.step)
-        piece, record_every = next_piece(step, n_steps, now.chunk_steps, now.steps_since_search, frame_every)
-        state, info = run_chunk(potential, now.spec, piece, record_every, params, now.state, ensemble, limits)
+        piece, record_every = next_piece(step, job.n_steps, now.chunk_steps, now.steps_since_search, job.frame_every)
+        state, info = run_chunk(potential, now.spec, piece, record_every, params, now.state, job.ensemble, job.limits)
         info = jax.device_get(info)
         if np.any(info.overflow):
-            now = _with_larger_tables(now, info, like)
+            now = _with_larger_tables(now, info, job.start.system)
             if step == 0:
                 # the first forces were computed with tables that may have lacked edges
                 now = dataclasses.replace(now, state=_refreshed(potential, now.spec, params, now.state))
         elif np.any(info.moved_too_far) and now.chunk_steps > 1:
-            shorter = shorten_chunk(now.chunk_steps, frame_every)
+            shorter = shorten_chunk(now.chunk_steps, job.frame_every)
             now = dataclasses.replace(now, chunk_steps=shorter, steps_since_search=shorter)
         else:
             info = dataclasses.replace(info, good=info.good & ~info.moved_too_far)

@@ -8,28 +8,28 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from mlipjax.data import TrajectoryWriter
 from mlipjax.files import make_folder
-from mlipjax.graph import Near, VerletSpec, near_origin
+from mlipjax.graph import VerletSpec, near_origin
 from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.ensembles import Ensemble
-from mlipjax.md.frames import Way, write_frames
-from mlipjax.md.freedom import Freedom
+from mlipjax.md.frames import write_frames
 from mlipjax.md.gate import Limits, default_limits
+from mlipjax.md.job import Job
 from mlipjax.md.observables import masses_of
-from mlipjax.md.restart import Checkpoint, fingerprint, is_begun, load_checkpoint, numbers, save_checkpoint
+from mlipjax.md.restart import Checkpoint, is_begun, load_checkpoint, save_checkpoint
 from mlipjax.md.schedule import align_chunk, default_chunk_steps
+from mlipjax.md.start import Start
 from mlipjax.md.state import SimState, init
 from mlipjax.md.statistics import Statistics
 from mlipjax.md.stopped import stopped
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.system import System
 from mlipjax.typing import Key, Params
 
@@ -38,7 +38,7 @@ OnChunk = Callable[[SimState, ChunkInfo], None]
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         state: at the last step.
@@ -56,9 +56,8 @@ class RunResult:
 
 
 def run(
-    potential: Potential,
-    params: Params,
-    system: System,
+    model: Model,
+    start: Start,
     ensemble: Ensemble,
     n_steps: int,
     *,
@@ -71,10 +70,7 @@ def run(
     limits: Limits | None = None,
     chunk_steps: int | None = None,
     spec: VerletSpec | None = None,
-    exact_temperature: bool = False,
     head: int = 0,
-    momenta: np.ndarray | None = None,
-    freedom: Freedom | None = None,
     on_chunk: OnChunk | None = None,
 ) -> RunResult:
     """Simulate up to step ``n_steps``, continuing from a checkpoint if there is one.
@@ -85,9 +81,8 @@ def run(
     written again.
 
     Args:
-        potential: what to simulate with.
-        params: its parameters; their dtype is the dtype of the simulation.
-        system: the start; with masses of its own, these are used.
+        model: what to simulate with; the dtype of its parameters is that of the simulation.
+        start: structure, what may move, and momenta if they are given: ``Start(system)`` or ``Start.from_ase(atoms)``.
         ensemble: see ``make_ensemble``.
         n_steps: number of steps since the start.
         key: source of velocities and noise.
@@ -100,10 +95,7 @@ def run(
         limits: when to stop; by default ``default_limits`` around the ensemble's temperature.
         chunk_steps: steps between searches for neighbours; by default ``default_chunk_steps``.
         spec: sizes of the tables to begin with; by default those of the start.
-        exact_temperature: whether initial velocities have exactly the ensemble's temperature.
         head: index of the energy head.
-        momenta: (N, 3) sqrt(amu eV) that every replica starts with, instead of drawn ones.
-        freedom: which coordinates may move; ``None`` for all.
         on_chunk: called after every chunk with state and ``ChunkInfo``; must not change them.
 
     Raises:
@@ -113,19 +105,16 @@ def run(
     """
     if n_steps < 1 or frame_every < 1 or n_replicas < 1:
         raise ValueError(f"found {n_steps=}, {frame_every=}, {n_replicas=}; all must be 1 or more.")
-    spec = spec or VerletSpec.for_systems([system], potential.cutoff)
-    job = _Job(
-        potential=potential,
-        params=params,
-        system=system,
+    system, kelvin = start.system, float(ensemble.temperature_K)
+    spec = spec or VerletSpec.for_systems([system], model.potential.cutoff)
+    job = Job(
+        model=model,
+        start=start,
         near=near_origin(system),
-        momenta=momenta,
-        freedom=freedom,
         ensemble=ensemble,
-        limits=limits or default_limits(float(ensemble.temperature_K), system.n_atoms, freedom=freedom),
+        limits=limits or default_limits(kelvin, system.n_atoms, freedom=start.freedom),
         key=key,
         n_replicas=n_replicas,
-        exact_temperature=exact_temperature,
         head=head,
         spec=spec,
         chunk_steps=align_chunk(chunk_steps or _chunk_steps(system, ensemble, spec), frame_every),
@@ -142,77 +131,27 @@ def run(
         return _loop(job, _begin(job), checkpoint_seconds, on_chunk)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What does not change during a run."""
+def _begin(job: Job) -> Checkpoint:
+    """Return where the run stands: as the checkpoint says, or at its start."""
 
-    potential: Potential
-    params: Params
-    system: System
-    near: Near
-    momenta: np.ndarray | None
-    freedom: Freedom | None
-    ensemble: Ensemble
-    limits: Limits
-    key: Key
-    n_replicas: int
-    exact_temperature: bool
-    head: int
-    spec: VerletSpec
-    chunk_steps: int
-    n_steps: int
-    frame_every: int
-    trajectory: Path | None
-    checkpoint: Path | None
-
-    def settings(self) -> dict[str, Any]:
-        """What a checkpoint must agree in: everything its numbers depend on."""
-        return {
-            "structure": fingerprint(self.system),
-            "pbc": list(self.system.pbc),
-            "parameters": fingerprint(self.params),
-            "key": fingerprint(self.key),
-            "ensemble": type(self.ensemble).__name__,
-            **numbers(self.ensemble),
-            "limits": numbers(self.limits),
-            "replicas": self.n_replicas,
-            "exact_temperature": self.exact_temperature,
-            "head": self.head,
-            "skin": self.spec.skin,
-            "chunk_steps": self.chunk_steps,
-            "frame_every": self.frame_every,
-            "momenta": None if self.momenta is None else fingerprint(self.momenta),
-            "free": None if self.freedom is None else fingerprint(self.freedom.free),
-        }
-
-    def way(self, state: SimState) -> Way:
-        """How the atoms came to be where they are."""
-        return Way(np.asarray(state.images), self.near, self.freedom)
-
-
-def _begin(job: _Job) -> Checkpoint:
-    """Where the run stands: as the checkpoint says, or at its start."""
-
-    def start(params: Params, key: Key) -> SimState:
-        options = {"exact_temperature": job.exact_temperature, "head": job.head, "freedom": job.freedom}
-        if job.momenta is not None:
-            options["momenta"] = np.broadcast_to(job.momenta, (job.n_replicas, *job.momenta.shape))
-        return init(job.potential, job.spec, params, job.near.system, job.ensemble, key, job.n_replicas, **options)
+    def begin(params: Params, key: Key) -> SimState:
+        model, start = job.model._replace(params=params), dataclasses.replace(job.start, system=job.near.system)
+        return init(model, job.spec, start, job.ensemble, key, job.n_replicas, head=job.head)
 
     # a run that stopped in its first piece has nothing to continue from, and must not keep other settings out
     if job.checkpoint is not None and job.checkpoint.exists() and (_has_frames(job) or is_begun(job.checkpoint)):
-        return load_checkpoint(job.checkpoint, jax.eval_shape(start, job.params, job.key), job.settings())
+        return load_checkpoint(job.checkpoint, jax.eval_shape(begin, job.model.params, job.key), job.settings())
     if _has_frames(job):
         raise ValueError(
             f"{job.trajectory} exists, without a checkpoint to continue from; remove it or choose another."
         )
-    state = start(job.params, job.key)
+    state = begin(job.model.params, job.key)
     now = Checkpoint(state, job.spec, job.chunk_steps, 0, 0, Statistics.empty(job.n_replicas))
     _save(job, now, None)
     return now
 
 
-def _loop(job: _Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChunk | None) -> RunResult:
+def _loop(job: Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChunk | None) -> RunResult:
     resumed_from = int(now.state.step)
     n_repeats = 0
     saved = time.monotonic()
@@ -220,9 +159,7 @@ def _loop(job: _Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChu
     with writer or nullcontext():
         while int(now.state.step) < job.n_steps:
             step = int(now.state.step)
-            now, info, repeats = advance(
-                job.potential, job.params, job.ensemble, job.limits, job.system, now, job.n_steps, job.frame_every
-            )
+            now, info, repeats = advance(job, now)
             n_repeats += repeats
             _raise_if_stopped(job, now.state, info, step)
             if writer is not None:
@@ -236,7 +173,7 @@ def _loop(job: _Job, now: Checkpoint, checkpoint_seconds: float, on_chunk: OnChu
     return RunResult(now.state, now.statistics, now.n_frames, n_repeats, resumed_from)
 
 
-def _record(job: _Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, state: SimState) -> int:
+def _record(job: Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, state: SimState) -> int:
     """Append the frames of a piece from step ``before`` to ``state``; return how many the file holds then."""
     after = int(state.step)
     n_frames = info.frames.energy.shape[1]
@@ -244,27 +181,26 @@ def _record(job: _Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, s
     if after % job.frame_every == 0:
         dt = float(job.ensemble.timestep_fs)
         stamps = [{"step": step, "time_fs": step * dt} for step in steps]
-        write_frames(writer, info.frames, job.system, job.potential, job.head, stamps, job.way(state))
+        like, potential = job.start.system, job.model.potential
+        write_frames(writer, info.frames, like, potential, job.head, stamps, job.way(state))
     return writer.n_frames
 
 
-def _raise_if_stopped(job: _Job, state: SimState, info: ChunkInfo, step: int) -> None:
+def _raise_if_stopped(job: Job, state: SimState, info: ChunkInfo, step: int) -> None:
     bad = np.flatnonzero(~info.good)
     if len(bad):
         first = bad[np.argmin(info.n_done[bad])]
-        steps, dt = step + int(info.n_done[first]), float(job.ensemble.timestep_fs)
-        way = job.way(state)
-        raise stopped(state, int(first), steps, dt, job.limits, job.system, job.potential, job.trajectory, way)
+        raise stopped(job, state, int(first), step + int(info.n_done[first]))
 
 
-def _save(job: _Job, now: Checkpoint, writer: TrajectoryWriter | None) -> None:
+def _save(job: Job, now: Checkpoint, writer: TrajectoryWriter | None) -> None:
     if job.checkpoint is not None:
         if writer is not None:
             writer.sync()  # frames the checkpoint counts must be on the disk before it is
         save_checkpoint(job.checkpoint, now, job.settings())
 
 
-def _has_frames(job: _Job) -> bool:
+def _has_frames(job: Job) -> bool:
     return job.trajectory is not None and job.trajectory.exists() and job.trajectory.stat().st_size > 0
 
 

@@ -80,6 +80,3 @@ def settle(momentum: Float[Array, "N 3"], mass: Float[Array, "N 1"], freedom: Fr
     if freedom is None:
         return center_momentum(momentum, mass)
     return hold(jnp.where(freedom.free.all(axis=0), center_momentum(momentum, mass), momentum), freedom)
-
-
-__all__ = ["Freedom", "hold", "settle", "thermal_degrees"]

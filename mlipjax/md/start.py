@@ -1,4 +1,4 @@
-"""Start of a simulation from a structure: masses, momenta, and what its constraints hold."""
+"""Start of a simulation: a structure with its masses, momenta, and what its constraints hold."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ class Start:
     Attributes:
         system: structure, with masses of its own if it has any.
         freedom: which coordinates may move; ``None`` for all.
-        momenta: (N, 3) sqrt(amu eV) in float64, or ``None`` if it has none or all are zero.
+        momenta: (N, 3) sqrt(amu eV) in float64 that every replica starts with; ``None`` draws them from the
+            Maxwell-Boltzmann distribution. Those of fixed coordinates count as zero.
+        exact_temperature: whether drawn velocities have exactly the ensemble's temperature.
         lost_momentum: the centre of mass moved, or fixed atoms did; ``momenta`` are without that.
     """
 
     system: System
-    freedom: Freedom | None
-    momenta: np.ndarray | None
-    lost_momentum: bool
+    freedom: Freedom | None = None
+    momenta: np.ndarray | None = None
+    exact_temperature: bool = False
+    lost_momentum: bool = False
 
     @classmethod
     def from_ase(cls, atoms: Atoms) -> Start:
@@ -52,7 +55,7 @@ class Start:
         kept = _settled(momenta, system, freedom)
         lost = bool(np.abs(kept - momenta).max() > _RESTS * np.abs(momenta).max())
         momenta = kept if lost else momenta
-        return cls(system, freedom, momenta if momenta.any() else None, lost)
+        return cls(system, freedom, momenta if momenta.any() else None, lost_momentum=lost)
 
     @property
     def degrees(self) -> int:
@@ -80,6 +83,3 @@ def _settled(momenta: np.ndarray, system: System, freedom: Freedom | None) -> np
         return momenta
     with jax.enable_x64(True):
         return np.asarray(settle(jnp.asarray(momenta), jnp.asarray(masses_of(system))[:, None], freedom), np.float64)
-
-
-__all__ = ["Start"]

@@ -17,8 +17,8 @@ from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.evaluation import evaluate, observe
 from mlipjax.md.freedom import Freedom, hold
 from mlipjax.md.observables import masses_of
-from mlipjax.potential import Potential
-from mlipjax.system import System
+from mlipjax.md.start import Start
+from mlipjax.potential import Model, Potential
 from mlipjax.typing import Array, AtomicNumbers, Float, Int, Key, Params
 
 
@@ -50,39 +50,32 @@ class SimState:
 
 
 def init(
-    potential: Potential,
+    model: Model,
     spec: VerletSpec,
-    params: Params,
-    system: System,
+    start: Start,
     ensemble: Ensemble,
     key: Key,
     n_replicas: int = 1,
     *,
-    momenta: Array | None = None,
-    exact_temperature: bool = False,
     head: int = 0,
-    freedom: Freedom | None = None,
 ) -> SimState:
     """Start replicas of one structure with velocities of their own; replica r is the same whatever their number.
 
     Args:
-        potential: what to simulate with.
-        spec: static sizes, from ``VerletSpec.for_systems([system], potential.cutoff)``.
-        params: its parameters; their dtype is the dtype of the simulation.
-        system: positions, cell and masses at the start; atomic numbers must be concrete.
-        ensemble: thermostat and barostat; its temperature is that of the initial velocities.
+        model: what to simulate with; the dtype of its parameters is that of the simulation.
+        spec: static sizes, from ``VerletSpec.for_systems([start.system], potential.cutoff)``.
+        start: structure, what may move, and momenta if they are given; atomic numbers must be concrete.
+        ensemble: thermostat and barostat; its temperature is that of drawn velocities.
         key: source of the velocities and of the thermostats' noise.
         n_replicas: number of replicas R.
-        momenta: (R, N, 3) sqrt(amu eV), instead of velocities drawn from the Maxwell-Boltzmann distribution.
-        exact_temperature: whether drawn velocities have exactly the ensemble's temperature.
         head: index of the energy head.
-        freedom: which coordinates may move; ``None`` for all. Momenta of fixed coordinates are zero, whatever is given.
 
     Raises:
         ValueError: for elements the potential or the table of masses does not know, fewer than two atoms, or a
             moving cell for a system that is not periodic in all directions or holds fixed atoms.
     """
-    check_system(potential, spec, system, ensemble, freedom)
+    (potential, params), system = model, start.system
+    check_start(potential, spec, start, ensemble)
     dtype = _dtype(params)
     mass = jnp.asarray(masses_of(system), dtype)[:, None]
     position, cell = jnp.asarray(system.positions, dtype), jnp.asarray(system.cell, dtype)
@@ -91,11 +84,12 @@ def init(
     table = _search(spec, *(jnp.broadcast_to(x, (n_replicas, *x.shape)) for x in (position, cell)))
     # all replicas start alike: one evaluation serves them all
     first = jax.tree.map(lambda leaf: leaf[0], table)
-    at_rest = _evaluate(
-        potential, spec, params, numbers, head_index, first, _at_rest(position, cell, mass, key, freedom)
-    )
-    momenta = None if momenta is None else jnp.asarray(momenta, dtype)
-    dynamics = _set_in_motion(at_rest, cast(ensemble, dtype), momenta, n_replicas, exact_temperature)
+    at_rest = _at_rest(position, cell, mass, key, start.freedom)
+    at_rest = _evaluate(potential, spec, params, numbers, head_index, first, at_rest)
+    momenta = start.momenta
+    if momenta is not None:
+        momenta = jnp.broadcast_to(jnp.asarray(momenta, dtype), (n_replicas, *momenta.shape))
+    dynamics = _set_in_motion(at_rest, cast(ensemble, dtype), momenta, n_replicas, start.exact_temperature)
     images = jnp.zeros(dynamics.position.shape, jnp.int32)
     return SimState(dynamics, table, numbers, head_index, jnp.zeros((), jnp.int32), images)
 
@@ -184,10 +178,9 @@ def refresh(potential: Potential, spec: VerletSpec, params: Params, state: SimSt
     return replace(state, dynamics=evaluate(potential, params, graphs, state.dynamics, spec.has_volume))
 
 
-def check_system(
-    potential: Potential, spec: VerletSpec, system: System, ensemble: Ensemble, freedom: Freedom | None = None
-) -> None:
-    """Raise ``ValueError`` if a system cannot be simulated by this potential in this ensemble."""
+def check_start(potential: Potential, spec: VerletSpec, start: Start, ensemble: Ensemble) -> None:
+    """Raise ``ValueError`` if a structure cannot be simulated by this potential in this ensemble."""
+    system, freedom = start.system, start.freedom
     potential.check_elements(np.asarray(system.atomic_numbers))
     if freedom is not None:
         if len(freedom.free) != system.n_atoms:

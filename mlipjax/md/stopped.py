@@ -13,11 +13,11 @@ from mlipjax.elements import covalent_radii, listed
 from mlipjax.graph import neighbor_table
 from mlipjax.md.chunk import Frames
 from mlipjax.md.dynamics import Dynamics
-from mlipjax.md.frames import Way, write_frames
+from mlipjax.md.frames import write_frames
 from mlipjax.md.gate import Limits
+from mlipjax.md.job import Job
 from mlipjax.md.observables import temperature
 from mlipjax.md.state import SimState
-from mlipjax.potential import Potential
 from mlipjax.system import System
 
 
@@ -39,47 +39,34 @@ class SimulationStopped(RuntimeError):
         self.path = path
 
 
-def stopped(
-    state: SimState,
-    replica: int,
-    step: int,
-    timestep_fs: float,
-    limits: Limits,
-    like: System,
-    potential: Potential,
-    trajectory: Path | None,
-    way: Way,
-) -> SimulationStopped:
+def stopped(job: Job, state: SimState, replica: int, step: int) -> SimulationStopped:
     """Save the frame a replica was held at, and return the error that says why.
 
     Args:
+        job: whose limits it broke; the frame goes next to its trajectory, as ``NAME_stopped.extxyz``.
         state: after the chunk.
         replica: index of the replica.
         step: steps it did.
-        timestep_fs: fs.
-        limits: that it broke.
-        like: the structure simulated.
-        potential: that was used.
-        trajectory: the frame goes next to it, as ``NAME_stopped.extxyz``.
-        way: how the atoms came to be where they are.
     """
+    like, trajectory, time_fs = job.start.system, job.trajectory, step * float(job.ensemble.timestep_fs)
     one = jax.device_get(jax.tree.map(lambda leaf: leaf[replica : replica + 1], state.dynamics.set(rng=None)))
+    way = job.way(state)
     way = replace(way, images=way.images[replica : replica + 1])
     system = replace(like, positions=way.positions(0, one.position[0], one.cell[0]), cell=one.cell[0])
     kelvin = float(temperature(one.momentum[0], one.mass[0], state.dynamics.degrees))
-    reason = _reason(system, one, kelvin, limits)
+    reason = _reason(system, one, kelvin, job.limits)
     path = None if trajectory is None else trajectory.with_name(f"{trajectory.stem}_stopped.extxyz")
     if path is not None:
         path.unlink(missing_ok=True)
         frames = Frames(
             *(leaf[:, None] for leaf in (one.position, one.momentum, one.cell, one.force, one.energy, one.stress))
         )
-        stamp = {"run": replica, "step": step, "time_fs": step * timestep_fs, "reason": reason}
+        stamp = {"run": replica, "step": step, "time_fs": time_fs, "reason": reason}
         with TrajectoryWriter(path) as writer:
-            write_frames(writer, frames, like, potential, int(state.head), [stamp], way)
+            write_frames(writer, frames, like, job.model.potential, job.head, [stamp], way)
     where = "" if path is None else f" The frame is in {path}."
     message = (
-        f"replica {replica} stopped after {step} steps ({step * timestep_fs:g} fs): {reason}.{where} The potential is "
+        f"replica {replica} stopped after {step} steps ({time_fs:g} fs): {reason}.{where} The potential is "
         "used outside its domain, or the time step is too long: look at the frame, then fine-tune or shorten the step."
     )
     return SimulationStopped(message, system, replica, step, path)

@@ -33,8 +33,7 @@ def foreign_calculator(name: str) -> Any:
 def refusal(name: str) -> ValueError:
     """The error for whoever asks a foreign calculator for its parameters."""
     return ValueError(
-        f"{name!r} is a foreign calculator: it can be compared zero-shot (mlipjax evaluate, mlipjax probe, "
-        "experiments.reactive --model, experiments.migration --others), but it has no parameters to load, so it cannot "
-        "be fine-tuned, simulated or charted here. Give a native model (mlipjax models lists them), or use the "
-        "calculator as an oracle: --oracle ase:module:factory."
+        f"{name!r} is a foreign calculator: it can be evaluated and probed as it is, but it has no parameters to "
+        "load, so it cannot be fine-tuned, simulated or charted here. Give a native model (mlipjax models lists them), "
+        'or use the calculator as an oracle: oracle="ase:module:factory".'
     )

@@ -51,6 +51,3 @@ def _reordered(values: Any, order: list[int]) -> Any:
     if not isinstance(values, (list, tuple)):
         return values
     return [values[i] if i < len(values) else values[0] for i in order]
-
-
-__all__ = ["head_index", "with_first_head"]

@@ -3,7 +3,6 @@
 from mlipjax.defaults import COMPONENTS
 from mlipjax.monitoring.charts import (
     FRAME_INDICES,
-    AtomIndices,
     MonitorState,
     atom_indices,
     fit_charts,
@@ -22,7 +21,6 @@ from mlipjax.monitoring.cross import cross_fit_monitor
 from mlipjax.monitoring.features import FrameFeatures, Layers, feature_columns, frame_features, graph_features
 from mlipjax.monitoring.fit import FrameReadings, Monitor, fit_monitor, read_frames, split_reference
 from mlipjax.monitoring.limits import (
-    Conformal,
     box_limit,
     box_q_limit,
     conformal_limit,
@@ -31,15 +29,13 @@ from mlipjax.monitoring.limits import (
     t2_limit_f,
     thinned_limit,
 )
-from mlipjax.monitoring.readings import Readings, contributions, read
+from mlipjax.monitoring.readings import contributions, read
 from mlipjax.monitoring.storage import load_monitor, params_fingerprint, save_monitor
 from mlipjax.monitoring.watch import MonitorAlarm, Watch, read_graph
 
 __all__ = [
     "COMPONENTS",
     "FRAME_INDICES",
-    "AtomIndices",
-    "Conformal",
     "FrameFeatures",
     "FrameReadings",
     "Layers",
@@ -47,7 +43,6 @@ __all__ = [
     "Monitor",
     "MonitorAlarm",
     "MonitorState",
-    "Readings",
     "Rigidity",
     "Watch",
     "atom_indices",

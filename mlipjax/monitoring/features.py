@@ -11,7 +11,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.graph import GraphBatch, batch_graphs, neighbor_tables, plan_batches
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import System
 from mlipjax.typing import Features, Params
 
@@ -81,8 +81,7 @@ _compiled = jax.jit(graph_features, static_argnums=(0, 3))
 
 
 def frame_features(
-    potential: Potential,
-    params: Params,
+    model: Model,
     systems: Sequence[System],
     *,
     layers: Layers = "last",
@@ -92,8 +91,7 @@ def frame_features(
     """Compute the features of structures.
 
     Args:
-        potential: whose features.
-        params: its parameters.
+        model: whose features.
         systems: at least one structure.
         layers: which features.
         dtype: ``"float32"`` or ``"float64"`` (needs JAX's 64-bit mode).
@@ -104,8 +102,9 @@ def frame_features(
     """
     if not systems:
         raise ValueError("no structure to compute features of.")
+    potential = model.potential
     potential.check_elements(np.unique(np.concatenate([np.asarray(system.atomic_numbers) for system in systems])))
-    params = tree.cast(params, dtype)
+    params = tree.cast(model.params, dtype)
     tables = list(neighbor_tables(systems, potential.cutoff))
     largest = max(table.n_atoms * max(table.max_count, 1) for table in tables)
     size = max(1, min(batch_size, len(systems), _BATCH_SLOTS // largest))
@@ -116,9 +115,7 @@ def frame_features(
         graph = batch_graphs(
             [systems[i] for i in plan.indices],
             potential.cutoff,
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             tables=[tables[i] for i in plan.indices],
             dtype=np.dtype(dtype),
         )

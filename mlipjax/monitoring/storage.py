@@ -83,7 +83,7 @@ def load_monitor(path: str | os.PathLike[str], params: Params | None = None) -> 
     if params is not None and (found := params_fingerprint(params)) != monitor.model:
         raise ValueError(
             f"{path} was fitted to the features of another model ({monitor.model}, this one is {found}); "
-            "fit it anew with --reference on frames."
+            "fit it anew on frames (reference)."
         )
     return monitor
 

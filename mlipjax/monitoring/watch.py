@@ -13,7 +13,7 @@ from mlipjax.monitoring.charts import FRAME_INDICES, MonitorState
 from mlipjax.monitoring.features import Layers, graph_features
 from mlipjax.monitoring.fit import Monitor
 from mlipjax.monitoring.readings import Readings, read
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.typing import Array, Params
 
 
@@ -53,8 +53,7 @@ class Watch:
 
     Args:
         monitor: fitted to features of the model that drives the simulation.
-        potential: that model.
-        params: its parameters.
+        model: that one.
         every: least number of MD steps between two readings.
         index: the number of a frame that decides, one of ``FRAME_INDICES``.
         stop_after: alarms of one replica in a row after which ``MonitorAlarm`` is raised; 0 for never.
@@ -68,8 +67,7 @@ class Watch:
     def __init__(
         self,
         monitor: Monitor,
-        potential: Potential,
-        params: Params,
+        model: Model,
         *,
         every: int = 50,
         index: str = "combined",
@@ -77,7 +75,7 @@ class Watch:
     ):
         if index not in FRAME_INDICES:
             raise ValueError(f"found index {index!r}; choose one of {', '.join(FRAME_INDICES)}.")
-        self.monitor, self.potential, self.params = monitor, potential, params
+        self.monitor, self.model = monitor, model
         self.every, self.index, self.stop_after = every, index, stop_after
         self.steps: list[int] = []
         self.frame: list[np.ndarray] = []
@@ -100,9 +98,9 @@ class Watch:
         replicas = state.table, d.position, d.cell
         frame, alarm = jax.device_get(
             _read_replicas(
-                self.potential,
+                self.model.potential,
                 self.monitor.layers,
-                self.params,
+                self.model.params,
                 self.monitor.charts,
                 (self._rows, state.atomic_numbers, state.head),
                 replicas,

@@ -1,6 +1,6 @@
 """Optimisers: parameter groups as data, schedules, and fine-tuning strategies with their default settings."""
 
-from mlipjax.optim.groups import Group, Rules, group_multipliers, merge, split
+from mlipjax.optim.groups import Group, group_multipliers, merge, split
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
 from mlipjax.optim.modes import MODES, make_mode, published_multipliers
 from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update
@@ -16,7 +16,6 @@ __all__ = [
     "Hyper",
     "Optimizer",
     "OptimizerConfig",
-    "Rules",
     "Strategy",
     "adapt",
     "choose_strategy",

@@ -3,28 +3,23 @@
 from mlipjax.data.labels import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle
-from mlipjax.oracles.labeller import LabelCounts, Labeller, Progress
+from mlipjax.oracles.labeller import Labeller
 from mlipjax.oracles.protocol import Failure, JittableOracle, Oracle, check_cutoff, energy_offsets
-from mlipjax.oracles.spec import SPEC_HELP, make_oracle
-from mlipjax.oracles.store import FailedAttempts, LabelStore, label_key
+from mlipjax.oracles.spec import make_oracle
+from mlipjax.oracles.store import LabelStore, label_key
 from mlipjax.oracles.teacher import Teacher, label_with
-from mlipjax.oracles.workers import Attempt, SerialExecutor, attempt, local_processes
+from mlipjax.oracles.workers import SerialExecutor, attempt, local_processes
 from mlipjax.oracles.xtb import Xtb
 
 __all__ = [
-    "SPEC_HELP",
     "AseOracle",
-    "Attempt",
     "BadLabelError",
-    "FailedAttempts",
     "Failure",
     "JittableOracle",
-    "LabelCounts",
     "LabelStore",
     "Labeller",
     "LennardJones",
     "Oracle",
-    "Progress",
     "SerialExecutor",
     "StillingerWeber",
     "Teacher",

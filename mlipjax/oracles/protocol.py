@@ -97,7 +97,7 @@ class Failure:
     attempts: int
 
 
-def energy_offsets(oracle: JittableOracle, potential: Potential, head: int = 0) -> np.ndarray:
+def energy_offsets(oracle: JittableOracle, potential: Potential) -> np.ndarray:
     """Per-element energies that turn an oracle's interaction energies into those of a student.
 
     The label a student learns is the oracle's total energy minus the *student's* isolated atoms, so every atom
@@ -105,17 +105,12 @@ def energy_offsets(oracle: JittableOracle, potential: Potential, head: int = 0) 
     sum over atoms is rounded to seven digits: let the student take over the oracle's isolated-atom energies
     (``potential.replace(e0s=...)``) where they are far apart.
 
-    Args:
-        oracle: whose labels are learned.
-        potential: the student.
-        head: of the student that learns them.
-
     Returns:
         (119,) eV, indexed by atomic number; zero for elements the student does not know.
     """
     offsets = np.zeros(N_ELEMENTS)
     for row, number in enumerate(potential.species):
-        offsets[number] = oracle.isolated_energies.get(number, 0.0) - potential.e0s[head][row]
+        offsets[number] = oracle.isolated_energies.get(number, 0.0) - potential.e0s[0][row]
     return offsets
 
 

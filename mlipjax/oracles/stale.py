@@ -56,6 +56,3 @@ class RecentLabels:
         if len(self._structures) > _REMEMBERED:
             self._structures.popitem(last=False)
         return not _in_the_same_places(system, known)
-
-
-__all__ = ["RecentLabels", "is_same_structure"]

@@ -17,9 +17,8 @@ import numpy as np
 from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_bucket, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
-from mlipjax.potential import Potential, Prediction, apply
+from mlipjax.potential import Model, Prediction, apply
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 
 class Evaluation(NamedTuple):
@@ -49,16 +48,14 @@ class NativeEvaluator:
     """A potential of this package, through ``Potential.apply``.
 
     Attributes:
-        potential: decides the compiled program: fine-tuned parameters may be given with the potential they started
+        model: its potential decides the compiled program: fine-tuned parameters may be given with the one they started
             from, and then nothing is compiled again (their isolated-atom energies shift energies only).
-        params: its parameters.
         dtype: ``"float64"`` (finite differences need it) or ``"float32"``.
         head: index of the energy head.
         max_slots: limit of padded atoms times neighbour slots per batch, for memory.
     """
 
-    potential: Potential
-    params: Params
+    model: Model
     dtype: str = "float64"
     head: int = 0
     max_slots: int = MAX_SLOTS
@@ -75,9 +72,10 @@ class NativeEvaluator:
         """
         if not systems:
             raise ValueError("nothing to evaluate: found no structure.")
+        potential = self.model.potential
         for numbers in {tuple(np.unique(system.atomic_numbers).tolist()) for system in systems}:
-            self.potential.check_elements(numbers)
-        tables = list(neighbor_tables(systems, self.potential.cutoff))
+            potential.check_elements(numbers)
+        tables = list(neighbor_tables(systems, potential.cutoff))
         width = neighbor_bucket(max(table.max_count for table in tables))
         largest = max(system.n_atoms for system in systems)
         per_batch = max(1, min(len(systems), self.max_slots // (largest * width)))
@@ -85,11 +83,11 @@ class NativeEvaluator:
         rows = bucket_size(max(sum(systems[i].n_atoms for i in part) for part in parts))
         results: list[Evaluation] = []
         with jax.enable_x64(self.dtype == "float64"):
-            params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.params)
+            params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.model.params)
             for part in parts:
                 graph = batch_graphs(
                     [systems[i] for i in part],
-                    self.potential.cutoff,
+                    potential.cutoff,
                     n_atoms=rows,
                     n_neighbors=width,
                     n_graphs=per_batch,
@@ -97,7 +95,7 @@ class NativeEvaluator:
                     tables=[tables[i] for i in part],
                     dtype=np.dtype(self.dtype),
                 )
-                prediction = apply(self.potential, params, graph)
+                prediction = apply(potential, params, graph)
                 results += _unpack(prediction, [systems[i] for i in part], self)
         return results
 
@@ -111,7 +109,7 @@ def _unpack(prediction: Prediction, systems: Sequence[System], evaluator: Native
         stop = start + system.n_atoms
         # summed in float64 on the host: float32 cannot hold the sum of many atoms to a meV
         energy = float(np.sum(node_energy[start:stop]))
-        energy += evaluator.potential.reference_energy(system.atomic_numbers, evaluator.head)
+        energy += evaluator.model.potential.reference_energy(system.atomic_numbers, evaluator.head)
         stress = stresses[row] if all(system.pbc) else None
         results.append(Evaluation(energy, forces[start:stop], stress))
         start = stop
@@ -157,4 +155,4 @@ def load_evaluator(name: str, dtype: str = "float64") -> NativeEvaluator | AseEv
         return AseEvaluator(foreign_calculator(name))
     from mlipjax.models import load
 
-    return NativeEvaluator(*load(name), dtype=dtype)
+    return NativeEvaluator(load(name), dtype=dtype)

@@ -24,7 +24,7 @@ from mlipjax.defaults import SPRING
 from mlipjax.elements import symbols
 from mlipjax.graph import VerletSpec
 from mlipjax.notices import notice
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.probes.result import ProbeResult
 from mlipjax.relaxation.band import Band, Climb, between_images, start, step
 from mlipjax.relaxation.cell import coordinates, freedom
@@ -33,7 +33,6 @@ from mlipjax.relaxation.run import Relaxed, relax
 from mlipjax.relaxation.search import OnStep, Step, Surface, check_systems, search
 from mlipjax.report import probes as figures
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 _CLIMB_AT = 10.0  # the highest image climbs once no force exceeds this many times fmax
 
@@ -198,8 +197,7 @@ def _say_exchanges(path: np.ndarray, system: System) -> None:
 
 
 def neb(
-    potential: Potential,
-    params: Params,
+    model: Model,
     images: Sequence[System],
     *,
     n_images: int | None = None,
@@ -218,8 +216,7 @@ def neb(
     """Relax a band of images to the minimum-energy path of a potential.
 
     Args:
-        potential: the potential.
-        params: its parameters.
+        model: potential and parameters.
         images: both ends, or a whole path; same atoms in the same order, one cell, any periodicity.
         n_images: images wanted, ends included; see ``initial_path``.
         interpolation: "idpp" or "linear", where there are only two ends.
@@ -240,18 +237,18 @@ def neb(
         ValueError: if the images do not fit each other or the potential.
         ProbeDiverged: if energies are not finite.
     """
-    given = check_systems(potential, images)
+    given = check_systems(model.potential, images)
     path = initial_path(given, n_images, interpolation, free)
 
     def structures(positions: np.ndarray) -> list[System]:
         return [dataclasses.replace(given[0], positions=each) for each in positions]
 
-    spec = spec or VerletSpec.for_systems(structures(path), potential.cutoff)
+    spec = spec or VerletSpec.for_systems(structures(path), model.potential.cutoff)
     options: dict[str, Any] = {"free": free, "head": head, "dtype": dtype}
 
     def freely(systems: list[System], max_steps: int, on_step: OnStep | None = None) -> Relaxed:
         nonlocal spec
-        found = relax(potential, params, systems, fmax=fmax, max_steps=max_steps, spec=spec, on_step=on_step, **options)
+        found = relax(model, systems, fmax=fmax, max_steps=max_steps, spec=spec, on_step=on_step, **options)
         spec = found.spec
         return found
 
@@ -263,7 +260,7 @@ def neb(
     path = _following(path, ends.systems) if relax_ends else path
     with jax.enable_x64(dtype == "float64"):
         images = structures(path[1:-1])
-        surface = Surface.of(potential, params, images, head=head, dtype=dtype, spec=spec)
+        surface = Surface.of(model, images, head=head, dtype=dtype, spec=spec)
         where = coordinates(images, dtype, free=free)
         climb_below = _CLIMB_AT * fmax if climb else 0.0
         between: Any = path[[0, -1]]

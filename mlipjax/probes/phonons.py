@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.lattice import nearest_translations, shortest_period
 from mlipjax.md.observables import masses_of
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.probes.elastic import displaced
 from mlipjax.probes.evaluator import Evaluator
 from mlipjax.probes.result import ProbeResult
@@ -183,20 +183,19 @@ _BLOCK = 16
 """Coordinates differentiated at once, for memory."""
 
 
-def gamma_modes(potential: Potential, params: Params, system: System, *, head: int = 0) -> Modes:
+def gamma_modes(model: Model, system: System, *, head: int = 0) -> Modes:
     """Normal modes from exact second derivatives: the forward derivative of the gradient along every coordinate.
 
     Args:
-        potential: of this package.
-        params: its parameters; computed with in float64.
+        model: of this package; computed with in float64.
         system: a stationary point: crystal (modes at Gamma of this cell), slab or molecule.
         head: index of the energy head.
 
     Raises:
         ValueError: for an element the potential does not know.
     """
-    numbers = np.asarray(system.atomic_numbers)
-    potential.check_elements(numbers.tolist())
+    potential, params = model
+    potential.check_elements(np.asarray(system.atomic_numbers).tolist())
     masses = np.repeat(masses_of(system), 3)
     with jax.enable_x64(True):
         graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, heads=[head], dtype=np.float64)

@@ -15,8 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.defaults import BOND_FACTOR
-from mlipjax.graph import VerletSpec
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.sliding_layers import LayeredCrystal, layered
 from mlipjax.probes.sliding_symmetry import equivalent_shifts
@@ -24,7 +23,6 @@ from mlipjax.relaxation.run import in_parts, relax
 from mlipjax.relaxation.search import check_systems
 from mlipjax.report import probes as figures
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 BATCH = 4
 """Structures evaluated together."""
@@ -37,7 +35,7 @@ _MEV = 1000.0
 
 @dataclasses.dataclass(frozen=True)
 class SlidingSettings:
-    """How shifted crystals are computed.
+    """Settings of the computation of shifted crystals.
 
     Attributes:
         relaxed: whether atoms and cell height relax along the normal, besides the rigid energies.
@@ -156,27 +154,23 @@ class GammaSurface(Sliding):
 
 
 def slide(
-    potential: Potential,
-    params: Params,
+    model: Model,
     system: System,
     *,
     vector: Sequence[float] = (1.0, 0.0),
     n_points: int = 13,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    spec: VerletSpec | None = None,
 ) -> SlidingProfile:
     """Energy of sliding a layered crystal along a vector in its plane.
 
     Args:
-        potential: the potential.
-        params: its parameters.
+        model: potential and parameters.
         system: layered crystal whose first two lattice vectors lie in the layers.
         vector: end of the path, in these two vectors; (1, 0) is one period.
         n_points: shifts, both ends included.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        spec: sizes of the tables to begin with; by default those of the first structures.
 
     Raises:
         ValueError: if the crystal has no layers, or vector or points make no sense.
@@ -188,7 +182,7 @@ def slide(
         )
     settings = settings or SlidingSettings()
     fractions = np.linspace(0.0, 1.0, n_points)[:, None] * np.asarray(vector, np.float64)
-    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, spec)
+    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
     return SlidingProfile(
         shift_A=np.linalg.norm(fractions @ crystal.vectors, axis=1),
         shift_fractions=fractions,
@@ -203,27 +197,23 @@ def slide(
 
 
 def gamma_surface(
-    potential: Potential,
-    params: Params,
+    model: Model,
     system: System,
     *,
     n: int = 12,
     reduce: bool = True,
     settings: SlidingSettings | None = None,
     on_structures: OnStructures | None = None,
-    spec: VerletSpec | None = None,
 ) -> GammaSurface:
     """Energy of all shifts on an ``n`` x ``n`` grid of the two lattice vectors in the plane.
 
     Args:
-        potential: the potential.
-        params: its parameters.
+        model: potential and parameters.
         system: layered crystal whose first two lattice vectors lie in the layers.
         n: points along each vector; a multiple of 6 hits the special points of hexagonal layers.
         reduce: compute only one of the shifts that the crystal's symmetry makes equal.
         settings: see ``SlidingSettings``.
         on_structures: for progress bars.
-        spec: sizes of the tables to begin with; by default those of the first structures.
 
     Raises:
         ValueError: if the crystal has no layers, or the grid is too coarse.
@@ -237,7 +227,7 @@ def gamma_surface(
     representative = equivalent_shifts(crystal, n) if reduce else everything
     chosen, place = np.unique(representative, return_inverse=True)
     fractions = np.column_stack(np.divmod(chosen, n)) / n
-    crystal, outcome = _shifted(potential, params, system, fractions, settings, on_structures, spec)
+    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
     place = place.reshape(n, n)
     return GammaSurface(
         fractions=np.arange(n) / n,
@@ -262,15 +252,13 @@ class _Outcome:
 
 
 def _shifted(
-    potential: Potential,
-    params: Params,
+    model: Model,
     system: System,
     fractions: np.ndarray,
     settings: SlidingSettings,
     on_structures: OnStructures | None,
-    spec: VerletSpec | None,
 ) -> tuple[LayeredCrystal, _Outcome]:
-    check_systems(potential, [system])
+    check_systems(model.potential, [system])
     crystal = layered(system, settings.interface, settings.bond_factor)
     systems = [crystal.slipped(shift) for shift in fractions @ crystal.vectors]
     options: dict[str, Any] = {
@@ -281,9 +269,9 @@ def _shifted(
         "head": settings.head,
         "dtype": settings.dtype,
     }
-    rigid, relaxed, height, converged = [], [], [], []
+    rigid, relaxed, height, converged, spec = [], [], [], [], None
     for part, n in in_parts(systems, BATCH):
-        found = relax(potential, params, part, spec=spec, **options)
+        found = relax(model, part, spec=spec, **options)
         spec = found.spec
         rigid += found.initial_energies.tolist()[:n]
         relaxed += found.energies.tolist()[:n]

@@ -12,10 +12,11 @@ from mlipjax.data import Dataset
 from mlipjax.probes.evaluator import Evaluator
 from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probe_figures
+from mlipjax.statistics import confidence_95, draw_rows
 from mlipjax.system import System
 from mlipjax.train.slopes import slopes_apart
 
-_BOOTSTRAP = 500
+_RESAMPLES = 500
 _LITTLE = 0.05
 """Distance of the slope from 1 that changes little in what a simulation gives, however surely it is known."""
 _NAMED = 8
@@ -120,17 +121,17 @@ def force_slope(pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, threshold: fl
     products = np.array([[np.sum(a * b), np.sum(a * a)] for a, b in used])
     apart = slopes_apart(*products.T)
     bulk = products[~apart]
-    draws = np.random.default_rng(seed).integers(len(bulk), size=(_BOOTSTRAP, len(bulk)))
+    draws = draw_rows(len(bulk), _RESAMPLES, np.random.default_rng(seed))
     resampled = bulk[draws].sum(axis=1)
     reference, predicted = (np.concatenate(parts) for parts in zip(*used, strict=True))
     component_apart = np.repeat(apart, [len(a) for a, _ in used])
-    low, high = np.percentile(resampled[:, 0] / resampled[:, 1], [2.5, 97.5])
+    low, high = confidence_95(resampled[:, 0] / resampled[:, 1])
     return Softening(
         reference=reference,
         predicted=predicted,
         apart=component_apart,
         slope=_slope(bulk),
-        interval=(float(low), float(high)),
+        interval=(low, high),
         correlation=float(np.corrcoef(reference[~component_apart], predicted[~component_apart])[0, 1]),
         slope_of_all=_slope(products),
         slope_apart=_slope(products[apart]),

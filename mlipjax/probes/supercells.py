@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlipjax.lattice import reduced, shortest_period
-from mlipjax.probes.evaluator import Evaluator
+from mlipjax.probes.evaluator import Evaluator, NativeEvaluator
 from mlipjax.system import System
 
 USUAL_RANGE = 6.0
@@ -20,8 +20,7 @@ MOST_ATOMS = 400
 
 def force_range(evaluate: Evaluator) -> float | None:
     """Cutoff of a potential in Å; ``None`` for foreign ones, which do not say."""
-    potential = getattr(evaluate, "potential", None)
-    return None if potential is None else float(potential.cutoff)
+    return float(evaluate.model.potential.cutoff) if isinstance(evaluate, NativeEvaluator) else None
 
 
 def chosen(system: System, reach: float | None) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -68,6 +67,3 @@ def repeated(system: System, repeat: Sequence[int], operation: np.ndarray) -> tu
     cell = np.asarray(repeat)[:, None] * (operation @ system.cell)
     supercell = System(positions.reshape(-1, 3), numbers, cell, system.pbc)
     return supercell, np.tile(np.arange(system.n_atoms), len(offsets)), np.repeat(offsets, system.n_atoms, axis=0)
-
-
-__all__ = ["MOST_ATOMS", "USUAL_RANGE", "check_repeat", "chosen", "force_range", "repeated"]

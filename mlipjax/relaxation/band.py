@@ -43,7 +43,7 @@ AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 @struct.dataclass
 class Band:
-    """What holds the M inner images of a band.
+    """Constants of the search for M inner images of a band.
 
     Attributes:
         coordinates: of the inner images.

@@ -34,7 +34,7 @@ from mlipjax.typing import Array, Bool, Float, Int, Params
 
 @struct.dataclass
 class Batch:
-    """What M structures share, and where their candidates were found.
+    """Shared data of M structures, and where their candidates were found.
 
     Attributes:
         atomic_numbers: (N,).

@@ -24,7 +24,7 @@ first two vectors, or any strain of the periodic directions."""
 
 @struct.dataclass
 class Coordinates:
-    """How M structures of N atoms depend on the numbers that are moved, (M, 3 N + S): coordinates in Å, and strains.
+    """Map from the numbers that are moved, (M, 3 N + S), to M structures of N atoms: coordinates in Å, and strains.
 
     Attributes:
         cells: (M, 3, 3) Å, before any strain.

@@ -40,7 +40,7 @@ def init(x: Float[Array, "..."]) -> Fire:
 
 
 def step(force: Float[Array, "..."], state: Fire) -> tuple[Float[Array, "..."], Fire]:
-    """How far to move along each coordinate, and the state after that. The move may be shortened (``shortened``)."""
+    """Return the move along each coordinate, and the state after that. The move may be shortened (``shortened``)."""
     speed, strength = norm(state.velocity), norm(force)
     downhill = _total(force * state.velocity) > 0
     faster = downhill & (state.n_downhill > _PATIENCE)

@@ -34,6 +34,7 @@ from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Float, Params, Positions
 
 _CLIMB_AT = 0.5  # eV/Å, residual below which the highest image climbs
+_CG_TOLERANCE, _CG_STEPS = 1e-8, 500  # of the linear solve
 
 
 def relaxed_positions(
@@ -45,8 +46,6 @@ def relaxed_positions(
     max_steps: int = 2000,
     head: int = 0,
     skin: float = SKIN,
-    cg_tolerance: float = 1e-8,
-    cg_steps: int = 500,
 ) -> Callable[[Params], Positions]:
     """Return a function from parameters (float64) to relaxed positions (N, 3) in Å, differentiable in reverse mode.
 
@@ -67,7 +66,6 @@ def relaxed_positions(
         max_steps: evaluations of a search at most.
         head: index of the energy head.
         skin: Å; half of it is how far an atom may move.
-        cg_tolerance, cg_steps: of the linear solve.
 
     Raises:
         ValueError: if 64-bit mode is off, or the potential does not know an element.
@@ -99,7 +97,7 @@ def relaxed_positions(
         def hessian(vector: Array) -> Array:
             return -project(pull(project(vector))[0])
 
-        adjoint, _ = jax.scipy.sparse.linalg.cg(hessian, project(cotangent), tol=cg_tolerance, maxiter=cg_steps)
+        adjoint, _ = jax.scipy.sparse.linalg.cg(hessian, project(cotangent), tol=_CG_TOLERANCE, maxiter=_CG_STEPS)
         _, pull_params = jax.vjp(lambda params: forces(params, found), params)
         return (pull_params(project(adjoint))[0],)
 
@@ -113,7 +111,6 @@ def converged_barrier(
     images: Sequence[System],
     *,
     fmax: float = 1e-4,
-    spring: float = SPRING,
     free: np.ndarray | None = None,
     max_steps: int = 2000,
     head: int = 0,
@@ -126,7 +123,7 @@ def converged_barrier(
 
     Example:
         with jax.enable_x64(True):  # train on a barrier: the loss is (barrier - wanted)^2
-            band = neb(potential, params, images).images
+            band = neb(model, images).images
             barrier = converged_barrier(potential, band)
             height, gradient = jax.value_and_grad(barrier)(tree.cast(params, "float64"))
 
@@ -134,7 +131,6 @@ def converged_barrier(
         potential: the potential.
         images: band where every search starts, ends included: best the one that ``neb`` found; 64-bit mode must be on.
         fmax: eV/Å, of ends and images.
-        spring: eV/Å^2.
         free: (N,) or (N, 3) true where an atom or coordinate may move.
         max_steps: evaluations at most, of ends and band each.
         head: index of the energy head.
@@ -153,7 +149,7 @@ def converged_barrier(
     def solve(params: Params) -> tuple[Array, tuple[Array, Array, Array]]:
         _, at_ends, ends_fine = ends.relaxed(params, fmax, max_steps)
         where = images_between.coordinates
-        held = band.Band(where, at_ends.positions, at_ends.node_energy, spring, fmax, _CLIMB_AT, max_steps)
+        held = band.Band(where, at_ends.positions, at_ends.node_energy, SPRING, fmax, _CLIMB_AT, max_steps)
         state = band.start(held, path[1:-1])
         last, found, fine = images_between.solve(params, partial(band.step, held), state, max_steps)
         levels = held.energies(found.node_energy)

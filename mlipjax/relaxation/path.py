@@ -74,7 +74,7 @@ def exchanged_atoms(path: np.ndarray, system: System) -> list[tuple[int, int]]:
 
 
 def _returns(goes: dict[int, int], start: int) -> bool:
-    """Whether going from place to place leads back to the first."""
+    """Return whether going from place to place leads back to the first."""
     place = goes[start]
     for _ in goes:
         if place == start or place not in goes:

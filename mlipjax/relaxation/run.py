@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph import VerletSpec
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.relaxation import fire
 from mlipjax.relaxation.batch import Evaluation
 from mlipjax.relaxation.cell import CellChange, Coordinates, coordinates
 from mlipjax.relaxation.search import Info, OnStep, Search, Step, Surface, search
 from mlipjax.system import System
-from mlipjax.typing import Array, Float, Params
+from mlipjax.typing import Array, Float
 
 T = TypeVar("T")
 
@@ -80,8 +80,7 @@ class Relaxed:
 
 
 def relax(
-    potential: Potential,
-    params: Params,
+    model: Model,
     systems: Sequence[System],
     *,
     fmax: float = 0.05,
@@ -99,8 +98,7 @@ def relax(
     """Relax structures of the same atoms side by side; each rests as soon as it is converged.
 
     Args:
-        potential: the potential.
-        params: its parameters.
+        model: potential and parameters.
         systems: M structures with the same elements in the same order.
         fmax: eV/Å, largest force on an atom at which a structure is converged.
         cell: what may happen to the cells.
@@ -119,7 +117,7 @@ def relax(
         ProbeDiverged: if energies are not finite.
     """
     with jax.enable_x64(dtype == "float64"):
-        surface = Surface.of(potential, params, systems, head=head, dtype=dtype, spec=spec)
+        surface = Surface.of(model, systems, head=head, dtype=dtype, spec=spec)
         what = coordinates(systems, dtype, cell=cell, free=free, pressure=pressure, stress=stress)
         rule = partial(step, what, jnp.asarray(fmax, dtype))
         begun = start(what, np.stack([system.positions for system in systems]))

@@ -16,7 +16,7 @@ import numpy as np
 from flax import struct
 
 from mlipjax.graph import VerletSpec
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.relaxation.batch import Batch, Evaluation, build_batch, evaluate
 from mlipjax.relaxation.cell import Coordinates
 from mlipjax.relaxation.fire import Fire
@@ -47,7 +47,7 @@ class Search:
 
 
 class Info(NamedTuple):
-    """What a rule says of an evaluation.
+    """Judgement of a rule on an evaluation.
 
     Attributes:
         residual: (M,) eV/Å, largest force that counts.
@@ -88,8 +88,7 @@ class Surface:
     @classmethod
     def of(
         cls,
-        potential: Potential,
-        params: Params,
+        model: Model,
         systems: Sequence[System],
         *,
         head: int = 0,
@@ -104,8 +103,9 @@ class Surface:
         """
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}")
+        potential = model.potential
         check_systems(potential, systems)
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
         spec = spec or VerletSpec.for_systems(systems, potential.cutoff)
         return cls(potential, params, np.asarray(systems[0].atomic_numbers), head, spec)
 

@@ -73,7 +73,7 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
 
 
 def periodic_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
-    """What a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
+    """Return what a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
     rows = report["rounds"]
     first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
     parts = [f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds."]
@@ -167,8 +167,11 @@ def _next_steps(folder: Path, report: Mapping[str, Any]) -> Table:
     model, frames = folder / "model", folder / "frames.extxyz"
     rows = [
         ["errors on structures that had no part in this", f"mlipjax evaluate --model {model} --data TEST.extxyz"],
-        ["simulate", f"mlipjax md --model {model} --structure S.cif --steps 10000 --out MD.extxyz"],
-        ["does it know where that went?", f"mlipjax monitor --model {model} --reference {frames} --data MD.extxyz"],
+        ["simulate", f"mlipjax simulate --model {model} --structure S.cif --steps 10000 --out MD"],
+        [
+            "does it know where that went?",
+            f"mlipjax monitor --model {model} --reference {frames} --data MD/trajectory.extxyz",
+        ],
         ["train once more on all labels", f"mlipjax finetune --model MODEL --train {frames} --out DIR"],
     ]
     caption = f"The labels are in {folder / 'labels.db'} too (ase db), as {report['oracle']} gave them."

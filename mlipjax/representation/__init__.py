@@ -3,7 +3,6 @@
 from mlipjax.representation.classes import coordination, environment_classes, usable
 from mlipjax.representation.compare import Comparison, Members, collapse_marks, compare, old_data_residual
 from mlipjax.representation.distance import (
-    Components,
     chart_residual,
     components,
     effective_rank,
@@ -13,12 +12,11 @@ from mlipjax.representation.distance import (
     wasserstein_per_channel,
     within_classes,
 )
-from mlipjax.representation.edges import Pairs, choose_pairs, edge_messages
+from mlipjax.representation.edges import choose_pairs, edge_messages
 from mlipjax.representation.features import (
     atom_elements,
     atom_structures,
     choose_structures,
-    layer_index,
     node_features,
 )
 from mlipjax.representation.resample import Estimate, estimate, half_samples
@@ -26,11 +24,9 @@ from mlipjax.representation.separation import Embedding, davies_bouldin, silhoue
 
 __all__ = [
     "Comparison",
-    "Components",
     "Embedding",
     "Estimate",
     "Members",
-    "Pairs",
     "atom_elements",
     "atom_structures",
     "chart_residual",
@@ -46,7 +42,6 @@ __all__ = [
     "environment_classes",
     "estimate",
     "half_samples",
-    "layer_index",
     "linear_cka",
     "node_features",
     "old_data_residual",

@@ -46,13 +46,15 @@ def environment_classes(systems: Sequence[System]) -> np.ndarray:
     return np.array(names)
 
 
-def usable(classes: np.ndarray, structure: np.ndarray, *, atoms: int = 10, structures: int = 4) -> np.ndarray:
+_LEAST_MEMBERS = 10
+
+
+def usable(classes: np.ndarray, structure: np.ndarray, *, structures: int = 4) -> np.ndarray:
     """Mask (M,) of the members of classes with enough members in enough structures to be compared.
 
     Args:
         classes: (M,) class of each atom or pair.
         structure: (M,) structure each belongs to.
-        atoms: least members of a class.
         structures: least structures a class occurs in.
 
     Raises:
@@ -61,12 +63,12 @@ def usable(classes: np.ndarray, structure: np.ndarray, *, atoms: int = 10, struc
     keep = [
         name
         for name in np.unique(classes)
-        if np.sum(classes == name) >= atoms and len(np.unique(structure[classes == name])) >= structures
+        if np.sum(classes == name) >= _LEAST_MEMBERS and len(np.unique(structure[classes == name])) >= structures
     ]
     if len(keep) < 2:
         found = ", ".join(f"{name} ({np.sum(classes == name)})" for name in np.unique(classes))
         raise ValueError(
-            f"fewer than two environment classes have {atoms} members in {structures} structures; found {found}. "
-            "Give more structures, or more varied ones."
+            f"fewer than two environment classes have {_LEAST_MEMBERS} members in {structures} structures; "
+            f"found {found}. Give more structures, or more varied ones."
         )
     return np.isin(classes, keep)

@@ -30,11 +30,10 @@ from mlipjax.nn.irreps import Irrep, tensor_product_paths
 from mlipjax.nn.radial import bessel_basis, polynomial_envelope
 from mlipjax.nn.radial_table import RadialBasis
 from mlipjax.nn.spherical import spherical_harmonics
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.representation.classes import bonds
 from mlipjax.representation.features import layer_index
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +90,7 @@ def choose_pairs(systems: Sequence[System], cutoff: float, *, per_structure: int
 
 
 def edge_messages(
-    potential: Potential,
-    params: Params,
+    model: Model,
     systems: Sequence[System],
     pairs: Pairs,
     *,
@@ -103,8 +101,7 @@ def edge_messages(
     """Invariant messages (E, F) of pairs in one layer.
 
     Args:
-        potential: a NequIP.
-        params: its parameters.
+        model: a NequIP.
         systems: the structures the pairs were drawn from.
         pairs: closer than the potential's cutoff.
         layer: from the bottom (0, 1, ...) or the top (-1, -2, ...).
@@ -114,10 +111,10 @@ def edge_messages(
     Raises:
         ValueError: for a model of another kind, or a layer it does not have.
     """
+    potential, params = model.potential, tree.cast(model.params, dtype)
     if not isinstance(potential.config, NequIPConfig):
         raise ValueError(f"edge messages are known for NequIP models; this one is a {type(potential.config).__name__}.")
     index = layer_index(potential, layer)
-    params = tree.cast(params, dtype)
     tables = list(neighbor_tables(systems, potential.cutoff))
     sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
     plans = plan_batches(*sizes, min(batch_size, len(systems)), n_widths=1, n_lengths=1)
@@ -129,9 +126,7 @@ def edge_messages(
         graph = batch_graphs(
             members,
             potential.cutoff,
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             tables=[tables[i] for i in plan.indices],
             dtype=np.dtype(dtype),
         )

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from mlipjax.monitoring import frame_features
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 
 def layer_index(potential: Potential, layer: int) -> int:
@@ -26,8 +25,7 @@ def layer_index(potential: Potential, layer: int) -> int:
 
 
 def node_features(
-    potential: Potential,
-    params: Params,
+    model: Model,
     systems: Sequence[System],
     *,
     layer: int = -1,
@@ -40,8 +38,7 @@ def node_features(
     made of in the end, can be compared between atoms.
 
     Args:
-        potential: whose features.
-        params: its parameters.
+        model: whose features.
         systems: at least one structure.
         layer: from the bottom (0, 1, ...) or the top (-1, -2, ...).
         dtype: ``"float32"`` or ``"float64"`` (needs JAX's 64-bit mode).
@@ -50,13 +47,11 @@ def node_features(
     Raises:
         ValueError: for a layer the model does not have, no structure, or an element the potential does not know.
     """
-    index = layer_index(potential, layer)
-    last = index == len(potential.feature_slices) - 1
-    frames = frame_features(
-        potential, params, systems, layers="last" if last else "all", dtype=dtype, batch_size=batch_size
-    )
+    index, slices = layer_index(model.potential, layer), model.potential.feature_slices
+    last = index == len(slices) - 1
+    frames = frame_features(model, systems, layers="last" if last else "all", dtype=dtype, batch_size=batch_size)
     features = frames.atoms()[0]
-    return features if last else features[:, potential.feature_slices[index]]
+    return features if last else features[:, slices[index]]
 
 
 def atom_elements(systems: Sequence[System]) -> np.ndarray:

@@ -26,7 +26,7 @@ _WEIGHTS = {
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """What any fine-tune needs to know.
+    """Settings of any fine-tune.
 
     Attributes:
         strategy: what is trained and how fast; "ft", "lp" and "mft" (and "scratch") are for properties.
@@ -78,7 +78,7 @@ class RunSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ForceFieldSettings:
-    """What a fine-tune on energies and forces can do besides: a property cannot honour it.
+    """Settings of a fine-tune on energies and forces alone: a property cannot honour it.
 
     Attributes:
         auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.

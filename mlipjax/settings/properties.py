@@ -19,7 +19,7 @@ stress times the volume."""
 
 @dataclasses.dataclass(frozen=True)
 class PropertySettings:
-    """What a property task adds to the settings of a fine-tune.
+    """Settings of a property, beside those of a fine-tune.
 
     ``batch_size`` and ``loss`` of the shared settings are those of the force-field task.
 
@@ -112,7 +112,7 @@ def check_settings(settings: FinetuneSettings, options: PropertySettings) -> Non
         if (value := getattr(settings, field.name)) != field.default:
             raise ValueError(f"{field.name}={value!r} means nothing for a property; leave it out.")
     if settings.strategy != "mft" and settings.replay is not None:
-        raise ValueError(f"strategy {settings.strategy!r} has no force-field task; --replay is for mft.")
+        raise ValueError(f"strategy {settings.strategy!r} has no force-field task: replay is for mft.")
     if not options.denoise and (options.denoise_data or options.denoise_batch_size):
         raise ValueError("denoise_data and denoise_batch_size need the size of the noise: give denoise in Å.")
     if settings.strategy == "lp" and options.denoise:

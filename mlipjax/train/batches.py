@@ -27,15 +27,15 @@ _SLOT_BYTES = 21  # neighbour, shift, reverse, mask
 
 # Compiling the training gradient of one more shape takes as long as computing it on about this many slots.
 SLOTS_PER_SHAPE = 500_000
-# That of a property takes a fifth of the time, and half as long to compile.
-PROPERTY_SLOTS_PER_SHAPE = 5 * SLOTS_PER_SHAPE // 2
+# That of a property takes a fifth of the time, and half as long to compile: as if there were fewer passes so.
+_PROPERTY_PASS = 0.4
 _SHAPE_LIMITS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2))
 _COARSE_ATOMS, _COARSE_NEIGHBORS = 64, 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-    """How many neighbours structures have, and those of their tables that are kept.
+    """Numbers of neighbours of structures, and those of their tables that are kept.
 
     Attributes:
         n_atoms: (n,) of each structure.
@@ -96,11 +96,9 @@ class LabelledBatches:
         passes: float = 1,
         dtype: Any = np.float32,
         max_slots: int = MAX_SLOTS,
-        head: int = 0,
-        slots_per_shape: int = SLOTS_PER_SHAPE,
         reach: float = 0.0,
     ) -> LabelledBatches:
-        """Count neighbours and plan batches.
+        """Count neighbours and plan batches, for the first energy head.
 
         Args:
             potential: what will be trained or evaluated.
@@ -111,8 +109,6 @@ class LabelledBatches:
             dtype: floating-point type of the batches.
             max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
                 exceed it.
-            head: index of the energy head that predicts these structures.
-            slots_per_shape: neighbour slots that are computed in the time that one more shape takes to compile.
             reach: Å beyond the cutoff for which slots are reserved: of structures whose atoms will be displaced, and
                 whose tables are therefore not kept.
 
@@ -128,9 +124,9 @@ class LabelledBatches:
         batch_size = min(batch_size, len(dataset))
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:
-                plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes, slots_per_shape)
+                plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
                 if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
-                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, head)
+                    return cls(potential, dataset, tables, plans, batch_size // size, dtype)
         raise AssertionError("a batch size has the divisor 1")
 
     @property
@@ -187,9 +183,7 @@ class LabelledBatches:
             self.potential,
             [self.dataset.systems[i] for i in part],
             [self.dataset.labels[i] for i in part],
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             tables=[self.tables.kept[i] for i in part],
             dtype=self.dtype,
             head=self.head,
@@ -203,18 +197,12 @@ def property_batches(
 
     Data sets that are gone through once, to be evaluated, share their shapes with others.
     """
-    limit = PROPERTY_SLOTS_PER_SHAPE
-    batches = LabelledBatches.create(potential, dataset, batch_size, passes=passes, slots_per_shape=limit, **options)
+    cost = _PROPERTY_PASS * passes
+    batches = LabelledBatches.create(potential, dataset, batch_size, passes=cost, **options)
     return batches if passes > 1 else batches.rounded()
 
 
-def cheapest_plan(
-    n_atoms: np.ndarray,
-    max_counts: np.ndarray,
-    batch_size: int,
-    passes: float,
-    slots_per_shape: int = SLOTS_PER_SHAPE,
-) -> tuple[BatchPlan, ...]:
+def cheapest_plan(n_atoms: np.ndarray, max_counts: np.ndarray, batch_size: int, passes: float) -> tuple[BatchPlan, ...]:
     """The plan that takes the least time for compiling and computing together.
 
     Args:
@@ -222,14 +210,13 @@ def cheapest_plan(
         max_counts: largest number of neighbours of an atom, of each structure.
         batch_size: structures per batch.
         passes: how often the data set will be gone through.
-        slots_per_shape: neighbour slots that are computed in the time that one more shape takes to compile.
     """
     plans = (plan_batches(n_atoms, max_counts, batch_size, n_widths=k, n_lengths=n) for k, n in _SHAPE_LIMITS)
 
     def cost(candidate: list[BatchPlan]) -> float:
         slots = sum(plan.n_atoms * plan.n_neighbors for plan in candidate)
         shapes = {(plan.n_atoms, plan.n_neighbors) for plan in candidate}
-        return passes * slots + slots_per_shape * len(shapes)
+        return passes * slots + SLOTS_PER_SHAPE * len(shapes)
 
     return tuple(min(plans, key=cost))
 

@@ -10,54 +10,52 @@ import numpy as np
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.defaults import MAX_SLOTS
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.metrics import error_report
 from mlipjax.train.predict import StructurePrediction, predict
-from mlipjax.typing import Params
 
 
 def evaluate(
-    potential: Potential,
-    params: Params,
+    model: Model,
     dataset: Dataset,
     *,
     dtype: Any = "float32",
-    batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
 ) -> dict[str, Any]:
     """Predict a labelled data set and report the errors (``metrics.error_report`` says what is in the report).
 
     Args:
-        potential: what to evaluate, with the isolated-atom energies of the labels' level of theory.
-        params: its parameters.
+        model: what to evaluate, with the isolated-atom energies of the labels' level of theory.
         dataset: structures and labels.
         dtype: ``"float32"`` or ``"float64"`` (needs JAX's 64-bit mode) for the network; total energies and
             statistics are always float64.
-        batch_size: structures evaluated together, as far as ``max_slots`` allows.
-        max_slots: limit of padded atoms times neighbour slots, for memory.
 
     Raises:
         CoincidingAtoms: for a structure in which atoms coincide.
         ValueError: for an empty data set, an unknown element, float64 without 64-bit mode, or a structure whose energy
             or forces are not finite.
     """
-    found = predict_dataset(potential, params, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+    found = predict_dataset(model, dataset, dtype=dtype)
     return {**error_report(dataset, found), "dtype": str(dtype)}
 
 
 def predict_dataset(
-    potential: Potential,
-    params: Params,
+    model: Model,
     dataset: Dataset,
     *,
     dtype: Any = "float32",
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
 ) -> Sequence[StructurePrediction]:
-    """Predict a data set, in its order; arguments and errors as ``evaluate``."""
-    batches = LabelledBatches.create(potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
-    found = predict(potential, tree.cast(params, dtype), batches)
+    """Predict a data set, in its order; arguments and errors as ``evaluate``.
+
+    Args:
+        model, dataset, dtype: as there.
+        batch_size: structures computed together, as far as ``max_slots`` allows.
+        max_slots: limit of padded atoms times neighbour slots, for memory.
+    """
+    batches = LabelledBatches.create(model.potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
+    found = predict(model.potential, tree.cast(model.params, dtype), batches)
     _check_finite(found, str(dtype))
     return found
 

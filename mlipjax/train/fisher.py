@@ -1,4 +1,4 @@
-"""How much each parameter matters for labels the model was trained on: the diagonal of the Fisher information."""
+"""Weight of each parameter for labels the model was trained on: the diagonal of the Fisher information."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ def fisher_diagonal(
     params: Params,
     batches: LabelledBatches,
     weights: Any,
-    *,
-    limit: int = MAX_STRUCTURES,
 ) -> Params:
     """Return the diagonal empirical Fisher information of the loss, scaled to a mean of 1 over trained parameters.
 
@@ -38,9 +36,8 @@ def fisher_diagonal(
         objective: the loss, of one structure at a time.
         optimizer: says which parameters are trained.
         params: where to evaluate: the pretrained weights.
-        batches: structures; if there are more than ``limit``, as many are taken at equal distances.
+        batches: structures; if there are more than ``MAX_STRUCTURES``, as many are taken at equal distances.
         weights: factors of the objective's terms.
-        limit: largest number of structures.
 
     Returns:
         A tree like ``params``, 0 for frozen parameters.
@@ -48,7 +45,7 @@ def fisher_diagonal(
     Raises:
         ValueError: if all gradients vanish or one is not finite.
     """
-    single = _one_by_one(batches, limit)
+    single = _one_by_one(batches)
     total = None
     for plan in single.plans:
         batch = single.batch(plan)
@@ -67,10 +64,10 @@ def fisher_diagonal(
     return merge(scaled, jax.tree.map(jnp.zeros_like, frozen))
 
 
-def _one_by_one(batches: LabelledBatches, limit: int) -> LabelledBatches:
+def _one_by_one(batches: LabelledBatches) -> LabelledBatches:
     """Every structure in a batch of its own, all batches of one size: compiled once."""
     n = len(batches.dataset)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(int))
+    chosen = np.unique(np.linspace(0, n - 1, min(n, MAX_STRUCTURES)).round().astype(int))
     widest = max(plan.n_neighbors for plan in batches.plans)
     longest = int(batches.tables.n_atoms[chosen].max())
     example = batches.plans[0]

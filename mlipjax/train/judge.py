@@ -1,4 +1,4 @@
-"""Which parameters of a run are kept: those with the lowest score on structures that were held out."""
+"""Choice of the parameters of a run that are kept: those with the lowest score on structures that were held out."""
 
 from __future__ import annotations
 

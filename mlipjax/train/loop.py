@@ -58,13 +58,13 @@ class TrainConfig:
         return -(-step // self.epoch)
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch ends with step number ``step``; the last one may be shorter."""
+        """Return whether an epoch ends with step number ``step``; the last one may be shorter."""
         return step % self.epoch == 0 or step == self.steps
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Training:
-    """What a run is of.
+    """Parts of a run.
 
     Attributes:
         mixture: the tasks.
@@ -141,7 +141,7 @@ def train(
 
 
 def is_finished(state: TrainState, config: TrainConfig) -> bool:
-    """Whether a run in this state has done its steps or run out of patience."""
+    """Return whether a run in this state has done its steps or run out of patience."""
     step = int(state.step)
     if not config.ends_epoch(step):
         return False
@@ -205,7 +205,7 @@ def _finish_epoch(
 
 
 def _means(apart: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How many steps of an epoch each task had, and its mean terms over them."""
+    """Return how many steps of an epoch each task had, and its mean terms over them."""
     found: dict[str, list[Any]] = {}
     for terms in jax.device_get(apart):
         for task, values in terms.items():

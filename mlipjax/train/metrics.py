@@ -9,11 +9,11 @@ import numpy as np
 
 from mlipjax.data import Dataset
 from mlipjax.elements import symbols
+from mlipjax.statistics import RESAMPLES, confidence_95, draw_rows
 from mlipjax.train.predict import StructurePrediction
 from mlipjax.train.slopes import slopes_apart
 
 _TO_MEV = 1e3
-_RESAMPLES = 1000
 # Structures drawn at once: bounds the memory of resampling.
 _DRAWN = 2**19
 _MOMENTS = ("count", "absolute", "squared", "cross", "reference", "norm", "atoms")
@@ -64,8 +64,7 @@ def property_report(targets: np.ndarray, predictions: np.ndarray) -> dict[str, A
     if targets.shape != predictions.shape or len(targets) == 0:
         raise ValueError(f"found {predictions.shape} predictions for {targets.shape} values.")
     errors = predictions - targets
-    drawn = errors[np.random.default_rng(0).integers(0, len(errors), (_RESAMPLES, len(errors)))]
-    intervals = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in _moments(drawn).items()}
+    intervals = {name: confidence_95(values) for name, values in _moments(errors[draw_rows(len(errors))]).items()}
     return {"n": len(errors), **{k: float(v) for k, v in _moments(errors).items()}, "confidence_95": intervals}
 
 
@@ -208,10 +207,7 @@ def _intervals(energy: np.ndarray, forces: np.ndarray, stress: np.ndarray) -> di
         **_resampled(rng, labelled, lambda drawn: _force_statistics(drawn.sum(axis=1))),
         **_resampled(rng, stress, _stress_statistics),
     }
-    return {
-        name: None if values is None else np.percentile(values, [2.5, 97.5]).tolist()
-        for name, values in resampled.items()
-    }
+    return {name: None if values is None else confidence_95(values) for name, values in resampled.items()}
 
 
 def _resampled(
@@ -220,12 +216,10 @@ def _resampled(
     """Statistics of values drawn with replacement, (resamples,) each, or ``None`` as ``statistics`` has it."""
     n = len(values)
     if n <= 1:
-        return statistics(values[np.zeros((_RESAMPLES, 0), int)])
+        return statistics(values[np.zeros((RESAMPLES, 0), int)])
     step = max(1, _DRAWN // n)
-    parts = [
-        statistics(values[rng.integers(0, n, (min(step, _RESAMPLES - start), n))])
-        for start in range(0, _RESAMPLES, step)
-    ]
+    counts = (min(step, RESAMPLES - start) for start in range(0, RESAMPLES, step))
+    parts = [statistics(values[draw_rows(n, count, rng)]) for count in counts]
     columns = {name: [part[name] for part in parts] for name in parts[0]}
     return {
         name: None if any(part is None for part in found) else np.concatenate(found) for name, found in columns.items()

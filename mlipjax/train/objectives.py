@@ -1,4 +1,4 @@
-"""What a model can be trained for: energies and forces, a property of structures, taking noise out of positions.
+"""Objectives of training: energies and forces, a property of structures, taking noise out of positions.
 
 An objective is the loss of a batch, and a value: tasks with equal ones share compiled programs. All of them are sums
 over what is labelled, divided by counts; micro-batches that are given the counts of all have losses that add up.
@@ -114,7 +114,7 @@ class NoiseTerms(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Denoising:
-    """How the atoms of a structure were displaced: mean squared error over atoms and components.
+    """Prediction of how the atoms of a structure were displaced: mean squared error over atoms and components.
 
     The displacements are in units of their standard deviation, so a network that predicts zero has an error near 1
     (Zaidi et al., ICLR 2023, arXiv 2206.00133). They are drawn anew in every step and need no labels: alone, this is
@@ -161,9 +161,7 @@ class Denoising:
                 for system, step in zip(systems, drawn, strict=True)
             ],
             [Labels.create(len(step), properties={self.head.name: step}) for step in drawn],
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             dtype=batches.dtype,
         )
 

@@ -19,7 +19,6 @@ def parity_points(
     dataset: Dataset,
     predictions: Sequence[StructurePrediction],
     zero: Callable[[System], float] = lambda system: 0.0,
-    limit: int = MAX_POINTS,
 ) -> dict[str, np.ndarray]:
     """Collect points of energies, forces and stresses.
 
@@ -27,11 +26,10 @@ def parity_points(
         dataset: structures and labels.
         predictions: of a model, in the same order.
         zero: eV, subtracted from the energies of a structure (those of its isolated atoms).
-        limit: of a quantity with more points, so many are drawn: always the same ones for the same data.
 
     Returns:
         ``energy`` (eV/atom), ``forces`` (eV/Å, components) and ``stress`` (eV/Å^3, components), as far as there are
-        labels: (2, n) float64, reference first.
+        labels: (2, n) float64, reference first; of more than ``MAX_POINTS`` some (``thinned``).
     """
     points: dict[str, list[np.ndarray]] = {"energy": [], "forces": [], "stress": []}
     for (system, labels, _), prediction in zip(dataset, predictions, strict=True):
@@ -43,16 +41,16 @@ def parity_points(
         if labels.stress_weight > 0 and np.linalg.det(system.cell) != 0.0:
             points["stress"].append(_pair(labels.stress, prediction.stress))
     joined = {name: np.concatenate(found, axis=1) for name, found in points.items() if found}
-    return {name: thinned(found, limit) for name, found in joined.items()}
+    return {name: thinned(found) for name, found in joined.items()}
 
 
 def _pair(reference: Any, predicted: Any) -> np.ndarray:
     return np.stack([np.asarray(reference, np.float64).ravel(), np.asarray(predicted, np.float64).ravel()])
 
 
-def thinned(points: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
-    """Draw ``limit`` of (k, n) points, always the same ones, in their order; all if there are no more."""
-    if points.shape[1] <= limit:
+def thinned(points: np.ndarray) -> np.ndarray:
+    """Draw ``MAX_POINTS`` of (k, n) points, always the same ones, in their order; all if there are no more."""
+    if points.shape[1] <= MAX_POINTS:
         return points
-    chosen = np.random.default_rng(0).choice(points.shape[1], limit, replace=False)
+    chosen = np.random.default_rng(0).choice(points.shape[1], MAX_POINTS, replace=False)
     return points[:, np.sort(chosen)]

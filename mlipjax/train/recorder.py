@@ -1,4 +1,4 @@
-"""What a run leaves: checkpoints, a line of numbers for every epoch, and models along the way."""
+"""Files that a run leaves: checkpoints, a line of numbers for every epoch, and models along the way."""
 
 from __future__ import annotations
 

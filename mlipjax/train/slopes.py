@@ -39,6 +39,3 @@ def slopes_apart(cross: np.ndarray, square: np.ndarray) -> np.ndarray:
     width = max(1.4826 * float(np.median(deviation[known])), _LEAST)
     weighty = square > _WEIGHTY * np.median(square[known])
     return known & weighty & (deviation > _WIDTHS * width)
-
-
-__all__ = ["slopes_apart"]

@@ -35,7 +35,7 @@ class LossGradient(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step reports.
+    """Report of a step.
 
     Attributes:
         loss: () weighted loss before the step, the pull towards earlier parameters included.

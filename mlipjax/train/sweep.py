@@ -32,6 +32,7 @@ from mlipjax.losses import Loss, LossWeights
 from mlipjax.optim import Hyper, Optimizer, make_strategy
 from mlipjax.optim.groups import Rules
 from mlipjax.potential import Potential
+from mlipjax.statistics import confidence_95, draw_rows
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.train.step import train_step
 from mlipjax.typing import Array, Params
@@ -168,13 +169,12 @@ class Errors:
     force_absolutes: np.ndarray
     components: np.ndarray
 
-    def summary(self, setting: int, n_resamples: int = 1000) -> dict[str, Any]:
+    def summary(self, setting: int) -> dict[str, Any]:
         """Force RMSE and MAE (meV/Å), energy RMSE and offset-free std (meV/atom), 95 % intervals over structures."""
         n = len(self.components)
-        draws = np.random.default_rng(0).integers(0, n, (n_resamples, n))
-        values, spread = self._values(setting, np.arange(n)[None]), self._values(setting, draws)
+        values, spread = self._values(setting, np.arange(n)[None]), self._values(setting, draw_rows(n))
         result: dict[str, Any] = {name: float(value[0]) for name, value in values.items()}
-        result["confidence_95"] = {name: np.percentile(value, [2.5, 97.5]).tolist() for name, value in spread.items()}
+        result["confidence_95"] = {name: confidence_95(value) for name, value in spread.items()}
         return result | {"n_frames": n}
 
     def _values(self, setting: int, rows: np.ndarray) -> dict[str, np.ndarray]:

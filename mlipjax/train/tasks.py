@@ -53,7 +53,7 @@ class Prefactors:
 
 
 class Drawn(NamedTuple):
-    """What one step of a task is on: planned structures, micro-batches of them, and the counts of all together."""
+    """Data of one step of a task: planned structures, micro-batches of them, and the counts of all together."""
 
     task: Task
     plans: Sequence[BatchPlan]
@@ -121,13 +121,13 @@ class Mixture:
             raise ValueError(f"a mixture draws or sums tasks with positive shares, found {self.kind!r}.")
 
     def turns(self, key: Key, total_steps: int) -> np.ndarray:
-        """Which task each step is for, drawn from ``key`` alone: (total_steps,) integers."""
+        """Return the task that each step is for, drawn from ``key`` alone: (total_steps,) integers."""
         shares = np.array([task.share for task in self.tasks])
         rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 0x7A))))
         return rng.choice(len(shares), total_steps, p=shares / shares.sum())
 
     def steps(self, key: Key, total_steps: int, done: int = 0) -> Iterator[tuple[Drawn, ...]]:
-        """What every step of a run is on from step ``done`` on: the one task whose turn it is, or all of them."""
+        """Yield what every step of a run is on from step ``done`` on: the one task whose turn it is, or all of them."""
         if self.kind == "sum":
             yield from itertools.islice(
                 zip(*(task.steps(done) for task in self.tasks), strict=True), total_steps - done

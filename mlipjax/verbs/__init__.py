@@ -1,13 +1,12 @@
-"""What people do with a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files.
+"""Uses of a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files.
 
 Every verb is ``verb(model, structures, *, options)``, with the options, words and defaults of the command of its name.
 """
 
 from mlipjax.verbs.evaluate import evaluate
 from mlipjax.verbs.finetune import finetune
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, open_model
+from mlipjax.verbs.inputs import ModelLike, Structures
 from mlipjax.verbs.monitor import monitor
-from mlipjax.verbs.monitored import Monitored
 from mlipjax.verbs.neb import neb
 from mlipjax.verbs.periodic import periodic
 from mlipjax.verbs.predict import predict, predict_each
@@ -18,10 +17,7 @@ from mlipjax.verbs.simulate import simulate
 from mlipjax.verbs.simulation import Simulation
 
 __all__ = [
-    "ForeignModel",
     "ModelLike",
-    "Monitored",
-    "NativeModel",
     "Relaxation",
     "Simulation",
     "Structures",
@@ -29,7 +25,6 @@ __all__ = [
     "finetune",
     "monitor",
     "neb",
-    "open_model",
     "periodic",
     "predict",
     "predict_each",

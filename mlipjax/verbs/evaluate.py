@@ -136,9 +136,9 @@ def _predictions(
     opened = open_model(model, head)
     if isinstance(opened, ForeignModel):
         return opened.name, "float64", _foreign_predictions(opened, dataset), lambda system: 0.0
-    potential, params = opened.first
+    potential, _ = first = opened.first
     with precision(dtype):
-        found = predict_dataset(potential, params, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+        found = predict_dataset(first, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
     return opened.name, dtype, found, lambda system: potential.reference_energy(system.atomic_numbers)
 
 

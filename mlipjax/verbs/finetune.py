@@ -91,10 +91,8 @@ def finetune(
         keys["required"] = ("energy", "forces")
         train_data = read(train, **keys)
         valid_data = None if is_nothing(valid) else read(valid, **keys)
-        potential, params = open_native(model, head).first
-        return finetune_force_field(
-            potential, params, train_data, valid_data, settings=settings, out=out, listener=listener
-        )
+        start = open_native(model, head).first
+        return finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
 
 
 def _learn_property(
@@ -110,8 +108,6 @@ def _learn_property(
     files = paths_in(valid)
     if len(files) > 1 or (not files and not is_nothing(valid)):
         raise ValueError("a property is validated on one file: valid is its name, and its key that of the property.")
-    opened = open_native(model)
+    start = open_native(model).model
     data = PropertyInput(open_properties(file, key), open_properties(files[0], key) if files else None)
-    return finetune_property(
-        opened.potential, opened.params, data, settings=settings, options=task, out=out, listener=listener
-    )
+    return finetune_property(start, data, settings=settings, options=task, out=out, listener=listener)

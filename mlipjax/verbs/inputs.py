@@ -1,4 +1,4 @@
-"""What the verbs take: a model by name or in memory, structures from files or in memory."""
+"""Inputs of the verbs: a model by name or in memory, structures from files or in memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
 from mlipjax.models.heads import head_index, with_first_head
 from mlipjax.notices import notice
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import System
 from mlipjax.typing import Params
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Files that ASE reads, slices of them (``FILE@:100``), patterns, folders; one or several."""
 
-Structures = Atoms | Sequence[Atoms] | Dataset | Paths
+Several = Sequence[Atoms] | Dataset | Paths
+"""Structures that come back as a list."""
+
+Structures = Atoms | Several
 """One structure, several, or files of them; labels are not needed."""
 
 MAX_ATOMS = 2_000_000
@@ -48,9 +51,14 @@ class NativeModel:
     head: int
 
     @property
-    def first(self) -> tuple[Potential, Params]:
+    def model(self) -> Model:
+        """Potential and parameters."""
+        return Model(self.potential, self.params)
+
+    @property
+    def first(self) -> Model:
         """The model with the chosen head first: the one that training, errors and probes use."""
-        return with_first_head(self.potential, self.potential.heads[self.head]), self.params
+        return Model(with_first_head(self.potential, self.potential.heads[self.head]), self.params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +123,7 @@ def open_native(model: ModelLike, head: str | None = None) -> NativeModel:
     return opened
 
 
-def open_for_features(model: ModelLike) -> tuple[Potential, Params]:
+def open_for_features(model: ModelLike) -> Model:
     """Load a model whose features are read: its heads share them, so none is chosen, and that is said.
 
     Raises:
@@ -126,7 +134,7 @@ def open_for_features(model: ModelLike) -> tuple[Potential, Params]:
         raise refusal(opened.name)
     if len(heads := opened.potential.heads) > 1:
         notice(f"the heads {', '.join(heads)} of this model share their features; none has to be chosen.")
-    return opened.potential, opened.params
+    return opened.model
 
 
 def _opened(model: ModelLike) -> NativeModel | ForeignModel:
@@ -146,12 +154,12 @@ def _opened(model: ModelLike) -> NativeModel | ForeignModel:
 
 
 def is_one(structures: Any) -> bool:
-    """Whether this is a single ``Atoms``: then one result comes back, not a list."""
+    """Return whether this is a single ``Atoms``: then one result comes back, not a list."""
     return isinstance(structures, Atoms)
 
 
 def is_nothing(structures: Any) -> bool:
-    """Whether no structures, and no files of them, were given."""
+    """Return whether no structures, and no files of them, were given."""
     return isinstance(structures, tuple) and not structures
 
 
@@ -258,7 +266,7 @@ def told_paths(structures: Any) -> str | list[str] | None:
 
 
 def name_of(structures: Any) -> str:
-    """What structures are called in a message or figure: by their file, as far as there is one."""
+    """Return the name of structures in a message or figure: by their file, as far as there is one."""
     paths = [Path(path) for path in paths_in(structures)]
     if not paths:
         return "the structure" if is_one(structures) else "the structures"
@@ -271,7 +279,7 @@ def described(structures: Any) -> str:
 
 
 def where(structures: Structures | Iterable[Atoms], index: int) -> str:
-    """How to call structure ``index`` in a message."""
+    """Return the name of structure ``index`` in a message."""
     return f"{described(structures)}, structure {index}" if paths_in(structures) else f"structure {index}"
 
 

@@ -1,4 +1,4 @@
-"""Whether a model knows structures like these, by charts of its own features."""
+"""Judgement by charts of a model's own features: does it know structures like these?"""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def monitor(
         raise ValueError(f'calibration must be "split" or "cross", found {calibration!r}.')
     with folder_alone(None if out is None else Path(out)), precision(dtype):
         dataset = read_structures(data)
-        potential, params = open_for_features(model)
+        opened = open_for_features(model)
         options: Any = {"dtype": dtype, "batch_size": batch_size}
-        charts = _charts(reference, params)
+        charts = _charts(reference, opened.params)
         if charts is None:
             home = read_structures(reference)  # pyright: ignore[reportArgumentType]
             missing = sorted(set(dataset.elements) - set(home.elements))
@@ -94,15 +94,15 @@ def monitor(
                 raise ValueError(f"{name_of(data)} holds {names}, which no frame of {name_of(reference)} holds.")
             fit = cross_fit_monitor if calibration == "cross" else fit_monitor
             charts = fit(
-                frame_features(potential, params, home.systems, layers=layers, **options),
+                frame_features(opened, home.systems, layers=layers, **options),
                 runs_of(home),
                 level=level,
                 n_components=components,
                 layers=layers,
-                model=params_fingerprint(params),
+                model=params_fingerprint(opened.params),
             )
         charts.check_elements(dataset.elements)
-        features = frame_features(potential, params, dataset.systems, layers=charts.layers, **options)
+        features = frame_features(opened, dataset.systems, layers=charts.layers, **options)
         found = Monitored.judged(charts, read_frames(charts, features), index, dataset)
         if out is not None:
             found.save(out)

@@ -1,4 +1,4 @@
-"""What the charts say of a set of frames."""
+"""Judgement of charts on a set of frames."""
 
 from __future__ import annotations
 

@@ -72,8 +72,7 @@ def neb(
     systems, free = read_images(images)
     opened = open_native(model, head)
     return relax_band(
-        opened.potential,
-        opened.params,
+        opened.model,
         systems,
         n_images=n_images,
         interpolation=interpolation,

@@ -1,4 +1,4 @@
-"""Where results go: a folder for all of them, or one file."""
+"""Destinations of results: a folder for all of them, or one file."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, run_pe
 from mlipjax.md import Start
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
-from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
 from mlipjax.verbs.inputs import ModelLike, open_native, precision
 from mlipjax.verbs.settings import completed, refuse_unknown
@@ -77,9 +76,8 @@ def periodic(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
-        chosen = Model(*opened.first)
         folder = None if out is None else Path(out)
-        return run_periodic(chosen, start, source, settings, out=folder, workers=workers, listener=listener)
+        return run_periodic(opened.first, start, source, settings, out=folder, workers=workers, listener=listener)
 
 
 def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
@@ -94,6 +92,3 @@ def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
     return start, name
-
-
-__all__ = ["periodic"]

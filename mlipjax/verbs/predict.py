@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,17 @@ from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
 from mlipjax.potential import apply
 from mlipjax.system import System
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
+from mlipjax.verbs.inputs import (
+    ForeignModel,
+    ModelLike,
+    NativeModel,
+    Several,
+    Structures,
+    is_one,
+    iterate,
+    open_model,
+    where,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +33,20 @@ if TYPE_CHECKING:
 
 _LOOSE = 3  # slots of a program that is there already over those of one that fits, at which it is used all the same
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@overload
+def predict(
+    model: ModelLike, data: Atoms, *, head: str | None = ..., dtype: str = ..., batch_size: int = ...,
+    max_slots: int = ..., features: bool = ...,
+) -> Atoms: ...  # fmt: skip
+
+
+@overload
+def predict(
+    model: ModelLike, data: Several, *, head: str | None = ..., dtype: str = ..., batch_size: int = ...,
+    max_slots: int = ..., features: bool = ...,
+) -> list[Atoms]: ...  # fmt: skip
 
 
 def predict(

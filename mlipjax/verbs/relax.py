@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -25,13 +25,37 @@ from mlipjax.relaxation.cell import strains
 from mlipjax.relaxation.run import in_parts
 from mlipjax.system import System
 from mlipjax.units import GPA
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, Structures, is_one, iterate, open_model, where
+from mlipjax.verbs.inputs import (
+    ForeignModel,
+    ModelLike,
+    NativeModel,
+    Several,
+    Structures,
+    is_one,
+    iterate,
+    open_model,
+    where,
+)
 from mlipjax.verbs.predict import annotate
-from mlipjax.verbs.relax_ase import CellChange, relax_with_calculator
+from mlipjax.verbs.relax_ase import CellChange, Job, relax_with_calculator
 from mlipjax.verbs.relaxation import Relaxation, moved
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+@overload
+def relax(
+    model: ModelLike, structure: Atoms, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
+    steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
+) -> Relaxation: ...  # fmt: skip
+
+
+@overload
+def relax(
+    model: ModelLike, structure: Several, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
+    steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
+) -> list[Relaxation]: ...  # fmt: skip
 
 
 def relax(
@@ -84,7 +108,7 @@ def relax(
     jobs = [_job(atoms, name, cell, pressure) for atoms, name in zip(frames, names, strict=True)]
     options: Any = {"cell": cell, "pressure": pressure * GPA, "fmax": fmax, "on_step": on_step}
     if isinstance(opened, ForeignModel):
-        found = [relax_with_calculator(opened, job.atoms, job.name, steps=steps, **options) for job in jobs]
+        found = [relax_with_calculator(opened, job, steps=steps, **options) for job in jobs]
         found = [one if keep_path else one._replace(path=()) for one in found]
     else:
         found = _relax_natively(opened, jobs, max_steps=steps, dtype=dtype, keep_path=keep_path, **options)
@@ -108,15 +132,7 @@ def _check(cell: str, pressure: float, fmax: float, steps: int, dtype: str) -> N
         )
 
 
-class _Job(NamedTuple):
-    """A structure, and which of its coordinates (n, 3) may move."""
-
-    atoms: Atoms
-    name: str
-    free: np.ndarray
-
-
-def _job(atoms: Atoms, name: str, cell: CellChange, pressure: float) -> _Job:
+def _job(atoms: Atoms, name: str, cell: CellChange, pressure: float) -> Job:
     _named(name, strains, cell, atoms.cell.array, atoms.pbc)
     free = _named(name, free_coordinates, atoms)
     free = np.ones((len(atoms), 3), bool) if free is None else free
@@ -131,10 +147,10 @@ def _job(atoms: Atoms, name: str, cell: CellChange, pressure: float) -> _Job:
     if cell != "none" and not free.all():
         fixed = int((~free).any(axis=1).sum())
         notice(f"{fixed} fixed atoms keep their place relative to the cell, which relaxes.")
-    return _Job(atoms, name, free)
+    return Job(atoms, name, free)
 
 
-def _relax_natively(model: NativeModel, jobs: Sequence[_Job], **options: Any) -> list[Relaxation]:
+def _relax_natively(model: NativeModel, jobs: Sequence[Job], **options: Any) -> list[Relaxation]:
     """Structures of the same atoms side by side, as many as memory allows; ``options`` of ``relaxation.relax``."""
     alike: dict[Any, list[int]] = defaultdict(list)
     for index, job in enumerate(jobs):
@@ -148,7 +164,7 @@ def _relax_natively(model: NativeModel, jobs: Sequence[_Job], **options: Any) ->
     return [found[index] for index in range(len(jobs))]
 
 
-def _at_once(model: NativeModel, jobs: Sequence[_Job]) -> int:
+def _at_once(model: NativeModel, jobs: Sequence[Job]) -> int:
     reach = model.potential.cutoff + SKIN
     slots = max(neighbor_table(System.from_ase(job.atoms), reach).max_count for job in jobs)
     limit = max(1, MAX_SLOTS // (len(jobs[0].atoms) * max(slots, 1)))
@@ -156,15 +172,14 @@ def _at_once(model: NativeModel, jobs: Sequence[_Job]) -> int:
     return -(-len(jobs) // -(-len(jobs) // limit))
 
 
-def _side_by_side(model: NativeModel, jobs: Sequence[_Job], **options: Any) -> list[Relaxation]:
+def _side_by_side(model: NativeModel, jobs: Sequence[Job], **options: Any) -> list[Relaxation]:
     name = jobs[0].name if len(jobs) == 1 else f"{jobs[0].name} to {jobs[-1].name}"
     systems, free = [System.from_ase(job.atoms) for job in jobs], np.stack([job.free for job in jobs])
     # with stresses, all relaxations share a compiled program
     found = _named(
         name,
         relaxation.relax,
-        model.potential,
-        model.params,
+        model.model,
         systems,
         free=free,
         head=model.head,
@@ -184,7 +199,7 @@ def _side_by_side(model: NativeModel, jobs: Sequence[_Job], **options: Any) -> l
     return relaxed
 
 
-def _annotated(model: NativeModel, job: _Job, at: relaxation.Snapshot, row: int) -> Atoms:
+def _annotated(model: NativeModel, job: Job, at: relaxation.Snapshot, row: int) -> Atoms:
     atoms = moved(job.atoms, at.systems[row])
     results: dict[str, Any] = {"energy": float(at.energies[row]), "forces": at.forces[row]}
     if atoms.pbc.any() and atoms.cell.rank == 3:

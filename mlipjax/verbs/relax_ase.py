@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,17 @@ CellChange = Literal["none", "volume", "full"]
 """What may happen to a cell: nothing, the same stretch of all periodic directions, or any strain of them."""
 
 
+class Job(NamedTuple):
+    """A structure, and which of its coordinates (n, 3) may move."""
+
+    atoms: Atoms
+    name: str
+    free: np.ndarray
+
+
 def relax_with_calculator(
     model: ForeignModel,
-    atoms: Atoms,
-    name: str,
+    job: Job,
     *,
     cell: CellChange,
     pressure: float,
@@ -40,6 +47,7 @@ def relax_with_calculator(
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE
 
+    atoms, name, _ = job
     if cell != "none" and not atoms.pbc.all():
         raise ValueError(f"{name}: with a foreign calculator a cell relaxes only if it is periodic along all vectors.")
     stress = bool(atoms.pbc.all()) and "stress" in model.calculator.implemented_properties

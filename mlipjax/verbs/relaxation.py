@@ -1,4 +1,4 @@
-"""What a relaxation returns."""
+"""Result of a relaxation."""
 
 from __future__ import annotations
 

@@ -37,6 +37,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return tuple(value) if isinstance(value, list) else value
-
-
-__all__ = ["completed", "refuse_unknown"]

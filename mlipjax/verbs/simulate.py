@@ -151,7 +151,7 @@ def _timestep(system: System) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What is simulated, and how."""
+    """One simulation."""
 
     model: NativeModel
     start: Start
@@ -168,13 +168,12 @@ class _Job:
         chunk = default_chunk_steps(system.atomic_numbers, kelvin, femtoseconds, spec.skin, masses)
         watch, follow = None, (clock := Stopwatch(on_chunk))
         if self.watching is not None:
-            watch = self.watching.start(model.potential, model.params)
+            watch = self.watching.start(model.model)
             chunk = min(chunk, watch.every)  # charts are read between chunks
             follow = followed(watch, clock, self.trajectory, system)
         result = run_md(
-            model.potential,
-            model.params,
-            system,
+            model.model,
+            start,
             self.ensemble,
             steps,
             key=jax.random.key(seed),
@@ -184,8 +183,6 @@ class _Job:
             checkpoint=None if self.trajectory is None else checkpoint_of(self.trajectory),
             limits=self.limits,
             head=model.head,
-            momenta=start.momenta,
-            freedom=start.freedom,
             spec=spec,
             chunk_steps=chunk,
             on_chunk=follow,
@@ -203,5 +200,5 @@ class _Job:
 
 
 def checkpoint_of(trajectory: Path) -> Path:
-    """Where a run keeps what it needs to continue: next to its trajectory."""
+    """Return the file of what a run needs to continue: next to its trajectory."""
     return trajectory.with_name(f"{trajectory.stem}_restart.npz")

@@ -1,4 +1,4 @@
-"""What a simulation takes from its structure besides positions, and what it says about it."""
+"""Reading of masses, constraints and momenta for a simulation, and what is said about them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def temperature_of(wanted: Wanted, start: Start) -> float:
 
 
 def _uses_momenta(name: str, wanted: Wanted, start: Start) -> bool:
-    """Whether the run starts with the given momenta; what is given and not used is said."""
+    """Return whether the run starts with the given momenta; what is given and not used is said."""
     if start.momenta is None:
         if wanted.velocities == "file":
             raise ValueError(f'{name}: no momenta in this file; choose velocities="draw", or leave that out.')

@@ -13,9 +13,8 @@ from ase.io import write
 from mlipjax.files import replace_on_success
 from mlipjax.monitoring import FRAME_INDICES, Monitor, MonitorAlarm, Watch, load_monitor
 from mlipjax.monitoring.judgement import judge
-from mlipjax.potential import Potential
+from mlipjax.potential import Model
 from mlipjax.system import System
-from mlipjax.typing import Params
 
 if TYPE_CHECKING:
     from mlipjax.md import ChunkInfo, SimState
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Watching:
-    """How a simulation is watched; words as in ``verbs.simulate``."""
+    """Options of watching a simulation; words as in ``verbs.simulate``."""
 
     monitor: str | os.PathLike[str] | Monitor
     on_alarm: str
@@ -32,7 +31,7 @@ class Watching:
     alarm_readings: int
     monitor_every: int
 
-    def start(self, potential: Potential, params: Params) -> Watch:
+    def start(self, model: Model) -> Watch:
         """A monitor that reads along and stops the run if that was asked for.
 
         Raises:
@@ -40,11 +39,10 @@ class Watching:
         """
         if self.on_alarm not in ("stop", "ignore"):
             raise ValueError(f'on_alarm must be "stop" or "ignore", found {self.on_alarm!r}.')
-        monitor = self.monitor if isinstance(self.monitor, Monitor) else load_monitor(self.monitor, params)
+        monitor = self.monitor if isinstance(self.monitor, Monitor) else load_monitor(self.monitor, model.params)
         return Watch(
             monitor,
-            potential,
-            params,
+            model,
             every=self.monitor_every,
             index=self.alarm_index,
             stop_after=self.alarm_readings if self.on_alarm == "stop" else 0,
@@ -52,7 +50,7 @@ class Watching:
 
 
 def watch_summary(watch: Watch) -> dict[str, Any]:
-    """What the charts said since the run was taken up: readings, alarms and the largest index of each replica."""
+    """Summary of the charts since the run was taken up: readings, alarms and the largest index of each replica."""
     k = FRAME_INDICES.index(watch.index)
     alarms = np.array([alarm[:, k] for alarm in watch.alarm]).reshape(len(watch.steps), -1)
     values = np.array([frame[:, k] for frame in watch.frame]).reshape(len(watch.steps), -1)

@@ -224,16 +224,20 @@ def _template(good: Path) -> tuple[Any, Any]:
 
     import mlipjax
     from mlipjax.data import read_last_atoms
-    from mlipjax.md import VerletSpec, init, make_ensemble
+    from mlipjax.md import Start, VerletSpec, init, make_ensemble
     from mlipjax.system import System
 
-    potential, params = mlipjax.load(good / "model")
+    model = mlipjax.load(good / "model")
     system = System.from_ase(read_last_atoms(good / "crystal.extxyz"))
     ensemble = make_ensemble("nve", timestep_fs=1.0, temperature_K=300.0)
-    spec = VerletSpec.for_systems([system], potential.cutoff)
+    spec = VerletSpec.for_systems([system], model.potential.cutoff)
     with np.load(good / "md_restart.npz", allow_pickle=False) as file:
         settings = json.loads(str(file["header"]))["settings"]
-    state = jax.eval_shape(lambda p, key: init(potential, spec, p, system, ensemble, key, 1), params, jax.random.key(0))
+
+    def begin(params, key):
+        return init(model._replace(params=params), spec, Start(system), ensemble, key)
+
+    state = jax.eval_shape(begin, model.params, jax.random.key(0))
     return state, settings
 
 

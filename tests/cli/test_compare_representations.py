@@ -48,7 +48,7 @@ def runs(folder):
     for strategy in ("ft", "lp"):
         settings = FinetuneSettings(strategy=strategy, learning_rate=0.05, ema_decay=0.0, snapshots=3)
         finetune_property(
-            *load(folder / "before"), PropertyInput(data), settings=settings, options=options, out=folder / strategy
+            load(folder / "before"), PropertyInput(data), settings=settings, options=options, out=folder / strategy
         )
     return folder
 

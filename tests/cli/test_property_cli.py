@@ -105,7 +105,7 @@ def test_denoising_is_a_task_with_structures_and_batches_of_its_own(files, tmp_p
     # a second property goes on with the head that is there
     sizes = label_property(labelled_dataset((6,) * 8).systems, "size", np.arange(8.0))
     ready = prepare_property(
-        *load(tmp_path / "out"),
+        load(tmp_path / "out"),
         PropertyInput(sizes, sizes),
         FinetuneSettings(strategy="ft"),
         PropertySettings(denoise=0.1),

@@ -31,9 +31,8 @@ def clean():
 
 
 def diagnose(train=None, valid=None, e0s="model"):
-    potential, params = model()
     datasets = {"train": clean()[0] if train is None else train, "valid": clean()[1] if valid is None else valid}
-    return examine(potential, params, datasets, e0s=e0s, batch_size=4)
+    return examine(model(), datasets, e0s=e0s, batch_size=4)
 
 
 def found(examination, *severities):

@@ -12,6 +12,7 @@ from experiments.multitask.figures import collapse_panels
 from experiments.multitask.runs import Run
 from mlipjax.data.properties import label_property
 from mlipjax.models import nequip, save
+from mlipjax.potential import Model
 from mlipjax.representation import Members, compare
 
 N_STRUCTURES, PER_STRUCTURE, WIDTH = 24, 6, 8
@@ -79,13 +80,14 @@ def finished(tmp_path):
     data = label_property([molecule(seed) for seed in range(8)], "gap", np.arange(8.0))
     config = types.SimpleNamespace(out=tmp_path, n_train=4)
     bench = types.SimpleNamespace(id_test=data, ood_test=data)
-    return types.SimpleNamespace(config=config, bench=bench, potential=potential, params=params, runs=lambda: runs)
+    return types.SimpleNamespace(config=config, bench=bench, model=Model(potential, params), runs=lambda: runs)
 
 
 def test_what_cannot_be_compared_for_another_reason_is_an_error(finished):
-    broken = {**finished.params, "layer_0": {**finished.params["layer_0"]}}
+    params = finished.model.params
+    broken = {**params, "layer_0": {**params["layer_0"]}}
     broken["layer_0"]["linear_up"] = {"0e": np.full_like(broken["layer_0"]["linear_up"]["0e"], np.nan)}
-    finished.params = broken
+    finished.model = finished.model._replace(params=broken)
     with pytest.raises(ValueError, match="not finite"):
         collapse.examine(finished)
     assert not (finished.config.out / collapse.FILE).exists()

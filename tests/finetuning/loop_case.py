@@ -10,6 +10,7 @@ from mlipjax.graph import VerletSpec
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.md.gate import default_limits
 from mlipjax.md.make import make_ensemble
+from mlipjax.md.start import Start
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.optim import Optimizer, make_strategy
 from mlipjax.oracles import Teacher
@@ -60,5 +61,5 @@ def case(config: RoundConfig = CONFIG, n_layers: int = 1):
 
 
 def start(setup: Setup, params, controls: Controls, seed: int = 3, n_replicas: int = 2) -> FineTuneState:
-    system = System.from_ase(atoms())
-    return init(setup, params, system, controls, jax.random.key(seed), n_replicas=n_replicas, capacity=CAPACITY)
+    begin = Start(System.from_ase(atoms()))
+    return init(setup, params, begin, controls, jax.random.key(seed), n_replicas=n_replicas, capacity=CAPACITY)

@@ -76,9 +76,9 @@ def test_a_refused_run_leaves_nothing_and_the_corrected_one_trains(tmp_path, dat
     out, e0s = tmp_path / "runs" / "out", tmp_path / "e0s.json"
     e0s.write_text('{"3": -100.0}')
     with pytest.raises(ValueError, match="e0s"):
-        finetune(*model(), *data, settings=settings(e0s=str(e0s)), out=out)
+        finetune(model(), *data, settings=settings(e0s=str(e0s)), out=out)
     assert [path.name for path in tmp_path.iterdir()] == ["e0s.json"]
-    result = finetune(*model(), *data, settings=settings(), out=out)
+    result = finetune(model(), *data, settings=settings(), out=out)
     assert result.report["steps"] == 2
     kept = {
         "checkpoints",
@@ -96,30 +96,29 @@ def test_a_refused_run_leaves_nothing_and_the_corrected_one_trains(tmp_path, dat
 
 
 def test_a_run_that_is_done_is_told_where_nothing_can_be_written(tmp_path, data, monkeypatch):
-    first = finetune(*model(), *data, settings=settings(), out=tmp_path)
+    first = finetune(model(), *data, settings=settings(), out=tmp_path)
     # a lock cannot be taken any more, by whatever right
     (tmp_path / LOCK).mkdir()
     found = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = finetune(*model(), *data, settings=settings(), out=tmp_path)
+    again = finetune(model(), *data, settings=settings(), out=tmp_path)
     assert again.report == json.loads(json.dumps(first.report))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == found
     # without its page it is told all the same, and why there is none
     (tmp_path / "report.html").unlink()
     said = []
     monkeypatch.setattr("mlipjax.finetuning.run_report.notice", said.append)
-    assert finetune(*model(), *data, settings=settings(), out=tmp_path).report == again.report
+    assert finetune(model(), *data, settings=settings(), out=tmp_path).report == again.report
     assert len(said) == 1
     assert "report.html is missing and cannot be written" in said[0]
 
 
 def test_a_run_that_diverges_in_its_first_step_leaves_the_folder_to_another(tmp_path, data):
-    potential, params = model()
     with pytest.raises(NonFiniteError):
-        finetune(potential, params, *data, settings=settings(energy_weight=1e38, forces_weight=1e38), out=tmp_path)
+        finetune(model(), *data, settings=settings(energy_weight=1e38, forces_weight=1e38), out=tmp_path)
     assert (tmp_path / "nonfinite_frames.extxyz").is_file()
-    result = finetune(potential, params, *data, settings=settings(), out=tmp_path)
+    result = finetune(model(), *data, settings=settings(), out=tmp_path)
     assert not (tmp_path / "nonfinite_frames.extxyz").exists()
-    plain = finetune(potential, params, *data, settings=settings())
+    plain = finetune(model(), *data, settings=settings())
     for one, other in zip(jax.tree.leaves(result.params), jax.tree.leaves(plain.params), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -133,7 +132,7 @@ def test_a_second_process_in_the_folder_is_told(tmp_path, data):
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(InUseError, match=f"{tmp_path} is in use by another process"):
-            finetune(*model(), *data, settings=settings(), out=tmp_path)
+            finetune(model(), *data, settings=settings(), out=tmp_path)
     finally:
         other.kill()
         other.wait()

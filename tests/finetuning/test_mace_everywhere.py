@@ -20,12 +20,13 @@ from mlipjax.models import MACEConfig, mace
 from mlipjax.optim import Optimizer, OptimizerConfig, make_strategy
 from mlipjax.optim.groups import split
 from mlipjax.optim.lora import Adapters, adapt
+from mlipjax.potential import Model
 from mlipjax.train import TrainState, evaluate, sweep
 
 
 @functools.cache
 def model():
-    """(potential, params): drawn by numpy, nothing to compile."""
+    """Drawn by numpy, nothing to compile."""
     potential = mace(
         MACEConfig(
             species=(3, 9, 11, 17),
@@ -40,7 +41,7 @@ def model():
     )
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(potential.init, jax.random.key(0))
-    return potential, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
+    return Model(potential, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes))
 
 
 @functools.cache
@@ -97,7 +98,7 @@ def test_adapters_go_onto_all_equivariant_linear_maps():
 
 
 def test_a_head_can_be_added():
-    potential, params = add_head(*model())
+    potential, params = add_head(model())
     assert potential.heads == ("energy", REPLAY_HEAD)
     template = jax.eval_shape(potential.init, jax.random.key(0))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, template)
@@ -114,32 +115,30 @@ def test_fine_tuning_lowers_the_error_and_leaves_a_model(strategy, tmp_path):
     train, valid = data()
     settings = dataclasses.replace(SETTINGS, strategy=strategy, **({"lora_rank": 2} if strategy == "lora" else {}))
     result = mlipjax.finetune(model(), train, valid=valid, settings=settings, out=tmp_path)
-    before, after = (evaluate(*pair, train) for pair in (model(), (result.potential, result.params)))
+    before, after = (evaluate(one, train) for one in (model(), result.model))
     assert after["force_mae_meV_per_A"] < 0.95 * before["force_mae_meV_per_A"]
     potential, params = mlipjax.load(tmp_path)
     # adapters are merged; the head of the replayed structures stays
     assert dataclasses.replace(potential.config, heads=("energy",)) == model()[0].config
-    assert evaluate(potential, params, train)["force_mae_meV_per_A"] == after["force_mae_meV_per_A"]
+    assert evaluate(Model(potential, params), train)["force_mae_meV_per_A"] == after["force_mae_meV_per_A"]
 
 
 @pytest.mark.slow
 def test_md_runs_and_is_watched():
-    potential, params = model()
     start = rock_salts(1)[0]
     rng = np.random.default_rng(1)
     frames = [moved(start, start.positions + 0.02 * rng.standard_normal((8, 3))) for _ in range(80)]
     fitted = monitoring.fit_monitor(
-        monitoring.frame_features(potential, params, frames, dtype="float64"),
+        monitoring.frame_features(model(), frames, dtype="float64"),
         [i % 4 for i in range(80)],
         level=0.05,
         n_components=2,
     )
-    watch = monitoring.Watch(fitted, potential, params, every=1)
+    watch = monitoring.Watch(fitted, model(), every=1)
     steps = {}
     for timestep in (0.2, 0.1):
         run = md.run(
-            potential,
-            params,
+            model(),
             start,
             md.make_ensemble("nve", timestep_fs=timestep, temperature_K=50.0),
             round(4.0 / timestep),
@@ -154,7 +153,7 @@ def test_md_runs_and_is_watched():
     np.testing.assert_allclose(steps[0.2], steps[0.1], atol=2e-3)
     assert np.abs(steps[0.1] - start.positions).max() > 0.01
     last = [moved(start, positions) for positions in steps[0.1]]
-    expected = monitoring.read_frames(fitted, monitoring.frame_features(potential, params, last, dtype="float64"))
+    expected = monitoring.read_frames(fitted, monitoring.frame_features(model(), last, dtype="float64"))
     np.testing.assert_allclose(watch.frame[-1], expected.frame, rtol=1e-8)
 
 

@@ -15,6 +15,7 @@ from mlipjax.finetuning.properties import finetune_property
 from mlipjax.finetuning.properties_heads import target_moments
 from mlipjax.finetuning.properties_prepare import PropertyInput, prepare_property
 from mlipjax.nn.readouts import PropertyHead
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 
 SIZES = (6,) * 12
@@ -25,7 +26,7 @@ OPTIONS = PropertySettings(property_hidden=(6,), property_batch_size=4, steps=8,
 def model():
     # labelled_dataset's own potential: its labels are true ones
     potential = tiny_potential()
-    return potential, init_params(potential, seed=1000)
+    return Model(potential, init_params(potential, seed=1000))
 
 
 def property_data(seed=0):
@@ -41,7 +42,7 @@ def settings(strategy, **changes):
 def tuned(strategy):
     replay = labelled_dataset(SIZES) if strategy == "mft" else None
     data = PropertyInput(property_data(), replay=replay, tests={"other": property_data(1)})
-    return finetune_property(*model(), data, settings=settings(strategy), options=OPTIONS)
+    return finetune_property(model(), data, settings=settings(strategy), options=OPTIONS)
 
 
 def changed(params):
@@ -94,7 +95,7 @@ def test_mft_from_stores_gives_the_same_bits_as_from_files(tmp_path):
         data = open_properties(tmp_path / f"data{suffix}", "oxygen")
         assert isinstance(read_dataset(tmp_path / f"replay{suffix}").systems, View) == (not suffix)
         mft = settings("mft", replay=str(tmp_path / f"replay{suffix}"))
-        runs.append(finetune_property(*model(), PropertyInput(data), settings=mft, options=OPTIONS))
+        runs.append(finetune_property(model(), PropertyInput(data), settings=mft, options=OPTIONS))
     from_files, from_stores = runs
     jax.tree.map(np.testing.assert_array_equal, from_files.params, from_stores.params)
     for part in ("property", "valid", "force_field"):
@@ -122,7 +123,7 @@ def test_an_extensive_property_is_standardised_per_atom():
 
 def test_without_replay_data_the_frozen_model_labels_generated_structures():
     ready = prepare_property(
-        *model(), PropertyInput(property_data()), settings("mft", replay_size=6), dataclasses.replace(OPTIONS)
+        model(), PropertyInput(property_data()), settings("mft", replay_size=6), dataclasses.replace(OPTIONS)
     )
     assert "labels of the frozen model" in ready.notes["force_field"]
     _, task = ready.training.mixture.tasks
@@ -135,7 +136,7 @@ def test_labels_of_another_level_are_refused():
     shifted = tuple(dataclasses.replace(x, energy=x.energy + 100.0) for x in data.labels)
     replay = dataclasses.replace(data, labels=shifted)
     with pytest.raises(ValueError, match="level of theory that the model was trained with"):
-        prepare_property(*model(), PropertyInput(property_data(), replay=replay), settings("mft"), OPTIONS)
+        prepare_property(model(), PropertyInput(property_data(), replay=replay), settings("mft"), OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_labels_of_another_level_are_refused():
     [
         ({"strategy": "naive"}, {}, "learned by scratch, ft, lp, mft"),
         ({"strategy": "ft", "l2sp": 0.1}, {}, "l2sp=0.1 means nothing for a property"),
-        ({"strategy": "ft", "replay": "data.extxyz"}, {}, "--replay is for mft"),
+        ({"strategy": "ft", "replay": "data.extxyz"}, {}, "replay is for mft"),
         ({"strategy": "mft"}, {"prefactors": "published"}, "for the loss 'mse'"),
         ({"strategy": "lp"}, {"denoise": 0.1}, "lp trains no backbone"),
         ({"strategy": "ft", "layer_multipliers": (1.0, 1.0)}, {"published_decay": True}, "give one of them"),
@@ -152,7 +153,7 @@ def test_labels_of_another_level_are_refused():
 def test_settings_that_a_property_cannot_honour_are_refused(changes, options, message):
     with pytest.raises(ValueError, match=message):
         finetune_property(
-            *model(),
+            model(),
             PropertyInput(property_data()),
             settings=settings(**changes),
             options=dataclasses.replace(OPTIONS, **options),
@@ -164,10 +165,12 @@ def test_elements_and_names_are_checked_before_anything_is_trained():
     gold = [system.replace(atomic_numbers=np.full(6, 79, np.int32)) for system in data.systems]
     foreign = label_property(gold, "oxygen", np.arange(len(gold)))
     with pytest.raises(ValueError, match="does not know Au"):
-        finetune_property(*model(), PropertyInput(foreign), settings=settings("ft"), options=OPTIONS)
+        finetune_property(model(), PropertyInput(foreign), settings=settings("ft"), options=OPTIONS)
     again = tuned("lp")
     with pytest.raises(ValueError, match="predicts 'oxygen' already"):
-        finetune_property(again.potential, again.params, PropertyInput(data), settings=settings("ft"), options=OPTIONS)
+        finetune_property(
+            Model(again.potential, again.params), PropertyInput(data), settings=settings("ft"), options=OPTIONS
+        )
     assert SPECIES == (1, 6, 8)
     assert isinstance(again.potential.properties[0], PropertyHead)
     assert jax.tree.structure(again.params) == jax.tree.structure(again.potential.init(jax.random.key(0)))

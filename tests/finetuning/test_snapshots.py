@@ -15,6 +15,7 @@ from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.finetuning.single import finetune
 from mlipjax.finetuning.snapshots import run_models
 from mlipjax.models import NequIPConfig, nequip
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 
 SIZES = (6,) * 9
@@ -40,13 +41,13 @@ class KillAt(FinetuneListener):
 def model():
     config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", lmax=1, n_layers=2, radial_basis_size=4, radial_hidden=(8,))
     potential = nequip(config, np.array([-2.0, -31.0, -79.0]))
-    return potential, potential.init(jax.random.key(1))
+    return Model(potential, potential.init(jax.random.key(1)))
 
 
 @pytest.fixture(scope="module")
 def straight(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("straight") / "out"
-    return folder, finetune(*model, labelled_dataset(SIZES), settings=SETTINGS, out=folder)
+    return folder, finetune(model, labelled_dataset(SIZES), settings=SETTINGS, out=folder)
 
 
 def snapshots(folder):
@@ -78,14 +79,14 @@ def test_models_are_kept_evenly_from_before_the_first_step_to_the_last(model, st
 def test_a_killed_run_has_the_same_snapshots(model, straight, tmp_path):
     folder = tmp_path / "out"
     with pytest.raises(Killed):
-        finetune(*model, labelled_dataset(SIZES), settings=SETTINGS, out=folder, listener=KillAt(4))
+        finetune(model, labelled_dataset(SIZES), settings=SETTINGS, out=folder, listener=KillAt(4))
     with pytest.raises(ValueError, match=r"is not finished; the same mlipjax finetune command goes on with it"):
         run_models(folder)
     # what a kill while the snapshot of step 6 is written leaves behind
     half = folder / "snapshots" / "step-000006.tmp"
     half.mkdir()
     (half / "params.safetensors.tmp").write_bytes(b"half")
-    finetune(*model, labelled_dataset(SIZES), settings=SETTINGS, out=folder)
+    finetune(model, labelled_dataset(SIZES), settings=SETTINGS, out=folder)
     assert snapshots(folder).keys() == snapshots(straight[0]).keys()
     assert snapshots(folder) == snapshots(straight[0])
 
@@ -98,7 +99,7 @@ def test_property_runs_keep_theirs_and_resume_alike(model, tmp_path):
 
     def run(name, listener=None):
         finetune_property(
-            *model, PropertyInput(data), settings=settings, options=options, out=tmp_path / name, listener=listener
+            model, PropertyInput(data), settings=settings, options=options, out=tmp_path / name, listener=listener
         )  # fmt: skip
         return tmp_path / name
 
@@ -116,19 +117,19 @@ def test_property_runs_keep_theirs_and_resume_alike(model, tmp_path):
 
 def test_folders_without_snapshots_say_how_to_get_them_and_stay_what_they_are(model, tmp_path):
     without = FinetuneSettings(e0s="estimate", anchor="none", epochs=1, batch_size=3)
-    finetune(*model, labelled_dataset(SIZES), settings=without, out=tmp_path / "out")
+    finetune(model, labelled_dataset(SIZES), settings=without, out=tmp_path / "out")
     assert not (tmp_path / "out" / "snapshots").exists()
-    with pytest.raises(ValueError, match=r"has no snapshots; fine-tune into a new folder with --snapshots 10"):
+    with pytest.raises(ValueError, match=r"has no snapshots; fine-tune into a new folder with snapshots=10"):
         run_models(tmp_path / "out")
     # a folder of a version without the setting is the same run still, and another one with snapshots
     run = tmp_path / "out" / "run.json"
     description = json.loads(run.read_text())
     del description["settings"]["snapshots"]
     run.write_text(json.dumps(description))
-    finetune(*model, labelled_dataset(SIZES), settings=without, out=tmp_path / "out")
+    finetune(model, labelled_dataset(SIZES), settings=without, out=tmp_path / "out")
     asked = FinetuneSettings(e0s="estimate", anchor="none", epochs=1, batch_size=3, snapshots=2)
     with pytest.raises(ValueError, match=r"holds another run: snapshots was 0, now 2\. Choose"):
-        finetune(*model, labelled_dataset(SIZES), settings=asked, out=tmp_path / "out")
+        finetune(model, labelled_dataset(SIZES), settings=asked, out=tmp_path / "out")
     with pytest.raises(ValueError, match="holds no fine-tune"):
         run_models(tmp_path)
 
@@ -137,10 +138,10 @@ def test_snapshots_that_cannot_be_kept_are_refused(model, tmp_path):
     data = labelled_dataset(SIZES)
     settings = FinetuneSettings(e0s="estimate", anchor="none", epochs=1, batch_size=3, snapshots=20)
     with pytest.raises(ValueError, match="snapshots=20 of a run of 2 steps"):
-        finetune(*model, data, settings=settings, out=tmp_path / "out")
+        finetune(model, data, settings=settings, out=tmp_path / "out")
     with pytest.raises(ValueError, match="are kept in the folder of a run"):
         finetune(
-            *model, data, settings=FinetuneSettings(e0s="estimate", anchor="none", epochs=1, batch_size=3, snapshots=2)
+            model, data, settings=FinetuneSettings(e0s="estimate", anchor="none", epochs=1, batch_size=3, snapshots=2)
         )
     with pytest.raises(ValueError, match="snapshots must not be negative, found -1"):
         FinetuneSettings(snapshots=-1)

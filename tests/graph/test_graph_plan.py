@@ -98,9 +98,7 @@ def test_real_crystals_waste_little(shared_data):
         batch = batch_graphs(
             [systems[i] for i in plan.indices],
             5.0,
-            n_atoms=plan.n_atoms,
-            n_neighbors=plan.n_neighbors,
-            n_graphs=plan.n_graphs,
+            **plan.sizes,
             tables=[tables[i] for i in plan.indices],
         )
         used += batch.edge_mask.sum()

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlipjax.md import VerletSpec
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.system import System
 
 
@@ -45,7 +45,7 @@ def pair_potential(dtype="float64"):
     """A potential for neon and argon and its parameters; the same object each time, so that programs compile once."""
     e0s = np.array([[-1.5, -2.5]])
     potential = Potential(LennardJones(), None, 6.5, species=(10, 18), heads=("energy",), e0s=e0s)
-    return potential, potential.init(jax.random.key(0), jnp.dtype(dtype))
+    return Model(potential, potential.init(jax.random.key(0), jnp.dtype(dtype)))
 
 
 @functools.cache

@@ -30,8 +30,7 @@ def compiled(dtype="float64"):
 
 
 def start(ensemble=LANGEVIN, n_replicas=1, dtype="float64"):
-    potential, params = pair_potential(dtype)
-    return md.init(potential, spec(), params, cluster(), ensemble, jax.random.key(3), n_replicas)
+    return md.init(pair_potential(dtype), spec(), md.Start(cluster()), ensemble, jax.random.key(3), n_replicas)
 
 
 def test_one_replica_alone_moves_as_it_does_among_others():
@@ -139,9 +138,9 @@ def end_state(ensemble, weights, sizes, state, params, logs):
     ],
 )
 def test_gradient_of_a_chunk_agrees_with_central_differences(ensemble):
-    potential, params = pair_potential()
+    params = pair_potential().params
     sizes, system = (argon_spec(), argon()) if ensemble.moves_cell else (spec(), cluster())
-    state = md.init(potential, sizes, params, system, ensemble, jax.random.key(3))
+    state = md.init(pair_potential(), sizes, md.Start(system), ensemble, jax.random.key(3))
     weights = jax.random.normal(jax.random.key(4), state.dynamics.position.shape)
     loss = jax.jit(functools.partial(end_state, ensemble, weights, sizes, state))
     point = (params, jax.tree.map(lambda _: jnp.zeros(()), ensemble))

@@ -15,6 +15,7 @@ import mlipjax.md as md
 from mlipjax.calculator import Calculator
 from mlipjax.data import read_dataset
 from mlipjax.locks import InUseError
+from mlipjax.potential import Model
 
 LANGEVIN = md.Langevin(5.0, 60.0, 20.0)
 NPT = md.IsotropicNPT(5.0, 60.0, 1000.0, 150.0, 600.0)
@@ -26,7 +27,7 @@ def simulate(n_steps, ensemble=LANGEVIN, params=None, system=None, folder=None, 
     if folder is not None:
         options |= {"trajectory": folder / "t.extxyz", "checkpoint": folder / "t.npz"}
     options = {"key": jax.random.key(7), "frame_every": 5, "chunk_steps": 10, "spec": argon_spec()} | options
-    return md.run(potential, params or default, system or argon(), ensemble, n_steps, **options)
+    return md.run(Model(potential, params or default), md.Start(system or argon()), ensemble, n_steps, **options)
 
 
 def same_bits(first, second):

@@ -22,8 +22,8 @@ def compiled_chunk():
 
 
 def start(ensemble, lattice=5.3, n_replicas=N_REPLICAS, seed=0):
-    potential, params = pair_potential()
-    return md.init(potential, argon_spec(), params, argon(lattice), ensemble, jax.random.key(seed), n_replicas)
+    start = md.Start(argon(lattice))
+    return md.init(pair_potential(), argon_spec(), start, ensemble, jax.random.key(seed), n_replicas)
 
 
 def simulate(state, ensemble, n_chunks):
@@ -120,10 +120,9 @@ def test_centre_of_mass_stays_at_rest(name):
 
 def test_pressure_is_minus_the_derivative_of_energy_with_volume():
     def energy_and_stress(scale):
-        potential, params = pair_potential()
         system = argon()
         system = system.replace(positions=system.positions * scale, cell=system.cell * scale)
-        state = md.init(potential, argon_spec(), params, system, ENSEMBLES["npt"], jax.random.key(0))
+        state = md.init(pair_potential(), argon_spec(), md.Start(system), ENSEMBLES["npt"], jax.random.key(0))
         return float(state.dynamics.energy[0]), state.dynamics.stress[0], np.linalg.det(system.cell)
 
     up, _, large = energy_and_stress(1.0 + 1e-4)

@@ -26,6 +26,9 @@ ENSEMBLES = {
 }
 
 
+STARTS = ("system", "freedom", "momenta", "exact_temperature")
+
+
 def half_fixed():
     """Sixteen atoms fixed, and one that may move along x and z only."""
     free = np.ones((32, 3), bool)
@@ -35,15 +38,14 @@ def half_fixed():
 
 
 def simulate(n_steps, ensemble=NVE, dtype="float64", **options):
-    potential, params = pair_potential(dtype)
+    start = md.Start(**({"system": argon()} | {name: options.pop(name) for name in STARTS if name in options}))
     options = {
-        "system": argon(),
         "key": jax.random.key(7),
         "frame_every": 10,
         "chunk_steps": 10,
         "spec": argon_spec(),
     } | options
-    return md.run(potential, params, options.pop("system"), ensemble, n_steps, **options)
+    return md.run(pair_potential(dtype), start, ensemble, n_steps, **options)
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
@@ -128,11 +130,10 @@ def test_atoms_of_four_times_the_mass_take_the_same_path_in_twice_the_time():
 
 
 def test_frequencies_go_with_the_root_of_the_mass():
-    potential, params = pair_potential()
-    frequencies = gamma_modes(potential, params, argon()).frequencies_THz
+    frequencies = gamma_modes(pair_potential(), argon()).frequencies_THz
     heavy = argon().replace(masses=2.0 * md.masses_of(argon()))
     np.testing.assert_allclose(
-        gamma_modes(potential, params, heavy).frequencies_THz, frequencies / np.sqrt(2.0), atol=1e-6
+        gamma_modes(pair_potential(), heavy).frequencies_THz, frequencies / np.sqrt(2.0), atol=1e-6
     )
 
 
@@ -237,20 +238,18 @@ def test_a_calculator_does_not_care_where_the_atoms_are(dtype):
 
 
 def test_free_flight_through_many_cells_is_a_straight_line_in_the_trajectory(tmp_path):
-    potential, params = pair_potential("float32")
-    params = params | {"epsilon": params["epsilon"] * 0.0}
+    model = pair_potential("float32")
+    model = model._replace(params=model.params | {"epsilon": model.params["epsilon"] * 0.0})
     system = argon()
     momenta = np.zeros((32, 3))
     momenta[0], momenta[1] = [30.0, 0.0, 6.0], [-30.0, 0.0, -6.0]
     limits = md.Limits(temperature_K=1e9, contact_ratio=0.0)
     run = md.run(
-        potential,
-        params,
-        system,
+        model,
+        md.Start(system, momenta=momenta),
         md.NVE(6.0, 60.0),
         300,
         key=jax.random.key(0),
-        momenta=momenta,
         limits=limits,
         frame_every=5,
         chunk_steps=1,

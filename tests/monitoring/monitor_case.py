@@ -9,6 +9,7 @@ import numpy as np
 from tiny_potential import init_params, random_system, tiny_potential
 
 from mlipjax.monitoring import fit_monitor, frame_features
+from mlipjax.potential import Model
 
 N_FRAMES = 120
 
@@ -16,7 +17,7 @@ N_FRAMES = 120
 @functools.cache
 def model():
     potential = tiny_potential()
-    return potential, init_params(potential)
+    return Model(potential, init_params(potential))
 
 
 def jittered(n, sigma, seed):
@@ -29,8 +30,7 @@ def jittered(n, sigma, seed):
 
 @functools.cache
 def features(n=N_FRAMES, sigma=0.03, seed=0):
-    potential, params = model()
-    return frame_features(potential, params, jittered(n, sigma, seed), dtype="float64")
+    return frame_features(model(), jittered(n, sigma, seed), dtype="float64")
 
 
 @functools.cache

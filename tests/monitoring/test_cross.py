@@ -52,9 +52,8 @@ def correlated(n_runs, n, tau, seed):
         for _ in range(n):
             x = phi * x + np.sqrt(1 - phi**2) * rng.normal(size=x.shape)
             systems.append(dataclasses.replace(start, positions=start.positions + 0.03 * x))
-    potential, params = model()
     runs = [run for run in range(n_runs) for _ in range(n)]
-    return frame_features(potential, params, systems, dtype="float64", batch_size=64), runs
+    return frame_features(model(), systems, dtype="float64", batch_size=64), runs
 
 
 def test_more_calibration_brings_the_rate_closer_to_the_level():

@@ -39,13 +39,13 @@ def readings(*systems):
 def test_features_of_frames_are_those_of_the_potential():
     potential, params = model()
     systems = jittered(3, 0.05, 5)
-    values, numbers, frame = frame_features(potential, params, systems, dtype="float64", batch_size=2).atoms()
+    values, numbers, frame = frame_features(model(), systems, dtype="float64", batch_size=2).atoms()
     graph = batch_graphs(systems, CUTOFF, dtype=np.float64)
     exact = np.asarray(jax.jit(potential.apply)(params, graph).features)[:, potential.feature_slices[-1]]
     np.testing.assert_allclose(values, exact[np.asarray(graph.atom_mask)], rtol=1e-10)
     np.testing.assert_array_equal(numbers, np.concatenate([system.atomic_numbers for system in systems]))
     np.testing.assert_array_equal(frame, np.repeat([0, 1, 2], 10))
-    both = frame_features(potential, params, systems, layers="all", dtype="float64").atoms()[0]
+    both = frame_features(model(), systems, layers="all", dtype="float64").atoms()[0]
     assert both.shape == (30, 16)
     np.testing.assert_allclose(both[:, 8:], values, rtol=1e-10)
 
@@ -150,17 +150,16 @@ def test_limits_come_from_frames_the_charts_have_not_seen():
 
 
 def test_what_cannot_be_fitted_is_refused():
-    potential, params = model()
     with pytest.raises(ValueError, match="12 reference frames are too few"):
         fit_monitor(features(12), [0] * 12)
     with pytest.raises(ValueError, match="no structure"):
-        frame_features(potential, params, [])
+        frame_features(model(), [])
     lithium = System(np.zeros((1, 3)), np.array([3], np.int32), np.zeros((3, 3)), (False,) * 3)
     with pytest.raises(ValueError, match="does not know Li"):
-        frame_features(potential, params, [lithium])
+        frame_features(model(), [lithium])
     late = [*jittered(20, 0.03, 0), *[_with_oxygen(system) for system in jittered(20, 0.03, 1)]]
     early = [dataclasses.replace(system, atomic_numbers=np.ones(10, np.int32)) for system in late[:20]]
-    mixed = frame_features(potential, params, [*early, *late[20:]], dtype="float64")
+    mixed = frame_features(model(), [*early, *late[20:]], dtype="float64")
     with pytest.raises(ValueError, match="only some of the reference runs hold O"):
         fit_monitor(mixed, [0] * 40)
 

@@ -62,13 +62,11 @@ def test_the_fingerprint_does_not_depend_on_the_precision():
 
 
 def simulate(watch, temperature=30.0, n_steps=20):
-    potential, params = model()
     ensemble = md.make_ensemble("nvt", timestep_fs=0.5, temperature_K=temperature)
     limits = md.Limits(temperature_K=1e9, contact_ratio=0.0)
     return md.run(
-        potential,
-        params,
-        jittered(1, 0.03, 0)[0],
+        model(),
+        md.Start(jittered(1, 0.03, 0)[0]),
         ensemble,
         n_steps,
         key=jax.random.key(0),
@@ -92,10 +90,9 @@ def state_of(systems, step):
 
 
 def test_watching_reads_what_reading_frames_reads():
-    potential, params = model()
-    watch, systems = Watch(monitor(), potential, params), jittered(2, 0.06, 4)
+    watch, systems = Watch(monitor(), model()), jittered(2, 0.06, 4)
     watch(state_of(systems, 7))
-    expected = read_frames(monitor(), frame_features(potential, params, systems, dtype="float64"))
+    expected = read_frames(monitor(), frame_features(model(), systems, dtype="float64"))
     watch(state_of(systems, 56))  # too soon
     assert watch.steps == [7]
     np.testing.assert_allclose(watch.frame[0], expected.frame, rtol=1e-8)
@@ -103,45 +100,42 @@ def test_watching_reads_what_reading_frames_reads():
     strange = state_of(systems, 8)
     strange.atomic_numbers = strange.atomic_numbers.at[0].set(9)
     with pytest.raises(ValueError, match="no reference frame holds F"):
-        Watch(monitor(), potential, params)(strange)
+        Watch(monitor(), model())(strange)
 
 
 @pytest.mark.slow
 def test_watching_md_reads_what_reading_frames_reads():
-    potential, params = model()
-    watch = Watch(monitor(), potential, params, every=1)
+    watch = Watch(monitor(), model(), every=1)
     result = simulate(watch)
     assert watch.steps == [5, 10, 15, 20]
     start = jittered(1, 0.03, 0)[0]
     positions = np.asarray(result.state.dynamics.position)
     last = [dataclasses.replace(start, positions=position) for position in positions]
-    expected = read_frames(monitor(), frame_features(potential, params, last, dtype="float64"))
+    expected = read_frames(monitor(), frame_features(model(), last, dtype="float64"))
     np.testing.assert_allclose(watch.frame[-1], expected.frame, rtol=1e-8)
     np.testing.assert_array_equal(watch.alarm[-1], expected.alarm)
 
 
 def test_lasting_alarms_stop_a_run():
-    potential, params = model()
     limits = np.full(4, np.inf)
     calm = dataclasses.replace(monitor(), charts=monitor().charts.replace(frame_limits=limits))
-    never, state = Watch(calm, potential, params, stop_after=1), state_of(jittered(2, 0.06, 4), 10)
+    never, state = Watch(calm, model(), stop_after=1), state_of(jittered(2, 0.06, 4), 10)
     never(state)
     limits[3] = 0.0
     strict = dataclasses.replace(monitor(), charts=monitor().charts.replace(frame_limits=limits))
-    watch = Watch(strict, potential, params, index="worst", stop_after=2, every=1)
+    watch = Watch(strict, model(), index="worst", stop_after=2, every=1)
     watch(state)
     state.step += 10
     with pytest.raises(MonitorAlarm, match="replica 0 has been out of control for 2 readings at step 20"):
         watch(state)
     with pytest.raises(ValueError, match="found index 'best'"):
-        Watch(strict, potential, params, index="best")
+        Watch(strict, model(), index="best")
 
 
 @pytest.mark.slow
 def test_lasting_alarms_stop_md():
-    potential, params = model()
     strict = dataclasses.replace(monitor(), charts=monitor().charts.replace(frame_limits=np.zeros(4)))
-    watch = Watch(strict, potential, params, index="worst", stop_after=2, every=1)
+    watch = Watch(strict, model(), index="worst", stop_after=2, every=1)
     with pytest.raises(MonitorAlarm, match="out of control for 2 readings at step 10") as caught:
         simulate(watch)
     assert caught.value.step == 10

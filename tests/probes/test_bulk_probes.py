@@ -11,6 +11,7 @@ from ase.optimize import BFGS
 from ase.phonons import Phonons as AsePhonons
 
 from mlipjax import Calculator
+from mlipjax.potential import Model
 from mlipjax.probes.elastic import deformed, elastic_constants
 from mlipjax.probes.eos import equation_of_state, scaled
 from mlipjax.probes.evaluator import AseEvaluator
@@ -122,7 +123,7 @@ def test_phonons_of_silicon_agree_with_ase_and_with_exact_derivatives(calculator
         np.testing.assert_allclose(result.at(q), np.sort(theirs.band_structure([q])[0]) / per_thz, atol=0.03)
     assert result.at((0, 0, 0))[-1] == pytest.approx(17.83, abs=0.1)
     assert result.n_imaginary == 0
-    exact = gamma_modes(potential_of("sw"), PARAMS, System.from_ase(atoms))
+    exact = gamma_modes(Model(potential_of("sw"), PARAMS), System.from_ase(atoms))
     np.testing.assert_allclose(result.at((0, 0, 0)), exact.frequencies_THz, atol=0.02)
     assert exact.n_rigid == 3
     assert "a minimum" in exact.verdict
@@ -142,7 +143,7 @@ def test_vacancy_formation_of_silicon():
         box = np.diag(crystal.cell)
         start[neighbours] += 0.15 * (apart - box * np.round(apart / box))
         started = [systems[0].replace(positions=start)]
-        return relax(potential_of("sw"), PARAMS, started, fmax=2e-3, dtype="float64").systems
+        return relax(Model(potential_of("sw"), PARAMS), started, fmax=2e-3, dtype="float64").systems
 
     result = vacancy_formation(evaluator("sw"), crystal, (0,), relax=relaxed)
     # four bonds of epsilon break, and the atom taken out gets two back in its reservoir
@@ -155,7 +156,7 @@ def test_vacancy_formation_of_argon_agrees_with_ase():
     crystal = System.from_ase(bulk("Ar", "fcc", a=5.27, cubic=True).repeat(2))
 
     def relaxed(systems):
-        return relax(potential_of("lj"), PARAMS, systems, fmax=5e-5, dtype="float64").systems
+        return relax(Model(potential_of("lj"), PARAMS), systems, fmax=5e-5, dtype="float64").systems
 
     result = vacancy_formation(evaluator("lj"), crystal, (3,), relax=relaxed, converged=1e-4, rattle=0.01)
     atoms = crystal.to_ase()

@@ -11,6 +11,7 @@ from migration_case import bistable, pair, vacancy_jump
 import mlipjax
 from mlipjax import relaxation
 from mlipjax.graph import VerletSpec
+from mlipjax.potential import Model
 from mlipjax.probes import initial_path, neb
 from mlipjax.relaxation import ProbeDiverged
 
@@ -18,7 +19,7 @@ from mlipjax.relaxation import ProbeDiverged
 @pytest.fixture(scope="module")
 def jump():
     """A converged band of the vacancy jump, float64."""
-    return neb(*pair(), vacancy_jump(), n_images=5, fmax=2e-3, dtype="float64")
+    return neb(pair(), vacancy_jump(), n_images=5, fmax=2e-3, dtype="float64")
 
 
 def ase_band(images, climb, fmax):
@@ -78,13 +79,13 @@ def test_symmetry_and_bookkeeping_of_a_result(jump):
 
 @pytest.mark.slow
 def test_single_precision_gives_the_same_barrier(jump):
-    single = neb(*pair(), jump.images, fmax=0.01, relax_ends=False, dtype="float32")
+    single = neb(pair(), jump.images, fmax=0.01, relax_ends=False, dtype="float32")
     assert single.converged
     assert single.forward_barrier_eV == pytest.approx(jump.forward_barrier_eV, abs=1e-3)
 
 
 def test_a_band_that_is_not_converged_says_so():
-    result = neb(*pair(), vacancy_jump(), n_images=5, fmax=1e-3, max_steps=3, dtype="float64")
+    result = neb(pair(), vacancy_jump(), n_images=5, fmax=1e-3, max_steps=3, dtype="float64")
     assert not result.converged
     assert "NOT converged" in result.verdict
     assert result.steps == 3
@@ -93,7 +94,7 @@ def test_a_band_that_is_not_converged_says_so():
 def test_fixed_atoms_stay_and_ends_can_be_left_alone():
     first, last = bistable()
     free = np.array([False, False, True])
-    result = neb(*pair(), [first, last], n_images=5, free=free, relax_ends=False, fmax=0.01, dtype="float64")
+    result = neb(pair(), [first, last], n_images=5, free=free, relax_ends=False, fmax=0.01, dtype="float64")
     np.testing.assert_array_equal(result.positions[:, :2], np.broadcast_to(first.positions[:2], (5, 2, 3)))
     np.testing.assert_allclose(result.positions[[0, -1]], [first.positions, last.positions])
     # halfway between the fixed atoms the third one is free of force: the known saddle point
@@ -104,10 +105,10 @@ def test_fixed_atoms_stay_and_ends_can_be_left_alone():
 def test_one_inner_image_and_images_lower_than_the_ends():
     path = [dataclasses.replace(bistable()[0], positions=p) for p in initial_path(bistable(), 3)]
     free = np.array([False, False, True])
-    three = neb(*pair(), path, free=free, fmax=0.01, dtype="float64")
+    three = neb(pair(), path, free=free, fmax=0.01, dtype="float64")
     assert three.converged
     assert len(three.energies_eV) == 3
-    valley = neb(*pair(), path[1:2] * 2, n_images=3, free=free, relax_ends=False, fmax=1e-3, max_steps=2)
+    valley = neb(pair(), path[1:2] * 2, n_images=3, free=free, relax_ends=False, fmax=1e-3, max_steps=2)
     assert valley.forward_barrier_eV == pytest.approx(0.0, abs=1e-4)
 
 
@@ -117,7 +118,7 @@ def test_tables_that_do_not_suffice_are_built_again(jump, monkeypatch):
     monkeypatch.setattr(relaxation.search, "build_batch", lambda *a: builds.append(1) or original(*a))
     spec = VerletSpec.for_systems(vacancy_jump(), pair()[0].cutoff, skin=0.1)
     tight = dataclasses.replace(spec, n_candidates=4, n_neighbors=4)
-    narrow = neb(*pair(), vacancy_jump(), n_images=5, fmax=2e-3, dtype="float64", spec=tight)
+    narrow = neb(pair(), vacancy_jump(), n_images=5, fmax=2e-3, dtype="float64", spec=tight)
     # three searches (images as given, ends, band), and again because atoms moved more than half the skin
     assert len(builds) > 4
     assert narrow.forward_barrier_eV == pytest.approx(jump.forward_barrier_eV, abs=1e-5)
@@ -126,7 +127,7 @@ def test_tables_that_do_not_suffice_are_built_again(jump, monkeypatch):
 def test_energies_that_are_not_finite_are_an_error():
     potential, params = pair()
     with pytest.raises(ProbeDiverged, match="not finite"):
-        neb(potential, {**params, "epsilon": np.nan}, vacancy_jump(), n_images=5, dtype="float64")
+        neb(Model(potential, {**params, "epsilon": np.nan}), vacancy_jump(), n_images=5, dtype="float64")
 
 
 @pytest.mark.parametrize(
@@ -140,20 +141,20 @@ def test_energies_that_are_not_finite_are_an_error():
 def test_images_that_do_not_fit_are_refused(change, message):
     first, last = vacancy_jump()
     with pytest.raises(ValueError, match=message):
-        neb(*pair(), [first, change(last)])
+        neb(pair(), [first, change(last)])
 
 
 def test_bad_options_are_refused():
     ends = vacancy_jump()
     with pytest.raises(ValueError, match="at least one image between"):
-        neb(*pair(), ends, n_images=2)
+        neb(pair(), ends, n_images=2)
     with pytest.raises(ValueError, match="a path needs at least its two ends"):
-        neb(*pair(), ends[:1])
+        neb(pair(), ends[:1])
     with pytest.raises(ValueError, match="does not know Ne"):
-        neb(*pair(), [dataclasses.replace(s, atomic_numbers=np.full(31, 10)) for s in ends])
+        neb(pair(), [dataclasses.replace(s, atomic_numbers=np.full(31, 10)) for s in ends])
     with pytest.raises(ValueError, match="the mask of free"):
-        neb(*pair(), ends, free=np.ones(5, bool))
+        neb(pair(), ends, free=np.ones(5, bool))
     with pytest.raises(ValueError, match="interpolation"):
-        neb(*pair(), ends, interpolation="spline")
+        neb(pair(), ends, interpolation="spline")
     with pytest.raises(ValueError, match="dtype"):
-        neb(*pair(), ends, dtype="float16")
+        neb(pair(), ends, dtype="float16")

@@ -12,7 +12,7 @@ from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline
 
 from mlipjax.graph import VerletSpec
-from mlipjax.potential import Potential
+from mlipjax.potential import Model, Potential
 from mlipjax.probes import initial_path, neb
 from mlipjax.relaxation import converged_barrier
 from mlipjax.relaxation.band import between_images
@@ -58,7 +58,7 @@ def ends(params):
 
 def band(params, n_images, **options):
     options = {"fmax": 0.01, "free": FREE, "dtype": "float64", "interpolation": "linear", **options}
-    return neb(SURFACE, params, ends(params), n_images=n_images, **options)
+    return neb(Model(SURFACE, params), ends(params), n_images=n_images, **options)
 
 
 # sizes of no other test here

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lattice_case import described, redescribed, rotated_elastic, sharp_angles
 
 from mlipjax.doctor.splits import displacement, distance_change, fingerprint
+from mlipjax.potential import Model
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.eos import equation_of_state
@@ -67,7 +68,8 @@ def test_elastic_constants_turn_with_the_crystal(seed):
 @FEW
 def test_gamma_modes(seed):
     first, other = (
-        gamma_modes(potential_of("sw"), PARAMS, system) for system in (silicon(), described(silicon(), seed).system)
+        gamma_modes(Model(potential_of("sw"), PARAMS), system)
+        for system in (silicon(), described(silicon(), seed).system)
     )
     np.testing.assert_allclose(other.vibrations_THz, first.vibrations_THz, atol=1e-6)
     assert other.n_imaginary == first.n_imaginary
@@ -222,9 +224,9 @@ def test_sliding(seed):
     """Layers lie in the first two vectors; the third may be any that completes the lattice, in either direction."""
     layers = System.from_ase(bulk("Ar", "hcp", a=3.72, c=6.9))
     plain = SlidingSettings(relaxed=False, dtype="float64", bond_factor=1.0)
-    first = slide(potential_of("lj"), PARAMS, layers, n_points=3, settings=plain)
+    first = slide(Model(potential_of("lj"), PARAMS), layers, n_points=3, settings=plain)
     other = described(layers, seed, in_plane=False)
-    turned = slide(potential_of("lj"), PARAMS, other.system, n_points=3, settings=plain)
+    turned = slide(Model(potential_of("lj"), PARAMS), other.system, n_points=3, settings=plain)
     assert turned.n_layers == first.n_layers
     assert turned.gap_A == pytest.approx(first.gap_A, abs=1e-9)
     np.testing.assert_allclose(turned.rigid_meV_per_A2, first.rigid_meV_per_A2, atol=1e-6)

@@ -10,6 +10,7 @@ from ase.vibrations import Vibrations
 
 from mlipjax import Calculator
 from mlipjax.data import Dataset, Example
+from mlipjax.potential import Model
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
 from mlipjax.probes.phonons import gamma_modes
@@ -51,13 +52,13 @@ def test_dimer_finds_the_hole_of_a_buckingham_pair():
 
 def test_softening_finds_the_factor_of_a_softened_potential():
     systems = rattled(silicon(), (0.05, 0.2), n_each=3)
-    soft = NativeEvaluator(potential_of("sw"), {"strength": np.float64(0.8)})
+    soft = NativeEvaluator(Model(potential_of("sw"), {"strength": np.float64(0.8)}))
     result = softening_against(soft, evaluator("sw"), systems)
     assert result.slope == pytest.approx(0.8, rel=1e-10)
     assert result.interval == pytest.approx((0.8, 0.8))
     assert "too SOFT" in result.verdict
     for factor, word in ((0.97, "a little soft"), (1.03, "a little stiff"), (1.2, "too STIFF")):
-        other = NativeEvaluator(potential_of("sw"), {"strength": np.float64(factor)})
+        other = NativeEvaluator(Model(potential_of("sw"), {"strength": np.float64(factor)}))
         assert softening_against(other, evaluator("sw"), systems).verdict.startswith(f"{word}: slope of forces")
     # and from labels, where atoms at equilibrium are left out
     labels = [Labels.create(8, forces=e.forces) for e in evaluator("sw")(systems)]
@@ -123,7 +124,7 @@ def test_batches_do_not_change_what_is_evaluated():
     pair = System(np.array([[0.0, 0, 0], [3.9, 0.3, 0]]), np.array([18, 18]), np.zeros((3, 3)), (False,) * 3)
     systems = [crystal, System.from_ase(bulk("Ar", "fcc", a=5.2, cubic=True)), pair]
     together = evaluator("lj")(systems)
-    divided = NativeEvaluator(potential_of("lj"), PARAMS, max_slots=800)(systems)
+    divided = NativeEvaluator(Model(potential_of("lj"), PARAMS), max_slots=800)(systems)
     for system, a, b in zip(systems, together, divided, strict=True):
         (alone,) = evaluator("lj")([system])
         for other in (b, alone):
@@ -158,7 +159,7 @@ def test_modes_of_a_tetramer_are_those_known_and_those_of_ase(tmp_path):
     edge = 2 ** (1 / 6) * 3.4
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * edge / np.sqrt(8)
     cluster = System(corners, np.full(4, 18), np.zeros((3, 3)), (False,) * 3)
-    result = gamma_modes(potential_of("lj"), PARAMS, cluster)
+    result = gamma_modes(Model(potential_of("lj"), PARAMS), cluster)
     spring = 72 * 0.0103 / (2 ** (1 / 3) * 3.4**2)
     base = np.sqrt(spring / 39.95) * 1000 * units.fs / (2 * np.pi)  # THz
     known = base * np.sqrt([1, 1, 2, 2, 2, 4])
@@ -175,7 +176,7 @@ def test_modes_of_a_tetramer_are_those_known_and_those_of_ase(tmp_path):
 def test_a_line_of_atoms_has_five_rigid_modes():
     r = 2 ** (1 / 6) * 3.4
     line = System(np.array([[0.0, 0, 0], [r, 0, 0]]), np.full(2, 18), np.zeros((3, 3)), (False,) * 3)
-    result = gamma_modes(potential_of("lj"), PARAMS, line)
+    result = gamma_modes(Model(potential_of("lj"), PARAMS), line)
     assert result.n_rigid == 5
     assert len(result.vibrations_THz) == 1
     known = np.sqrt(2 * 72 * 0.0103 / (2 ** (1 / 3) * 3.4**2) / 39.95) * 1000 * units.fs / (2 * np.pi)

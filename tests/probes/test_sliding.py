@@ -50,7 +50,7 @@ def molybdenum_disulfide():
 
 
 def test_rigid_sliding_is_the_lattice_sum():
-    profile = slide(*pair(), square_layers(), vector=(1.0, 1.0), n_points=5, settings=SETTINGS)
+    profile = slide(pair(), square_layers(), vector=(1.0, 1.0), n_points=5, settings=SETTINGS)
     shifts = np.linspace(0.0, A, 5)
     expected = np.array([lattice_sum((t, t), HEIGHT) for t in shifts])
     np.testing.assert_allclose(profile.rigid_meV_per_A2, 1e3 * (expected - expected[0]) / A**2, atol=1e-8)
@@ -64,7 +64,7 @@ def test_rigid_sliding_is_the_lattice_sum():
 @pytest.mark.slow
 def test_relaxed_sliding_finds_the_best_height():
     settings = dataclasses.replace(SETTINGS, relaxed=True, fmax=1e-5, max_steps=2000)
-    profile = slide(*pair(), square_layers(), vector=(0.5, 0.5), n_points=3, settings=settings)
+    profile = slide(pair(), square_layers(), vector=(0.5, 0.5), n_points=3, settings=settings)
     best = [minimize_scalar(lambda h, t=t: lattice_sum((t, t), h), (2.0, 2.6)) for t in (0.0, A / 4, A / 2)]
     energies, heights = (np.array([getattr(found, name) for found in best]) for name in ("fun", "x"))
     assert profile.converged
@@ -77,9 +77,8 @@ def test_relaxed_sliding_finds_the_best_height():
 
 @pytest.mark.slow
 def test_a_reduced_surface_is_the_full_one():
-    potential, params = pair()
-    reduced = gamma_surface(potential, params, square_layers(), n=4, settings=SETTINGS)
-    full = gamma_surface(potential, params, square_layers(), n=4, reduce=False, settings=SETTINGS)
+    reduced = gamma_surface(pair(), square_layers(), n=4, settings=SETTINGS)
+    full = gamma_surface(pair(), square_layers(), n=4, reduce=False, settings=SETTINGS)
     assert full.n_computed == 16
     assert reduced.n_computed == 6  # p4mm on a 4 x 4 grid
     np.testing.assert_allclose(reduced.rigid_meV_per_A2, full.rigid_meV_per_A2, atol=1e-8)
@@ -94,8 +93,8 @@ def test_a_reduced_surface_is_the_full_one():
 def test_symmetry_serves_oblique_and_centred_layers(shear):
     cell = np.array([[2.7, 0.0, 0.0], [shear, 4.1, 0.0], [0.4, 0.6, 3.1]])
     layer = System.from_ase(Atoms("Cu2", scaled_positions=[[0, 0, 0], [0.45, 0.5, 0.02]], cell=cell, pbc=True))
-    reduced = gamma_surface(*pair(), layer, n=4, settings=dataclasses.replace(SETTINGS, bond_factor=1.1))
-    full = gamma_surface(*pair(), layer, n=4, reduce=False, settings=dataclasses.replace(SETTINGS, bond_factor=1.1))
+    reduced = gamma_surface(pair(), layer, n=4, settings=dataclasses.replace(SETTINGS, bond_factor=1.1))
+    full = gamma_surface(pair(), layer, n=4, reduce=False, settings=dataclasses.replace(SETTINGS, bond_factor=1.1))
     assert reduced.n_computed <= 16
     np.testing.assert_allclose(reduced.rigid_meV_per_A2, full.rigid_meV_per_A2, atol=1e-8)
 
@@ -159,8 +158,8 @@ def test_crystals_that_cannot_slide_are_refused(system, options, message):
 
 def test_bad_paths_are_refused():
     with pytest.raises(ValueError, match="at least 3 points"):
-        slide(*pair(), square_layers(), n_points=2)
+        slide(pair(), square_layers(), n_points=2)
     with pytest.raises(ValueError, match="vector"):
-        slide(*pair(), square_layers(), vector=(0.0, 0.0))
+        slide(pair(), square_layers(), vector=(0.0, 0.0))
     with pytest.raises(ValueError, match="at least 2 points"):
-        gamma_surface(*pair(), square_layers(), n=1)
+        gamma_surface(pair(), square_layers(), n=1)

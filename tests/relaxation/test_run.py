@@ -49,31 +49,31 @@ def test_strains_are_orthonormal_and_leave_open_directions_alone():
     up = strains("normal", cell, (True,) * 3)[0]
     np.testing.assert_allclose(cell[:2] @ up, 0.0, atol=1e-12)
     with pytest.raises(ValueError, match="three cell vectors"):
-        relax(*pair(), [bistable()[0]], cell="full")
+        relax(pair(), [bistable()[0]], cell="full")
 
 
 def test_tables_grow_where_neighbours_do_not_fit_and_are_used_again():
-    potential, params = pair()
+    potential = pair().potential
     spec = VerletSpec.for_systems(vacancy_jump(), potential.cutoff)
-    enough = relax(potential, params, vacancy_jump(), max_steps=5, dtype="float64", spec=spec)
+    enough = relax(pair(), vacancy_jump(), max_steps=5, dtype="float64", spec=spec)
     assert enough.spec == spec
     tight = dataclasses.replace(spec, n_candidates=8, n_neighbors=4)
-    grown = relax(potential, params, vacancy_jump(), max_steps=5, dtype="float64", spec=tight)
+    grown = relax(pair(), vacancy_jump(), max_steps=5, dtype="float64", spec=tight)
     np.testing.assert_allclose(grown.energies, enough.energies, atol=1e-10)
     assert grown.spec.n_neighbors > tight.n_neighbors
     before = evaluate._cache_size()
-    relax(potential, params, vacancy_jump(), max_steps=3, dtype="float64", spec=grown.spec)
+    relax(pair(), vacancy_jump(), max_steps=3, dtype="float64", spec=grown.spec)
     assert evaluate._cache_size() == before
 
 
 def test_relaxations_do_not_depend_on_their_company_and_say_how_they_went():
-    potential, params = pair()
+    potential = pair().potential
     first, last = vacancy_jump()
     seen = []
     spec = VerletSpec.for_systems([first, last], potential.cutoff)
     options = {"fmax": 0.05, "dtype": "float64", "spec": spec}
-    alone = relax(potential, params, [first, first], **options)
-    found = relax(potential, params, [first, last], keep_path=True, on_step=lambda *a: seen.append(a), **options)
+    alone = relax(pair(), [first, first], **options)
+    found = relax(pair(), [first, last], keep_path=True, on_step=lambda *a: seen.append(a), **options)
     np.testing.assert_allclose(alone.systems[0].positions, found.systems[0].positions, atol=1e-9)
     assert found.converged.all()
     assert np.all(found.energies < found.initial_energies)

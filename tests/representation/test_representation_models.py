@@ -11,6 +11,7 @@ from tiny_nequip import molecule as methanol
 from tiny_potential import init_params, tiny_potential
 
 from mlipjax.graph import edge_vectors
+from mlipjax.potential import Model
 from mlipjax.representation import (
     Members,
     atom_elements,
@@ -71,7 +72,7 @@ def test_features_are_those_of_the_layer_in_the_order_of_the_structures():
     potential = tiny_potential()
     params = init_params(potential)
     systems = [skewed_crystal(), methanol(), slab()]
-    together = node_features(potential, params, systems, layer=0, dtype="float64")
+    together = node_features(Model(potential, params), systems, layer=0, dtype="float64")
     graph = graph_of(*systems, cutoff=potential.cutoff)
     rows = np.flatnonzero(graph.atom_mask)
     features = jax.jit(potential.node_energy)(params, graph, graph.positions)[1]
@@ -80,7 +81,7 @@ def test_features_are_those_of_the_layer_in_the_order_of_the_structures():
     np.testing.assert_array_equal(atom_elements(systems), np.asarray(graph.atomic_numbers)[rows])
     np.testing.assert_array_equal(atom_structures(systems), np.asarray(graph.graph_index)[rows])
     with pytest.raises(ValueError, match="no layer 2: this model has 2"):
-        node_features(potential, params, systems, layer=2)
+        node_features(Model(potential, params), systems, layer=2)
 
 
 def test_messages_add_up_to_what_the_layer_sums():
@@ -91,7 +92,7 @@ def test_messages_add_up_to_what_the_layer_sums():
     recorded = linear_down_outputs(potential, params, graph)
     starts = np.array([0, systems[0].n_atoms])
     for layer in (0, 1):
-        messages = edge_messages(potential, params, systems, pairs, layer=layer, dtype="float64")
+        messages = edge_messages(Model(potential, params), systems, pairs, layer=layer, dtype="float64")
         assert len(messages) == graph.edge_mask.sum()
         total = np.zeros((int(graph.atom_mask.sum()), messages.shape[1]))
         np.add.at(total, pairs.receiver + starts[pairs.structure], messages)
@@ -123,7 +124,7 @@ def test_messages_do_not_turn_with_the_structure_and_reach_the_cutoff_smoothly()
     turned = dataclasses.replace(one, positions=one.positions @ turn)
     pairs = choose_pairs([one], 3.0, per_structure=40)
     assert {"C-H", "H-C", "C-O", "O-H"} <= set(pairs.classes)
-    before, after = (edge_messages(potential, params, [s], pairs, dtype="float64") for s in (one, turned))
+    before, after = (edge_messages(Model(potential, params), [s], pairs, dtype="float64") for s in (one, turned))
     np.testing.assert_allclose(before, after, rtol=1e-9, atol=1e-11)
 
 
@@ -131,7 +132,7 @@ def test_other_models_have_no_known_messages():
     potential = tiny_potential()
     pairs = choose_pairs([methanol()], 3.0)
     with pytest.raises(ValueError, match="known for NequIP models; this one is a TinyConfig"):
-        edge_messages(potential, init_params(potential), [methanol()], pairs)
+        edge_messages(Model(potential, init_params(potential)), [methanol()], pairs)
 
 
 def clouds(rng, n_structures, noise):
@@ -207,7 +208,8 @@ def test_models_of_different_width_are_compared_from_structures_on():
     members = Members(environment_classes(systems), atom_structures(systems), atom_elements(systems))
     models = {"narrow": tiny_potential(width=8), "wide": tiny_potential(width=12)}
     features = {
-        name: node_features(model, init_params(model), systems, dtype="float64") for name, model in models.items()
+        name: node_features(Model(model, init_params(model)), systems, dtype="float64")
+        for name, model in models.items()
     }
     result = compare(features, members, n_resamples=10, maps=None)
     assert set(result.classes) == {"C4", "H", "O2"}

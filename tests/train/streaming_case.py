@@ -19,6 +19,7 @@ from tiny_potential import SPECIES, init_params, random_system, tiny_potential
 from mlipjax.data import Example, read_dataset, write_store
 from mlipjax.finetuning import FinetuneSettings, finetune
 from mlipjax.finetuning.run import FinetuneListener
+from mlipjax.potential import Model
 from mlipjax.system import Labels
 
 ATOMS = 32
@@ -80,7 +81,7 @@ def main(folder, n):
     params, held = init_params(potential, dtype=np.float32), Held()
     train, valid = data.subset(range(256, n)), data.subset(range(256))
     with peak(found, "finetune"):
-        finetune(potential, params, train, valid, settings=settings, listener=held)
+        finetune(Model(potential, params), train, valid, settings=settings, listener=held)
     found["finetune"]["held"] = held.memory
     print(json.dumps(found))
 

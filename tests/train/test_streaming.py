@@ -17,7 +17,8 @@ from tiny_potential import labelled_dataset
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
 from mlipjax.finetuning import FinetuneSettings
 from mlipjax.finetuning.folder import describe_run
-from mlipjax.finetuning.retain import Frozen, pseudo_label
+from mlipjax.finetuning.retain import pseudo_label
+from mlipjax.potential import Model
 from mlipjax.train import LabelledBatches, error_report, predict
 from mlipjax.train.batches import Tables
 
@@ -73,7 +74,7 @@ def test_tables_that_are_not_kept_are_found_again(tmp_path):
 def test_errors_and_pseudo_labels_are_those_of_structures_in_memory(tmp_path):
     run = setup()
     listed, stored = sources(tmp_path, "replay", REPLAY())
-    frozen = Frozen(run.potential, run.params)
+    frozen = Model(run.potential, run.params)
     settings = FinetuneSettings(dtype="float64")
     for data in (listed, stored):
         found = pseudo_label(frozen, data.systems, settings)
@@ -93,7 +94,7 @@ def test_a_run_notices_that_its_replay_store_is_another(tmp_path):
 
     def described(name):
         settings = FinetuneSettings(replay=str(tmp_path / name))
-        return describe_run(run.potential, run.params, TRAIN(), None, settings)["settings"]["replay_sha256"]
+        return describe_run(Model(run.potential, run.params), TRAIN(), None, settings)["settings"]["replay_sha256"]
 
     assert described("one") == described("one") != described("two")
 

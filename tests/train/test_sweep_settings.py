@@ -11,6 +11,7 @@ import pytest
 import sweep_case
 
 from mlipjax.losses import LossWeights
+from mlipjax.potential import Model
 from mlipjax.train import evaluate
 from mlipjax.train.sweep import Setting, batch_orders, collect_errors, error_sums, grid, hyper_of, over_settings
 
@@ -84,7 +85,7 @@ def test_mapped_errors_are_those_of_evaluate(case):
     errors = collect_errors(sums, case.batches)
     for row in range(3):
         found = errors.summary(row)
-        report = evaluate(case.potential, params[row], data, dtype="float64")
+        report = evaluate(Model(case.potential, params[row]), data, dtype="float64")
         assert found["n_frames"] == report["n_frames"] == 6
         for name in (
             "force_rmse_meV_per_A",

@@ -123,7 +123,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits_and_a_done_one_is_only_rea
         call(KillAfter(4))
     result = call()
     out, expected = straight
-    assert hash_model(*result.model) == hash_model(*expected.model)
+    assert hash_model(result.model) == hash_model(expected.model)
     assert (tmp_path / "frames.extxyz").read_bytes() == (out / "frames.extxyz").read_bytes()
     for report in (expected.report, json.loads((out / "results.json").read_text())):
         assert {**report, "versions": None} == {**result.report, "versions": None}

@@ -54,6 +54,3 @@ class LabelOptions:
 
 LABELS = "energy_key forces_key stress_key virial_key"
 """Names of these options, for the sections of a command's help."""
-
-
-__all__ = ["LABELS", "Computes", "LabelOptions", "Reports", "Sections"]
