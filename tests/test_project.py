@@ -15,7 +15,8 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
-    {"_version", "defaults", "elements", "factory", "files", "lattice", "notices", "reading", "typing", "units"},
+    {"_version", "defaults"},
+    {"elements", "factory", "files", "lattice", "notices", "precision", "reading", "typing", "units"},
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
     {"nn"},
@@ -188,8 +189,8 @@ def arguments_of(function):
 # a simulation, a relaxation or a path, the sizes of a batch. No new name joins without a reason.
 MANY_ARGUMENTS = {
     "advance", "batch_graphs", "converged_barrier", "create", "examine", "gamma_surface", "init", "make_batch",
-    "make_ensemble", "neb", "put", "relax", "relax_with_calculator", "relaxed_positions", "run", "slide", "stopped",
-    "watch_chunk",
+    "make_ensemble", "neb", "predict_each", "put", "relax", "relax_with_calculator", "relaxed_positions", "run",
+    "slide", "stopped", "watch_chunk",
 }  # fmt: skip
 
 

@@ -268,7 +268,7 @@ def _make_student(
     """The potential that is trained: with fresh parameters, another head or adapters, as the strategy says."""
     if strategy.from_scratch:
         params = potential.init(key)
-    params = tree.cast(params, settings.dtype)
+    potential, params = potential.replace(precision=settings.precision), tree.cast(params, settings.dtype)
     plain, own = add_head(potential, params) if strategy.replay else (potential, params)
     adapted, own = strategy.attach(plain, own, key)
     optimizer = Optimizer(strategy.optimizer_config(total_steps))

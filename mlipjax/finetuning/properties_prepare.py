@@ -120,7 +120,7 @@ def prepare_property(
     name = property_name(train_data)
     check_properties(potential, name, train_data, valid_data)
     key = jax.random.key(settings.seed)
-    params = tree.cast(params, settings.dtype)
+    potential, params = potential.replace(precision=settings.precision), tree.cast(params, settings.dtype)
     frozen = Frozen(potential, params)
     head = options.head(name, *target_moments(train_data, name, options.property_kind))
     potential, params = add_property(potential, params, head, key)

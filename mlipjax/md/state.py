@@ -18,6 +18,7 @@ from mlipjax.md.evaluation import evaluate, observe
 from mlipjax.md.freedom import Freedom, hold
 from mlipjax.md.observables import masses_of
 from mlipjax.potential import Potential
+from mlipjax.precision import exact
 from mlipjax.system import System
 from mlipjax.typing import Array, AtomicNumbers, Float, Int, Key, Params
 
@@ -155,11 +156,12 @@ def rebuild(spec: VerletSpec, state: SimState) -> SimState:
 
 
 @partial(jax.jit, static_argnums=0)
+@exact
 def _brought_back(
     pbc: tuple[bool, bool, bool], positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
 ) -> tuple[Float[Array, "R N 3"], Int[Array, "R N 3"]]:
     moved = jax.vmap(partial(cells_away, pbc=pbc))(positions, cells)
-    taken_off = jnp.einsum("rni,rix->rnx", moved, cells, precision="highest")
+    taken_off = jnp.einsum("rni,rix->rnx", moved, cells)
     return positions - taken_off, moved.astype(jnp.int32)
 
 

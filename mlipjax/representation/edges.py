@@ -31,6 +31,7 @@ from mlipjax.nn.radial import bessel_basis, polynomial_envelope
 from mlipjax.nn.radial_table import RadialBasis
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.potential import Potential
+from mlipjax.precision import exact
 from mlipjax.representation.classes import bonds
 from mlipjax.representation.features import layer_index
 from mlipjax.system import System
@@ -165,6 +166,7 @@ def _vectors(systems: Sequence[System], pairs: Pairs) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
+@exact
 def _messages(potential: Potential, layer: int, params: Any, graph: Any, sender: Any, vectors: Any) -> Any:
     config: NequIPConfig = potential.config
     sent = _senders(potential, layer, params, graph)

@@ -43,7 +43,7 @@ class Watching:
         monitor = self.monitor if isinstance(self.monitor, Monitor) else load_monitor(self.monitor, params)
         return Watch(
             monitor,
-            potential,
+            potential.replace(precision="highest"),  # that of the charts
             params,
             every=self.monitor_every,
             index=self.alarm_index,
