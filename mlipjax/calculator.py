@@ -14,6 +14,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from mlipjax import tree
+from mlipjax.defaults import Precision
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_table
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.digest import model_digest
@@ -89,7 +90,7 @@ class Calculator(AseCalculator):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle configuration and arrays; raises ``ValueError`` for an architecture that is not the package's own."""
         arrays = {path: np.asarray(leaf) for path, leaf in tree.flatten_paths(self._given).items()}
-        return _restored, (potential_to_config(self.potential), arrays, *self._rest())
+        return _restored, (potential_to_config(self.potential), self.potential.precision, arrays, *self._rest())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Calculator:
         """A calculator of its own with the same potential and parameters, which nothing changes."""
@@ -182,9 +183,12 @@ class Calculator(AseCalculator):
             return jax.device_get(self._apply(self.params, batch, stress=stress))
 
 
-def _restored(description: dict[str, Any], arrays: dict[str, np.ndarray], *rest: Any) -> Calculator:
+def _restored(
+    description: dict[str, Any], precision: Precision, arrays: dict[str, np.ndarray], *rest: Any
+) -> Calculator:
     """Inverse of ``Calculator.__reduce__``."""
-    return _assembled(potential_from_config(description), tree.unflatten_paths(arrays), *rest)
+    potential = potential_from_config(description).replace(precision=precision)
+    return _assembled(potential, tree.unflatten_paths(arrays), *rest)
 
 
 def _assembled(

@@ -1,4 +1,6 @@
-"""Numbers that both functions of the library and options of commands take by default."""
+"""What both functions of the library and options of commands take: numbers by default, and names of choices."""
+
+from typing import Literal
 
 MAX_SLOTS = 65_536
 """Neighbour slots (padded atoms times ``K``) computed at once: four frames of a 170-atom liquid at 6 Å. About 1 GB for
@@ -25,3 +27,6 @@ BAROSTAT_DAMPING_FS = 1000.0
 """Slower than the thermostat by the usual factor of ten, so that the cell does not follow single vibrations."""
 
 ATMOSPHERE_BAR = 1.01325
+
+Precision = Literal["highest", "high", "default"]
+"""Of a network's products of float32 numbers, where a device has a choice (``mlipjax.precision``)."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,11 @@ import numpy as np
 from flax import struct
 
 from mlipjax import tree
+from mlipjax.defaults import Precision
 from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
+from mlipjax.precision import exact, products_in
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
 
 
@@ -67,6 +69,8 @@ class Potential:
         heads: names of the energy heads; ``GraphBatch.head`` indexes them.
         e0s: (H, n_species) isolated-atom energies in eV, float64.
         properties: property heads; the parameters of each are a group of their own beside the module's.
+        precision: of the network's float32 products, where a backend has a choice: a choice of the run, not saved with
+            a model. Positions, cells and strains are multiplied in full in any case.
     """
 
     module: Any
@@ -76,6 +80,11 @@ class Potential:
     heads: tuple[str, ...]
     e0s: np.ndarray = dataclasses.field(compare=False)
     properties: tuple[PropertyHead, ...] = ()
+    precision: Precision = "highest"
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is one of {', '.join(get_args(Precision))}; found {self.precision!r}.")
 
     @classmethod
     def create(cls, module: Any, e0s: np.ndarray | None = None) -> Potential:
@@ -143,7 +152,9 @@ class Potential:
         for head in self.properties:
             if head.kind == "vector":
                 mine = head.select(features, self.feature_slices[-1])
-                values[head.name] = read_vector(head, params[head.group], graph, mine, _offered_vectors(state, head))
+                vectors = _offered_vectors(state, head)
+                with products_in(self.precision):
+                    values[head.name] = read_vector(head, params[head.group], graph, mine, vectors)
         return values
 
     def property_inputs(self, params: Params, graph: GraphBatch, head: PropertyHead) -> tuple[Array, Array, Array]:
@@ -153,17 +164,23 @@ class Potential:
 
     def _features(self, params: Params, graph: GraphBatch) -> tuple[Features, Any]:
         """Invariant features, and the collections in which the module left others."""
-        vectors = edge_vectors(graph, graph.positions, graph.cells)
-        species = self.species_index(graph.atomic_numbers)
-        (_, features), state = self.module.apply({"params": params}, graph, vectors, species, mutable=[VECTORS])
+        (_, features), state = self._network(params, graph, graph.positions, graph.cells, mutable=[VECTORS])
         return jnp.where(graph.atom_mask[:, None], features, 0.0), state
 
+    def _network(self, params: Params, graph: GraphBatch, positions: Array, cells: Array, **options: Any) -> Any:
+        """Apply the module at given positions (N, 3) and cells (G, 3, 3)."""
+        vectors = edge_vectors(graph, positions, cells)
+        species = self.species_index(graph.atomic_numbers)
+        with products_in(self.precision):
+            return self.module.apply({"params": params}, graph, vectors, species, **options)
+
     def _scalar_properties(self, params: Params, graph: GraphBatch, features: Features) -> dict[str, Array]:
-        return {
-            head.name: read_scalar(head, params[head.group], graph, head.select(features, self.feature_slices[-1]))
-            for head in self.properties
-            if head.kind != "vector"
-        }
+        with products_in(self.precision):
+            return {
+                head.name: read_scalar(head, params[head.group], graph, head.select(features, self.feature_slices[-1]))
+                for head in self.properties
+                if head.kind != "vector"
+            }
 
     def property_head(self, name: str) -> PropertyHead:
         """Return a property head by name.
@@ -177,6 +194,7 @@ class Potential:
         known = ", ".join(head.name for head in self.properties) or "no property at all"
         raise ValueError(f"this model does not predict {name!r}; it predicts {known}.")
 
+    @exact
     def node_energy(
         self, params: Params, graph: GraphBatch, positions: Array, strain: Array | None = None
     ) -> tuple[NodeEnergies, Features]:
@@ -193,9 +211,7 @@ class Potential:
             strain = 0.5 * (strain + jnp.swapaxes(strain, -1, -2))
             positions = positions + (positions[:, None, :] @ strain[graph.graph_index])[:, 0, :]
             cells = cells + cells @ strain
-        vectors = edge_vectors(graph, positions, cells)
-        species = self.species_index(graph.atomic_numbers)
-        head_energies, features = self.module.apply({"params": params}, graph, vectors, species)
+        head_energies, features = self._network(params, graph, positions, cells)
         head = graph.head[graph.graph_index]
         node_energy = jnp.take_along_axis(head_energies, head[:, None], axis=1)[:, 0]
         mask = graph.atom_mask
@@ -257,6 +273,7 @@ property_inputs = jax.jit(Potential.property_inputs, static_argnums=(0, 3))
 """``Potential.property_inputs``, likewise."""
 
 
+@exact
 def _initial(potential: Potential, key: Key, dtype: np.dtype) -> Params:
     # compiled, the forward pass that flax runs to learn the shapes is dropped
     probe = _probe_graph(potential.species[0], dtype)

@@ -151,7 +151,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_LATER: dict[str, Any] = {"snapshots": 0}
+_LATER: dict[str, Any] = {"snapshots": 0, "precision": "highest"}
 """Settings that folders of earlier versions do not name, and what they did."""
 
 

@@ -110,7 +110,7 @@ def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Pla
     system = start.system
     potential.check_elements(np.asarray(system.atomic_numbers).tolist())
     config = _round_config(settings)
-    params = tree.cast(params, settings.dtype)
+    potential, params = potential.replace(precision=settings.precision), tree.cast(params, settings.dtype)
     timestep = settings.timestep or default_timestep(system.atomic_numbers, masses_of(system))
     settings = dataclasses.replace(settings, timestep=timestep)
     strategy = make_strategy(settings.strategy, params).override(learning_rate=settings.learning_rate)

@@ -259,7 +259,7 @@ def _strategy(params: Params, train_data: Dataset, settings: FinetuneSettings) -
 def _make_student(strategy: Strategy, model: Model, key: Any, total_steps: int, settings: FinetuneSettings) -> _Student:
     """The potential that is trained: with fresh parameters, another head or adapters, as the strategy says."""
     params = model.potential.init(key) if strategy.from_scratch else model.params
-    frozen = model._replace(params=tree.cast(params, settings.dtype))
+    frozen = Model(model.potential.replace(precision=settings.precision), tree.cast(params, settings.dtype))
     plain, own = add_head(frozen) if strategy.replay else frozen
     adapted, own = strategy.attach(plain, own, key)
     return _Student(adapted, own, plain, frozen, Optimizer(strategy.optimizer_config(total_steps)))

@@ -118,7 +118,7 @@ def prepare_property(
     name = property_name(train_data)
     check_properties(model.potential, name, train_data, valid_data)
     key = jax.random.key(settings.seed)
-    frozen = model._replace(params=tree.cast(model.params, settings.dtype))
+    frozen = Model(model.potential.replace(precision=settings.precision), tree.cast(model.params, settings.dtype))
     head = options.head(name, *target_moments(train_data, name, options.property_kind))
     potential, params = with_heads = add_property(frozen, head, key)
     if options.denoise and DENOISE not in {head.name for head in potential.properties}:

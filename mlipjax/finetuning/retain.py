@@ -53,8 +53,9 @@ def add_head(model: Model) -> Model:
     flat = dict(tree.flatten_paths(params))
     first = f"readout_{potential.heads[0]}/"
     copies = {path.replace(first, f"readout_{name}/"): leaf for path, leaf in flat.items() if path.startswith(first)}
+    longer = potential_from_config(description).replace(precision=potential.precision)
     # the same leaf order as a model that was initialised with this head
-    return Model(potential_from_config(description), tree.unflatten_paths({**flat, **copies}))
+    return Model(longer, tree.unflatten_paths({**flat, **copies}))
 
 
 def pseudo_label(frozen: Model, systems: Sequence[System], settings: FinetuneSettings) -> Dataset:

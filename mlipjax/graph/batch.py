@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mlipjax.precision import exact
 from mlipjax.typing import (
     Array,
     AtomicNumbers,
@@ -67,6 +68,7 @@ class GraphBatch:
         return n_atoms, n_neighbors, self.cells.shape[-3]
 
 
+@exact
 def edge_vectors(graph: GraphBatch, positions: Positions, cells: Cells) -> Float[Array, "N K 3"]:
     """Vectors from every atom to its neighbours, in Å; unused slots hold the zero vector.
 

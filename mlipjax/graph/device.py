@@ -24,6 +24,7 @@ from flax import struct
 from mlipjax.graph.batch import GraphBatch
 from mlipjax.graph.verlet import VerletSpec
 from mlipjax.lattice import completed
+from mlipjax.precision import exact
 from mlipjax.typing import Array, Bool, Cell, EdgeMask, Int, Neighbors, Positions, Shifts
 
 
@@ -48,6 +49,7 @@ class DenseTable:
     overflow: Bool[Array, ""]
 
 
+@exact
 def build_table(spec: VerletSpec, positions: Positions, cell: Cell) -> DenseTable:
     """Find all pairs within cutoff + skin; jit-able and vmap-able, not differentiable (tables are integers).
 
@@ -77,6 +79,7 @@ def build_table(spec: VerletSpec, positions: Positions, cell: Cell) -> DenseTabl
     )
 
 
+@exact
 def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cell: Cell) -> Bool[Array, ""]:
     """Return whether a pair missing from the table may have come within the cutoff.
 

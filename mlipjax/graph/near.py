@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.lattice import completed, independent
+from mlipjax.precision import exact
 from mlipjax.system import System
 from mlipjax.typing import Array
 
@@ -35,6 +36,7 @@ class Near(NamedTuple):
     origin: np.ndarray
 
 
+@exact
 def cells_away(positions: Any, cell: Any, pbc: tuple[bool, bool, bool], xp: Any = jnp) -> Any:
     """Whole cells (n, 3) by which atoms lie outside; zero within half a cell of it.
 

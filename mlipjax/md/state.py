@@ -19,6 +19,7 @@ from mlipjax.md.freedom import Freedom, hold
 from mlipjax.md.observables import masses_of
 from mlipjax.md.start import Start
 from mlipjax.potential import Model, Potential
+from mlipjax.precision import exact
 from mlipjax.typing import Array, AtomicNumbers, Float, Int, Key, Params
 
 
@@ -149,11 +150,12 @@ def rebuild(spec: VerletSpec, state: SimState) -> SimState:
 
 
 @partial(jax.jit, static_argnums=0)
+@exact
 def _brought_back(
     pbc: tuple[bool, bool, bool], positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
 ) -> tuple[Float[Array, "R N 3"], Int[Array, "R N 3"]]:
     moved = jax.vmap(partial(cells_away, pbc=pbc))(positions, cells)
-    taken_off = jnp.einsum("rni,rix->rnx", moved, cells, precision="highest")
+    taken_off = jnp.einsum("rni,rix->rnx", moved, cells)
     return positions - taken_off, moved.astype(jnp.int32)
 
 

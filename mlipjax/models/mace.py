@@ -218,7 +218,7 @@ class MACE(nn.Module):
             edges = radial_edges(lambda r: self._basis(r, r), distance, graph.edge_mask, config.cutoff, widest)
         else:
             basis = self._basis(distance, transformed)
-            edges = RadialBasis(jnp.where(graph.edge_mask[..., None], basis, 0.0))
+            edges = RadialEdges(RadialBasis(jnp.where(graph.edge_mask[..., None], basis, 0.0)))
         return edges, pair_energy
 
     def _basis(self, distance: Array, transformed: Array) -> Array:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax.precision import exact
 from mlipjax.typing import Array, Float, Int
 
 FRAME_INDICES = ("q", "t2", "combined", "worst")
@@ -82,6 +83,7 @@ class AtomIndices:
     combined: Float[Array, " N"]
 
 
+@exact
 def fit_charts(
     features: Float[Array, "M F"],
     species: Int[Array, " M"],

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax.precision import exact
 from mlipjax.typing import Array, Float, Int
 
 
@@ -58,6 +59,7 @@ def fit_mahalanobis(
     return Mahalanobis(*(jnp.asarray(array, dtype) for array in (mean, precision, count)))
 
 
+@exact
 def mahalanobis(fitted: Mahalanobis, features: Float[Array, "M F"], species: Int[Array, " M"]) -> Float[Array, " M"]:
     """Squared distance of each atom from the centre of its element; NaN for elements without training atoms.
 
@@ -105,6 +107,7 @@ def fit_rigidity(features: np.ndarray, ridge: float = 1e-6) -> Rigidity:
     return Rigidity(jnp.asarray(np.linalg.inv(gram), np.asarray(features).dtype))
 
 
+@exact
 def rigidity_variance(fitted: Rigidity, features: Float[Array, "n F"]) -> Float[Array, " n"]:
     """Variance of the prediction for each row of features: structures (summed over atoms), or single atoms."""
     return jnp.sum((features @ fitted.precision) * features, axis=-1)

@@ -8,6 +8,7 @@ from flax import struct
 
 from mlipjax.graph import GraphBatch
 from mlipjax.monitoring.charts import MonitorState, atom_indices
+from mlipjax.precision import exact
 from mlipjax.typing import Array, Bool, Features, Float, Int
 
 
@@ -78,6 +79,7 @@ def contributions(readings: Readings, graph: GraphBatch) -> Float[Array, " N"]:
     return jnp.where(graph.atom_mask, share, 0.0)
 
 
+@exact
 def _means(of_frame: Array, values: Array, of_element: Array | None = None) -> Array:
     """Means over the atoms of each frame (and element); products with matrices of ones, no scatter."""
     member = of_frame.T.astype(values.dtype)

@@ -11,7 +11,8 @@ atom, (2l3+1, K (2l1+1)) x (K (2l1+1), C).
 On CPUs the time goes into memory traffic, not arithmetic: products of features and radial weights are 16 kB per edge
 for a Nequix layer. Blocks of a few atoms are therefore worked off one after the other, their intermediates stay in
 the cache, and the backward pass recomputes them. For 64 atoms and 48 slots this is 3 times faster than one pass
-over all edges and needs 1/18 of the memory.
+over all edges and needs 1/18 of the memory. Other platforms take all edges at once, and the platform is that for which
+a program is lowered: both ways are traced, and one is compiled.
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.primitives.coupling_product import product
 from mlipjax.nn.radial import RadialNetwork
-from mlipjax.nn.radial_table import RadialEdges
+from mlipjax.nn.radial_table import RadialBasis, RadialEdges, RadialTable
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
-_EDGES_PER_BLOCK = {"cpu": 192}
-"""Edges worked on at a time, by backend. 192 edges of a Nequix layer are 3 MB of intermediates: about the size of a
-core's cache. Backends that are not named take all edges at once."""
+EDGES_PER_BLOCK = 192
+"""Edges worked on at a time on CPUs: in a Nequix layer they are 3 MB of intermediates, the size of a core's cache."""
 
 
 def convolve(
@@ -61,23 +61,36 @@ def convolve(
     Returns:
         One (N, 2l+1, channels of all paths to it) array per output irrep.
     """
-    degrees = [(x.shape[1] - 1) // 2 for x in features]
-    path_ends = np.cumsum([path.mul for path in paths])
-    radial_weights, state = edges.weights(radial_kernels)
 
-    def block(state: Any, neighbors: Array, rows: Array, *harmonics: Array) -> tuple[Any, list[Array]]:
-        # one product for all paths; cutting the kernel instead makes its gradient a sum of padded arrays
-        state, weights_of_all = radial_weights(state, rows)
-        weights_of_paths = jnp.split(weights_of_all, path_ends[:-1], axis=1)
-        gathered = [x[neighbors] for x in features]
-        messages: list[list[Array]] = [[] for _ in outputs]
-        for path, weights in zip(paths, weights_of_paths, strict=True):
-            weights = weights.reshape(*neighbors.shape, path.mul)
-            coupled = couple(harmonics[path.l_edge], degrees[path.source], path.l_edge, outputs[path.target].l)
-            messages[path.target].append(_message(coupled, weights, gathered[path.source]))
-        return state, [jnp.concatenate(parts, axis=-1) for parts in messages]
+    def total(edges: RadialBasis | RadialTable, per_block: int, features: Any, *others: Any) -> list[Array]:
+        neighbors, harmonics, radial_kernels = others
+        degrees = [(x.shape[1] - 1) // 2 for x in features]
+        path_ends = np.cumsum([path.mul for path in paths])
+        radial_weights, state = edges.weights(radial_kernels)
 
-    return _scan_blocks(block, state, (neighbors, edges.rows, *harmonics))
+        def block(state: Any, neighbors: Array, rows: Array, *harmonics: Array) -> tuple[Any, list[Array]]:
+            # one product for all paths; cutting the kernel instead makes its gradient a sum of padded arrays
+            state, weights_of_all = radial_weights(state, rows)
+            weights_of_paths = jnp.split(weights_of_all, path_ends[:-1], axis=1)
+            gathered = [x[neighbors] for x in features]
+            messages: list[list[Array]] = [[] for _ in outputs]
+            for path, weights in zip(paths, weights_of_paths, strict=True):
+                weights = weights.reshape(*neighbors.shape, path.mul)
+                coupled = couple(harmonics[path.l_edge], degrees[path.source], path.l_edge, outputs[path.target].l)
+                messages[path.target].append(_message(coupled, weights, gathered[path.source]))
+            return state, [jnp.concatenate(parts, axis=-1) for parts in messages]
+
+        return _scan_blocks(block, state, (neighbors, edges.rows, *harmonics), per_block)
+
+    given = list(features), neighbors, list(harmonics), list(radial_kernels)
+    if edges.table is None and neighbors.size <= EDGES_PER_BLOCK:
+        return total(edges.basis, neighbors.size, *given)
+    return jax.lax.platform_dependent(
+        edges,
+        *given,
+        cpu=lambda edges, *given: total(edges.table or edges.basis, EDGES_PER_BLOCK, *given),
+        default=lambda edges, *given: total(edges.basis, neighbors.size, *given),
+    )
 
 
 def couple(harmonic: Array, l1: int, l2: int, l3: int) -> Array:
@@ -95,11 +108,10 @@ def _message(coupled: Array, weights: Array, neighbors: Array) -> Array:
     return product(coupled.reshape(n, m3, k * m1), weighted.reshape(n, k * m1, -1))
 
 
-def _scan_blocks(function: Any, state: Any, rows: Sequence[Array]) -> list[Array]:
+def _scan_blocks(function: Any, state: Any, rows: Sequence[Array], edges_per_block: int) -> list[Array]:
     """Apply ``function`` to a state and blocks of rows, in turn; recompute it in the backward pass."""
     n, slots = rows[0].shape[:2]
-    edges = _EDGES_PER_BLOCK.get(jax.default_backend(), n * slots)
-    size = min(n, max(1, edges // slots))
+    size = min(n, max(1, edges_per_block // slots))
     n_blocks = -(-n // size)
     # equal blocks waste less than full blocks and a remainder
     size = -(-n // n_blocks)

@@ -72,7 +72,7 @@ class MACELayer(nn.Module):
         messages = EquivariantLinear(collected, targets, name="linear_down")(messages)
         if config.interactions[self.layer].startswith("density"):
             kernel = self.param("density", nn.initializers.normal(1.0), (config.radial_basis_size, 1))
-            logits = (edges.rows @ kernel)[..., 0] * config.radial_basis_size**-0.5
+            logits = (edges.basis.rows @ kernel)[..., 0] * config.radial_basis_size**-0.5
             divisor = jnp.sum(jnp.tanh(logits * logits), axis=-1)[:, None, None] + 1.0
         else:
             divisor = config.avg_n_neighbors

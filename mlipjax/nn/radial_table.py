@@ -29,9 +29,8 @@ INTERVALS_PER_A = 64
 """Intervals per Å. With the published Nequix weights the splines are off by 1e-7 of the largest weight, and their
 slopes by 1e-6 (distances above 0.8 Å): as much as single precision leaves of the network."""
 
-MIN_EDGES = {"cpu": 1536}
-"""From how many slots on a network with 64 hidden units is worth a table, by backend; fewer units need more slots.
-Backends that are not named have no tables: none has been measured."""
+MIN_EDGES = 1536
+"""From how many slots on a network with 64 hidden units is worth a table on a CPU; fewer units need more slots."""
 
 _UNITS = 64
 
@@ -90,13 +89,23 @@ class RadialTable:
         return weights, ledgers
 
 
-RadialEdges = RadialBasis | RadialTable
+@flax.struct.dataclass
+class RadialEdges:
+    """What the radial weights of edges are computed from.
+
+    Attributes:
+        basis: for the network.
+        table: what CPUs take instead, where it is worth it. Elsewhere none has been measured.
+    """
+
+    basis: RadialBasis
+    table: RadialTable | None = None
 
 
 def radial_edges(
     basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float, widest: int
 ) -> RadialEdges:
-    """Choose how the radial weights of edges are computed.
+    """Prepare the radial weights of edges.
 
     Args:
         basis: from distances (...) in Å to the radial basis (..., B), zero from the cutoff on.
@@ -106,12 +115,12 @@ def radial_edges(
         widest: units before the last kernel. The network's cost for an edge grows with it, that of a table doesn't.
 
     Returns:
-        A table for many edges in single precision, else the basis of every edge.
+        The basis of every edge, and for many edges in single precision a table.
     """
-    least = MIN_EDGES.get(jax.default_backend())
-    if distance.dtype != jnp.float32 or least is None or distance.size * widest < least * _UNITS:
-        return RadialBasis(jnp.where(used[..., None], basis(distance), 0.0))
-    return tabulated(basis, distance, used, cutoff)
+    plain = RadialBasis(jnp.where(used[..., None], basis(distance), 0.0))
+    if distance.dtype != jnp.float32 or distance.size * widest < MIN_EDGES * _UNITS:
+        return RadialEdges(plain)
+    return RadialEdges(plain, tabulated(basis, distance, used, cutoff))
 
 
 def tabulated(basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float) -> RadialTable:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from mlipjax import tree
 from mlipjax.potential import Potential
+from mlipjax.precision import exact
 from mlipjax.typing import Key, Params
 
 LINEAR = r"layer_\d+/(linear_up|linear_down|linear_out|skip)/.*"
@@ -85,6 +86,7 @@ def add_adapters(params: Params, config: Adapters, key: Key) -> dict[str, Any]:
     return {BASE: params, ADAPTERS: tree.unflatten_paths(adapters)}
 
 
+@exact
 def merge_adapters(adapted: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Return the parameters that the original potential needs to compute what the adapted one computes."""
     flat = dict(tree.flatten_paths(adapted[BASE]))

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlipjax.graph import GraphBatch, batch_graphs, edge_vectors
 from mlipjax.potential import sum_over_atoms
+from mlipjax.precision import exact
 from mlipjax.system import Labels, System
 from mlipjax.typing import Array, Float, NodeEnergies
 
@@ -172,6 +173,7 @@ def labels_from_edges(
     """
     graph = within(graph, cutoff)
 
+    @exact
     def total(positions: Array, strain: Array) -> tuple[Array, Array]:
         strain = 0.5 * (strain + jnp.swapaxes(strain, -1, -2))
         positions = positions + (positions[:, None, :] @ strain[graph.graph_index])[:, 0, :]

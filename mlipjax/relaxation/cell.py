@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax.precision import exact
 from mlipjax.system import System
 from mlipjax.typing import Array, Float
 
@@ -44,6 +45,7 @@ class Coordinates:
         x = jnp.asarray(positions, self.cells.dtype).reshape(m, -1)
         return jnp.concatenate([x, jnp.zeros((m, s), x.dtype)], axis=1)
 
+    @exact
     def place(self, x: Float[Array, "M D"]) -> tuple[Array, Array, Array]:
         """Positions (M, N, 3) Å, cells (M, 3, 3) Å and deformations ``1 + e`` (M, 3, 3)."""
         m, n = self.free.shape[:2]
@@ -53,6 +55,7 @@ class Coordinates:
         deformation = unit + jnp.einsum("ms,msij->mij", x[:, 3 * n :] / n, self.strains)
         return positions @ deformation, self.cells @ deformation, deformation
 
+    @exact
     def forces(
         self, x: Float[Array, "M D"], forces: Any, virial: Any
     ) -> tuple[Float[Array, "M D"], Float[Array, " M"]]:

@@ -25,6 +25,7 @@ from mlipjax.defaults import SPRING
 from mlipjax.graph import VerletSpec
 from mlipjax.graph.verlet import SKIN
 from mlipjax.potential import Potential
+from mlipjax.precision import exact
 from mlipjax.relaxation import band, run
 from mlipjax.relaxation.batch import Batch, Evaluation, build_batch, evaluate
 from mlipjax.relaxation.cell import Coordinates, coordinates
@@ -85,6 +86,7 @@ def relaxed_positions(
         params, found = residuals
         rigid = _rigid_motions(system, found, np.asarray(mask))
 
+        @exact
         def project(vector: Array) -> Array:
             vector = vector * mask
             return vector - jnp.tensordot(jnp.tensordot(rigid, vector, 2), rigid, 1)

@@ -28,9 +28,10 @@ from mlipjax.models import NequIPConfig
 from mlipjax.nn.convolution import convolve
 from mlipjax.nn.irreps import Irrep, tensor_product_paths
 from mlipjax.nn.radial import bessel_basis, polynomial_envelope
-from mlipjax.nn.radial_table import RadialBasis
+from mlipjax.nn.radial_table import RadialBasis, RadialEdges
 from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.potential import Model, Potential
+from mlipjax.precision import exact
 from mlipjax.representation.classes import bonds
 from mlipjax.representation.features import layer_index
 from mlipjax.system import System
@@ -160,6 +161,7 @@ def _vectors(systems: Sequence[System], pairs: Pairs) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
+@exact
 def _messages(potential: Potential, layer: int, params: Any, graph: Any, sender: Any, vectors: Any) -> Any:
     config: NequIPConfig = potential.config
     sent = _senders(potential, layer, params, graph)
@@ -172,7 +174,7 @@ def _messages(potential: Potential, layer: int, params: Any, graph: Any, sender:
     kernels[-1] = kernels[-1][:, : sum(path.mul for path in paths)]
     distance = jnp.sqrt(jnp.sum(vectors**2, axis=-1))[:, None]
     envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)[..., None]
-    edges = RadialBasis(bessel_basis(distance, config.radial_basis_size, config.cutoff) * envelope)
+    edges = RadialEdges(RadialBasis(bessel_basis(distance, config.radial_basis_size, config.cutoff) * envelope))
     harmonics = spherical_harmonics((vectors / distance)[:, None, :], config.lmax)
     # every pair as an "atom" with one neighbour: the layer's own convolution then sums over nothing else
     (messages,) = convolve(sent, sender[:, None], edges, harmonics, kernels, paths, scalars)

@@ -15,7 +15,7 @@ from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
-from mlipjax.defaults import MAX_SLOTS
+from mlipjax.defaults import MAX_SLOTS, Precision
 from mlipjax.graph import coincidences
 from mlipjax.notices import notice
 from mlipjax.probes.evaluator import AseEvaluator
@@ -29,12 +29,13 @@ from mlipjax.verbs.beside import beside_labels
 from mlipjax.verbs.inputs import (
     ForeignModel,
     ModelLike,
+    NativeModel,
     Structures,
+    in_dtype,
     is_nothing,
     name_of,
     open_model,
     open_native,
-    precision,
     told_paths,
 )
 from mlipjax.verbs.read import read
@@ -50,6 +51,7 @@ def evaluate(
     property: str | None = None,
     head: str | None = None,
     dtype: str = "float32",
+    precision: Precision = "highest",
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
     energy_key: str = AUTO,
@@ -67,6 +69,7 @@ def evaluate(
         property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
         head: name of the energy head; by default the first.
         dtype: precision of the network, "float32" or "float64"; energies and statistics are float64 in both.
+        precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
         energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
@@ -95,7 +98,7 @@ def evaluate(
             raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
         if write is not None or out is not None:
             raise ValueError("predictions and figures are of energies and forces (data), not of a property.")
-        return _property_errors(model, property, dtype, batch_size, max_slots)
+        return _property_errors(open_native(model, None, precision), property, dtype, batch_size, max_slots)
     if write is not None:
         check_name(write)
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
@@ -105,12 +108,13 @@ def evaluate(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
     dataset, left_out = _computable(dataset, name)
-    model_name, dtype, found, zero = _predictions(model, dataset, head, dtype, batch_size, max_slots)
+    opened = open_model(model, head, precision)
+    dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     report = {**error_report(dataset, found), "dtype": dtype, **({"left_out": left_out} if left_out else {})}
     if write is not None:
-        write_atoms(write, beside_labels(dataset, found, model_name))
+        write_atoms(write, beside_labels(dataset, found, opened.name))
     if out is not None:
-        told = {**report, "model": model_name, "data": told_paths(data)}
+        told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name)
     return report
 
@@ -130,16 +134,15 @@ def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:
 
 
 def _predictions(
-    model: ModelLike, dataset: Dataset, head: str | None, dtype: str, batch_size: int, max_slots: int
-) -> tuple[str, str, Sequence[StructurePrediction], Callable[[System], float]]:
-    """Name, precision, predictions, and the energies of isolated atoms that figures leave out."""
-    opened = open_model(model, head)
+    opened: NativeModel | ForeignModel, dataset: Dataset, dtype: str, batch_size: int, max_slots: int
+) -> tuple[str, Sequence[StructurePrediction], Callable[[System], float]]:
+    """Precision, predictions, and the energies of isolated atoms that figures leave out."""
     if isinstance(opened, ForeignModel):
-        return opened.name, "float64", _foreign_predictions(opened, dataset), lambda system: 0.0
+        return "float64", _foreign_predictions(opened, dataset), lambda system: 0.0
     potential, _ = first = opened.first
-    with precision(dtype):
+    with in_dtype(dtype):
         found = predict_dataset(first, dataset, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
-    return opened.name, dtype, found, lambda system: potential.reference_energy(system.atomic_numbers)
+    return dtype, found, lambda system: potential.reference_energy(system.atomic_numbers)
 
 
 def _foreign_predictions(model: ForeignModel, dataset: Dataset) -> list[StructurePrediction]:
@@ -156,12 +159,11 @@ def _foreign_predictions(model: ForeignModel, dataset: Dataset) -> list[Structur
     return [StructurePrediction(r.energy, r.forces, none if r.stress is None else r.stress) for r in results]
 
 
-def _property_errors(model: ModelLike, given: str, dtype: str, batch_size: int, max_slots: int) -> dict[str, Any]:
+def _property_errors(opened: NativeModel, given: str, dtype: str, batch_size: int, max_slots: int) -> dict[str, Any]:
     file, key = parse_property(given)
-    opened = open_native(model)
     unit = opened.potential.property_head(key).unit
     data = open_properties(file, key)
-    with precision(dtype):
+    with in_dtype(dtype):
         batches = property_batches(opened.potential, data, batch_size, dtype=dtype, max_slots=max_slots)
         found = predict_property(opened.potential, tree.cast(opened.params, dtype), batches, key)
     return {**property_report(targets(data, key), found), "property": key, "unit": unit, "dtype": dtype}

@@ -11,7 +11,7 @@ from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
-from mlipjax.verbs.inputs import ModelLike, Structures, is_nothing, open_native, paths_in, precision
+from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 
@@ -72,7 +72,7 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
-    with precision(settings.dtype):
+    with in_dtype(settings.dtype):
         if property is not None:
             if head is not None:
                 raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")

@@ -14,6 +14,7 @@ import jax
 from ase import Atoms
 
 from mlipjax.data import Dataset, iread_atoms, read_last_atoms
+from mlipjax.defaults import Precision
 from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
 from mlipjax.models.heads import head_index, with_first_head
@@ -85,22 +86,30 @@ ModelLike = (
 """What ``mlipjax.load`` takes, what it or a fine-tune returns, ``ase:module:factory``, or what ``open_model`` gave."""
 
 
-def open_model(model: ModelLike, head: str | None = None) -> NativeModel | ForeignModel:
+def open_model(
+    model: ModelLike, head: str | None = None, precision: Precision = "highest"
+) -> NativeModel | ForeignModel:
     """Load a model; of several heads the one taken is said if none was chosen.
 
     Args:
         model: name, file or folder; a pair of potential and parameters; or ``ase:module:factory``.
         head: name of the energy head; by default the first.
+        precision: of the network's products.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: if it cannot be loaded, or has no such head.
+        ValueError, FileNotFoundError, ConnectionError: if it cannot be loaded, or has no such head or precision.
         TypeError: for something else than a model.
     """
     opened = _opened(model)
     if isinstance(opened, ForeignModel):
         if head is not None:
             raise ValueError(f"{opened.name} is a foreign calculator, which has no heads here; found head={head!r}.")
+        if precision != "highest":
+            raise ValueError(
+                f"{opened.name} is a foreign calculator, whose precision is its own; found precision={precision!r}."
+            )
         return opened
+    opened = dataclasses.replace(opened, potential=opened.potential.replace(precision=precision))
     heads = opened.potential.heads
     if head is None:
         if len(heads) > 1 and not isinstance(model, NativeModel):
@@ -111,13 +120,13 @@ def open_model(model: ModelLike, head: str | None = None) -> NativeModel | Forei
     return dataclasses.replace(opened, head=head_index(opened.potential, head))
 
 
-def open_native(model: ModelLike, head: str | None = None) -> NativeModel:
+def open_native(model: ModelLike, head: str | None = None, precision: Precision = "highest") -> NativeModel:
     """Load a model whose parameters are needed; arguments and errors as ``open_model``.
 
     Raises:
         ValueError: also for a foreign calculator.
     """
-    opened = open_model(model, head)
+    opened = open_model(model, head, precision)
     if isinstance(opened, ForeignModel):
         raise refusal(opened.name)
     return opened
@@ -283,7 +292,7 @@ def where(structures: Structures | Iterable[Atoms], index: int) -> str:
     return f"{described(structures)}, structure {index}" if paths_in(structures) else f"structure {index}"
 
 
-def precision(dtype: str) -> AbstractContextManager[Any]:
+def in_dtype(dtype: str) -> AbstractContextManager[Any]:
     """64-bit mode where a network needs it; without need the mode stays as it is.
 
     Raises:

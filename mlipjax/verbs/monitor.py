@@ -22,7 +22,7 @@ from mlipjax.monitoring import (
     read_frames,
 )
 from mlipjax.monitoring.features import Layers
-from mlipjax.verbs.inputs import ModelLike, Structures, name_of, open_for_features, paths_in, precision
+from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, name_of, open_for_features, paths_in
 from mlipjax.verbs.monitored import Monitored
 from mlipjax.verbs.read import read_structures
 
@@ -81,7 +81,7 @@ def monitor(
         raise ValueError(f"found index={index!r}; choose one of {', '.join(FRAME_INDICES)}.")
     if calibration not in ("split", "cross"):
         raise ValueError(f'calibration must be "split" or "cross", found {calibration!r}.')
-    with folder_alone(None if out is None else Path(out)), precision(dtype):
+    with folder_alone(None if out is None else Path(out)), in_dtype(dtype):
         dataset = read_structures(data)
         opened = open_for_features(model)
         options: Any = {"dtype": dtype, "batch_size": batch_size}

@@ -15,7 +15,7 @@ from mlipjax.md import Start
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.settings import PeriodicSettings
-from mlipjax.verbs.inputs import ModelLike, open_native, precision
+from mlipjax.verbs.inputs import ModelLike, in_dtype, open_native
 from mlipjax.verbs.settings import completed, refuse_unknown
 from mlipjax.verbs.simulate_start import start_of
 
@@ -68,7 +68,7 @@ def periodic(
     """
     settings = completed(PeriodicSettings, settings, options)
     refuse_unknown(options, PeriodicSettings)
-    with precision(settings.dtype):
+    with in_dtype(settings.dtype):
         opened = open_native(model, head)
         start, name = _read_start(structure)
         try:

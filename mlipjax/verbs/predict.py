@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.defaults import MAX_SLOTS
+from mlipjax.defaults import MAX_SLOTS, Precision
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
 from mlipjax.potential import apply
 from mlipjax.system import System
@@ -55,6 +55,7 @@ def predict(
     *,
     head: str | None = None,
     dtype: str = "float32",
+    precision: Precision = "highest",
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
     features: bool = False,
@@ -66,6 +67,7 @@ def predict(
         data: ``Atoms``, a list of them, a data set, or files that ASE reads.
         head: name of the energy head; by default the first.
         dtype: precision of the network, "float32" or "float64"; total energies are float64 in both.
+        precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
         features: also give the invariant features of every atom, as the array ``features`` (n, F).
@@ -83,8 +85,8 @@ def predict(
     >>> round(mlipjax.predict("universal", bulk("NaCl", "rocksalt", a=5.64)).get_potential_energy(), 1)
     -127.2
     """
-    options: Any = {"head": head, "dtype": dtype, "batch_size": batch_size, "max_slots": max_slots}
-    found = list(predict_each(model, data, features=features, **options))
+    options: Any = {"head": head, "dtype": dtype, "precision": precision, "batch_size": batch_size}
+    found = list(predict_each(model, data, max_slots=max_slots, features=features, **options))
     return found[0] if is_one(data) else found
 
 
@@ -94,6 +96,7 @@ def predict_each(
     *,
     head: str | None = None,
     dtype: str = "float32",
+    precision: Precision = "highest",
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
     features: bool = False,
@@ -104,6 +107,7 @@ def predict_each(
         model, structures: as for ``predict``, and so are the others.
         head: by name.
         dtype: ``"float32"`` or ``"float64"``.
+        precision: of the network's products.
         batch_size: structures evaluated together.
         max_slots: most slots of neighbours evaluated together.
         features: whether features are stored too.
@@ -112,7 +116,7 @@ def predict_each(
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
     if batch_size < 1 or max_slots < 1:
         raise ValueError(f"batch_size and max_slots must be 1 or more, found {batch_size} and {max_slots}.")
-    opened = open_model(model, head)
+    opened = open_model(model, head, precision)
     if isinstance(opened, ForeignModel):
         if features:
             raise ValueError(f"{opened.name} is a foreign calculator: it gives no features.")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mlipjax import runtime
-from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
+from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS, Precision
 from mlipjax.files import plain
 from mlipjax.md import (
     NVE,
@@ -29,7 +29,7 @@ from mlipjax.md.make import EnsembleName, ThermostatName
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.monitoring import Monitor
 from mlipjax.system import System
-from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, open_native, precision, told_paths
+from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
 from mlipjax.verbs.simulation import Simulation, Stopwatch, last_structures, summary
@@ -64,6 +64,7 @@ def simulate(
     monitor_every: int = 50,
     head: str | None = None,
     dtype: str = "float32",
+    precision: Precision = "highest",
     seed: int = 0,
     on_chunk: OnChunk | None = None,
 ) -> Simulation:
@@ -102,6 +103,7 @@ def simulate(
         monitor_every: least number of steps between two readings.
         head: name of the energy head; by default the first.
         dtype: precision of network and integrator, "float32" or "float64".
+        precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         seed: of velocities and noise.
         on_chunk: for progress bars: is told state and ``ChunkInfo`` after every chunk.
 
@@ -119,9 +121,9 @@ def simulate(
     """
     folder, trajectory = folder_and_file(out, write, "trajectory.extxyz")
     watching = None if monitor is None else Watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
-    with precision(dtype):
+    with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = open_native(model, head)
+        opened = open_native(model, head, precision)
         opened.potential.check_elements(start.system.atomic_numbers)
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), opened.params)
         kelvin = temperature_of(wanted, start)
@@ -138,8 +140,8 @@ def simulate(
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
         job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)
         found = job.run(steps, replicas, every, seed, on_chunk)
-    told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "seed": seed}
-    found.report.update(told)
+    told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "precision": precision}
+    found.report.update(told, seed=seed)
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found

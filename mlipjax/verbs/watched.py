@@ -42,7 +42,7 @@ class Watching:
         monitor = self.monitor if isinstance(self.monitor, Monitor) else load_monitor(self.monitor, model.params)
         return Watch(
             monitor,
-            model,
+            model._replace(potential=model.potential.replace(precision="highest")),  # that of the charts
             every=self.monitor_every,
             index=self.alarm_index,
             stop_after=self.alarm_readings if self.on_alarm == "stop" else 0,

@@ -11,7 +11,7 @@ from mlipjax.graph import edge_vectors
 from mlipjax.nn import convolution
 from mlipjax.nn.convolution import convolve
 from mlipjax.nn.irreps import parse, tensor_product_paths
-from mlipjax.nn.radial_table import RadialBasis
+from mlipjax.nn.radial_table import RadialBasis, RadialEdges
 from mlipjax.nn.spherical import spherical_harmonics
 
 INPUTS, OUTPUTS, LMAX = parse("4x0e + 3x1o + 2x1e"), parse("5x0e + 2x1o + 3x1e + 4x2e"), 2
@@ -33,7 +33,7 @@ def inputs():
 
 
 def ours(features, graph, basis, harmonics, kernels):
-    return convolve(features, graph.neighbors, RadialBasis(basis), harmonics, kernels, PATHS, OUTPUTS)
+    return convolve(features, graph.neighbors, RadialEdges(RadialBasis(basis)), harmonics, kernels, PATHS, OUTPUTS)
 
 
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
@@ -72,13 +72,14 @@ def test_the_size_of_blocks_changes_neither_values_nor_gradients(inputs, monkeyp
     cotangents = [np.random.default_rng(1).normal(size=(16, out.dim, 1)) for out in outputs]
 
     def total(features, basis, harmonics, kernels):
-        messages = convolve(features, graph.neighbors, RadialBasis(basis), harmonics, kernels, paths, outputs)
+        edges = RadialEdges(RadialBasis(basis))
+        messages = convolve(features, graph.neighbors, edges, harmonics, kernels, paths, outputs)
         return sum(jnp.sum(c * m) for c, m in zip(cotangents, messages, strict=True))
 
     results = []
     # all at once; blocks of 5 atoms, the last one padded; one atom at a time
     for edges in (10**6, 5 * 32, 1):
-        monkeypatch.setattr(convolution, "_EDGES_PER_BLOCK", {jax.default_backend(): edges})
+        monkeypatch.setattr(convolution, "EDGES_PER_BLOCK", edges)
         gradient = jax.jit(jax.value_and_grad(lambda *args: total(*args), argnums=(0, 1, 2, 3)))
         results.append(jax.tree.leaves(gradient(features, basis, harmonics, kernels)))
     for leaves in results[1:]:

@@ -6,6 +6,9 @@ packing; a plain sum of outer products takes half of it. Written as such in the 
 be evaluated again for every user of the result, so the products here are primitives, closed under differentiation:
 
     product(C, W) = C W,    expand(C, A) = C^T A,    outer(A, W) = A W^T.
+
+Like any product of JAX they have a precision, by default that of the scope in which they are traced, and keep it in
+their derivatives.
 """
 
 from __future__ import annotations
@@ -22,19 +25,25 @@ from jax.interpreters import ad, batching, mlir, xla
 from mlipjax.typing import Array
 
 
-def product(matrices: Array, messages: Array) -> Array:
+def product(matrices: Array, messages: Array, precision: str | None = None) -> Array:
     """Multiply (n, a, b) with (n, b, c) to (n, a, c)."""
-    return _product_p.bind(matrices, messages)
+    return _product_p.bind(matrices, messages, precision=_of_scope(precision))
 
 
-def expand(matrices: Array, sums: Array) -> Array:
+def expand(matrices: Array, sums: Array, precision: str | None = None) -> Array:
     """Multiply the transpose of (n, a, b) with (n, a, c) to (n, b, c)."""
-    return _expand_p.bind(matrices, sums)
+    return _expand_p.bind(matrices, sums, precision=_of_scope(precision))
 
 
-def outer(sums: Array, messages: Array) -> Array:
+def outer(sums: Array, messages: Array, precision: str | None = None) -> Array:
     """Multiply (n, a, c) with the transpose of (n, b, c) to (n, a, b)."""
-    return _outer_p.bind(sums, messages)
+    return _outer_p.bind(sums, messages, precision=_of_scope(precision))
+
+
+def _of_scope(precision: str | None) -> str | None:
+    # now: the scope has ended when a primitive is lowered
+    own = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    return own if precision is None else precision
 
 
 _product_p, _expand_p, _outer_p = (
@@ -42,24 +51,24 @@ _product_p, _expand_p, _outer_p = (
 )
 
 
-def product_plainly(matrices: Array, messages: Array) -> Array:
+def product_plainly(matrices: Array, messages: Array, precision: str | None = None) -> Array:
     """What ``product`` is, left to JAX."""
-    return jnp.matmul(matrices, messages)
+    return jnp.matmul(matrices, messages, precision=precision)
 
 
-def expand_plainly(matrices: Array, sums: Array) -> Array:
+def expand_plainly(matrices: Array, sums: Array, precision: str | None = None) -> Array:
     """What ``expand`` is, left to JAX."""
-    return jnp.einsum("nab,nac->nbc", matrices, sums)
+    return jnp.einsum("nab,nac->nbc", matrices, sums, precision=precision)
 
 
-def outer_plainly(sums: Array, messages: Array) -> Array:
+def outer_plainly(sums: Array, messages: Array, precision: str | None = None) -> Array:
     """What ``outer`` is, left to JAX."""
-    return jnp.einsum("nac,nbc->nab", sums, messages)
+    return jnp.einsum("nac,nbc->nab", sums, messages, precision=precision)
 
 
-def _expand_by_sum(matrices: Array, sums: Array) -> Array:
+def _expand_by_sum(matrices: Array, sums: Array, precision: str | None) -> Array:
     if matrices.shape[1] == 1 or 0 in matrices.shape:
-        return expand_plainly(matrices, sums)
+        return expand_plainly(matrices, sums, precision)
 
     def total(matrices: Array, sums: Array) -> Array:
         terms = [matrices[:, a, :, None] * sums[:, a, None, :] for a in range(matrices.shape[1])]
@@ -76,13 +85,13 @@ def _expand_by_sum(matrices: Array, sums: Array) -> Array:
 def _register(primitive: Any, impl: Any, shape: Any, by_first: Any, by_second: Any) -> None:
     """Make a bilinear ``impl`` a primitive, with the transposes (cotangent, first, second) by either argument."""
 
-    def batch(args: Any, dims: Any) -> tuple[Array, int]:
+    def batch(args: Any, dims: Any, **params: Any) -> tuple[Array, int]:
         n = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
         first, second = (batching.bdim_at_front(x, d, n) for x, d in zip(args, dims, strict=True))
-        out = primitive.bind(first.reshape(-1, *first.shape[2:]), second.reshape(-1, *second.shape[2:]))
+        out = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in (first, second)), **params)
         return out.reshape(n, -1, *out.shape[1:]), 0
 
-    def abstract(first: Any, second: Any) -> Any:
+    def abstract(first: Any, second: Any, **_: Any) -> Any:
         return jax.core.ShapedArray((first.shape[0], *shape(first.shape, second.shape)), first.dtype)
 
     primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
@@ -96,21 +105,21 @@ _register(
     _product_p,
     product_plainly,
     lambda c, w: (c[1], w[2]),
-    lambda ct, _, messages: outer(ct, messages),
-    lambda ct, matrices, _: expand(matrices, ct),
+    lambda ct, _, messages, precision: outer(ct, messages, precision),
+    lambda ct, matrices, _, precision: expand(matrices, ct, precision),
 )
 _register(
     _expand_p,
     expand_plainly,
     lambda c, a: (c[2], a[2]),
-    lambda ct, _, sums: outer(sums, ct),
-    lambda ct, matrices, _: product(matrices, ct),
+    lambda ct, _, sums, precision: outer(sums, ct, precision),
+    lambda ct, matrices, _, precision: product(matrices, ct, precision),
 )
 _register(
     _outer_p,
     outer_plainly,
     lambda a, w: (a[1], w[1]),
-    lambda ct, _, messages: product(ct, messages),
-    lambda ct, sums, _: expand(ct, sums),
+    lambda ct, _, messages, precision: product(ct, messages, precision),
+    lambda ct, sums, _, precision: expand(ct, sums, precision),
 )
 mlir.register_lowering(_expand_p, mlir.lower_fun(_expand_by_sum, multiple_results=False), platform="cpu")
