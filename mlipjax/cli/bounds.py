@@ -37,6 +37,7 @@ OPTIONS: dict[str, Range] = {
     "anchor_weight": _WEIGHT,
     "barostat_damping": Range(0, 1e9, "fs", open=True),
     "batch_size": _SIZE,
+    "beads": Range(1, 4096),
     "bond_factor": Range(0, 100, open=True),
     "clip": Range(0, 1e12, open=True),
     "closest": Range(0, 2),
