@@ -77,6 +77,7 @@ OPTIONS: dict[str, Range] = {
     "perplexities": Range(1, 10**6),
     "points": Range(2, 100_000),
     "pressure": Range(-1e9, 1e9, "bar"),
+    "processes": Range(1, 10_000),
     "property_batch_size": _SIZE,
     "property_delta": Range(0, 1e9, open=True),
     "property_hidden": Range(1, 4096),

@@ -56,19 +56,34 @@ def write_lammps_run(folder: str | Path, model: str, atoms: Atoms, run: LammpsRu
     """
     run = LammpsRun() if run is None else run
     path, atoms = prepare(model, atoms, run.head)
-    kinds = list(dict.fromkeys(zip(atoms.get_chemical_symbols(), atoms.get_masses(), strict=True)))
+    kinds = kinds_of(atoms)
+    symbols = [symbol for symbol, _ in kinds]
+    data = data_text(atoms, kinds)
     folder = Path(folder)
-    data = _data(atoms, kinds)
     make_folder(folder)
     write_atomic(folder / DATA, data)
-    symbols = [symbol for symbol, _ in kinds]
-    write_atomic(folder / INPUT, _input(atoms, symbols, run))
+    write_atomic(folder / INPUT, input_text(atoms, symbols, run, _CALLBACK))
     write_atomic(folder / SCRIPT, _script(path, symbols, run))
     return folder / SCRIPT
 
 
-def _data(atoms: Atoms, kinds: list[tuple[str, float]]) -> str:
-    """LAMMPS' data file of a structure whose cell is lower triangular."""
+_CALLBACK = """\
+# no forces, but neighbours for commands that ask for them, such as compute rdf
+pair_style      zero 5.0
+pair_coeff      * *
+
+# the model; before every other fix, as they act in this order
+fix             mlipjax all external pf/callback 1 1
+"""
+
+
+def kinds_of(atoms: Atoms) -> list[tuple[str, float]]:
+    """Symbols and masses (amu) of LAMMPS' atom types, in the order in which they appear; isotopes are types."""
+    return list(dict.fromkeys(zip(atoms.get_chemical_symbols(), atoms.get_masses(), strict=True)))
+
+
+def data_text(atoms: Atoms, kinds: list[tuple[str, float]]) -> str:
+    """LAMMPS' data file of a structure whose cell is lower triangular, with these atom types."""
     (ax, _, _), (bx, by, _), (cx, cy, cz) = atoms.cell.array
     tilts = {"xy": (bx, 1), "xz": (cx, 2), "yz": (cy, 2)}
     for name, (tilt, axis) in tilts.items():
@@ -102,13 +117,11 @@ def _data(atoms: Atoms, kinds: list[tuple[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _input(atoms: Atoms, symbols: list[str], run: LammpsRun) -> str:
-    picoseconds = {name: getattr(run, name) / 1000.0 for name in ("damping", "barostat_damping")}
-    thermostat = (
-        f" temp {run.temperature:g} {run.temperature:g} {picoseconds['damping']:g}" if run.ensemble != "nve" else ""
-    )
-    pressure = f" iso {run.pressure:g} {run.pressure:g} {picoseconds['barostat_damping']:g}"
-    barostat = pressure if run.ensemble == "npt" else ""
+def input_text(atoms: Atoms, symbols: list[str], run: LammpsRun, forces: str) -> str:
+    """LAMMPS' input up to the command ``run``, with the lines that bring the forces."""
+    temperature, pressure = (f"{value:g} {value:g}" for value in (run.temperature, run.pressure))
+    thermostat = f" temp {temperature} {run.damping / 1000.0:g}" if run.ensemble != "nve" else ""
+    barostat = f" iso {pressure} {run.barostat_damping / 1000.0:g}" if run.ensemble == "npt" else ""
     return f"""\
 units           metal
 atom_style      atomic
@@ -117,13 +130,7 @@ boundary        {" ".join("p" if periodic else "m" for periodic in atoms.pbc)}
 box             tilt large
 read_data       {DATA}
 
-# no forces, but neighbours for commands that ask for them, such as compute rdf
-pair_style      zero 5.0
-pair_coeff      * *
-
-# the model; before every other fix, as they act in this order
-fix             mlipjax all external pf/callback 1 1
-
+{forces}
 velocity        all create {run.temperature:g} {1 + run.seed % _SEEDS} mom yes rot no dist gaussian
 fix             ensemble all {run.ensemble}{thermostat}{barostat}
 timestep        {run.timestep_for(atoms) / 1000.0:g}

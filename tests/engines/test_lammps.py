@@ -296,11 +296,11 @@ def test_the_density_at_a_pressure_is_that_of_the_package(tmp_path):
     run = LammpsRun(ensemble="npt", barostat_damping=500.0, every=10, **settings)
     lmp = opened(atoms, "universal", tmp_path, run, dtype="float32")
     volumes = []
-    for _ in range(150):
+    for _ in range(100):
         lmp.command("run 10 post no")
         volumes.append(lmp.get_thermo("vol"))
     own = tmp_path / "own.extxyz"
-    simulate("universal", atoms, "npt", steps=1500, every=10, barostat_damping=500.0, write=own, **settings)
-    expected = [frame.get_volume() for frame in read(own, index=":")]
-    assert np.mean(volumes[50:]) == pytest.approx(np.mean(expected[50:]), rel=0.01)
-    assert np.mean(volumes[50:]) < 0.99 * atoms.get_volume()
+    simulate("universal", atoms, "npt", steps=1000, every=10, barostat_damping=500.0, write=own, **settings)
+    expected = np.mean([frame.get_volume() for frame in read(own, index="30:")])
+    assert np.mean(volumes[30:]) == pytest.approx(expected, rel=0.01)
+    assert expected > 1.03 * atoms.get_volume()  # both have left the start
