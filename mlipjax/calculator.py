@@ -19,7 +19,7 @@ from mlipjax.graph import batch_graphs, bucket_size, neighbor_table
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.digest import model_digest
 from mlipjax.models.heads import head_index
-from mlipjax.potential import Potential, Prediction
+from mlipjax.potential import Potential, Prediction, second_derivatives
 from mlipjax.system import System
 from mlipjax.typing import Params
 
@@ -116,11 +116,8 @@ class Calculator(AseCalculator):
     ) -> None:
         """Compute all properties of ``atoms``; ``stress`` needs three cell vectors."""
         super().calculate(atoms, properties, system_changes)
-        current: Any = self.atoms
         self.results = {}
-        system = System.from_ase(current)
-        self.potential.check_elements(system.atomic_numbers)
-        has_volume = current.cell.rank == 3
+        system, has_volume = self._asked(None)
         if "stress" in properties and not has_volume:
             raise PropertyNotImplementedError("stress needs a cell with three vectors; this structure has none")
         n = system.n_atoms
@@ -146,26 +143,57 @@ class Calculator(AseCalculator):
             stress = np.asarray(prediction.stress[0], np.float64)
             self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
 
-    def get_descriptors(self, atoms: Atoms | None = None, num_layers: int | None = None) -> np.ndarray:
-        """Invariant features of every atom (n, F), float64, as MACE's calculator names them.
+    def get_descriptors(
+        self, atoms: Atoms | None = None, invariants_only: bool = True, num_layers: int = -1
+    ) -> np.ndarray:
+        """Invariant features of every atom (n, F), float64; name and arguments are those of MACE's calculator.
 
         Args:
             atoms: structure; by default the last one.
-            num_layers: features of so many layers from the first; all by default.
+            invariants_only: the only ones that are here.
+            num_layers: features of so many layers from the first; -1 for all.
 
         Raises:
-            ValueError: without a structure, for a number of layers the model does not have, and as ``calculate``.
+            ValueError: without a structure, for other features or a number of layers that the model does not have, and
+                as ``calculate``.
         """
-        current: Any = self.atoms if atoms is None else atoms
         slices = self.potential.feature_slices
-        chosen = len(slices) if num_layers is None else num_layers
-        if current is None or not 1 <= chosen <= len(slices):
-            raise ValueError(f"give a structure, and 1 to {len(slices)} layers; found {current!r} and {num_layers}.")
+        chosen = len(slices) if num_layers == -1 else num_layers
+        if not 1 <= chosen <= len(slices):
+            raise ValueError(f"num_layers must be 1 to {len(slices)}, or -1 for all; found {num_layers}.")
+        if not invariants_only:
+            raise ValueError("features here are invariant; leave invariants_only as it is.")
+        system, has_volume = self._asked(atoms)
+        with self._turn:
+            features = self._predict(system, has_volume).features
+        return np.asarray(features, np.float64)[: system.n_atoms, : slices[chosen - 1].stop]
+
+    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Exact second derivatives of the energy (3 n, n, 3) in eV/Å^2; the form is that of MACE's calculator.
+
+        Args:
+            atoms: structure; by default the last one.
+
+        Raises:
+            ValueError: without a structure, and as ``calculate``.
+        """
+        system, _ = self._asked(atoms)
+        with self._turn, jax.enable_x64(self.dtype == np.float64):
+            # no padding: each atom costs three derivatives
+            batch = batch_graphs(
+                [system], self.potential.cutoff, n_atoms=system.n_atoms, heads=[self.head], dtype=self.dtype
+            )
+            _, rows = jax.device_get(second_derivatives(self.potential, self.params, batch))
+        return np.asarray(rows, np.float64).reshape(-1, system.n_atoms, 3)
+
+    def _asked(self, atoms: Atoms | None) -> tuple[System, bool]:
+        """The structure that is meant, and whether its cell has a volume."""
+        current: Any = self.atoms if atoms is None else atoms
+        if current is None:
+            raise ValueError("give a structure; this calculator has seen none.")
         system = System.from_ase(current)
         self.potential.check_elements(system.atomic_numbers)
-        with self._turn:
-            features = self._predict(system, bool(current.cell.rank == 3)).features
-        return np.asarray(features, np.float64)[: system.n_atoms, : slices[chosen - 1].stop]
+        return system, bool(current.cell.rank == 3)
 
     def _predict(self, system: System, stress: bool) -> Prediction:
         table = neighbor_table(system, self.potential.cutoff)

@@ -19,8 +19,7 @@ from mlipjax.monitoring import MonitorState, fit_charts, read_graph
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.optim import Hyper, Optimizer, make_strategy
 from mlipjax.oracles import StillingerWeber
-from mlipjax.potential import apply, property_values
-from mlipjax.probes.phonons import _second_derivatives
+from mlipjax.potential import apply, property_values, second_derivatives
 from mlipjax.relaxation import batch as relaxation
 from mlipjax.relaxation.cell import coordinates
 from mlipjax.relaxation.run import start, step
@@ -85,7 +84,7 @@ def dynamics(ensemble, n_replicas=2):
 
 
 def hessian():
-    return _second_derivatives.trace(model()[0], 4, model()[1], graph())
+    return second_derivatives.trace(*model(), graph())
 
 
 def charts():

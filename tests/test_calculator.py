@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import pickle
 import pickletools
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, fcc111
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.socketio import SocketClient, SocketIOCalculator
 from ase.md.verlet import VelocityVerlet
 from tiny_nequip import SMALLEST, graph_of, molecule, random_params, skewed_crystal, slab
 
@@ -262,5 +265,52 @@ def test_descriptors_are_the_features_of_the_layers():
     np.testing.assert_allclose(found, expected, atol=1e-12)
     first = potential.feature_slices[0].stop
     np.testing.assert_array_equal(calculator.get_descriptors(atoms, num_layers=1), found[:, :first])
-    with pytest.raises(ValueError, match="1 to 2 layers"):
+    with pytest.raises(ValueError, match="1 to 2, or -1 for all; found 3"):
         calculator.get_descriptors(atoms, num_layers=3)
+    with pytest.raises(ValueError, match="invariants_only"):
+        calculator.get_descriptors(atoms, False)
+    with pytest.raises(ValueError, match="has seen none"):
+        fast_calculator().get_descriptors()
+
+
+@pytest.mark.parametrize("build", [skewed_crystal, molecule])
+def test_the_hessian_is_the_derivative_of_the_forces(build):
+    atoms = build().to_ase()
+    calculator = fast_calculator(head="xtb")
+    hessian = calculator.get_hessian(atoms)
+    n, step = len(atoms), 1e-4
+    assert hessian.shape == (3 * n, n, 3)
+    for atom, axis in ((0, 0), (n - 1, 2)):
+        forces = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += sign * step
+            forces.append(calculator.get_forces(moved))
+        slope = (forces[1] - forces[0]) / (2 * step)
+        np.testing.assert_allclose(hessian[3 * atom + axis], slope, atol=1e-6)
+    np.testing.assert_allclose(hessian.sum(axis=1), 0.0, atol=1e-10)
+    atoms.calc = calculator
+    atoms.get_potential_energy()
+    np.testing.assert_array_equal(calculator.get_hessian(), hessian)
+
+
+def test_forces_go_through_ases_socket():
+    calculator = fast_calculator()
+    atoms = skewed_crystal().to_ase()
+    expected = calculator.get_potential_energy(atoms), calculator.get_forces(atoms), calculator.get_stress(atoms)
+    name = f"mlipjax-{time.time_ns()}"
+    with SocketIOCalculator(unixsocket=name, timeout=60) as server:
+        client = threading.Thread(target=lambda: run_client(name, atoms.copy(), calculator))
+        client.start()
+        atoms.calc = server
+        assert atoms.get_potential_energy() == pytest.approx(expected[0], rel=1e-10)
+        np.testing.assert_allclose(atoms.get_forces(), expected[1], atol=1e-9)
+        np.testing.assert_allclose(atoms.get_stress(), expected[2], atol=1e-9)
+    client.join(60)
+    assert not client.is_alive()
+
+
+def run_client(name, atoms, calculator):
+    """What a script at the other end of a socket does."""
+    atoms.calc = calculator
+    SocketClient(unixsocket=name).run(atoms, use_stress=True)

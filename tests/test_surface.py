@@ -106,7 +106,9 @@ def test_model_and_structures_come_first_and_options_have_names(name):
     assert {option.kind for option in others if option.name != "ensemble"} <= named
 
 
-@pytest.mark.parametrize("name", [*VERBS, "compare_representations", "convert", "doctor", "models", "probe", "slide"])
+@pytest.mark.parametrize(
+    "name", [*VERBS, "compare_representations", "convert", "doctor", "engine", "export", "models", "probe", "slide"]
+)
 def test_every_option_is_explained_once_in_the_help(name):
     command = options_of(name)
     listed = [option for names in getattr(command, "sections", {}).values() for option in names.split()]

@@ -39,6 +39,8 @@ COMMANDS = {
     "neb": "minimum-energy path and barrier between two structures",
     "slide": "energy of sliding the layers of a crystal",
     "probe": "equation of state, elastic constants, phonons, defects, short distances, dynamics",
+    "engine": "a folder in which i-PI or LAMMPS runs with a model",
+    "export": "a program that LAMMPS runs on many processes by itself",
     "models": "list the models known by name",
     "convert": "save a model, or labelled structures, in a format of mlipjax's own",
 }

@@ -34,15 +34,24 @@ class Driver:
         model: name, file or folder, as ``mlipjax.load`` takes it, or ``ase:module:factory``.
         template: file whose last structure has the atoms in i-PI's order, and the periodicity; i-PI sends neither.
         dtype: precision of the network; float64 gives the numbers of ``Calculator``.
+        head: name of the model's energy head; by default its first.
         verbose: i-PI says so; nothing is printed here.
 
     Raises:
         ValueError, FileNotFoundError: if the model or the template cannot be read, or the model does not know an
-            element.
+            element or has no such head.
     """
 
-    def __init__(self, model: str, template: str, dtype: str = "float64", verbose: bool = False, **_: Any) -> None:
-        self.evaluate = load_evaluator(model, dtype)
+    def __init__(
+        self,
+        model: str,
+        template: str,
+        dtype: str = "float64",
+        head: str | None = None,
+        verbose: bool = False,
+        **_: Any,
+    ) -> None:
+        self.evaluate = load_evaluator(model, dtype, head)
         self.template = System.from_ase(read_last_atoms(template))
 
     def __call__(self, cell: Any, pos: Any) -> Any:

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as Xml
 from ase import Atoms
 from ase.io import write
 
+from mlipjax.engines.run import EngineRun, prepare
 from mlipjax.files import make_folder, write_atomic
-from mlipjax.notices import notice
 
 _SYNTAX = ",{}[]"
 """Characters that end a value in i-PI's lists."""
@@ -18,43 +18,19 @@ _SYNTAX = ",{}[]"
 INPUT, TEMPLATE, START = "input.xml", "template.extxyz", "start.xyz"
 
 
-@dataclasses.dataclass(frozen=True)
-class IpiRun:
-    """Settings of a run with i-PI.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IpiRun(EngineRun):
+    """Settings of a run with i-PI; the thermostat is PILE-G.
 
     Attributes:
         beads: of each ring polymer; 1 is classical molecular dynamics.
-        ensemble: nve or nvt (thermostat PILE-G).
-        temperature: K, of the thermostat and of the first velocities.
-        timestep: fs.
-        steps: time steps.
-        every: steps between lines of ``run.out`` and frames of ``run.pos``.
-        damping: fs, time constant of the thermostat of the centroid.
-        dtype: precision of the network.
-        seed: of velocities and thermostat.
     """
 
     beads: int = 1
-    ensemble: str = "nvt"
-    temperature: float = 300.0
-    timestep: float = 0.5
-    steps: int = 1000
-    every: int = 10
-    damping: float = 100.0
-    dtype: str = "float64"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.ensemble not in ("nve", "nvt"):
-            raise ValueError(f"ensemble is {self.ensemble!r}; choose nve or nvt.")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', found {self.dtype!r}.")
-        for name in ("beads", "steps", "every"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}.")
-        for name in ("temperature", "timestep", "damping"):
-            if not 0.0 < (value := getattr(self, name)) < float("inf"):
-                raise ValueError(f"{name} must be positive, found {value}.")
+        super().__post_init__()
+        self._check("at least 1", lambda value: value >= 1, "beads")
 
 
 def write_ipi_run(folder: str | Path, model: str, atoms: Atoms, run: IpiRun | None = None) -> Path:
@@ -69,34 +45,22 @@ def write_ipi_run(folder: str | Path, model: str, atoms: Atoms, run: IpiRun | No
         run: settings.
 
     Raises:
-        ValueError: for a structure without a cell, which i-PI needs also for molecules, constraints, which it would
-            not know, or a path that its input cannot hold.
+        ValueError, FileNotFoundError, ConnectionError: for a structure without a cell, which i-PI needs also for
+            molecules, or with constraints, which it would not know; a model that cannot be loaded or does not know an
+            element, or whose path the input cannot hold.
         OSError: if the folder cannot be written.
     """
     run = IpiRun() if run is None else run
-    if atoms.cell.rank < 3:
-        raise ValueError(f"i-PI needs a cell with three vectors, found {atoms.cell.rank}; put the structure in a box.")
-    if atoms.constraints:
-        raise ValueError("the structure has constraints, which i-PI would not know; remove them.")
-    path = str(Path(model).resolve()) if Path(model).exists() else model
-    if set(path) & set(_SYNTAX):
-        raise ValueError(f"i-PI cannot read {path!r} in its input: it has one of {_SYNTAX}; move the model elsewhere.")
-    if atoms.has("momenta"):
-        notice("the momenta of the structure are not used; velocities are drawn.")
+    path, atoms = prepare(model, atoms, run.head)
+    for value in (path, run.head or ""):
+        if set(value) & set(_SYNTAX):
+            raise ValueError(f"i-PI cannot read {value!r} in its input: it has one of {_SYNTAX}; give it another name.")
     folder = Path(folder)
     make_folder(folder)
-    atoms = _in_standard_form(atoms)
     write(folder / TEMPLATE, atoms, format="extxyz", columns=["symbols", "positions"], write_results=False)
     write_atomic(folder / START, _start(atoms))
     write_atomic(folder / INPUT, _input(path, atoms, run))
     return folder / INPUT
-
-
-def _in_standard_form(atoms: Atoms) -> Atoms:
-    """Turned so that the first lattice vector lies along x and the second in the xy plane, as i-PI keeps cells."""
-    turned = atoms.copy()
-    turned.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)
-    return turned
 
 
 def _start(atoms: Atoms) -> str:
@@ -123,7 +87,8 @@ def _input(model: str, atoms: Atoms, run: IpiRun) -> str:
     _add(field, "pes", "custom")
     _add(field, "pes_path", str(Path(__file__).resolve().with_name("ipi_driver.py")))
     _add(field, "batch_size", str(run.beads))
-    _add(field, "parameters", f"{{model: {model}, template: {TEMPLATE}, dtype: {run.dtype}}}")
+    head = "" if run.head is None else f", head: {run.head}"
+    _add(field, "parameters", f"{{model: {model}, template: {TEMPLATE}, dtype: {run.dtype}{head}}}")
     system = Xml.SubElement(root, "system")
     start = Xml.SubElement(system, "initialize", nbeads=str(run.beads))
     _add(start, "file", START, mode="xyz")
@@ -132,7 +97,7 @@ def _input(model: str, atoms: Atoms, run: IpiRun) -> str:
     _add(start, "velocities", f"{run.temperature:g}", mode="thermal", units="kelvin")
     Xml.SubElement(Xml.SubElement(system, "forces"), "force", forcefield="mlipjax")
     dynamics = Xml.SubElement(Xml.SubElement(system, "motion", mode="dynamics"), "dynamics", mode=run.ensemble)
-    _add(dynamics, "timestep", f"{run.timestep:g}", units="femtosecond")
+    _add(dynamics, "timestep", f"{run.timestep_for(atoms):g}", units="femtosecond")
     if run.ensemble == "nvt":
         thermostat = Xml.SubElement(dynamics, "thermostat", mode="pile_g")
         _add(thermostat, "tau", f"{run.damping:g}", units="femtosecond")

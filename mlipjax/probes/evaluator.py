@@ -17,6 +17,7 @@ import numpy as np
 from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_bucket, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
+from mlipjax.models.heads import head_index
 from mlipjax.potential import Model, Prediction, apply
 from mlipjax.system import System
 
@@ -145,14 +146,20 @@ class AseEvaluator:
         return results
 
 
-def load_evaluator(name: str, dtype: str = "float64") -> NativeEvaluator | AseEvaluator:
+def load_evaluator(name: str, dtype: str = "float64", head: str | None = None) -> NativeEvaluator | AseEvaluator:
     """Return the evaluator of a model by name: native as ``mlipjax.load`` takes it, or ``ase:module:factory``.
 
+    Args:
+        name: of the model.
+        dtype: precision of a native one.
+        head: name of a native one's energy head; by default its first.
+
     Raises:
-        ValueError, FileNotFoundError: if it cannot be loaded.
+        ValueError, FileNotFoundError: if it cannot be loaded, or has no such head.
     """
     if is_foreign(name):
         return AseEvaluator(foreign_calculator(name))
     from mlipjax.models import load
 
-    return NativeEvaluator(load(name), dtype=dtype)
+    model = load(name)
+    return NativeEvaluator(model, dtype, head_index(model.potential, head))

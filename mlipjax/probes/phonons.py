@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,17 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlipjax.graph import GraphBatch, batch_graphs
+from mlipjax.graph import batch_graphs
 from mlipjax.lattice import nearest_translations, shortest_period
 from mlipjax.md.observables import masses_of
-from mlipjax.potential import Model, Potential
+from mlipjax.potential import Model, second_derivatives
 from mlipjax.probes.elastic import displaced
 from mlipjax.probes.evaluator import Evaluator
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.supercells import check_repeat, chosen, force_range, repeated
 from mlipjax.report import probe_figures
 from mlipjax.system import System
-from mlipjax.typing import Array, Params
 from mlipjax.units import FEMTOSECOND, GPA
 
 THZ = 1000.0 * FEMTOSECOND / (2.0 * np.pi)
@@ -179,10 +177,6 @@ class Phonons(ProbeResult):
         return ProbeResult.as_dict(small) | {"verdict": self.verdict}
 
 
-_BLOCK = 16
-"""Coordinates differentiated at once, for memory."""
-
-
 def gamma_modes(model: Model, system: System, *, head: int = 0) -> Modes:
     """Normal modes from exact second derivatives: the forward derivative of the gradient along every coordinate.
 
@@ -200,26 +194,9 @@ def gamma_modes(model: Model, system: System, *, head: int = 0) -> Modes:
     with jax.enable_x64(True):
         graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, heads=[head], dtype=np.float64)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        gradient, rows = jax.device_get(_second_derivatives(potential, _BLOCK, params, graph))
+        gradient, rows = jax.device_get(second_derivatives(potential, params, graph))
     matrix = 0.5 * (rows + rows.T) / np.sqrt(np.outer(masses, masses))
     return Modes(_signed_root(np.linalg.eigvalsh(matrix)) * THZ, _n_rigid(system), float(np.abs(gradient).max()))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _second_derivatives(potential: Potential, block: int, params: Params, graph: GraphBatch) -> tuple[Array, Array]:
-    """Gradient (n, 3) and Hessian (3 n, 3 n) of the energy."""
-
-    def gradient(positions: Array) -> Array:
-        return jax.grad(lambda r: jnp.sum(potential.node_energy(params, graph, r)[0]))(positions)
-
-    size = graph.positions.size
-
-    def column(index: Array) -> Array:
-        direction = jnp.zeros(size, graph.positions.dtype).at[index].set(1.0).reshape(graph.positions.shape)
-        return jax.jvp(gradient, (graph.positions,), (direction,))[1].ravel()
-
-    columns = jax.lax.map(column, jnp.arange(size), batch_size=min(block, size))
-    return gradient(graph.positions), columns
 
 
 def phonons(

@@ -6,17 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import write
+from engine_case import saved_model, water
 
-from mlipjax import Calculator
+from mlipjax.cli.main import main
 from mlipjax.engines import IpiRun, write_ipi_run
-from mlipjax.models import NequIPConfig, nequip, save
 
 units = pytest.importorskip("ipi.utils.units", reason="i-PI is not installed (extra ipi)")
 from mlipjax.engines import ipi_driver  # noqa: E402
@@ -30,23 +28,8 @@ Hartree = units.unit_to_user("energy", "electronvolt", 1.0)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A small potential, and the folder that it is saved in."""
-    config = NequIPConfig((1, 8), cutoff=3.5, hidden_irreps="8x0e+4x1o", lmax=1, n_layers=2, radial_hidden=(8,))
-    potential = nequip(config, np.array([[-13.6, -430.0]]))
-    params = potential.init(jax.random.key(0))
     folder = tmp_path_factory.mktemp("ipi") / "model"
-    save(folder, potential, params)
-    return Calculator(potential, params), folder
-
-
-def water(n=2):
-    """A box of n x n x n molecules, turned at random."""
-    rng, box = np.random.default_rng(0), Atoms(cell=[3.1 * n] * 3, pbc=True)
-    for place in np.ndindex(n, n, n):
-        one = molecule("H2O")
-        one.rotate(rng.uniform(0, 360), rng.normal(size=3))
-        one.translate(3.1 * np.array(place))
-        box += one
-    return box
+    return saved_model(folder), folder
 
 
 def test_constants_are_those_of_nature():
@@ -142,6 +125,22 @@ def run_ipi(folder, *others):
     return np.loadtxt(folder / "run.out", ndmin=2)
 
 
+def test_the_command_writes_a_folder_that_runs(model, tmp_path, capsys):
+    calculator, folder = model
+    write(tmp_path / "water.cif", atoms := water(1))  # other files than the model's own
+    out = tmp_path / "run"
+    command = ["engine", "ipi", "--model", str(folder), "--structure", str(tmp_path / "water.cif"), "--out", str(out)]
+    assert main([*command, "--beads", "2", "--steps", "3", "--every", "1", "--head", "energy"]) == 0
+    assert f"cd {out} && i-pi input.xml" in capsys.readouterr().out
+    table = run_ipi(out)
+    assert len(table) == 4
+    atoms.calc = calculator
+    assert table[0, 5] == pytest.approx(atoms.get_potential_energy(), abs=1e-4)  # cif files have six digits
+    assert (out / "run.pos_1.xyz").is_file()
+    assert main([*command, "--pressure", "1"]) == 1
+    assert "ipi has no setting pressure (--pressure)" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_path_integrals_of_water_run_as_written(model, tmp_path):
     calculator, folder = model
@@ -178,7 +177,7 @@ def test_energy_is_conserved_through_a_socket(model, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ensemble": "npt"}, "choose nve or nvt"),
+        ({"ensemble": "npt"}, "choose one of nve, nvt"),
         ({"beads": 0}, "beads must be"),
         ({"timestep": float("nan")}, "positive"),
     ],
