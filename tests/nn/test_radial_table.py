@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlipjax.nn.radial import bessel_basis, polynomial_envelope
+from mlipjax.nn.radial import bessel_basis, bessel_frequencies, polynomial_envelope
 from mlipjax.nn.radial_table import MIN_EDGES, RadialBasis, RadialTable, hidden_layers, radial_edges, tabulated
 
 CUTOFF = 4.5
@@ -18,7 +18,8 @@ USED = np.random.default_rng(4).uniform(size=DISTANCE.shape) < 0.8
 
 
 def basis(distance):
-    return bessel_basis(distance, 8, CUTOFF) * polynomial_envelope(distance, CUTOFF, 6.0)[..., None]
+    frequencies = jnp.asarray(bessel_frequencies(8, CUTOFF).astype(distance.dtype))
+    return bessel_basis(distance, frequencies, CUTOFF) * polynomial_envelope(distance, CUTOFF, 6.0)[..., None]
 
 
 def network(distance, kernels=KERNELS):
