@@ -152,7 +152,8 @@ class NequIP(nn.Module):
         if config.trainable_frequencies:
             frequencies = TrainableFrequencies(config.radial_basis_size, config.cutoff, name="embedding_radial")()
         basis = functools.partial(radial_basis, config, frequencies)
-        edges = radial_edges(basis, distance, graph.edge_mask, config.cutoff, widest)
+        kinks = (config.envelope_onset,) if config.envelope_onset else ()
+        edges = radial_edges(basis, distance, graph.edge_mask, config.cutoff, widest, kinks)
         harmonics = edge_harmonics(config, vectors, distance)
 
         heads = [NequIPHead(config, name=f"readout_{head}") for head in config.heads]
