@@ -48,7 +48,7 @@ LIKE_SEVENNET = NequIPConfig(
     parity=False,
     activation_gain=1.68,
     embedding=4,
-    readout_hidden=2,
+    readout_channels=2,
     n_labels=2,
 )
 """All that the published SevenNets have, and enough layers for products that parity would forbid."""

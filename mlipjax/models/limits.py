@@ -73,7 +73,8 @@ BOUNDS = {
     "zbl_constants": Bound(-1e6, 1e6, most=2),
     "zbl_envelope_p": Bound(1.0, 64.0),
     "embedding": Bound(0, MAX_CHANNELS, integer=True),
-    "readout_hidden": Bound(0, 4096, integer=True),
+    "readout_hidden": Bound(1, 4096, integer=True),
+    "readout_channels": Bound(0, 4096, integer=True),
     "n_labels": Bound(0, _HEADS, integer=True),
 }
 """Numbers of ``NequIPConfig`` and ``MACEConfig``, by the name of their field."""

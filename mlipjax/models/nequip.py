@@ -63,7 +63,7 @@ class NequIPConfig:
         activation_gain: factor after every SiLU; radial kernels then have unit variance (e3nn's torch code). 0 for
             Nequix's: the norm of SiLU at the gates, the scale in the radial kernels.
         embedding: scalars that the element is mapped to before the first layer; 0 for none.
-        readout_hidden: channels between the two linear maps of a readout; 0 for one map.
+        readout_channels: channels between the two linear maps of a readout; 0 for one map.
         n_labels: sets of labels that the model was trained on at once, if their one-hot vector was an input of the
             linear maps of its layers: every head then has rows of those maps. 0 for none.
     """
@@ -89,7 +89,7 @@ class NequIPConfig:
     solid_harmonics: bool = False
     activation_gain: float = 0.0
     embedding: int = 0
-    readout_hidden: int = 0
+    readout_channels: int = 0
     n_labels: int = 0
 
     def __post_init__(self) -> None:
@@ -102,6 +102,8 @@ class NequIPConfig:
             raise ValueError(f"hidden_irreps of a model without parity are all 'e', found {self.hidden_irreps!r}")
         if self.envelope_onset >= self.cutoff:
             raise ValueError(f"envelope_onset must be below the cutoff of {self.cutoff} Å, found {self.envelope_onset}")
+        if self.n_labels and not self.embedding:
+            raise ValueError("n_labels needs an embedding: only linear maps of features have rows of heads")
         for name in ("scale", "shift"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != len(self.species):
@@ -192,7 +194,7 @@ class NequIPHead(nn.Module):
     def setup(self) -> None:
         """Name the parameters."""
         config, normal = self.config, nn.initializers.normal(1.0)
-        channels, hidden = config.layer_irreps(config.n_layers - 1)[0].mul, config.readout_hidden
+        channels, hidden = config.layer_irreps(config.n_layers - 1)[0].mul, config.readout_channels
         if hidden:
             self.kernels = [
                 self.param("hidden", normal, (channels, hidden)),

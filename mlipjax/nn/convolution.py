@@ -116,6 +116,14 @@ def _scan_blocks(function: Any, state: Any, rows: Sequence[Array]) -> list[Array
     return [x.reshape(n_blocks * size, *x.shape[2:])[:n] for x in blocks]
 
 
+def radial_network(config: Any, n_weights: int, name: str | None = None) -> RadialKernels | RadialNetwork:
+    """The kernels of a layer's radial network with so many weights, in the convention of ``config``."""
+    sizes = (config.radial_basis_size, *config.radial_hidden)
+    if config.activation_gain:
+        return RadialKernels((*sizes, n_weights), config.activation_gain, name=name)
+    return RadialNetwork(sizes, n_weights, config.radial_gain, name=name)
+
+
 class InteractionLayer(nn.Module):
     """One NequIP layer: linear map, message, sum over neighbours, linear map, skip, optional norm, gate.
 
@@ -159,11 +167,7 @@ class InteractionLayer(nn.Module):
             skip = EquivariantLinear(inputs, pre_gate, per_species, name="skip")(chunks, species)
 
         paths = tensor_product_paths(inputs, config.lmax, self.outputs, config.parity)
-        sizes, n_weights = (config.radial_basis_size, *config.radial_hidden), sum(path.mul for path in paths)
-        if config.activation_gain:
-            kernels = RadialKernels((*sizes, n_weights), config.activation_gain, name="radial")()
-        else:
-            kernels = RadialNetwork(sizes, n_weights, config.radial_gain, name="radial")()
+        kernels = radial_network(config, sum(path.mul for path in paths), name="radial")()
         messages = convolve(up, graph.neighbors, edges, harmonics, kernels, paths, self.outputs)
         collected = tuple(
             Irrep(sum(path.mul for path in paths if path.target == i), out.l, out.p)

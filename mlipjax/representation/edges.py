@@ -26,7 +26,7 @@ from mlipjax.elements import symbols
 from mlipjax.graph import batch_graphs, edge_vectors, neighbor_table, neighbor_tables, plan_batches
 from mlipjax.models import NequIPConfig
 from mlipjax.models.nequip import edge_harmonics, radial_basis
-from mlipjax.nn.convolution import convolve
+from mlipjax.nn.convolution import convolve, radial_network
 from mlipjax.nn.irreps import tensor_product_paths
 from mlipjax.nn.radial_table import RadialBasis
 from mlipjax.potential import Potential
@@ -172,7 +172,8 @@ def _messages(potential: Potential, layer: int, params: Any, graph: Any, sender:
     scalars = config.layer_irreps(layer)[:1]
     paths = tensor_product_paths(inputs, config.lmax, scalars, config.parity)
     radial = params[f"layer_{layer}"]["radial"]
-    kernels = [radial[f"kernel_{i}"] for i in range(len(radial))]
+    n_weights = radial[f"kernel_{len(config.radial_hidden)}"].shape[-1]
+    kernels: Any = radial_network(config, n_weights).apply({"params": radial})
     kernels[-1] = kernels[-1][:, : sum(path.mul for path in paths)]
     distance = jnp.sqrt(jnp.sum(vectors**2, axis=-1))[:, None]
     frequencies = params["embedding_radial"]["frequencies"] if config.trainable_frequencies else None

@@ -110,6 +110,7 @@ def test_irreps_no_path_reaches_are_left_out():
         ({"shift": (1.0,) * 4}, r"shift needs one number or one per element \(3\), found 4"),
         ({"parity": False}, "irreps of a model without parity are all 'e'"),
         ({"envelope_onset": 6.0}, "envelope_onset must be below the cutoff"),
+        ({"n_labels": 2}, "n_labels needs an embedding"),
     ],
 )
 def test_configurations_that_fit_no_potential_are_refused(changes, message):

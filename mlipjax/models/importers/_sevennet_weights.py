@@ -61,9 +61,9 @@ def collect_weights(model: TorchModel, config: NequIPConfig, layout: Layout) -> 
 def readout(model: TorchModel, config: NequIPConfig, labelled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kernels (C, hidden) and (hidden, 1) of the readout, and rows (labels, hidden) that its input may have beside."""
     channels = config.layer_irreps(config.n_layers - 1)[0].mul
-    shapes = [(channels, config.readout_hidden), (config.n_labels if labelled else 0, config.readout_hidden)]
+    shapes = [(channels, config.readout_channels), (config.n_labels if labelled else 0, config.readout_channels)]
     hidden, rows = model.weights("reduce_input_to_hidden.linear.weight", shapes)
-    return hidden, model.weight("reduce_hidden_to_energy.linear.weight", (config.readout_hidden, 1)), rows
+    return hidden, model.weight("reduce_hidden_to_energy.linear.weight", (config.readout_channels, 1)), rows
 
 
 def _layer(

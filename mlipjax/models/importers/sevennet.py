@@ -64,7 +64,7 @@ def load_sevennet(path: str | Path) -> tuple[Potential, Params]:
     settings, state = parts.get("config"), parts.get("model_state_dict")
     if not isinstance(settings, dict) or not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint of SevenNet: it holds no config and model_state_dict.")
-    model = TorchModel(path, {_name_now(name): value for name, value in state.items()}, "SevenNet")
+    model = TorchModel(path, {_name_now(str(name)): value for name, value in state.items()}, "SevenNet")
     with model.explained():
         _check_settings(model, settings)
         config = _config(model, settings)
@@ -82,6 +82,9 @@ def _name_now(name: str) -> str:
 
 
 def _check_settings(model: TorchModel, settings: Mapping[str, Any]) -> None:
+    for name, kind in (("_type_map", dict), ("_modal_map", dict), ("weight_nn_hidden_neurons", list)):
+        if not isinstance(settings.get(name, kind()), kind):
+            raise model.unsupported(f"{name} = {shown(settings[name])}")
     found = {name: settings.get(name) for name in _KNOWN}
     if isinstance(kinds := found["self_connection_type"], list) and len(set(kinds)) == 1:
         found["self_connection_type"] = kinds[0]
@@ -122,7 +125,7 @@ def _config(model: TorchModel, settings: Mapping[str, Any]) -> NequIPConfig:
         layer_norm=False,
         # our messages are divided by the root of this number
         avg_n_neighbors=denominators.pop() ** 2,
-        readout_hidden=irreps[-1][0].mul // 2,
+        readout_channels=irreps[-1][0].mul // 2,
         n_labels=len(settings["_modal_map"]) if settings.get("use_modality") else 0,
         heads=_heads(settings),
     )
@@ -135,11 +138,11 @@ def _config(model: TorchModel, settings: Mapping[str, Any]) -> NequIPConfig:
 def _irreps(model: TorchModel, settings: Mapping[str, Any]) -> list[ir.Irreps]:
     """Irreps of the embedding and after every layer."""
     given = settings["irreps_manual"]
-    if given is False:
-        raise model.unsupported("irreps that are not listed (irreps_manual)")
-    if len(given) != settings["num_convolution_layer"] + 1:
-        raise model.unsupported(f"irreps of {len(given)} layers")
-    return [ir.parse(str(text)) for text in given]
+    if not isinstance(given, list) or len(given) != settings["num_convolution_layer"] + 1:
+        raise model.unsupported(f"irreps_manual = {shown(given)}")
+    if not all(isinstance(text, str) and len(text) < 1000 for text in given):
+        raise model.unsupported(f"irreps {shown(given)}")
+    return [ir.parse(text) for text in given]
 
 
 def _envelope(model: TorchModel, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,8 +161,11 @@ def _heads(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(settings["_modal_map"], key=lambda name: name != settings.get("default_modal")))
 
 
-def _version(settings: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d{1,4}", settings["version"])[:2])
+def _version(settings: Mapping[str, Any]) -> tuple[int, int]:
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", settings["version"])
+    if found is None:
+        raise ValueError(f"version {shown(settings['version'])}")
+    return int(found[1]), int(found[2])
 
 
 def _layout(model: TorchModel, settings: Mapping[str, Any], config: NequIPConfig) -> Layout:
@@ -189,7 +195,7 @@ def _scaled(
     if layout.labelled_readout:
         channels, labels = config.layer_irreps(config.n_layers - 1)[0].mul, config.n_labels
         _, output, rows = (part.astype(np.float64) for part in readout(model, config, labelled=True))
-        constants = rows @ output[:, 0] * ((channels + labels) * config.readout_hidden) ** -0.5
+        constants = rows @ output[:, 0] * ((channels + labels) * config.readout_channels) ** -0.5
         e0s = e0s + constants[layout.heads, None] * scale
         scale = scale * math.sqrt(channels / (channels + labels))
     limits.check_energies(e0s)
