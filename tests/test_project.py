@@ -16,18 +16,7 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
     {"_version", "defaults"},
-    {
-        "elements",
-        "factory",
-        "files",
-        "lattice",
-        "notices",
-        "precision",
-        "reading",
-        "statistics",
-        "typing",
-        "units",
-    },
+    {"elements", "factory", "files", "lattice", "notices", "precision", "reading", "statistics", "typing", "units"},
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
     {"nn"},
@@ -43,7 +32,7 @@ LAYERS = (
     {"verbs"},
     {"engines"},
     {"cli"},
-)
+)  # fmt: skip
 LAYER_OF = {module: index for index, layer in enumerate(LAYERS) for module in layer}
 
 
@@ -215,7 +204,9 @@ def test_functions_take_at_most_seven_arguments():
 
 
 def is_function(node):
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    """Whether a node defines a function, and no overload of its types alone."""
+    is_one = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return is_one and "overload" not in map(ast.unparse, node.decorator_list)
 
 
 def exported_functions(init):
@@ -322,9 +313,20 @@ def test_messages_speak_of_no_python_call(path):
     assert found == []
 
 
+# reports tell which command comes next; ase db is another program's
+OPTION = re.compile(r"(^|[\s(])--(?!delete)[a-z]")
+SPEAKS_PYTHON = [path for path in LIBRARY if not {"cli", "engines", "report"} & set(path.relative_to(PACKAGE).parts)]
+
+
+@pytest.mark.parametrize("path", SPEAKS_PYTHON, ids=name)
+def test_messages_of_the_library_name_no_option(path):
+    assert [(line, text) for line, text in spoken(parse(path)) if OPTION.search(text)] == []
+
+
 def test_a_message_about_a_python_call_is_seen():
     code = "def f():\n    'LabelKeys are documented.'\n    raise ValueError(f'{1}: give another group_key.')"
     assert [line for line, text in spoken(ast.parse(code)) if WORDS_OF_CALLS.search(text)] == [3]
+    assert OPTION.search("give --anchor or leave it out.")
 
 
 def test_the_changelog_records_numerical_changes():

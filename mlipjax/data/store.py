@@ -227,7 +227,7 @@ def _check(folder: Path) -> int:
         count = description["structures"]
     except FileNotFoundError:
         raise ValueError(
-            f"{folder}: no {DESCRIPTION}, so not a folder of labelled structures (mlipjax convert --data makes them)."
+            f"{folder}: no {DESCRIPTION}, so not a folder of labelled structures as mlipjax convert makes them."
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{folder / DESCRIPTION}: damaged; convert the data again.") from None

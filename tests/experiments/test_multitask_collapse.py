@@ -103,7 +103,7 @@ def test_a_finished_folder_is_examined_once_and_again_when_a_model_changes(finis
     stamp = file.stat().st_mtime_ns
     assert collapse.examine(finished) == json.loads(json.dumps(first))
     assert file.stat().st_mtime_ns == stamp
-    save(finished.config.out / "runs" / "ft-4-0", finished.potential, finished.params)
+    save(finished.config.out / "runs" / "ft-4-0", finished.model.potential, finished.model.params)
     again = collapse.examine(finished)
     assert again["nodes"]["modes"]["ft"]["numbers"]["cka"]["mean"] == pytest.approx(1.0)
     assert again["nodes"]["modes"]["mft"] == first["nodes"]["modes"]["mft"]
