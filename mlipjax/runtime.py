@@ -24,6 +24,9 @@ from mlipjax.files import plain, write_atomic
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-md", "orbax-checkpoint", "ase", "numpy")
 
+_ACCELERATORS = {"gpu": ("proc/driver/nvidia/version", "dev/nvidia0"), "tpu": ("dev/accel0",)}
+"""Files of the drivers."""
+
 # from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
@@ -88,6 +91,27 @@ def known_problems(jax_version: str, platform_name: str) -> list[str]:
             "than 16384 rows); install another version, for instance jax 0.10.1."
         )
     return problems
+
+
+def idle_accelerator(root: str | os.PathLike[str] = "/", environment: Mapping[str, str] = os.environ) -> str | None:
+    """One line if this machine has an accelerator and JAX was installed without what it takes; ``None`` if all is well.
+
+    pip raises ``jax`` and leaves its plugin for GPUs behind, or out: JAX then computes on the CPU without a word.
+
+    Args:
+        root: folder in which /dev and /proc lie.
+        environment: variables of the process.
+    """
+    if jax.default_backend() != "cpu" or environment.get("JAX_PLATFORMS"):
+        return None
+    there = [name for name, marks in _ACCELERATORS.items() if any((Path(root) / mark).exists() for mark in marks)]
+    if not there:
+        return None
+    name, extra = ("an NVIDIA GPU", "cuda12") if there[0] == "gpu" else ("a TPU", "tpu")
+    return (
+        f"this machine has {name}, which JAX {jax.__version__} does not see: everything runs on the CPU. "
+        f'pip install "jax[{extra}]=={jax.__version__}" installs what is missing.'
+    )
 
 
 def setup_allocator() -> bool:

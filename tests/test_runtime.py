@@ -96,6 +96,20 @@ def test_dtypes():
         runtime.select_dtype("bfloat16")
 
 
+def test_an_accelerator_that_jax_does_not_see_is_told_with_the_cure(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert runtime.idle_accelerator(tmp_path, {}) is None
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
+    told = runtime.idle_accelerator(tmp_path, {})
+    assert "an NVIDIA GPU" in told
+    assert f'pip install "jax[cuda12]=={jax.__version__}"' in told
+    # who asked for the CPU knows
+    assert runtime.idle_accelerator(tmp_path, {"JAX_PLATFORMS": "cpu"}) is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert runtime.idle_accelerator(tmp_path, {}) is None
+
+
 def test_devices():
     assert runtime.select_device() == jax.devices()[0]
     assert runtime.select_device("cpu") == jax.devices("cpu")[0]

@@ -15,13 +15,20 @@
 # On Colab only; elsewhere follow the README.
 
 # %%
+import os
 import sys
 
 if "google.colab" in sys.modules:
     import subprocess
 
-    source = "mlipjax @ git+https://github.com/mlipjax/mlipjax"
+    # jax with its plugin for what the runtime has: pip would raise jax alone, and all would run on the CPU
+    extra = "[cuda12]" if os.path.exists("/dev/nvidia0") else "[tpu]" if os.path.exists("/dev/accel0") else ""
+    source = f"mlipjax{extra} @ git+https://github.com/mlipjax/mlipjax"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
+
+import jax
+
+print(jax.devices())  # a GPU or TPU of the runtime stands here
 
 # %% [markdown]
 # ## 2. Your choice

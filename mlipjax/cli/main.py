@@ -24,7 +24,7 @@ from typing import Any
 
 from mlipjax.cli.bounds import check_arguments
 from mlipjax.cli.call import given
-from mlipjax.notices import Notice
+from mlipjax.notices import Notice, notice
 
 COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
@@ -154,6 +154,8 @@ def _set_up(device: str = "auto", dtype: str = "float32") -> None:
     runtime.select_dtype(dtype)
     for problem in runtime.known_problems(jax.__version__, jax.default_backend()):
         print(f"warning: {problem}", file=sys.stderr)
+    if device == "auto" and (idle := runtime.idle_accelerator()):
+        notice(idle)
 
 
 def _print_versions() -> None:
