@@ -70,6 +70,10 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
             *model, "--structure", crystal, "--out", str(folder / "loop"), "--oracle", "lj:sigma=1.8,epsilon=0.01",
             "--rounds", "1", "--labels-per-round", "2", "--steps", "2", "--train-steps", "2",
         ],
+        "engine": [
+            ("ipi", "lammps")[variant % 2], *model, "--structure", crystal, "--out", str(folder / "engine"),
+        ],
+        "export": [*model, "--structure", crystal, "--out", str(folder / "bundle"), "--platform", "cpu"],
         "simulate": [
             *model, "--structure", crystal, "--out", str(folder / "md.extxyz"), "--steps", "4", "--every", "2",
         ],
@@ -115,7 +119,9 @@ def _fields(options: Any) -> Any:
         kind = found[field.name]
         if dataclasses.is_dataclass(_bare(kind)):
             yield from _fields(_bare(kind))
-        elif field.name not in ("probe", "kind", "what"):
+        elif field.name not in ("probe", "kind", "what") and not (
+            field.name == "name" and options.__name__ == "Engine"
+        ):
             yield field.name, kind
 
 

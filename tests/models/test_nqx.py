@@ -102,7 +102,8 @@ def test_the_calculator_gives_the_golden_numbers(weights):
         if atoms.cell.rank == 3:
             stress = atoms.get_stress(voigt=False)
             np.testing.assert_allclose(stress, expected["stress"], rtol=0.0, atol=1e-8)
-    assert calculator.n_compilations <= 4
+    # four sizes, one of them also without stress
+    assert calculator.n_compilations <= 5
 
 
 @pytest.mark.parametrize("model", MODELS)
