@@ -84,7 +84,7 @@ def test_labels_are_the_oracles_and_the_model_takes_over_its_zero(models, straig
     out, _ = straight
     made = mlipjax.load(out / "model_1")
     own = frames.subset([i for i, info in enumerate(frames.infos) if info["round"] == 2])
-    report = mlipjax.evaluate(*made, own, dtype="float64")
+    report = mlipjax.evaluate(made, own, dtype="float64")
     for name in ("energy_mean_meV_per_atom", "energy_std_meV_per_atom", "force_rmse_meV_per_A"):
         assert result.report["rounds"][1][name] == pytest.approx(report[name], rel=1e-5, abs=1e-6)
 
@@ -142,7 +142,7 @@ def test_an_oracle_that_sees_further_than_the_model_is_asked_on_the_host(models)
     # compiled rounds hold no pairs beyond the student's 3 Å, and refuse
     further = dataclasses.replace(teacher, potential=teacher.potential.replace(cutoff=4.5))
     settings = dataclasses.replace(SETTINGS, rounds=1)
-    result = mlipjax.periodic(student, structure(), further, settings=settings)
+    result = mlipjax.periodic(student, structure(), oracle=further, settings=settings)
     for system, labels, _ in result.frames:
         np.testing.assert_allclose(labels.forces, further.label(system).forces, atol=1e-9)
 
