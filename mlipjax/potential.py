@@ -267,10 +267,8 @@ apply = jax.jit(Potential.apply, static_argnums=0, static_argnames="stress")
 """``Potential.apply``, compiled: the one place where it is, so that equal potentials and shapes compile once."""
 
 property_values = jax.jit(Potential.property_values, static_argnums=0)
-"""``Potential.property_values``, likewise."""
-
 property_inputs = jax.jit(Potential.property_inputs, static_argnums=(0, 3))
-"""``Potential.property_inputs``, likewise."""
+"""``Potential.property_values`` and ``property_inputs``, likewise."""
 
 
 @functools.partial(jax.jit, static_argnums=0)

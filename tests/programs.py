@@ -73,7 +73,7 @@ def dynamics(ensemble, n_replicas=2):
     potential, params = model()
     system = skewed_crystal()
     spec = md.VerletSpec.for_systems([system], potential.cutoff)
-    begin = functools.partial(md.init, potential, spec, params, system, ensemble, n_replicas=n_replicas)
+    begin = functools.partial(md.init, model(), spec, md.Start(system), ensemble, n_replicas=n_replicas)
     state = jax.eval_shape(begin, jax.random.key(0))
     limits = md.Limits(temperature_K=1e4, contact_ratio=0.5)
 

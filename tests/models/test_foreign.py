@@ -58,7 +58,7 @@ def test_factories_are_functions():
 
 
 def test_loading_parameters_is_refused():
-    with pytest.raises(ValueError, match=r"foreign calculator.*cannot be fine-tuned.*--oracle ase:module:factory"):
+    with pytest.raises(ValueError, match=r"foreign calculator.*cannot be fine-tuned.*oracle=\"ase:module:factory\""):
         mlipjax.load(NAME)
 
 
