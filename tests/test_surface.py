@@ -140,3 +140,11 @@ def test_the_example_of_a_verb_is_true(name):
     found = doctest.testmod(module)
     assert found.attempted > 2
     assert found.failed == 0
+
+
+@pytest.mark.parametrize("verb", [mlipjax.predict, mlipjax.relax])
+def test_overloads_take_the_options_of_their_verb(verb):
+    overloads = typing.get_overloads(inspect.unwrap(verb))
+    assert len(overloads) == 2
+    for overload in overloads:
+        assert list(inspect.signature(overload).parameters) == list(inspect.signature(verb).parameters)

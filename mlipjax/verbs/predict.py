@@ -37,15 +37,15 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 @overload
 def predict(
-    model: ModelLike, data: Atoms, *, head: str | None = ..., dtype: str = ..., batch_size: int = ...,
-    max_slots: int = ..., features: bool = ...,
+    model: ModelLike, data: Atoms, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
+    batch_size: int = ..., max_slots: int = ..., features: bool = ...,
 ) -> Atoms: ...  # fmt: skip
 
 
 @overload
 def predict(
-    model: ModelLike, data: Several, *, head: str | None = ..., dtype: str = ..., batch_size: int = ...,
-    max_slots: int = ..., features: bool = ...,
+    model: ModelLike, data: Several, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
+    batch_size: int = ..., max_slots: int = ..., features: bool = ...,
 ) -> list[Atoms]: ...  # fmt: skip
 
 
