@@ -35,7 +35,7 @@ def run(command: Engine) -> None:
     common = {"name", "model", "structure", "out", "json", "quiet"}
     wanted = {name: value for name, value in given(command).items() if name not in common and value is not None}
     if strange := sorted(set(wanted) - taken):
-        raise ValueError(f"{command.name} has no setting {strange[0]} ({strange[0]}); leave it out.")
+        raise ValueError(f"{command.name} takes no --{strange[0].replace('_', '-')}; leave it out.")
     settings = kind(**wanted)
     with folder_alone(command.out):
         start = write(command.out, command.model, read_last_atoms(command.structure), settings)

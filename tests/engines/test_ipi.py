@@ -138,7 +138,7 @@ def test_the_command_writes_a_folder_that_runs(model, tmp_path, capsys):
     assert table[0, 5] == pytest.approx(atoms.get_potential_energy(), abs=1e-4)  # cif files have six digits
     assert (out / "run.pos_1.xyz").is_file()
     assert main([*command, "--pressure", "1"]) == 1
-    assert "ipi has no setting pressure (--pressure)" in capsys.readouterr().err
+    assert "ipi takes no --pressure; leave it out" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -268,7 +268,7 @@ def test_the_command_writes_a_folder_that_runs(model, tmp_path, capsys):
     assert float(table[3]) == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
     assert float(table[-1]) == pytest.approx(atoms.get_masses().sum() / atoms.get_volume() / units.mol * 1e24, rel=1e-4)
     assert main([*command, "--beads", "4"]) == 1
-    assert "lammps has no setting beads (--beads)" in capsys.readouterr().err
+    assert "lammps takes no --beads; leave it out" in capsys.readouterr().err
 
 
 def test_metadynamics_starts(model, tmp_path):
