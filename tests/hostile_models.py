@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 MACE_FILE = Path(__file__).parent / "models" / "goldens" / "one_layer.model"
+SEVENNET_FILE = MACE_FILE.with_name("sevennet_even.pth")
 
 HEADER = {
     "atomic_numbers": [1, 8],
@@ -56,6 +57,15 @@ WRONG_NUMBERS = {
     "hidden_irreps": ["1000000x0e", "4x200e", "2x1o", "", "0x0e", "x" * 10**5, 7, None, "+".join(["64x0e"] * 10**4)],
 }
 """Values that no potential has, by the name of the field, in ``.nqx`` files and folders alike."""
+
+_WRONG_IN_FOLDERS = {
+    "embedding": [-1, 10**9, 1.5, None],
+    "envelope_onset": [-1.0, 4.0, NAN, "late"],
+    "activation_gain": [NAN, INF, 1e9],
+    "readout_channels": [-1, 10**9],
+    "n_labels": [-1, 1, 10**6, None],
+    "parity": [0, "even"],
+}
 
 WRONG_SPECIES = [[], [999], [0], [8, 1], [1, 1], [1.5], ["H"], None, [True], list(range(1, 119)) * 10**4, [10**30], {}]
 
@@ -131,7 +141,8 @@ def folder_cases() -> Iterator[tuple[str, dict[str, bytes]]]:
             "params.safetensors": safetensors(tensors or {}, hashlib.sha256(text).hexdigest()),
         }
 
-    for field, values in (WRONG_NUMBERS | {"species": WRONG_SPECIES, "heads": [[], [1], ["a/b"], "energy"]}).items():
+    heads = {"heads": [[], [1], ["a/b"], "energy"]}
+    for field, values in (WRONG_NUMBERS | _WRONG_IN_FOLDERS | {"species": WRONG_SPECIES} | heads).items():
         for value in values:
             yield f"{field} = {str(value)[:20]}", folder(CONFIG | {"config": CONFIG["config"] | {field: value}})
     for name, change in (
@@ -200,7 +211,7 @@ def _tensor(size: str, stride: str, offset: str = "0", stored: int = 4) -> bytes
 
 
 def torch_cases() -> Iterator[tuple[str, bytes]]:
-    """Hostile ``.model`` files."""
+    """Hostile ``.model`` and ``.pth`` files."""
     nested = b"\x85" * 300_000
     shared = b"2\x86" * 200
     programs = {

@@ -31,6 +31,28 @@ SMALL = NequIPConfig(
 SMALLEST = dataclasses.replace(SMALL, hidden_irreps="4x0e + 3x1o", lmax=1)
 """Two vector-valued layers: third derivatives still compile in seconds."""
 
+LIKE_SEVENNET = NequIPConfig(
+    species=SPECIES,
+    cutoff=4.0,
+    hidden_irreps="4x0e + 3x1e",
+    lmax=1,
+    n_layers=3,
+    radial_basis_size=4,
+    radial_hidden=(8,),
+    layer_norm=False,
+    avg_n_neighbors=9.0,
+    scale=(0.8, 1.0, 1.2),
+    heads=("pbe", "scan"),
+    trainable_frequencies=True,
+    envelope_onset=3.3,
+    parity=False,
+    activation_gain=1.68,
+    embedding=4,
+    readout_channels=2,
+    n_labels=2,
+)
+"""All that the published SevenNets have, and enough layers for products that parity would forbid."""
+
 
 def random_params(potential, seed=0, dtype=np.float64):
     """Parameters around their initial values, from numpy: nothing to compile."""
@@ -41,6 +63,8 @@ def random_params(potential, seed=0, dtype=np.float64):
         values = rng.normal(size=leaf.shape)
         if path[-1].key.startswith("scale"):
             values = 1.0 + 0.2 * values
+        elif path[-1].key == "frequencies":
+            values = 0.8 * (np.arange(len(values)) + 1.0) + 0.1 * values
         elif path[1].key == "radial":
             values *= (2.0 / leaf.shape[0]) ** 0.5
         return values.astype(dtype)

@@ -18,6 +18,7 @@ class Entry:
         url: where to download it; ``None`` for a model that comes with this package.
         sha256: of the file; ``None`` for a model that comes with this package, or if it has not been verified.
         terms: what to know before the download, such as a licence that forbids some uses.
+        package: where an installed package of another program has the file, as path from its folder's parent.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Entry:
     url: str | None = None
     sha256: str | None = None
     terms: str | None = None
+    package: str | None = None
 
     @property
     def verified(self) -> bool:
@@ -42,7 +44,9 @@ class Entry:
     @property
     def file_name(self) -> str:
         """Name of the downloaded file; empty for a model that comes with this package."""
-        return (self.url or "").rsplit("/", 1)[-1]
+        file = (self.url or "").rsplit("/", 1)[-1]
+        # files in folders of a package may have one name
+        return f"{self.name}.{file.rsplit('.', 1)[-1]}" if self.package else file
 
 
 _NEQUIX = "https://github.com/atomicarchitects/nequix/raw"
@@ -138,4 +142,45 @@ _MACE_ENTRIES = (
     ),
 )
 
-ENTRIES: tuple[Entry, ...] = (*_NEQUIX_ENTRIES, *_MACE_ENTRIES)
+_SEVENNET = "sevenn/pretrained_potentials"
+_SEVENNET_PAPER = (
+    "Park, Kim, Hwang, Han, Scalable parallel algorithm for graph neural network interatomic potentials in molecular "
+    "dynamics simulations, J. Chem. Theory Comput. 20, 4857 (2024)"
+)
+_SEVENNET_FILES = {
+    "sevennet-0": (
+        _MPTRJ,
+        "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+        "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
+    ),
+    "sevennet-0-22may2024": (
+        "PBE(+U), MPF.2021.2.8",
+        "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
+        "5d389fafd512e6ae2830d74d0b66ffc49a55d3832653ff8e7bf7f1343013c1d1",
+    ),
+    "sevennet-l3i5": (
+        _MPTRJ,
+        "SevenNet_l3i5/checkpoint_l3i5.pth",
+        "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
+    ),
+    "sevennet-mf-0": (
+        "PBE(+U) and r2SCAN (heads PBE, R2SCAN), Materials Project",
+        "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
+        "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd",
+    ),
+}
+_SEVENNET_ENTRIES = tuple(
+    Entry(
+        name,
+        _MACE_ELEMENTS,
+        level,
+        "MIT",
+        _SEVENNET_PAPER,
+        url=f"https://github.com/MDIL-SNU/SevenNet/raw/main/{_SEVENNET}/{path}",
+        sha256=sha256,
+        package=f"{_SEVENNET}/{path}",
+    )
+    for name, (level, path, sha256) in _SEVENNET_FILES.items()
+)
+
+ENTRIES: tuple[Entry, ...] = (*_NEQUIX_ENTRIES, *_SEVENNET_ENTRIES, *_MACE_ENTRIES)

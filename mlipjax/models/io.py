@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 from mlipjax.models import foreign, registry, storage
 from mlipjax.models.build import potential_from_config, potential_to_config
-from mlipjax.models.importers import load_mace_torch, load_nqx
+from mlipjax.models.importers import load_mace_torch, load_nqx, load_sevennet
 from mlipjax.potential import Model, Potential
 from mlipjax.typing import Params
+
+_WAYS = "a model's name, a .nqx, .model or .pth file or a saved folder"
 
 
 def load(name_or_path: str | Path) -> Model:
@@ -20,7 +22,8 @@ def load(name_or_path: str | Path) -> Model:
 
     Args:
         name_or_path: a name from the registry (``"universal"`` is embedded, others are downloaded once), a Nequix
-            ``.nqx`` file, a ``.model`` file of mace-torch, or a folder that ``save`` wrote.
+            ``.nqx`` file, a ``.model`` file of mace-torch, a ``.pth`` checkpoint of SevenNet, or a folder that ``save``
+            wrote.
 
     Returns:
         ``Model(potential, params)``, which unpacks. Parameters are JAX arrays in the precision they were stored in
@@ -34,16 +37,14 @@ def load(name_or_path: str | Path) -> Model:
     if isinstance(name_or_path, str) and foreign.is_foreign(name_or_path):
         raise foreign.refusal(name_or_path)
     if not str(name_or_path).strip():
-        raise ValueError("the name of a model is empty; give a model's name, a .nqx or .model file or a saved folder.")
+        raise ValueError(f"the name of a model is empty; give {_WAYS}.")
     path = Path(name_or_path)
     # a user without a home folder has a folder called ~
     with contextlib.suppress(RuntimeError):
         path = path.expanduser()
     if not path.exists():
         if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(
-                f"{path} does not exist; give a model's name, a .nqx or .model file or a saved folder"
-            )
+            raise FileNotFoundError(f"{path} does not exist; give {_WAYS}")
         path = registry.fetch(registry.find_entry(str(name_or_path)))
     potential, params = _read(path)
     return Model(potential, jax.tree.map(jnp.asarray, params))
@@ -61,7 +62,12 @@ def _read(path: Path) -> tuple[Potential, Params]:
         return load_nqx(path)
     if path.suffix == ".model":
         return load_mace_torch(path)
-    raise ValueError(f"{path} is neither a .nqx file, a .model file of mace-torch, nor a folder saved by mlipjax")
+    if path.suffix == ".pth":
+        return load_sevennet(path)
+    raise ValueError(
+        f"{path} is neither a .nqx file, a .model file of mace-torch, a .pth file of SevenNet, nor a folder saved by "
+        "mlipjax"
+    )
 
 
 def save(folder: str | Path, potential: Potential, params: Params) -> None:

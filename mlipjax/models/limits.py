@@ -31,6 +31,7 @@ MAX_CHANNELS = 4096
 """Most copies of one irrep."""
 MAX_DEGREE = 6
 """Highest degree of features."""
+_HEADS = 64
 MAX_PATHS = 1000
 """Most products of an irrep with a harmonic in all layers of a network: each takes milliseconds to build."""
 MAX_COUPLINGS = 4096
@@ -61,6 +62,7 @@ BOUNDS = {
     "radial_hidden": Bound(1, 4096, integer=True, most=16),
     "radial_gain": Bound(1e-6, 1e6),
     "envelope_p": Bound(1.0, 64.0),
+    "envelope_onset": Bound(0.0, 25.0, unit="Å"),
     "avg_n_neighbors": Bound(1e-6, 1e6),
     "scale": Bound(-1e6, 1e6, most=MAX_HEAVIEST, unit="eV"),
     "shift": Bound(-MAX_ENERGY, MAX_ENERGY, most=MAX_HEAVIEST, unit="eV"),
@@ -70,14 +72,16 @@ BOUNDS = {
     "transform_constants": Bound(-1e6, 1e6, most=3),
     "zbl_constants": Bound(-1e6, 1e6, most=2),
     "zbl_envelope_p": Bound(1.0, 64.0),
+    "embedding": Bound(0, MAX_CHANNELS, integer=True),
     "readout_hidden": Bound(1, 4096, integer=True),
+    "readout_channels": Bound(0, 4096, integer=True),
+    "n_labels": Bound(0, _HEADS, integer=True),
 }
 """Numbers of ``NequIPConfig`` and ``MACEConfig``, by the name of their field."""
 
 _EITHER = ("scale", "shift")
 """One number or several; all other numbers are what ``Bound.most`` says."""
-_FLAGS = ("layer_norm", "per_species_skip", "zbl")
-_HEADS = 64
+_FLAGS = ("layer_norm", "per_species_skip", "zbl", "parity", "trainable_frequencies", "solid_harmonics")
 
 
 def check_config(values: Mapping[str, Any]) -> None:
@@ -113,13 +117,26 @@ def check_config(values: Mapping[str, Any]) -> None:
             )
 
 
-def check_work(n_layers: int, hidden: ir.Irreps, lmax: int) -> None:
+def check_layers(n_layers: object) -> None:
+    """Refuse a number of layers that no network has, before anything is done for each of them.
+
+    Raises:
+        ValueError: saying what it may be.
+    """
+    _check_numbers("n_layers", n_layers, BOUNDS["n_layers"])
+
+
+def check_work(n_layers: int, hidden: ir.Irreps, lmax: int, parity: bool) -> None:
     """Refuse a network that would take more than seconds to build.
+
+    Args:
+        n_layers, hidden, lmax: layers, their irreps, highest degree of the harmonics.
+        parity: whether parity forbids products.
 
     Raises:
         ValueError: saying how many products it has.
     """
-    paths = n_layers * len(ir.tensor_product_paths(hidden, lmax, hidden))
+    paths = n_layers * len(ir.tensor_product_paths(hidden, lmax, hidden, parity))
     if paths > MAX_PATHS:
         raise ValueError(
             f"{n_layers} layers of {len(hidden)} irreps and harmonics up to degree {lmax} make {paths} products; at "

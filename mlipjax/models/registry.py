@@ -1,7 +1,8 @@
 """Universal potentials by name: where they come from, what they are, and how to get them onto this computer.
 
 A file is taken from, in this order: the folder ``weights`` of ``$MLIPJAX_DATA``, if that is set, the cache of the user
-(``$MLIPJAX_CACHE`` or the system's usual place), the network.
+(``$MLIPJAX_CACHE`` or the system's usual place), the package of the model's authors if it is installed and holds the
+file (nothing of it is imported), the network.
 Whichever it is, its SHA-256 must be the one recorded here. Entries whose hash nobody of this project has checked say
 so (``sha256`` is ``None``): theirs is recorded in the cache at the first use, with a notice, and must be the same from
 then on.
@@ -10,6 +11,7 @@ then on.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import logging
 import os
@@ -77,11 +79,17 @@ def find_local(entry: Entry) -> Path | None:
         except FileNotFoundError:
             return None
     expected = entry.sha256 or _recorded().get(entry.file_name)
-    for folder in _folders():
-        file = folder / entry.file_name
+    for file in (*(folder / entry.file_name for folder in _folders()), *_in_package(entry)):
         if expected is not None and file.is_file() and file_digest(file) == expected:
-            return folder / entry.file_name
+            return file
     return None
+
+
+def _in_package(entry: Entry) -> list[Path]:
+    """Where an installed package would have the file of an entry."""
+    name, _, rest = (entry.package or "").partition("/")
+    spec = importlib.util.find_spec(name) if name else None
+    return [Path(place) / rest for place in (spec and spec.submodule_search_locations) or ()]
 
 
 def _folders() -> tuple[Path, Path]:

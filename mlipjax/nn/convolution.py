@@ -29,7 +29,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.primitives.coupling_product import product
-from mlipjax.nn.radial import RadialNetwork
+from mlipjax.nn.radial import RadialKernels, RadialNetwork
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges, RadialTable
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
@@ -128,15 +128,22 @@ def _scan_blocks(function: Any, state: Any, rows: Sequence[Array], edges_per_blo
     return [x.reshape(n_blocks * size, *x.shape[2:])[:n] for x in blocks]
 
 
+def radial_network(config: Any, n_weights: int, name: str | None = None) -> RadialKernels | RadialNetwork:
+    """The kernels of a layer's radial network with so many weights, in the convention of ``config``."""
+    sizes = (config.radial_basis_size, *config.radial_hidden)
+    if config.activation_gain:
+        return RadialKernels((*sizes, n_weights), config.activation_gain, name=name)
+    return RadialNetwork(sizes, n_weights, config.radial_gain, name=name)
+
+
 class InteractionLayer(nn.Module):
     """One NequIP layer: linear map, message, sum over neighbours, linear map, skip, optional norm, gate.
 
-    ``config`` supplies the sizes (``NequIPConfig``); ``inputs=None`` marks the first layer, whose input is the
-    one-hot element.
+    ``config`` supplies the sizes (``NequIPConfig``).
     """
 
     config: Any
-    inputs: Irreps | None
+    inputs: Irreps
     outputs: Irreps
 
     @nn.compact
@@ -147,36 +154,41 @@ class InteractionLayer(nn.Module):
         species: Array,
         edges: RadialEdges,
         harmonics: Sequence[Array],
+        head_rows: tuple[Any, Any] = (None, None),
     ) -> list[Any]:
-        """Map chunks (N, 2l+1, C) of ``inputs`` to chunks of ``outputs``; see ``convolve`` for the edges."""
+        """Map chunks (N, 2l+1, C) of ``inputs`` to chunks of ``outputs``.
+
+        Args:
+            graph: neighbours.
+            chunks: features of the atoms; none if ``inputs`` are the one-hot element.
+            species: (N,) element rows.
+            edges, harmonics: see ``convolve``.
+            head_rows: what each atom's energy head adds to the even scalars in the two linear maps.
+        """
         config = self.config
         n_species = len(config.species)
-        inputs = self.inputs or (Irrep(n_species, 0, 1),)
-        pre_gate = gated_irreps(self.outputs)
-        if self.inputs is None:
+        inputs, pre_gate = self.inputs, gated_irreps(self.outputs)
+        if not chunks:
             up: list[Any] = [SpeciesLinear(n_species, n_species, name="linear_up")(species)]
             skip: list[Any] = [SpeciesLinear(n_species, pre_gate[0].mul, config.per_species_skip, name="skip")(species)]
             skip += [None] * (len(pre_gate) - 1)
         else:
-            up = EquivariantLinear(inputs, inputs, name="linear_up")(chunks)
+            linear_up = EquivariantLinear(inputs, inputs, n_labels=config.n_labels, name="linear_up")
+            up = linear_up(chunks, label_rows=head_rows[0])
             per_species = n_species if config.per_species_skip else None
             skip = EquivariantLinear(inputs, pre_gate, per_species, name="skip")(chunks, species)
 
-        paths = tensor_product_paths(inputs, config.lmax, self.outputs)
-        kernels = RadialNetwork(
-            (config.radial_basis_size, *config.radial_hidden),
-            sum(path.mul for path in paths),
-            config.radial_gain,
-            name="radial",
-        )()
+        paths = tensor_product_paths(inputs, config.lmax, self.outputs, config.parity)
+        kernels = radial_network(config, sum(path.mul for path in paths), name="radial")()
         messages = convolve(up, graph.neighbors, edges, harmonics, kernels, paths, self.outputs)
         collected = tuple(
             Irrep(sum(path.mul for path in paths if path.target == i), out.l, out.p)
             for i, out in enumerate(self.outputs)
         )
         messages = [m * config.avg_n_neighbors**-0.5 for m in messages]
-        down = EquivariantLinear(collected, pre_gate, name="linear_down")(messages)
+        linear_down = EquivariantLinear(collected, pre_gate, n_labels=config.n_labels, name="linear_down")
+        down = linear_down(messages, label_rows=head_rows[1])
         total = [a if b is None else a + b for a, b in zip(down, skip, strict=True)]
         if config.layer_norm:
             total = EquivariantRMSNorm(pre_gate, name="norm")(total)
-        return gate(total, self.outputs)
+        return gate(total, self.outputs, config.activation_gain)

@@ -75,13 +75,21 @@ class Path:
     """Channels, those of the input irrep."""
 
 
-def tensor_product_paths(inputs: Irreps, lmax: int, outputs: Irreps) -> tuple[Path, ...]:
-    """All allowed paths, ordered by output irrep, then input irrep, then degree of the harmonic."""
+def tensor_product_paths(inputs: Irreps, lmax: int, outputs: Irreps, parity: bool = True) -> tuple[Path, ...]:
+    """All allowed paths, ordered by output irrep, then input irrep, then degree of the harmonic.
+
+    Args:
+        inputs: irreps of the features.
+        lmax: highest degree of the harmonics.
+        outputs: irreps that are asked for.
+        parity: whether harmonics of odd degree are odd. If all count as even (SO(3) in place of O(3)), features of
+            one parity couple in every way that the triangle rule allows.
+    """
     paths = []
     for target, out in enumerate(outputs):
         for source, irrep in enumerate(inputs):
             for l_edge in range(lmax + 1):
                 triangle = abs(irrep.l - l_edge) <= out.l <= irrep.l + l_edge
-                if triangle and irrep.p * (-1) ** l_edge == out.p:
+                if triangle and irrep.p * ((-1) ** l_edge if parity else 1) == out.p:
                     paths.append(Path(source, l_edge, target, irrep.mul))
     return tuple(paths)

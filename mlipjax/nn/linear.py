@@ -27,15 +27,23 @@ class EquivariantLinear(nn.Module):
     Attributes:
         inputs, outputs: irreps; an output without an input of its kind is returned as ``None``.
         n_species: number of per-element kernels, or ``None`` for shared ones.
+        n_labels: length of a one-hot vector that stands beside the even scalars among the inputs.
     """
 
     inputs: Irreps
     outputs: Irreps
     n_species: int | None = None
+    n_labels: int = 0
 
     @nn.compact
-    def __call__(self, chunks: Chunks, species: Array | None = None) -> list[Any]:
-        """Map chunks (N, 2l+1, C_in) to (N, 2l+1, C_out); ``species`` (N,) indexes per-element kernels."""
+    def __call__(self, chunks: Chunks, species: Array | None = None, label_rows: Array | None = None) -> list[Any]:
+        """Map chunks (N, 2l+1, C_in) to (N, 2l+1, C_out).
+
+        Args:
+            chunks: one array per irrep of ``inputs``.
+            species: (N,) index of per-element kernels.
+            label_rows: (N, C_out of the even scalars) rows of the kernel that the one-hot vectors choose.
+        """
         by_kind = {irrep.kind: (irrep.mul, x) for irrep, x in zip(self.inputs, chunks, strict=True)}
         result: list[Any] = []
         for out in self.outputs:
@@ -47,7 +55,11 @@ class EquivariantLinear(nn.Module):
             kernel = self.param(out.label, nn.initializers.normal(1.0), shape)
             # flat for the reason given in convolve
             mixed = x.reshape(-1, fan_in) @ kernel if self.n_species is None else x @ kernel[species]
-            result.append(mixed.reshape(*x.shape[:-1], out.mul) * fan_in**-0.5)
+            mixed = mixed.reshape(*x.shape[:-1], out.mul)
+            if self.n_labels and out.kind == (0, 1):
+                fan_in += self.n_labels
+                mixed = mixed if label_rows is None else mixed + label_rows[:, None, :]
+            result.append(mixed * fan_in**-0.5)
         return result
 
 
@@ -109,17 +121,19 @@ def gated_irreps(outputs: Irreps) -> Irreps:
     return tuple(irrep._replace(mul=irrep.mul + gates) if irrep.kind == (0, 1) else irrep for irrep in outputs)
 
 
-def gate(chunks: Chunks, outputs: Irreps) -> list[Any]:
+def gate(chunks: Chunks, outputs: Irreps, gain: float = 0.0) -> list[Any]:
     """Activate scalars with SiLU and multiply every other channel with an activated scalar of its own.
 
     Args:
         chunks: features with irreps ``gated_irreps(outputs)``; the even scalars hold the gates last.
         outputs: irreps after the gate, even scalars first.
+        gain: factor after SiLU; 0 divides by ``silu_norm``.
     """
     scalars = chunks[0]
     if scalars is None or outputs[0].kind != (0, 1):
         raise ValueError("a gate needs even scalars ('MULx0e') in the irreps")
-    activated = jax.nn.silu(scalars) / silu_norm()
+    activated = jax.nn.silu(scalars)
+    activated = activated * gain if gain else activated / silu_norm()
     result: list[Any] = [activated[..., : outputs[0].mul]]
     start = outputs[0].mul
     for irrep, x in zip(outputs[1:], chunks[1:], strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from mlipjax.graph import GraphBatch
 from mlipjax.nn.convolution import convolve
 from mlipjax.nn.irreps import Irrep, Irreps, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear
+from mlipjax.nn.radial import RadialKernels
 from mlipjax.nn.radial_table import RadialEdges
 from mlipjax.nn.symmetric_contraction import coupling_paths, independent_basis, path_matrix, symmetric_contraction
 from mlipjax.typing import Array
@@ -77,26 +77,6 @@ class MACELayer(nn.Module):
         else:
             divisor = config.avg_n_neighbors
         return [x / divisor for x in messages]
-
-
-class RadialKernels(nn.Module):
-    """Kernels of a network without biases from the radial basis to one weight per path and channel.
-
-    Parameters have unit variance at initialisation, the scale is in the forward pass (e3nn's convention); the gain of
-    each activation is part of the kernel after it.
-    """
-
-    sizes: tuple[int, ...]
-    gain: float
-
-    @nn.compact
-    def __call__(self) -> list[Array]:
-        """Return the kernels, (sizes[i], sizes[i+1]) each."""
-        kernels = []
-        for i, shape in enumerate(itertools.pairwise(self.sizes)):
-            kernel = self.param(f"kernel_{i}", nn.initializers.normal(1.0), shape)
-            kernels.append(kernel * ((self.gain if i else 1.0) * shape[0] ** -0.5))
-        return kernels
 
 
 class SymmetricPowers(nn.Module):

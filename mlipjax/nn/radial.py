@@ -11,15 +11,45 @@ import numpy as np
 from mlipjax.typing import Array
 
 
-def bessel_basis(distance: Array, size: int, cutoff: float) -> Array:
-    """Spherical Bessel functions ``2/rc sin(n pi r / rc) / r`` (Gasteiger et al., ICLR 2020, eq. 7).
+def bessel_frequencies(size: int, cutoff: float) -> np.ndarray:
+    """Multiples ``n pi / rc`` (size,) in 1/Å, float64."""
+    return np.pi / cutoff * np.arange(1, size + 1)
 
-    Nequix's prefactor ``2/rc`` is used, not the orthonormal ``sqrt(2/rc)``. ``distance`` (...) Å must be positive.
-    Returns (..., size).
+
+class TrainableFrequencies(nn.Module):
+    """Frequencies of a Bessel basis as parameters, ``n pi / rc`` at initialisation."""
+
+    size: int
+    cutoff: float
+
+    @nn.compact
+    def __call__(self) -> Array:
+        """Return them, (size,) 1/Å."""
+        return self.param("frequencies", lambda _: jnp.asarray(bessel_frequencies(self.size, self.cutoff)))
+
+
+def bessel_basis(distance: Array, frequencies: Array, cutoff: float) -> Array:
+    """Spherical Bessel functions ``2/rc sin(k r) / r`` (Gasteiger et al., ICLR 2020, eq. 7).
+
+    Nequix's prefactor ``2/rc`` is used, not the orthonormal ``sqrt(2/rc)``.
+
+    Args:
+        distance: (...) Å, positive.
+        frequencies: (size,) 1/Å in the precision of ``distance``; ``bessel_frequencies`` or what became of them.
+        cutoff: Å.
+
+    Returns:
+        Values (..., size).
     """
-    frequencies = (np.pi / cutoff * np.arange(1, size + 1)).astype(distance.dtype)
-    frequencies = np.expand_dims(frequencies, tuple(range(distance.ndim)))
+    frequencies = jnp.expand_dims(frequencies, tuple(range(distance.ndim)))
     return 2.0 / cutoff * jnp.sin(distance[..., None] * frequencies) / distance[..., None]
+
+
+def xplor_envelope(distance: Array, onset: float, cutoff: float) -> Array:
+    """Switch from 1 at ``onset`` to 0 at ``cutoff`` (Å) with a continuous slope at both (XPLOR's)."""
+    r2, on2, off2 = distance * distance, onset**2, cutoff**2
+    inside = (off2 - r2) ** 2 * (off2 + 2.0 * r2 - 3.0 * on2) / (off2 - on2) ** 3
+    return jnp.where(distance < onset, 1.0, jnp.where(distance < cutoff, inside, 0.0))
 
 
 def polynomial_envelope(distance: Array, cutoff: float | Array, p: float) -> Array:
@@ -60,4 +90,24 @@ class RadialNetwork(nn.Module):
             gain = self.gain if i < len(sizes) - 2 else 1.0
             init = nn.initializers.normal((gain / fan_in) ** 0.5)
             kernels.append(self.param(f"kernel_{i}", init, (fan_in, fan_out)))
+        return kernels
+
+
+class RadialKernels(nn.Module):
+    """Kernels of a network without biases from the radial basis to one weight per path and channel.
+
+    Parameters have unit variance at initialisation, the scale is in the forward pass (e3nn's convention); the gain of
+    each activation is part of the kernel after it.
+    """
+
+    sizes: tuple[int, ...]
+    gain: float
+
+    @nn.compact
+    def __call__(self) -> list[Array]:
+        """Return the kernels, (sizes[i], sizes[i+1]) each."""
+        kernels = []
+        for i, shape in enumerate(itertools.pairwise(self.sizes)):
+            kernel = self.param(f"kernel_{i}", nn.initializers.normal(1.0), shape)
+            kernels.append(kernel * ((self.gain if i else 1.0) * shape[0] ** -0.5))
         return kernels

@@ -66,15 +66,19 @@ class RadialTable:
         rows: (N, K) distances in intervals of the table; unused slots lie beyond its end, where all rows are zero.
         basis: (M, B) radial basis at the points of the table.
         slopes: (M, B) its derivative there, per interval.
+        pieces: intervals of each spline; one ends and the next begins where the basis has a kink in its slope.
     """
 
     rows: Array
     basis: Array
     slopes: Array
+    pieces: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
     def weights(self, kernels: Sequence[Array]) -> tuple[RadialWeights, Any]:
         """Return the radial weights as a function of some atoms' ``rows`` (n, K), and its first state."""
-        solve = jnp.asarray(bspline.collocation_inverse(len(self.basis) - bspline.DEGREE), self.basis.dtype)
+        from scipy.linalg import block_diag
+
+        solve = jnp.asarray(block_diag(*map(bspline.collocation_inverse, self.pieces)), self.basis.dtype)
         hidden = jax.jvp(functools.partial(hidden_layers, kernels), (self.basis,), (self.slopes,))
         # splines of the hidden units, which are few, become those of the weights; zero rows serve unused slots
         values, slopes = (jnp.pad(solve @ x @ kernels[-1], ((0, bspline.DEGREE + 1), (0, 0))) for x in hidden)
@@ -103,7 +107,12 @@ class RadialEdges:
 
 
 def radial_edges(
-    basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float, widest: int
+    basis: Callable[[Array], Array],
+    distance: Array,
+    used: Array,
+    cutoff: float,
+    widest: int,
+    kinks: tuple[float, ...] = (),
 ) -> RadialEdges:
     """Prepare the radial weights of edges.
 
@@ -113,25 +122,36 @@ def radial_edges(
         used: (N, K) mask of slots.
         cutoff: Å.
         widest: units before the last kernel. The network's cost for an edge grows with it, that of a table doesn't.
+        kinks: Å, ascending, where the slope of the basis has a kink.
 
     Returns:
         The basis of every edge, and for many edges in single precision a table.
     """
     plain = RadialBasis(jnp.where(used[..., None], basis(distance), 0.0))
-    if distance.dtype != jnp.float32 or distance.size * widest < MIN_EDGES * _UNITS:
+    few = distance.size * widest < MIN_EDGES * _UNITS
+    # no spline follows a kink within an interval
+    fits = not kinks or all(float(end * INTERVALS_PER_A).is_integer() for end in (*kinks, cutoff))
+    if distance.dtype != jnp.float32 or few or not fits:
         return RadialEdges(plain)
-    return RadialEdges(plain, tabulated(basis, distance, used, cutoff))
+    return RadialEdges(plain, tabulated(basis, distance, used, cutoff, kinks))
 
 
-def tabulated(basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float) -> RadialTable:
+def tabulated(
+    basis: Callable[[Array], Array], distance: Array, used: Array, cutoff: float, kinks: tuple[float, ...] = ()
+) -> RadialTable:
     """Prepare the table of all radial networks up to ``cutoff``; arguments as for ``radial_edges``."""
-    intervals = int(np.ceil(cutoff * INTERVALS_PER_A))
+    ends = np.ceil(np.array([0.0, *kinks, cutoff]) * INTERVALS_PER_A).astype(int)
+    pieces = tuple(np.diff(ends).tolist())
+    places = np.concatenate([start + bspline.points(size) for start, size in zip(ends, pieces, strict=False)])
     # no distance is zero: the basis divides by it
-    points = jnp.asarray(np.maximum(bspline.points(intervals), 1e-3) / INTERVALS_PER_A, distance.dtype)
+    points = jnp.asarray(np.maximum(places, 1e-3) / INTERVALS_PER_A, distance.dtype)
     rows, slopes = jax.jvp(basis, (points,), (jnp.full_like(points, 1.0 / INTERVALS_PER_A),))
-    beyond = float(intervals + bspline.DEGREE)
-    inside = used & (distance < cutoff)
-    return RadialTable(jnp.where(inside, distance * float(INTERVALS_PER_A), beyond), rows, slopes)
+    place = distance * float(INTERVALS_PER_A)
+    for kink in kinks:
+        # a spline has more coefficients than intervals
+        place = jnp.where(distance < kink, place, place + float(bspline.DEGREE))
+    beyond = float(ends[-1] + bspline.DEGREE * len(pieces))
+    return RadialTable(jnp.where(used & (distance < cutoff), place, beyond), rows, slopes, pieces)
 
 
 def hidden_layers(kernels: Sequence[Array], basis: Array) -> Array:

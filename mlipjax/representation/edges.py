@@ -25,11 +25,10 @@ from mlipjax import tree
 from mlipjax.elements import symbols
 from mlipjax.graph import batch_graphs, edge_vectors, neighbor_table, neighbor_tables, plan_batches
 from mlipjax.models import NequIPConfig
-from mlipjax.nn.convolution import convolve
-from mlipjax.nn.irreps import Irrep, tensor_product_paths
-from mlipjax.nn.radial import bessel_basis, polynomial_envelope
+from mlipjax.models.nequip import edge_harmonics, radial_basis
+from mlipjax.nn.convolution import convolve, radial_network
+from mlipjax.nn.irreps import tensor_product_paths
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges
-from mlipjax.nn.spherical import spherical_harmonics
 from mlipjax.potential import Model, Potential
 from mlipjax.precision import exact
 from mlipjax.representation.classes import bonds
@@ -165,17 +164,18 @@ def _vectors(systems: Sequence[System], pairs: Pairs) -> np.ndarray:
 def _messages(potential: Potential, layer: int, params: Any, graph: Any, sender: Any, vectors: Any) -> Any:
     config: NequIPConfig = potential.config
     sent = _senders(potential, layer, params, graph)
-    inputs = config.layer_irreps(layer - 1) if layer > 0 else (Irrep(len(config.species), 0, 1),)
+    inputs = config.input_irreps(layer)
     # paths are ordered by output, even scalars first; their columns of the last kernel are the first ones
     scalars = config.layer_irreps(layer)[:1]
-    paths = tensor_product_paths(inputs, config.lmax, scalars)
+    paths = tensor_product_paths(inputs, config.lmax, scalars, config.parity)
     radial = params[f"layer_{layer}"]["radial"]
-    kernels = [radial[f"kernel_{i}"] for i in range(len(radial))]
+    n_weights = radial[f"kernel_{len(config.radial_hidden)}"].shape[-1]
+    kernels: Any = radial_network(config, n_weights).apply({"params": radial})
     kernels[-1] = kernels[-1][:, : sum(path.mul for path in paths)]
     distance = jnp.sqrt(jnp.sum(vectors**2, axis=-1))[:, None]
-    envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)[..., None]
-    edges = RadialEdges(RadialBasis(bessel_basis(distance, config.radial_basis_size, config.cutoff) * envelope))
-    harmonics = spherical_harmonics((vectors / distance)[:, None, :], config.lmax)
+    frequencies = params["embedding_radial"]["frequencies"] if config.trainable_frequencies else None
+    edges = RadialEdges(RadialBasis(radial_basis(config, frequencies, distance)))
+    harmonics = edge_harmonics(config, vectors[:, None, :], distance)
     # every pair as an "atom" with one neighbour: the layer's own convolution then sums over nothing else
     (messages,) = convolve(sent, sender[:, None], edges, harmonics, kernels, paths, scalars)
     return messages[:, 0, :] * config.avg_n_neighbors**-0.5

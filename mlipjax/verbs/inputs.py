@@ -141,7 +141,9 @@ def open_for_features(model: ModelLike) -> Model:
     opened = _opened(model)
     if isinstance(opened, ForeignModel):
         raise refusal(opened.name)
-    if len(heads := opened.potential.heads) > 1:
+    if len(heads := opened.potential.heads) > 1 and getattr(opened.potential.config, "n_labels", 0):
+        notice(f"features of this model depend on the head, of {', '.join(heads)}; those of {heads[0]} are read.")
+    elif len(heads) > 1:
         notice(f"the heads {', '.join(heads)} of this model share their features; none has to be chosen.")
     return opened.model
 

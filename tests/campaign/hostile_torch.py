@@ -1,11 +1,13 @@
-"""Hostile files of mace-torch: the pickle op by op, pickles that are no model, the archive, and bytes."""
+"""Hostile files of mace-torch and SevenNet: the pickle op by op, pickles that are no model, the archive, and bytes."""
 
 from __future__ import annotations
 
+import functools
 import pickle
 import pickletools
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,16 @@ from campaign.hostile_model_files import NUMBERS, read_model
 from campaign.mutations import pick, spoil_bytes
 
 MACE_FILES = ("mp0_small.model", "one_layer.model", "two_heads.model", "mp0b.model")
+SEVENNET_FILES = ("sevennet_even.pth", "sevennet_old.pth", "sevennet_modal.pth", "sevennet_parities.pth")
 GOLDENS = Path(__file__).resolve().parents[1] / "models" / "goldens"
 
 FLOATS = (0.0, -1.0, float("nan"), float("inf"), -float("inf"), 1e300, 1e-300, 300.0, 1e6, 1e-6)
 
 
-def make_mace(rng: np.random.Generator, folder: Path, good: Path) -> Case:
-    """A hostile ``.model``: its pickle, op by op; its archive; or bytes."""
-    source = GOLDENS / pick(rng, MACE_FILES)
-    path = folder / "mace.model"
+def make_torch(sources: Sequence[str], rng: np.random.Generator, folder: Path, good: Path) -> Case:
+    """A hostile ``.model`` or ``.pth``: its pickle, op by op; its archive; or bytes."""
+    source = GOLDENS / pick(rng, sources)
+    path = folder / f"hostile{source.suffix}"
     way = pick(rng, ["op", "op", "op", "op", "pickle", "archive", "bytes", "storage"])
     refuse = False
     if way == "bytes":
@@ -200,4 +203,7 @@ def _spoil_archive(rng: np.random.Generator, path: Path, source: Path) -> tuple[
     )
 
 
-KINDS = (Kind(".model", make_mace, read_model),)
+KINDS = (
+    Kind(".model", functools.partial(make_torch, MACE_FILES), read_model),
+    Kind(".pth", functools.partial(make_torch, SEVENNET_FILES), read_model),
+)

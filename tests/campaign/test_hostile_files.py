@@ -81,7 +81,7 @@ def test_the_command_line_refuses_in_one_line(name, good, tmp_path):
 
 def _default(path: Path, good: Path) -> list[str]:
     """A command for inputs that come with none."""
-    if path.suffix == ".model":
+    if path.suffix in (".model", ".pth"):
         return ["convert", "--model", str(path), "--out", str(path.with_suffix(""))]
     if path.suffix == ".json":
         train = [

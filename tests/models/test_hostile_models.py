@@ -10,6 +10,7 @@ from hostile_models import (
     CONFIG,
     HEADER,
     MACE_FILE,
+    SEVENNET_FILE,
     folder_cases,
     mutated,
     nqx,
@@ -54,7 +55,9 @@ def refuse(path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "cases"), [(".nqx", nqx_cases), (".model", torch_cases), ("", folder_cases)], ids=["nqx", "torch", "own"]
+    ("suffix", "cases"),
+    [(".nqx", nqx_cases), (".model", torch_cases), (".pth", torch_cases), ("", folder_cases)],
+    ids=["nqx", "mace", "sevennet", "own"],
 )
 def test_every_hostile_file_is_refused_in_one_line(tmp_path, suffix, cases):
     count = 0
@@ -117,7 +120,7 @@ def test_names_of_no_model_are_refused(name):
     assert name != "universa" or "did you mean universal?" in str(error.value)
 
 
-SOURCES = {".nqx": small_nqx, ".model": MACE_FILE.read_bytes}
+SOURCES = {".nqx": small_nqx, ".model": MACE_FILE.read_bytes, ".pth": SEVENNET_FILE.read_bytes}
 
 
 def check_mutations(folder, suffix, seeds):
@@ -136,7 +139,7 @@ def check_mutations(folder, suffix, seeds):
         assert "\n" not in message
 
 
-@pytest.mark.parametrize(("suffix", "count"), [(".nqx", 60), (".model", 40)])
+@pytest.mark.parametrize(("suffix", "count"), [(".nqx", 60), (".model", 40), (".pth", 40)])
 def test_damaged_files_raise_nothing_else(tmp_path, suffix, count):
     check_mutations(tmp_path, suffix, range(count))
 

@@ -87,7 +87,11 @@ def test_what_cannot_be_loaded_is_explained_in_one_line(tmp_path):
     for path, error, message in [
         (tmp_path / "absent.nqx", FileNotFoundError, "does not exist; give a model's name"),
         ("folder/model", FileNotFoundError, "does not exist; give a model's name"),
-        (tmp_path / "model.pt", ValueError, "is neither a .nqx file, a .model file of mace-torch, nor a folder"),
+        (
+            tmp_path / "model.pt",
+            ValueError,
+            "is neither a .nqx file, a .model file of mace-torch, a .pth file of SevenNet, nor",
+        ),
         (tmp_path / "empty", ValueError, "not a saved model"),
         ("no-such-model", ValueError, "no model is called 'no-such-model'"),
     ]:

@@ -212,7 +212,7 @@ def test_every_weight_is_used_once():
         own = sum(np.size(p) for p in record.state.get("_parameters", {}).values() if p is not None)
         return own + sum(sizes(child) for child in record.state.get("_modules", {}).values() if child is not None)
 
-    assert TorchModel(SMALL, root).irreps("products.0.linear.irreps_out") == ((4, 0, 1), (4, 1, -1))
+    assert TorchModel(SMALL, root, "MACE").irreps("products.0.linear.irreps_out") == ((4, 0, 1), (4, 1, -1))
     assert sizes(root) == tree.count(params)
 
 

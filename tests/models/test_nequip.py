@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 from tiny_nequip import (
+    LIKE_SEVENNET,
     SMALL,
     SMALLEST,
     graph_of,
     molecule,
     random_params,
+    skewed_crystal,
 )
 
 from mlipjax.models import NequIPConfig, nequip
@@ -72,6 +74,16 @@ def test_skip_weights_per_species(layer_norm):
     np.testing.assert_array_equal(changed, graph.atomic_numbers == 8)
 
 
+def test_without_parity_a_chiral_structure_differs_from_its_mirror_image():
+    system = skewed_crystal()
+    mirrored = system.replace(positions=-system.positions, cell=-system.cell)
+    for config, differ in ((LIKE_SEVENNET, True), (SMALLEST, False)):
+        potential = nequip(config)
+        params = random_params(potential)
+        one, other = (energies(potential, params, graph_of(s)).sum() for s in (system, mirrored))
+        assert (abs(one - other) > 1e-6) == differ
+
+
 def test_irreps_no_path_reaches_are_left_out():
     config = dataclasses.replace(SMALL, hidden_irreps="8x0e + 2x0o + 4x1o + 3x1e + 4x2e + 2x3o", n_layers=4)
     layers = [" + ".join(map(str, config.layer_irreps(i))) for i in range(4)]
@@ -96,11 +108,24 @@ def test_irreps_no_path_reaches_are_left_out():
         ({"hidden_irreps": "4x1o"}, "hidden_irreps needs even scalars"),
         ({"scale": (1.0, 2.0)}, r"scale needs one number or one per element \(3\), found 2"),
         ({"shift": (1.0,) * 4}, r"shift needs one number or one per element \(3\), found 4"),
+        ({"parity": False}, "irreps of a model without parity are all 'e'"),
+        ({"envelope_onset": 6.0}, "envelope_onset must be below the cutoff"),
+        ({"n_labels": 2}, "n_labels needs an embedding"),
     ],
 )
 def test_configurations_that_fit_no_potential_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         NequIPConfig(**({"species": (1, 6, 8)} | changes))
+
+
+def test_stores_and_checkpoints_know_a_model_by_the_settings_of_its_time():
+    first = (
+        "NequIPConfig(species=(1, 8), cutoff=6.0, hidden_irreps='64x0e + 32x1o + 16x2e', lmax=2, n_layers=3, "
+        "radial_basis_size=8, radial_hidden=(64, 64), radial_gain=4.0, envelope_p=6.0, layer_norm=True, "
+        "per_species_skip=False, avg_n_neighbors=30.0, scale=1.0, shift=0.0, heads=('energy',))"
+    )
+    assert repr(NequIPConfig((1, 8))) == first
+    assert repr(NequIPConfig((1, 8), envelope_onset=5.0)) == first[:-1] + ", envelope_onset=5.0)"
 
 
 def test_e0s_must_fit_species_and_heads():

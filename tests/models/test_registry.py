@@ -146,7 +146,7 @@ def test_entries_are_complete():
             continue
         assert entry.url.startswith(("https://github.com/", "https://raw.githubusercontent.com/ACEsuit/"))
         assert len(entry.elements) == (10 if "off23" in entry.name else 89)
-        assert entry.verified == entry.name.startswith("nequix")
+        assert entry.verified == entry.name.startswith(("nequix", "sevennet"))
         assert not entry.verified or len(bytes.fromhex(entry.sha256)) == 32
         # a licence that forbids uses is shown before the download
         assert ("commercial" in entry.licence) == (entry.terms is not None)
@@ -197,8 +197,26 @@ def test_without_a_data_folder_nothing_outside_of_the_cache_is_looked_at(folders
 def test_recorded_hashes_are_those_of_the_published_files(shared_data, monkeypatch):
     monkeypatch.setenv("MLIPJAX_DATA", str(shared_data))
     for entry in registry.known_entries():
-        if entry.sha256 is not None:
+        if entry.sha256 is not None and entry.package is None:
             assert registry.fetch(entry).parent == shared_data / "weights"
+
+
+def test_a_file_of_an_installed_package_serves_and_nothing_of_the_package_is_run(folders, monkeypatch):
+    entry = dataclasses.replace(ENTRY, package="other_code/weights/model.bin")
+    assert registry.find_local(entry) is None
+    (folders / "other_code" / "weights").mkdir(parents=True)
+    (folders / "other_code" / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(folders))
+    assert registry.find_local(entry) is None
+    file = folders / "other_code" / "weights" / "model.bin"
+    file.write_bytes(CONTENT[:-1])
+    assert registry.find_local(entry) is None
+    file.write_bytes(CONTENT)
+    assert registry.fetch(entry) == file
+    # a downloaded file is named after the model: those of a package may have one name
+    (folders / "cache").mkdir()
+    (folders / "cache" / "test-model.bin").write_bytes(CONTENT)
+    assert registry.fetch(entry) == folders / "cache" / "test-model.bin"
 
 
 def test_embedded_models_are_found_in_an_installation_and_in_a_checkout(tmp_path, monkeypatch):

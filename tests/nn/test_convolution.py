@@ -85,3 +85,10 @@ def test_the_size_of_blocks_changes_neither_values_nor_gradients(inputs, monkeyp
     for leaves in results[1:]:
         for leaf, other in zip(leaves, results[0], strict=True):
             np.testing.assert_allclose(leaf, other, rtol=1e-11, atol=1e-12)
+
+
+def test_the_product_of_two_vectors_to_a_vector_is_the_cross_product():
+    first, second = np.random.default_rng(0).normal(size=(2, 3))
+    # e3nn's sign: the harmonic stands second
+    product = convolution.couple(second[None, None], 1, 1, 1)[0, :, 0] @ first
+    np.testing.assert_allclose(product, np.cross(first, second) / np.sqrt(2.0), atol=1e-12)

@@ -35,6 +35,18 @@ def test_paths_obey_triangle_rule_and_parity():
     }
 
 
+def test_without_parity_only_the_triangle_rule_forbids_a_path():
+    inputs, outputs = parse("8x0e + 4x1e"), parse("8x0e + 4x1e")
+    paths = tensor_product_paths(inputs, 1, outputs, parity=False)
+    assert {(inputs[p.source].label, p.l_edge, outputs[p.target].label): p.mul for p in paths} == {
+        ("0e", 0, "0e"): 8,
+        ("1e", 1, "0e"): 4,
+        ("0e", 1, "1e"): 8,
+        ("1e", 0, "1e"): 4,
+        ("1e", 1, "1e"): 4,
+    }
+
+
 def paths_of(inputs, outputs):
     paths = tensor_product_paths(inputs, 2, outputs)
     assert [p.target for p in paths] == sorted(p.target for p in paths)

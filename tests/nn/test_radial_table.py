@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.nn.radial import bessel_basis, polynomial_envelope
+from mlipjax.nn.radial import bessel_basis, bessel_frequencies, polynomial_envelope, xplor_envelope
 from mlipjax.nn.radial_table import MIN_EDGES, hidden_layers, radial_edges, tabulated
 
 CUTOFF = 4.5
@@ -17,7 +17,8 @@ USED = np.random.default_rng(4).uniform(size=DISTANCE.shape) < 0.8
 
 
 def basis(distance):
-    return bessel_basis(distance, 8, CUTOFF) * polynomial_envelope(distance, CUTOFF, 6.0)[..., None]
+    frequencies = jnp.asarray(bessel_frequencies(8, CUTOFF).astype(distance.dtype))
+    return bessel_basis(distance, frequencies, CUTOFF) * polynomial_envelope(distance, CUTOFF, 6.0)[..., None]
 
 
 def network(distance, kernels=KERNELS):
@@ -46,6 +47,30 @@ def test_weights_and_their_derivatives_equal_the_network():
         scale = np.abs(exact(DISTANCE)).max()
         np.testing.assert_allclose(found(DISTANCE), exact(DISTANCE), atol=tolerance * scale, err_msg=str(order))
         exact, found = (lambda r, f=f: slopes_of(f, r) for f in (exact, found))
+
+
+def test_a_kink_in_the_slope_is_where_one_spline_ends_and_the_next_begins():
+    def switched(distance):
+        frequencies = jnp.asarray(bessel_frequencies(8, CUTOFF).astype(distance.dtype))
+        return bessel_basis(distance, frequencies, CUTOFF) * xplor_envelope(distance, 3.25, CUTOFF)[..., None]
+
+    def error(kinks):
+        def found(distance):
+            edges = tabulated(switched, distance, np.ones_like(USED), CUTOFF, kinks)
+            weights, state = edges.weights(KERNELS)
+            return weights(state, edges.rows)[1]
+
+        def exact(distance):
+            return hidden_layers(KERNELS, switched(distance).reshape(-1, 8)) @ KERNELS[-1]
+
+        places = DISTANCE.copy()
+        places[0, :3] = 3.25, 3.25 - 1e-9, 3.25 + 1e-9
+        difference = slopes_of(found, places) - slopes_of(exact, places)
+        return np.abs(difference).max() / np.abs(slopes_of(exact, places)).max()
+
+    assert error((3.25,)) < 1e-6
+    # one spline through the kink shows that there is one
+    assert error(()) > 1e-4
 
 
 def test_single_precision_loses_nothing_that_the_network_keeps():
@@ -88,11 +113,13 @@ def test_unused_slots_and_edges_beyond_the_cutoff_contribute_exactly_nothing():
 
 
 def test_a_table_serves_many_edges_in_single_precision_only():
-    def has_table(n, dtype):
+    def has_table(n, dtype, kinks=()):
         distance = jnp.full((n, 64), 2.0, dtype)
-        return radial_edges(basis, distance, distance > 0.0, CUTOFF, 64).table is not None
+        return radial_edges(basis, distance, distance > 0.0, CUTOFF, 64, kinks).table is not None
 
     many = MIN_EDGES // 64
     assert has_table(many, np.float32)
     assert not has_table(many - 1, np.float32)
     assert not has_table(many, np.float64)
+    assert has_table(many, np.float32, (3.25,))
+    assert not has_table(many, np.float32, (3.3,))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tiny_mace import TINY
-from tiny_nequip import SMALL, SMALLEST, SPECIES, random_params
+from tiny_nequip import LIKE_SEVENNET, SMALL, SMALLEST, SPECIES, random_params
 
 from mlipjax.calculator import Calculator
 from mlipjax.graph import GraphBatch, edge_vectors
@@ -68,6 +68,7 @@ def both_parities():
 
 SUBJECTS = {
     "nequip": lambda: laws.of_model(drawn(nequip(SMALL))),
+    "sevennet": lambda: laws.of_model(drawn(nequip(LIKE_SEVENNET).replace(properties=HEADS))),
     "mace": lambda: laws.of_model(drawn(mace(TINY).replace(properties=HEADS[2:]))),
     "lora": with_adapters,
     "two heads and properties": two_heads_and_properties,

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from tiny_nequip import SMALL, graph_of, skewed_crystal, slab, small_potential
+from tiny_nequip import LIKE_SEVENNET, SMALL, graph_of, random_params, skewed_crystal, slab, small_potential
 from tiny_nequip import molecule as methanol
 from tiny_potential import init_params, tiny_potential
 
 from mlipjax.graph import edge_vectors
+from mlipjax.models import nequip
 from mlipjax.potential import Model
 from mlipjax.representation import (
     Members,
@@ -84,8 +85,10 @@ def test_features_are_those_of_the_layer_in_the_order_of_the_structures():
         node_features(Model(potential, params), systems, layer=2)
 
 
-def test_messages_add_up_to_what_the_layer_sums():
-    potential, params, _ = small_potential()
+@pytest.mark.parametrize("config", [SMALL, dataclasses.replace(LIKE_SEVENNET, n_labels=0)], ids=["nequip", "sevennet"])
+def test_messages_add_up_to_what_the_layer_sums(config):
+    potential = nequip(config)
+    params = random_params(potential)
     systems = [skewed_crystal(), methanol()]
     pairs = choose_pairs(systems, SMALL.cutoff, per_structure=10_000)
     graph = graph_of(*systems)

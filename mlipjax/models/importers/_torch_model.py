@@ -1,9 +1,10 @@
-"""Look-ups in the records of a torch module; everything missing is one clear error that names the file."""
+"""Look-ups in a model that torch saved; everything missing is one clear error that names the file."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,32 @@ _MOST_MEMBERS = 64
 
 @dataclasses.dataclass(frozen=True)
 class TorchModel:
-    """A module read by ``read_torch``, and the file it is from."""
+    """A model read by ``read_torch``, and the file it is from.
+
+    Attributes:
+        path: of the file.
+        root: a module, or a dictionary of tensors by name.
+        kind: what messages call such a model.
+    """
 
     path: Path
-    root: Record
+    root: Record | dict[str, Any]
+    kind: str
 
     def unsupported(self, what: str) -> ValueError:
         """Error for a part that the reader does not know."""
-        return ValueError(f"{self.path} is a MACE model with {what}, which this reader does not know.")
+        return ValueError(f"{self.path} is a {self.kind} model with {what}, which this reader does not know.")
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what is raised by parts of other types than every model's into an error of the file."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            if str(error).startswith(str(self.path)):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise self.unsupported(f"settings that do not fit together ({reason})") from None
 
     def get(self, name: str) -> Any:
         """Whatever is at a dotted path.

@@ -268,7 +268,7 @@ class _Machine:
         return self._storages[key]
 
 
-def read_torch(path: Path) -> Record:
+def read_torch(path: Path) -> Any:
     """Read the object in a file of ``torch.save`` (torch 1.6 or newer) as records and numpy arrays.
 
     Raises:
@@ -281,7 +281,7 @@ def read_torch(path: Path) -> Record:
         if prefix is None:
             raise ValueError(f"{path} is not a file that torch.save wrote: it holds no data.pkl.")
         if f"{prefix}/constants.pkl" in names:
-            raise ValueError(f"{path} is compiled TorchScript; give the .model file it was made from.")
+            raise ValueError(f"{path} is compiled TorchScript; give the .model or .pth file it was made from.")
         order = read_member(archive, f"{prefix}/byteorder", 16) if f"{prefix}/byteorder" in names else b"little"
         try:
             program = read_member(archive, f"{prefix}/data.pkl", _MAX_PICKLE)
@@ -292,6 +292,4 @@ def read_torch(path: Path) -> Record:
             if str(error).startswith(str(path)):
                 raise
             raise ValueError(f"{path} is damaged: {short(str(error))}.") from None
-    if not isinstance(root, Record):
-        raise ValueError(f"{path} holds a {type(root).__name__}, not a whole model; give a .model file.")
     return root

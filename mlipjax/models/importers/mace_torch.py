@@ -57,19 +57,16 @@ def load_mace_torch(path: str | Path) -> tuple[Potential, Params]:
     """
     path = Path(path)
     root = read_torch(path)
+    if not isinstance(root, Record):
+        raise ValueError(f"{path} holds a {type(root).__name__}, not a whole model; give a .model file.")
     if root.name not in _MODELS or not root.module.startswith("mace."):
         raise ValueError(f"{path} holds a {root.module}.{root.name}; expected mace's {' or '.join(_MODELS)}.")
-    model = TorchModel(path, root)
-    try:
+    model = TorchModel(path, root, "MACE")
+    with model.explained():
         config, e0s = _config(model)
         if not has_ordered_couplings(model, config):
             config = dataclasses.replace(config, product_basis="independent")
         leaves = collect_weights(model, config)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        # parts of other types than every model's: whatever is done with them, the file is what is wrong
-        if str(error).startswith(str(path)):
-            raise
-        raise model.unsupported(f"settings that do not fit together ({_line(error)})") from None
     potential = mace(config, e0s)
     return potential, storage.fill_params(storage.shapes_of(potential, str(path)), leaves, str(path))
 
@@ -101,10 +98,6 @@ def _config(model: TorchModel) -> tuple[MACEConfig, np.ndarray]:
         **_pairs(model, species),
     )
     return config, e0s
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _check_settings(model: TorchModel) -> None:
@@ -156,7 +149,7 @@ def _outputs(model: TorchModel, n_layers: int, n_heads: int) -> dict[str, Any]:
         if model.get(name).name != "NonLinearReadoutBlock":
             raise model.unsupported(f"a readout of type {model.get(name).name}")
         found["readout_hidden"] = model.array(f"{name}.linear_2.weight").size // n_heads**2
-    if model.root.name == "ScaleShiftMACE":
+    if model.has("scale_shift"):
         for name in ("scale", "shift"):
             values = np.atleast_1d(model.array(f"scale_shift.{name}").astype(np.float64))
             found[name] = float(values[0]) if len(values) == 1 else tuple(float(value) for value in values)
