@@ -193,7 +193,9 @@ class NequIPHead(nn.Module):
 
     def setup(self) -> None:
         """Name the parameters."""
-        config, normal = self.config, nn.initializers.normal(1.0)
+        config = self.config
+        # the same numbers from a key wherever double precision is allowed too
+        normal = functools.partial(nn.initializers.normal(1.0), dtype=jnp.float32)
         channels, hidden = config.layer_irreps(config.n_layers - 1)[0].mul, config.readout_channels
         if hidden:
             self.kernels = [
