@@ -124,8 +124,8 @@ def _compute(todo: dict[str, Unit], folder: Path, workers: int, show: Callable[.
 def _executor(workers: int, folder: Path) -> Executor:
     if workers == 1:
         return SerialExecutor()
-    # read when they import JAX: of a program that another process compiled XLA prints, at length and wrongly, that it may
-    # not run on this machine
+    # read when they import JAX: XLA prints of programs that another process compiled, at length and wrongly, that they
+    # may not run on this machine
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     threads = max(1, available_cores() // workers)
     return local_processes(workers, functools.partial(_set_up, threads, folder.parent / "compiled"))
