@@ -179,9 +179,7 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the exit code is decided
     except BrokenPipeError:
-        # the reader of a pipe (head, less) has seen enough; keep Python from complaining at exit
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()  # the reader of a pipe (head, less) has seen enough
     except KeyboardInterrupt:
         print("mlipjax: interrupted", file=sys.stderr)
         return 130
@@ -190,8 +188,19 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
             raise
         explained = _is_explained(error) or isinstance(error, also)
         print(f"error: {one_line(error) if explained else _unexpected(error)}", file=sys.stderr)
+        _let_go()
         return 1
     return 0
+
+
+def _let_go() -> None:
+    """Drop what standard output does not take: Python would try again at exit, complain, and change the exit code."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(text: object) -> str:

@@ -93,6 +93,7 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
 COMMANDS = (
     "evaluate", "predict", "relax", "doctor", "finetune", "periodic", "simulate", "simulate", "monitor",
     "compare-representations", "neb", "slide", "probe", "probe", "probe", "models", "convert",
+    "engine", "export",
 )  # fmt: skip
 
 

@@ -63,10 +63,12 @@ def test_a_name_that_is_no_text_is_no_error():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device on this system")
-def test_a_full_disk_and_a_closed_output_are_said():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_and_a_closed_output_are_said(unbuffered):
     command = [sys.executable, "-m", "mlipjax.cli", "models"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1].startswith(b"error: ")
     assert b"Traceback" not in found.stderr
