@@ -19,8 +19,9 @@ def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
     open_experiment(config)  # what cannot be opened is said before the first minute
     run = Run(config, PRESETS)
-    done = run_units(parts.units_of(config), config.out / "units", run.console, config.workers)
-    results = run.results(parts.collect(config, done))
+    if (results := run.stored()) is None:
+        done = run_units(parts.units_of(config), config.out / "units", run.console, config.workers)
+        results = run.results(parts.collect(config, done))
     run.finish(results, report.outcome(results))
 
 
