@@ -105,7 +105,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_array(file: BinaryIO, n_bytes: int, source: str) -> np.ndarray:
-    """Read one array in numpy's format, version 1.0: numbers, booleans or text.
+    """Read one array in numpy's format, version 1.0, in the byte order of this machine: numbers, booleans or text.
 
     Args:
         file: at the start of the array.
@@ -117,7 +117,8 @@ def read_array(file: BinaryIO, n_bytes: int, source: str) -> np.ndarray:
     """
     start = file.tell()
     shape, fortran_order, dtype = _read_npy_header(file, source)
-    if dtype.kind not in "fiubU" or dtype.itemsize == 0:
+    too_long = dtype.kind != "U" and dtype.itemsize > 8  # a long double is no array for JAX
+    if dtype.kind not in "fiubU" or dtype.itemsize == 0 or too_long:
         raise ValueError(f"{source} holds {_first(dtype)}, where numbers are expected; nothing in it was run.")
     count, left = math.prod(shape), n_bytes - (file.tell() - start)
     if len(shape) > _MAX_DIMENSIONS:
@@ -131,7 +132,8 @@ def read_array(file: BinaryIO, n_bytes: int, source: str) -> np.ndarray:
     if len(content) < count * dtype.itemsize:
         raise ValueError(f"{source} is truncated: it ends within an array.")
     # of a bytearray: the array can be written to
-    return np.ndarray(shape, dtype, bytearray(content), order="F" if fortran_order else "C")
+    array = np.ndarray(shape, dtype, bytearray(content), order="F" if fortran_order else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read_npy_header(file: BinaryIO, source: str) -> tuple[tuple[int, ...], bool, np.dtype]:

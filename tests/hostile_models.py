@@ -107,6 +107,7 @@ NPY = {
     "version 9": b"\x93NUMPY\x09\x09" + bytes(100),
     "header longer than the file": b"\x93NUMPY\x01\x00\xff\xff{'descr'",
     "version 2 with a header of 4 GB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{",
+    "long double": npy_header("(1,)", "'<f16'") + bytes(16),
     "empty text": npy_header("(1000000000000,)", "'<U0'"),
 }
 """Arrays in numpy's format that are none."""

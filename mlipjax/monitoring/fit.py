@@ -155,7 +155,7 @@ def fit_monitor(
     series = by_run(scores[calibration], [runs[i] for i in calibration])
     found = {name: thinned_limit([run[:, k] for run in series], level) for k, name in enumerate(FRAME_INDICES)}
     limits = np.asarray([found[name].limit for name in FRAME_INDICES], charts.mean.dtype)
-    charts = charts.replace(frame_limits=limits)  # pyright: ignore[reportAttributeAccessIssue]
+    charts = charts.replace(frame_limits=_above_zero(limits))  # pyright: ignore[reportAttributeAccessIssue]
     return dataclasses.replace(monitor, charts=jax.tree.map(np.asarray, charts), frame_calibration=found)
 
 
@@ -213,6 +213,10 @@ def atom_limits(index: Any, rows: np.ndarray, chosen: np.ndarray, n_species: int
     for row in range(n_species):
         values = index[chosen & (rows == row)]
         if len(values):
-            # a limit of zero (an index that never varies) would divide by zero
-            limits[row] = max(conformal_limit(values, level).limit, float(np.finfo(index.dtype).tiny))
-    return limits.astype(index.dtype)
+            limits[row] = conformal_limit(values, level).limit
+    return _above_zero(limits.astype(index.dtype))
+
+
+def _above_zero(limits: np.ndarray) -> np.ndarray:
+    """Limits that one can divide by, as that of an index that never varies."""
+    return np.maximum(limits, np.finfo(limits.dtype).tiny)

@@ -22,6 +22,15 @@ from mlipjax.typing import Params
 
 FORMAT = "mlipjax monitor 1"
 _HEADER = "header"
+_MAX_CHART = 1e12
+"""Largest absolute value in a chart: Q, its square, is still a float32."""
+_RANGES = {
+    "count": (0.0, _MAX_CHART),
+    "eigenvalues": (0.0, _MAX_CHART),
+    "residual": (0.0, _MAX_CHART**3),
+    # indices are divided by them; one that was never set is infinite
+    **dict.fromkeys(("q_limit", "t2_limit", "frame_limits"), (float(np.finfo(np.float32).tiny), np.inf)),
+}
 
 
 def params_fingerprint(params: Params) -> str:
@@ -108,9 +117,9 @@ def _check(monitor: Monitor) -> None:
         array = getattr(charts, name)
         if array.shape != shape or array.dtype.kind != "f":
             raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, expected numbers {list(shape)}")
-        # a limit that was never set is infinite
-        if np.isnan(array).any() or (not name.endswith(("limit", "limits")) and not np.isfinite(array).all()):
-            raise ValueError(f"{name} is not finite")
+        low, high = _RANGES.get(name, (-_MAX_CHART, _MAX_CHART))
+        if not ((array >= low) & (array <= high)).all():  # NaN is in no interval
+            raise ValueError(f"{name} has values outside [{low:g}, {high:g}]")
     whole = all(type(z) is int and 1 <= z <= 118 for z in species)
     if len(species) != n or not whole or list(species) != sorted(set(species)):
         raise ValueError(f"elements {shown(species)} for {n} charts")

@@ -7,6 +7,7 @@ import gzip
 import lzma
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +170,12 @@ def make_packed_xyz(rng: np.random.Generator, folder: Path, good: Path) -> Case:
     return Case(path, f"{name}, {way}: {what}", refuse, arguments=_evaluate(path, good))
 
 
-def text_kind(name: str, file: str) -> Kind:
-    """A kind whose files are text that ASE reads."""
+def _predict(path: Path, good: Path) -> tuple[str, ...]:
+    return ("predict", "--model", str(good / "model"), "--data", str(path))
+
+
+def text_kind(name: str, file: str, command: Callable[[Path, Path], tuple[str, ...]] = _evaluate) -> Kind:
+    """A kind whose files are text that ASE reads; ``evaluate`` refuses all those without labels."""
 
     def make(rng: np.random.Generator, folder: Path, good: Path) -> Case:
         content = (good / file).read_bytes()
@@ -184,7 +189,7 @@ def text_kind(name: str, file: str) -> Kind:
             content, what = spoil_bytes(rng, content)
         path = folder / file
         path.write_bytes(content)
-        return Case(path, what, arguments=_evaluate(path, good))
+        return Case(path, what, arguments=command(path, good))
 
     return Kind(name, make, read_structures, every=2)
 
@@ -274,8 +279,8 @@ def read_named(path: Path, good: Path) -> None:
 KINDS: tuple[Kind, ...] = (
     Kind("extended xyz", make_xyz, read_structures, every=2),
     Kind("packed xyz", make_packed_xyz, read_structures, every=4),
-    text_kind("POSCAR", "good.vasp"),
-    text_kind("CIF", "good.cif"),
+    text_kind("POSCAR", "good.vasp", _predict),
+    text_kind("CIF", "good.cif", _predict),
     text_kind("vasprun.xml", "vasprun.xml"),
     text_kind("OUTCAR", "OUTCAR"),
     Kind("ASE trajectory", make_traj, read_structures, every=2),

@@ -186,6 +186,15 @@ def test_a_small_file_is_read_leaf_by_leaf(tmp_path, small_file):
         np.testing.assert_array_equal(leaf, arrays[name], strict=True)
 
 
+def test_arrays_in_the_other_byte_order_are_the_same_numbers(tmp_path, small_file):
+    header, arrays = small_file
+    (tmp_path / "little.nqx").write_bytes(content(header, arrays.values()))
+    (tmp_path / "big.nqx").write_bytes(content(header, [array.astype(">f4") for array in arrays.values()]))
+    little, big = (mlipjax.load(tmp_path / f"{name}.nqx") for name in ("little", "big"))
+    assert big.potential == little.potential
+    jax.tree.map(np.testing.assert_array_equal, big.params, little.params)
+
+
 def test_per_species_weights_are_read(tmp_path):
     config = dataclasses.replace(SMALLEST, per_species_skip=True, layer_norm=False)
     header, arrays = parts_of_a_file(config)

@@ -141,6 +141,9 @@ def test_lasting_alarms_stop_md():
     assert caught.value.step == 10
 
 
+SIGNED = ("mean", "components")
+
+
 def damaged_arrays(path):
     with np.load(path) as file:
         arrays = dict(file)
@@ -161,6 +164,10 @@ def damaged_arrays(path):
         yield f"{name} cut", arrays | {name: arrays[name][:-1]}
         yield f"{name} NaN", arrays | {name: np.full_like(arrays[name], np.nan)}
         yield f"{name} of whole numbers", arrays | {name: arrays[name].astype(int)}
+        yield (
+            f"{name} below zero" if name not in SIGNED else f"{name} huge",
+            arrays | {name: np.full_like(arrays[name], -1e38 if name in SIGNED else -1.0)},
+        )
         yield f"no {name}", {key: value for key, value in arrays.items() if key != name}
     yield "deep header", arrays | {"header": np.array("[" * 100_000)}
     yield "header is a list", arrays | {"header": np.array("[1]")}
