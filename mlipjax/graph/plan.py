@@ -36,6 +36,19 @@ class BatchPlan:
         """The padded sizes as arguments of ``batch_graphs``."""
         return {"n_atoms": self.n_atoms, "n_neighbors": self.n_neighbors, "n_graphs": self.n_graphs}
 
+    def split(self, count: int, n_atoms: Sequence[int] | np.ndarray) -> list[BatchPlan]:
+        """Divide a batch into at most ``count`` of one shape; equals exchanged in it leave the shape as it is.
+
+        Args:
+            count: 1 or more.
+            n_atoms: of every structure of the data set.
+        """
+        if count == 1:
+            return [self]
+        atoms, parts = np.asarray(n_atoms), [self.indices[i::count] for i in range(min(count, len(self.indices)))]
+        largest = _round_up(np.max([atoms[list(part)].sum() for part in parts]))
+        return [BatchPlan(part, int(largest), self.n_neighbors, -(-self.n_graphs // count)) for part in parts]
+
 
 def plan_batches(
     n_atoms: Sequence[int] | np.ndarray,

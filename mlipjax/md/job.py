@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
+from mlipjax.devices import WHOLE, device_mesh, put
 from mlipjax.graph import Near, VerletSpec
 from mlipjax.md.ensembles import Ensemble
 from mlipjax.md.frames import Way
@@ -16,7 +19,7 @@ from mlipjax.md.restart import fingerprint, numbers
 from mlipjax.md.start import Start
 from mlipjax.md.state import SimState
 from mlipjax.potential import Model
-from mlipjax.typing import Key
+from mlipjax.typing import Key, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,16 @@ class Job:
     frame_every: int
     trajectory: Path | None
     checkpoint: Path | None
+
+    @functools.cached_property
+    def mesh(self) -> Mesh | None:
+        """Devices that the replicas are divided over; no number of a run depends on them, but for rounding."""
+        return device_mesh(self.n_replicas)
+
+    @functools.cached_property
+    def params(self) -> Params:
+        """The model's parameters on every device of the mesh."""
+        return put(self.model.params, self.mesh, WHOLE)
 
     def settings(self) -> dict[str, Any]:
         """Return what a checkpoint must agree in: everything its numbers depend on."""

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh
 
+from mlipjax.devices import SHARE, WHOLE, over_devices
 from mlipjax.graph import DenseTable, VerletSpec, build_table, cells_away
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import Ensemble
@@ -48,6 +50,12 @@ class SimState:
     def n_replicas(self) -> int:
         """Number of replicas R."""
         return self.dynamics.position.shape[0]
+
+    @classmethod
+    def specs(cls) -> SimState:
+        """What is divided where replicas are divided over devices (``devices.over_devices``)."""
+        divided: Any = {"dynamics": SHARE, "table": SHARE, "images": SHARE}
+        return cls(**divided, atomic_numbers=WHOLE, head=WHOLE, step=WHOLE)
 
 
 def init(
@@ -95,10 +103,15 @@ def init(
     return SimState(dynamics, table, numbers, head_index, jnp.zeros((), jnp.int32), images)
 
 
-@partial(jax.jit, static_argnums=0)
-def _search(spec: VerletSpec, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]) -> DenseTable:
-    # one replica after the other: a search needs memory of the order of N^2
-    return jax.lax.map(lambda at: build_table(spec, *at), (positions, cells))
+@partial(jax.jit, static_argnums=(0, 3))
+def _search(
+    spec: VerletSpec, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"], mesh: Mesh | None = None
+) -> DenseTable:
+    def search(*replicas: Array) -> DenseTable:
+        # one replica after the other: a search needs memory of the order of N^2
+        return jax.lax.map(lambda at: build_table(spec, *at), replicas)
+
+    return over_devices(search, mesh, (SHARE, SHARE), SHARE)(positions, cells)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -139,14 +152,19 @@ def _set_in_motion(
     return jax.vmap(replica, in_axes=in_axes)(jnp.arange(n_replicas), momenta)
 
 
-def rebuild(spec: VerletSpec, state: SimState) -> SimState:
+def rebuild(spec: VerletSpec, state: SimState, mesh: Mesh | None = None) -> SimState:
     """Find the candidates of every replica anew, where its atoms are now; once before every chunk, never within.
 
     Atoms that left the cell are brought back first: positions far from the origin would lose digits.
+
+    Args:
+        spec: static sizes.
+        state: of R replicas.
+        mesh: devices that the replicas are divided over.
     """
     position, moved = _brought_back(spec.pbc, state.dynamics.position, state.dynamics.cell)
     state = replace(state, dynamics=state.dynamics.set(position=position), images=state.images + moved)
-    return rebuild_at(spec, state, position, state.dynamics.cell)
+    return rebuild_at(spec, state, position, state.dynamics.cell, mesh)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -160,10 +178,21 @@ def _brought_back(
 
 
 def rebuild_at(
-    spec: VerletSpec, state: SimState, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"]
+    spec: VerletSpec,
+    state: SimState,
+    positions: Float[Array, "R N 3"],
+    cells: Float[Array, "R 3 3"],
+    mesh: Mesh | None = None,
 ) -> SimState:
-    """Find the candidates of every replica where its atoms were, to repeat a search with other sizes."""
-    return replace(state, table=_search(spec, positions, cells))
+    """Find the candidates of every replica where its atoms were, to repeat a search with other sizes.
+
+    Args:
+        spec: static sizes.
+        state: of R replicas.
+        positions, cells: Å, where they were.
+        mesh: devices that the replicas are divided over.
+    """
+    return replace(state, table=_search(spec, positions, cells, mesh))
 
 
 def refresh(potential: Potential, spec: VerletSpec, params: Params, state: SimState) -> SimState:

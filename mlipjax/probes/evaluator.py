@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS
+from mlipjax.devices import WHOLE, device_count, device_mesh, put
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_bucket, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.models.heads import head_index
-from mlipjax.potential import Model, Prediction, apply
+from mlipjax.potential import Model, Prediction
 from mlipjax.system import System
+from mlipjax.train.predict import apply_each
 
 
 class Evaluation(NamedTuple):
@@ -79,25 +81,33 @@ class NativeEvaluator:
         tables = list(neighbor_tables(systems, potential.cutoff))
         width = neighbor_bucket(max(table.max_count for table in tables))
         largest = max(system.n_atoms for system in systems)
-        per_batch = max(1, min(len(systems), self.max_slots // (largest * width)))
+        mesh = device_mesh()
+        count = device_count(mesh)
+        per_batch = max(1, min(-(-len(systems) // count), self.max_slots // (largest * width)))
         parts = [range(i, min(i + per_batch, len(systems))) for i in range(0, len(systems), per_batch)]
         rows = bucket_size(max(sum(systems[i].n_atoms for i in part) for part in parts))
         results: list[Evaluation] = []
         with jax.enable_x64(self.dtype == "float64"):
             params = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.model.params)
-            for part in parts:
-                graph = batch_graphs(
-                    [systems[i] for i in part],
-                    potential.cutoff,
-                    n_atoms=rows,
-                    n_neighbors=width,
-                    n_graphs=per_batch,
-                    heads=[self.head] * len(part),
-                    tables=[tables[i] for i in part],
-                    dtype=np.dtype(self.dtype),
-                )
-                prediction = apply(potential, params, graph)
-                results += _unpack(prediction, [systems[i] for i in part], self)
+            params = put(params, mesh, WHOLE)
+            for start in range(0, len(parts), count):
+                group = parts[start : start + count]
+                graphs = [
+                    batch_graphs(
+                        [systems[i] for i in part],
+                        potential.cutoff,
+                        n_atoms=rows,
+                        n_neighbors=width,
+                        n_graphs=per_batch,
+                        heads=[self.head] * len(part),
+                        tables=[tables[i] for i in part],
+                        dtype=np.dtype(self.dtype),
+                    )
+                    for part in group
+                ]
+                found = apply_each(potential, params, graphs, mesh)
+                for part, prediction in zip(group, found, strict=True):
+                    results += _unpack(prediction, [systems[i] for i in part], self)
         return results
 
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mlipjax.data import Dataset
 from mlipjax.defaults import MAX_SLOTS
+from mlipjax.devices import device_count, device_mesh
 from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
@@ -76,6 +78,7 @@ class LabelledBatches:
         accumulate: micro-batches per optimiser step.
         dtype: floating-point type of the batches.
         head: index of the energy head that predicts these structures.
+        mesh: devices that compute micro-batches side by side.
     """
 
     potential: Potential
@@ -85,6 +88,7 @@ class LabelledBatches:
     accumulate: int
     dtype: Any
     head: int = 0
+    mesh: Mesh | None = None
 
     @classmethod
     def create(
@@ -98,7 +102,7 @@ class LabelledBatches:
         max_slots: int = MAX_SLOTS,
         reach: float = 0.0,
     ) -> LabelledBatches:
-        """Count neighbours and plan batches, for the first energy head.
+        """Count neighbours and plan batches, for the first energy head and all devices.
 
         Args:
             potential: what will be trained or evaluated.
@@ -108,7 +112,7 @@ class LabelledBatches:
             passes: how often the data set will be gone through: for many passes, more shapes are worth compiling.
             dtype: floating-point type of the batches.
             max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
-                exceed it.
+                exceed it. The devices divide it: what is computed together does not depend on their number.
             reach: Å beyond the cutoff for which slots are reserved: of structures whose atoms will be displaced, and
                 whose tables are therefore not kept.
 
@@ -121,12 +125,12 @@ class LabelledBatches:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}.")
         potential.check_elements(dataset.elements)
         tables = Tables.find(dataset.systems, potential.cutoff + reach, KEEP_BYTES if reach == 0.0 else 0)
-        batch_size = min(batch_size, len(dataset))
+        mesh, batch_size = device_mesh(), min(batch_size, len(dataset))
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:
                 plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
                 if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
-                    return cls(potential, dataset, tables, plans, batch_size // size, dtype)
+                    return cls(potential, dataset, tables, plans, batch_size // size, dtype, mesh=mesh)
         raise AssertionError("a batch size has the divisor 1")
 
     @property
@@ -167,7 +171,12 @@ class LabelledBatches:
         """Micro-batches of every step of an epoch: a function of key and epoch number, and of nothing else."""
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, epoch)))
         plans = shuffle_plan(self.plans, self.tables.n_atoms, np.random.default_rng(seed))
-        return [plans[start : start + self.accumulate] for start in range(0, len(plans), self.accumulate)]
+        steps = [plans[start : start + self.accumulate] for start in range(0, len(plans), self.accumulate)]
+        return [[share for plan in step for share in self.shares(plan)] for step in steps]
+
+    def shares(self, plan: BatchPlan) -> list[BatchPlan]:
+        """Divide a micro-batch among the devices."""
+        return plan.split(device_count(self.mesh), self.tables.n_atoms)
 
     def steps(self, key: Key, first: int = 0) -> Iterator[list[BatchPlan]]:
         """Micro-batches of one optimiser step after the other, without end, from number ``first`` on."""

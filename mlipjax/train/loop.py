@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.data import write_dataset
+from mlipjax.devices import WHOLE, bring_home, put
 from mlipjax.optim import Hyper, Optimizer
 from mlipjax.train.judge import Judge, NonFiniteError, consider
 from mlipjax.train.recorder import Recorder, Snapshots
@@ -123,7 +124,7 @@ def train(
     config, mixture = training.config, training.mixture
     mixture.check_groups(training.state.params)
     with Recorder(folder, config.checkpoint_seconds, snapshots) as recorder:
-        state = _in_epochs(recorder.resume(training.state), config)
+        state = put(_in_epochs(recorder.resume(training.state), config), mixture.mesh, WHOLE)
         if int(state.step) == 0:
             state, record = consider(training.judge, state, 0)
             listener.begin(record)
@@ -137,7 +138,7 @@ def train(
             recorder.save(state)
             listener.epoch(record)
         recorder.save(state, now=True)
-    return state, recorder.records
+    return bring_home(state, mixture.mesh), recorder.records
 
 
 def is_finished(state: TrainState, config: TrainConfig) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mlipjax.data import View
+from mlipjax.devices import SHARE, WHOLE, of_share, over_devices, put, side_by_side
 from mlipjax.files import scratch
+from mlipjax.graph import BatchPlan, GraphBatch
 from mlipjax.potential import Potential, Prediction, apply, property_values
 from mlipjax.train.batches import LabelledBatches
 from mlipjax.train.state import Batch
@@ -49,9 +54,7 @@ def predict(
     planned = np.array(batches.planned)
     starts = np.concatenate([[0], np.cumsum(batches.tables.n_atoms[planned])])
     energies, stresses, all_forces = scratch((len(planned),)), scratch((len(planned), 3, 3)), scratch((starts[-1], 3))
-    for plan in batches.plans:
-        batch = batches.batch(plan)
-        prediction = apply(potential, params, batch.graph)
+    for plan, batch, prediction in _predictions(potential, params, batches):
         if on_batch is not None:
             on_batch(prediction, batch)
         energy, forces, stress = jax.device_get((prediction.energy, prediction.forces, prediction.stress))
@@ -69,6 +72,38 @@ def predict(
         return StructurePrediction(float(energies[place]), all_forces[part], stresses[place])
 
     return View(result, len(planned))
+
+
+def apply_each(
+    potential: Potential, params: Params, graphs: Sequence[GraphBatch], mesh: Mesh | None
+) -> list[Prediction]:
+    """``apply`` to several batches, side by side on the devices of a mesh.
+
+    Args:
+        potential: to ask.
+        params: its parameters, on all devices of the mesh.
+        graphs: batches; with a mesh all of one shape, and at most as many as it has devices.
+        mesh: of devices.
+    """
+    if mesh is None:
+        return [apply(potential, params, graph) for graph in graphs]
+    found = jax.device_get(_apply_shares(potential, mesh, params, side_by_side(graphs, mesh)))
+    return [jax.tree.map(operator.itemgetter(place), found) for place in range(len(graphs))]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply_shares(potential: Potential, mesh: Mesh, params: Params, graphs: GraphBatch) -> Prediction:
+    return over_devices(of_share(potential.apply), mesh, (WHOLE, SHARE), SHARE)(params, graphs)
+
+
+def _predictions(
+    potential: Potential, params: Params, batches: LabelledBatches
+) -> Iterator[tuple[BatchPlan, Batch, Prediction]]:
+    params = put(params, batches.mesh, WHOLE)
+    for plans in map(batches.shares, batches.plans):
+        parts = [batches.batch(plan) for plan in plans]
+        found = apply_each(potential, params, [part.graph for part in parts], batches.mesh)
+        yield from zip(plans, parts, found, strict=True)
 
 
 def predict_property(potential: Potential, params: Params, batches: LabelledBatches, name: str) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mlipjax.graph import GraphBatch
@@ -25,6 +27,12 @@ class Batch:
 
     graph: GraphBatch
     labels: Labels
+
+    def blank(self) -> Batch:
+        """Return a batch of the same shape that contributes nothing to any loss."""
+        graph = self.graph
+        nothing = {name: np.zeros_like(getattr(graph, name)) for name in ("graph_mask", "atom_mask")}
+        return dataclasses.replace(self, graph=dataclasses.replace(graph, **nothing))
 
 
 @struct.dataclass

@@ -19,7 +19,6 @@ loop inside one program, which costs what separate runs cost and compiles once.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.devices import SHARE, WHOLE, device_count, device_mesh, over_devices, put
 from mlipjax.losses import Loss, LossWeights
 from mlipjax.optim import Hyper, Optimizer, make_strategy
 from mlipjax.optim.groups import Rules
@@ -36,8 +36,6 @@ from mlipjax.statistics import confidence_95, draw_rows
 from mlipjax.train.state import Batch, TrainState
 from mlipjax.train.step import train_step
 from mlipjax.typing import Array, Params
-
-_AXIS = "settings"
 
 
 class Setting(NamedTuple):
@@ -125,7 +123,7 @@ def over_settings(function: Callable[..., Any], width: int, devices: Sequence[An
     Returns:
         ``(mapped, shared) -> results`` for any number of settings: the last one is repeated to fill up.
     """
-    devices = list(jax.devices() if devices is None else devices)
+    mesh = device_mesh(devices=devices)
 
     def local(mapped: Any, shared: Any) -> Any:
         def one(arguments: Any) -> Any:
@@ -134,22 +132,15 @@ def over_settings(function: Callable[..., Any], width: int, devices: Sequence[An
         # without a batch size lax.map does not vmap at all: products of matrices stay plain ones
         return jax.lax.map(one, mapped) if width == 1 else jax.lax.map(one, mapped, batch_size=width)
 
-    compiled, place = jax.jit(local), lambda tree: tree
-    if len(devices) > 1:
-        mesh = jax.sharding.Mesh(np.array(devices), (_AXIS,))
-        divided, whole = jax.sharding.PartitionSpec(_AXIS), jax.sharding.PartitionSpec()
-        # settings never talk to each other, so there is nothing to check between devices
-        sharded = jax.shard_map(local, mesh=mesh, in_specs=(divided, whole), out_specs=divided, check_vma=False)
-        compiled = jax.jit(sharded)
-        place = functools.partial(jax.device_put, device=jax.sharding.NamedSharding(mesh, divided))
+    compiled = jax.jit(over_devices(local, mesh, (SHARE, WHOLE), SHARE))
 
     def call(mapped: Any, shared: Any) -> Any:
         n = len(jax.tree.leaves(mapped)[0])
-        rest = -n % (width * len(devices))
+        rest = -n % (width * device_count(mesh))
         if rest == 0:
-            return compiled(place(mapped), shared)
+            return compiled(put(mapped, mesh, SHARE), shared)
         padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], rest, axis=0)]), mapped)
-        return jax.tree.map(lambda x: x[:n], compiled(place(padded), shared))
+        return jax.tree.map(lambda x: x[:n], compiled(put(padded, mesh, SHARE), shared))
 
     return call
 

@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh
 
 from mlipjax import tree
+from mlipjax.devices import AXIS, SHARE, WHOLE, over_devices, side_by_side
 from mlipjax.graph import BatchPlan
 from mlipjax.optim import Hyper, Optimizer, schedule_factor
 from mlipjax.train.batches import LabelledBatches
@@ -120,6 +122,11 @@ class Mixture:
         if self.kind not in ("draw", "sum") or any(not task.share > 0.0 for task in self.tasks):
             raise ValueError(f"a mixture draws or sums tasks with positive shares, found {self.kind!r}.")
 
+    @property
+    def mesh(self) -> Mesh | None:
+        """Devices that share every step."""
+        return self.tasks[0].batches.mesh
+
     def turns(self, key: Key, total_steps: int) -> np.ndarray:
         """Return the task that each step is for, drawn from ``key`` alone: (total_steps,) integers."""
         shares = np.array([task.share for task in self.tasks])
@@ -173,15 +180,33 @@ def mixture_step(
 
 
 def _task_gradient(drawn: Drawn, optimizer: Optimizer, state: TrainState) -> LossGradient:
-    """Micro-batch by micro-batch, the gradient of one large batch."""
-    task = drawn.task
+    """Micro-batch by micro-batch, those of all devices side by side, the gradient of one large batch."""
+    task, mesh = drawn.task, drawn.task.batches.mesh
+    arguments = (task.prefactors, drawn.counts, state.step)
     return accumulate(
-        compiled_gradient(task.objective, optimizer, state.params, part, task.prefactors, drawn.counts, state.step)
-        for part in drawn.parts
+        compiled_gradient(task.objective, optimizer, state.params, part, *arguments, mesh=mesh)
+        for part in shares_together(drawn.parts, mesh)
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+def shares_together(parts: Sequence[Batch], mesh: Mesh | None) -> Iterator[Batch]:
+    """Join micro-batches of one shape, one for each device of a mesh, along a leading axis; blank ones fill up.
+
+    Args:
+        parts: micro-batches; those of one shape follow each other.
+        mesh: of devices; without one the micro-batches are as they were.
+    """
+    if mesh is None:
+        yield from parts
+        return
+    for _, found in itertools.groupby(parts, lambda part: part.graph.sizes):
+        alike = list(found)
+        alike += [alike[-1].blank()] * (-len(alike) % mesh.size)
+        for start in range(0, len(alike), mesh.size):
+            yield side_by_side(alike[start : start + mesh.size], mesh)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="mesh")
 def compiled_gradient(
     objective: Objective,
     optimizer: Optimizer,
@@ -190,6 +215,7 @@ def compiled_gradient(
     prefactors: Prefactors,
     counts: Any,
     step: Array | int = 0,
+    mesh: Mesh | None = None,
 ) -> LossGradient:
     """``step.loss_gradient``, compiled; runs that differ in seeds or data only share the program.
 
@@ -197,15 +223,24 @@ def compiled_gradient(
         objective: what is learned.
         optimizer: says what is trained, and how the learning rate moves.
         params: parameters.
-        batch: a micro-batch.
+        batch: a micro-batch; one for each device of a mesh along a leading axis.
         prefactors: of the objective's terms.
         counts: of all micro-batches together.
         step: optimiser steps done, which the prefactors follow.
+        mesh: of devices.
     """
     config = optimizer.config
     factor = schedule_factor(config.schedule, config.total_steps, config.warmup_steps, config.final_factor)
     weights = prefactors.at(jnp.asarray(factor(step), jax.tree.leaves(params)[0].dtype))
-    return loss_gradient(objective, optimizer)(params, batch, weights, counts)
+    gradient = loss_gradient(objective, optimizer)
+    if mesh is None:
+        return gradient(params, batch, weights, counts)
+
+    def share(params: Params, batch: Batch, weights: Any, counts: Any) -> LossGradient:
+        part = jax.tree.map(lambda leaf: leaf[0], batch)
+        return jax.lax.psum(gradient(params, part, weights, counts), AXIS)
+
+    return over_devices(share, mesh, (WHOLE, SHARE, WHOLE, WHOLE), WHOLE)(params, batch, weights, counts)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
