@@ -119,7 +119,7 @@ def read_array(file: BinaryIO, n_bytes: int, source: str) -> np.ndarray:
     shape, fortran_order, dtype = _read_npy_header(file, source)
     too_long = dtype.kind != "U" and dtype.itemsize > 8  # a long double is no array for JAX
     if dtype.kind not in "fiubU" or dtype.itemsize == 0 or too_long:
-        raise ValueError(f"{source} holds {_first(dtype)}, where numbers are expected; nothing in it was run.")
+        raise ValueError(f"{source} holds {brief(dtype)}, where numbers are expected; nothing in it was run.")
     count, left = math.prod(shape), n_bytes - (file.tell() - start)
     if len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"{source} is damaged: an array of {len(shape)} dimensions.")
@@ -203,7 +203,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int = MAX_BYTES) -> 
     try:
         content = archive.read(name)
     except ARCHIVE_ERRORS as error:
-        raise ValueError(f"{source} is damaged: {_first(error)}.") from None
+        raise ValueError(f"{source} is damaged: {brief(error)}.") from None
     if len(content) != size:
         raise ValueError(f"{source} is truncated: {len(content)} of {size} bytes.")
     return content
@@ -228,7 +228,7 @@ def read_npz(path: str | os.PathLike[str], kind: str, limit: int = MAX_BYTES) ->
     return arrays
 
 
-def _first(error: object) -> str:
+def brief(error: object) -> str:
     """The beginning of a message in one line, without its full stop."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 160 else f"{text[:160]}..."

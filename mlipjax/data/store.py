@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlipjax.data.dataset import Dataset, Example, View
 from mlipjax.data.labels import check_label, check_label_arrays
 from mlipjax.files import file_digest, folder_on_success, make_folder, map_arrays
 from mlipjax.locks import Lock
+from mlipjax.reading import brief, shown
 from mlipjax.system import Labels, System
 
 DESCRIPTION = "store.json"
@@ -175,7 +177,7 @@ def _rows(example: Example, where: str) -> dict[str, np.ndarray]:
     try:
         text = json.dumps(dict(info), default=_encoded, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: its information cannot be stored as JSON: {error}.") from None
+        raise ValueError(f"{where}: its information cannot be stored as JSON: {brief(error)}.") from None
     single = {
         "n_atoms": system.n_atoms,
         "cells": system.cell,
@@ -224,7 +226,7 @@ def _check(folder: Path) -> int:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         checksums = {name: description["sha256"][name] for name in _COLUMNS}
-        count = description["structures"]
+        count = operator.index(description["structures"])
     except FileNotFoundError:
         raise ValueError(
             f"{folder}: no {DESCRIPTION}, so not a folder of labelled structures as mlipjax convert makes them."
@@ -232,7 +234,7 @@ def _check(folder: Path) -> int:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{folder / DESCRIPTION}: damaged; convert the data again.") from None
     if description.get("format") != _FORMAT:
-        raise ValueError(f"{folder}: its format is {description.get('format')!r}, this version reads {_FORMAT!r}.")
+        raise ValueError(f"{folder}: its format is {shown(description.get('format'))}, this version reads {_FORMAT!r}.")
     for name, expected in checksums.items():
         file = folder / f"{name}.npy"
         if not file.is_file():

@@ -13,7 +13,7 @@ from mlipjax.models.mace import MACEConfig, mace
 from mlipjax.models.nequip import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Potential
-from mlipjax.reading import shown
+from mlipjax.reading import brief, shown
 
 _PROPERTIES = 64
 """Most property heads of a model."""
@@ -84,7 +84,7 @@ def _make(kind: type[Any], values: Any, unknown: str) -> Any:
     try:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (TypeError, AttributeError) as error:  # a word where a number belongs, or a field that is missing
-        raise ValueError(f"{kind.__name__} cannot be made of these values: {error}") from None
+        raise ValueError(f"{kind.__name__} cannot be made of these values: {brief(error)}") from None
 
 
 def _energies(rows: list[Any], n_species: int) -> np.ndarray:

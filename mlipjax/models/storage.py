@@ -25,7 +25,7 @@ from mlipjax import tree
 from mlipjax.files import digest, file_digest, replace_together
 from mlipjax.models import limits
 from mlipjax.potential import Potential
-from mlipjax.reading import check_file, read_json
+from mlipjax.reading import brief, check_file, read_json
 from mlipjax.typing import Params
 
 CONFIG = "config.json"
@@ -65,7 +65,7 @@ def write_model(folder: str | os.PathLike[str], config: Mapping[str, Any], param
         described = {**config, _PARAMS_DIGEST: _digest_leaves(leaves)}
         text = json.dumps(described, indent=1, allow_nan=False, default=_plain) + "\n"
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: the configuration cannot be written as JSON: {error}.") from None
+        raise ValueError(f"{folder}: the configuration cannot be written as JSON: {brief(error)}.") from None
     _finish_killed_save(folder)
     content = save(leaves, metadata={_CONFIG_DIGEST: digest(text)})
     replace_together({folder / PARAMS: content, folder / CONFIG: text.encode()})
@@ -110,7 +110,7 @@ def shapes_of(potential: Potential, source: str) -> Params:
     try:
         limits.check_size(template)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}.") from None
+        raise ValueError(f"{source}: {brief(error)}.") from None
     return template
 
 
@@ -167,7 +167,7 @@ def _read_leaves(path: Path) -> dict[str, np.ndarray]:
                     )
         return load_file(path)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: damaged or not a safetensors file: {error}.") from None
+        raise ValueError(f"{path}: damaged or not a safetensors file: {brief(error)}.") from None
 
 
 def _config_of(folder: Path) -> Path | None:
@@ -176,7 +176,7 @@ def _config_of(folder: Path) -> Path | None:
         with safetensors.safe_open(folder / PARAMS, framework="np") as file:
             expected = (file.metadata() or {}).get(_CONFIG_DIGEST)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{folder / PARAMS}: damaged or not a safetensors file: {error}.") from None
+        raise ValueError(f"{folder / PARAMS}: damaged or not a safetensors file: {brief(error)}.") from None
     for candidate in (folder / CONFIG, folder / f"{CONFIG}.tmp"):
         if candidate.is_file() and file_digest(candidate) == expected:
             return candidate

@@ -12,7 +12,7 @@ from mlipjax.models.nequip import NequIPConfig, nequip
 from mlipjax.nn.irreps import Irrep, tensor_product_paths
 from mlipjax.nn.linear import gated_irreps
 from mlipjax.potential import Potential
-from mlipjax.reading import check_file, parse_json, read_array, shown
+from mlipjax.reading import brief, check_file, parse_json, read_array, shown
 from mlipjax.typing import Params
 
 _MAX_HEADER = 1 << 20
@@ -124,7 +124,7 @@ def _config(header: dict[str, Any], path: Path) -> NequIPConfig:
             shift=float(header["shift"]),
         )
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} has a header that describes no potential: {error}") from None
+        raise ValueError(f"{path} has a header that describes no potential: {brief(error)}") from None
 
 
 def _whole(value: Any) -> int:
