@@ -4,9 +4,9 @@ Replicas of a simulation, settings of a sweep, structures to predict and micro-b
 each other. So every device runs the program of one device on its share (``jax.shard_map``), and nothing is exchanged,
 except one sum where the results of the shares add up, as gradients do.
 
-Programs are divided over ``device_mesh()``: all devices of JAX's default kind, unless one was
-chosen (``jax.default_device``, ``--device gpu:1``). With a single device there is no mesh, and every program is what it
-would be without this module.
+Programs are divided over ``device_mesh()``: all devices of JAX's default kind, unless one was chosen
+(``jax.default_device``, ``--device gpu:1``). With a single device there is no mesh, and programs are what they would be
+without this module.
 """
 
 from __future__ import annotations
@@ -31,20 +31,12 @@ def device_mesh(parts: int = 0, devices: Sequence[jax.Device] | None = None) -> 
 
     Args:
         parts: how many equal parts there are to divide, evenly: the number of devices is a divisor. 0: all devices.
-        devices: to choose from; by default all of JAX's default kind, or the one that was chosen.
-
-    Raises:
-        ValueError: if devices of other processes would have nothing to do.
+        devices: to choose from; by default those of this process of JAX's default kind, or the one that was chosen.
     """
     if devices is None:
         chosen = jax.config.jax_default_device
-        devices = jax.devices() if chosen is None or isinstance(chosen, str) else [chosen]
+        devices = jax.local_devices() if chosen is None or isinstance(chosen, str) else [chosen]
     n = max(k for k in range(1, len(devices) + 1) if parts % k == 0)
-    if n < len(devices) and jax.process_count() > 1:
-        raise ValueError(
-            f"{parts} parts cannot be divided among {len(devices)} devices of {jax.process_count()} processes; take a "
-            f"multiple of {len(devices)}."
-        )
     return None if n == 1 else Mesh(np.array(devices[:n]), (AXIS,))
 
 
@@ -97,23 +89,11 @@ def put(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
     """Lay arrays onto the devices of a mesh before the first program that needs them there; as they are without one.
 
     Args:
-        tree: arrays, on the host or a device; the same in every process.
+        tree: arrays, on the host or a device.
         mesh: of devices.
         spec: ``SHARE`` or ``WHOLE``.
     """
-    if mesh is None:
-        return tree
-    sharding = NamedSharding(mesh, spec)
-    if sharding.is_fully_addressable:
-        return jax.device_put(tree, sharding)
-
-    def place(leaf: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        whole = np.asarray(leaf)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-
-    return jax.tree.map(place, tree)
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, spec))
 
 
 def bring_home(tree: Any, mesh: Mesh | None) -> Any:

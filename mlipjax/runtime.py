@@ -174,7 +174,7 @@ def select_device(name: str | None = None) -> jax.Device:  # pyright: ignore[rep
 
 
 def use_device(name: str) -> None:
-    """Let everything that follows run on a kind of device; ``auto`` leaves the choice to JAX.
+    """Let everything that follows run on a kind of device, or on one of them (``gpu:1``); ``auto``: JAX's choice.
 
     Raises:
         ValueError: if there is no such device, saying which there are.
@@ -183,7 +183,10 @@ def use_device(name: str) -> None:
         return
     if name == "cpu":
         jax.config.update("jax_platforms", "cpu")  # before the first array: no accelerator is taken into use at all
-    jax.config.update("jax_default_device", select_device(name))
+    device = select_device(name)
+    # all devices of JAX's own choice share the work (mlipjax.devices), unless one of them is named
+    if ":" in name or device.platform != jax.default_backend():
+        jax.config.update("jax_default_device", device)
 
 
 def describe(report: Mapping[str, str]) -> str:

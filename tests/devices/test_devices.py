@@ -13,6 +13,7 @@ from mlipjax.devices import SHARE, device_mesh, over_devices, put
 HERE = Path(__file__).resolve().parent
 
 
+@pytest.mark.slow
 def test_four_devices_compute_what_one_does():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "four_devices.py")]
