@@ -182,9 +182,10 @@ def mixture_step(
 def _task_gradient(drawn: Drawn, optimizer: Optimizer, state: TrainState) -> LossGradient:
     """Micro-batch by micro-batch, those of all devices side by side, the gradient of one large batch."""
     task, mesh = drawn.task, drawn.task.batches.mesh
+    compute = compiled_gradient if mesh is None else functools.partial(divided_gradient, mesh)
     arguments = (task.prefactors, drawn.counts, state.step)
     return accumulate(
-        compiled_gradient(task.objective, optimizer, state.params, part, *arguments, mesh=mesh)
+        compute(task.objective, optimizer, state.params, part, *arguments)
         for part in shares_together(drawn.parts, mesh)
     )
 
@@ -206,7 +207,7 @@ def shares_together(parts: Sequence[Batch], mesh: Mesh | None) -> Iterator[Batch
             yield side_by_side(alike[start : start + mesh.size], mesh)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="mesh")
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def compiled_gradient(
     objective: Objective,
     optimizer: Optimizer,
@@ -215,7 +216,6 @@ def compiled_gradient(
     prefactors: Prefactors,
     counts: Any,
     step: Array | int = 0,
-    mesh: Mesh | None = None,
 ) -> LossGradient:
     """``step.loss_gradient``, compiled; runs that differ in seeds or data only share the program.
 
@@ -223,24 +223,35 @@ def compiled_gradient(
         objective: what is learned.
         optimizer: says what is trained, and how the learning rate moves.
         params: parameters.
-        batch: a micro-batch; one for each device of a mesh along a leading axis.
+        batch: a micro-batch.
         prefactors: of the objective's terms.
         counts: of all micro-batches together.
         step: optimiser steps done, which the prefactors follow.
-        mesh: of devices.
     """
     config = optimizer.config
     factor = schedule_factor(config.schedule, config.total_steps, config.warmup_steps, config.final_factor)
     weights = prefactors.at(jnp.asarray(factor(step), jax.tree.leaves(params)[0].dtype))
-    gradient = loss_gradient(objective, optimizer)
-    if mesh is None:
-        return gradient(params, batch, weights, counts)
+    return loss_gradient(objective, optimizer)(params, batch, weights, counts)
 
-    def share(params: Params, batch: Batch, weights: Any, counts: Any) -> LossGradient:
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def divided_gradient(
+    mesh: Mesh, objective: Objective, optimizer: Optimizer, params: Params, batches: Batch, *numbers: Any
+) -> LossGradient:
+    """Return the sum of ``compiled_gradient`` over the micro-batches of all devices.
+
+    Args:
+        mesh: of devices.
+        objective, optimizer, params: of ``compiled_gradient``.
+        batches: one micro-batch for each device along a leading axis.
+        *numbers: prefactors, counts and step.
+    """
+
+    def share(params: Params, batch: Batch, numbers: Any) -> LossGradient:
         part = jax.tree.map(lambda leaf: leaf[0], batch)
-        return jax.lax.psum(gradient(params, part, weights, counts), AXIS)
+        return jax.lax.psum(compiled_gradient(objective, optimizer, params, part, *numbers), AXIS)
 
-    return over_devices(share, mesh, (WHOLE, SHARE, WHOLE, WHOLE), WHOLE)(params, batch, weights, counts)
+    return over_devices(share, mesh, (WHOLE, SHARE, WHOLE), WHOLE)(params, batches, numbers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

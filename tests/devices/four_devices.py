@@ -19,7 +19,7 @@ from mlipjax.md.gate import default_limits
 from mlipjax.potential import Model
 from mlipjax.probes.evaluator import NativeEvaluator
 from mlipjax.train import train
-from mlipjax.train.tasks import compiled_gradient, shares_together
+from mlipjax.train.tasks import compiled_gradient, divided_gradient, shares_together
 
 LANGEVIN = md.Langevin(5.0, 60.0, 20.0)
 NPT = md.IsotropicNPT(5.0, 60.0, 1000.0, 150.0, 600.0)
@@ -100,9 +100,9 @@ def test_a_gradient_of_shares_is_that_of_one_device_and_one_sum(turn):
     expected = jax.tree.map(lambda *leaves: sum(leaves), *whole)
     stacked = next(shares_together(one.parts, mesh))
     arguments = (one.task.objective, run.optimizer, run.state.params, stacked, *shared)
-    close(compiled_gradient(*arguments, mesh=mesh), expected)
+    close(divided_gradient(mesh, *arguments), expected)
     n_arrays = len(jax.tree.leaves(expected))
-    found = collectives(compiled_gradient.lower(*arguments, mesh=mesh).compile())
+    found = collectives(divided_gradient.lower(mesh, *arguments).compile())
     # one sum, which compilers may leave as one of each array
     assert set(found) == {"all-reduce"}
     assert found["all-reduce"] <= n_arrays
