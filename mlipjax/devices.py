@@ -26,7 +26,7 @@ WHOLE = PartitionSpec()
 """The same on all devices."""
 
 
-def device_mesh(parts: int = 0, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
+def device_mesh(parts: int = 0, devices: Sequence[Any] | None = None) -> Mesh | None:
     """Return the devices that a program is divided over; ``None`` for one.
 
     Args:
@@ -34,7 +34,7 @@ def device_mesh(parts: int = 0, devices: Sequence[jax.Device] | None = None) -> 
         devices: to choose from; by default those of this process of JAX's default kind, or the one that was chosen.
     """
     if devices is None:
-        chosen = jax.config.jax_default_device
+        chosen = jax.config.values["jax_default_device"]
         devices = jax.local_devices() if chosen is None or isinstance(chosen, str) else [chosen]
     n = max(k for k in range(1, len(devices) + 1) if parts % k == 0)
     return None if n == 1 else Mesh(np.array(devices[:n]), (AXIS,))
@@ -102,7 +102,7 @@ def bring_home(tree: Any, mesh: Mesh | None) -> Any:
         return tree
 
     def bring(leaf: jax.Array) -> jax.Array:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(bring(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         return jnp.asarray(np.asarray(leaf))
 

@@ -54,8 +54,9 @@ class SimState:
     @classmethod
     def specs(cls) -> SimState:
         """What is divided where replicas are divided over devices (``devices.over_devices``)."""
-        divided: Any = {"dynamics": SHARE, "table": SHARE, "images": SHARE}
-        return cls(**divided, atomic_numbers=WHOLE, head=WHOLE, step=WHOLE)
+        specs: Any = {"dynamics": SHARE, "table": SHARE, "images": SHARE}
+        specs |= dict.fromkeys(("atomic_numbers", "head", "step"), WHOLE)
+        return cls(**specs)
 
 
 def init(
