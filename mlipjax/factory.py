@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
+
+from mlipjax.packages import UnknownPackageError, published_calculator
 
 
 def import_factory(name: str) -> Callable[..., Any]:
@@ -34,14 +37,19 @@ def import_factory(name: str) -> Callable[..., Any]:
 
 
 def make_calculator(name: str) -> Any:
-    """Call the factory that ``module:function`` names, and check that it made an ASE calculator.
+    """Return the ASE calculator of another program, or the one that a factory of the user's makes.
+
+    Args:
+        name: ``chgnet`` or ``mace/medium`` (see ``packages.PACKAGES``), or ``module:function``.
 
     Raises:
-        ValueError: see ``import_factory``; or it failed, or returned something else.
+        ValueError: see ``import_factory`` and ``published_calculator``; or it failed, or returned something else.
     """
-    factory = import_factory(name)
+    factory = import_factory(name) if ":" in name else functools.partial(published_calculator, name)
     try:
         calculator = factory()
+    except UnknownPackageError:
+        raise
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"{name}() failed: {_in_words(error)}. A factory takes no argument and returns a calculator"

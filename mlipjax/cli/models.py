@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,58 @@ from mlipjax.cli.tables import Table
 from mlipjax.elements import symbols
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
+from mlipjax.packages import PACKAGES
 
 
 def run(command: Models) -> None:
-    """Print the table."""
-    rows = [_describe(entry) for entry in registry.known_entries()]
+    """Print the table, or what is known of one model.
+
+    Raises:
+        ValueError: if no model is called so.
+    """
     console = make_console(quiet=command.quiet)
-    table = []
-    for row in rows:
-        size = "not here yet" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
-        elements = str(len(row["elements"])) if row["elements"] else ""
-        table.append((row["name"], elements, size, row["level"], row["licence"]))
-    console.print(Table(("name", "elements", "size", "labels", "licence"), table, words=True))
-    # a line each: in a column of a narrow terminal paths and URLs could be neither read nor copied
-    for row in rows:
-        place = row["path"] or row["url"] or "not installed"
-        hash_ = "" if row["verified"] else " (SHA-256 is recorded at the first use)"
-        console.print(f"{row['name']}: {place}{hash_}")
-        if row["elements"]:
-            console.print(f"  knows {element_ranges(row['elements'])}")
+    if command.name is not None:
+        row = _describe(registry.find_entry(command.name))
+        for name, text in _details(row):
+            console.print(f"{name:<12} {text}")
+        write_json(command.json, row)
+        return
+    rows = [_describe(entry) for entry in registry.known_entries()]
+    table = [
+        (
+            f"{row['name']} *" if row["path"] else row["name"],
+            str(len(row["elements"]) or ""),
+            row["functional"],
+            row["data"],
+            row["licence"].partition(" ")[0],
+        )
+        for row in rows
+    ]
+    console.print(Table(("name", "elements", "functional", "data", "licence"), table, words=True))
+    console.print("* on this computer; others are downloaded when they are used. ASL: academic use only.")
+    console.print("mlipjax models NAME says more of one.")
     console.print(
-        "--model also takes a .nqx file, a .model file of mace-torch, a folder saved by mlipjax, and (predict, relax, "
-        "evaluate, probe, experiments.migration, experiments.reactive) any ASE calculator as ase:module:factory.",
+        "--model also takes a .nqx file, a .model file of mace-torch, a .pth checkpoint of SevenNet and a folder saved "
+        "by mlipjax. Where no parameters are needed (predict, relax, evaluate, probe, experiments) it takes any ASE "
+        f"calculator, ase:module:factory, and those of {', '.join(PACKAGES)} as ase:NAME or ase:NAME/MODEL."
     )
     write_json(command.json, {"models": rows})
+
+
+def _details(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "name", row["name"]
+    yield "labels", row["level"]
+    yield "dispersion", "in the labels" if row["dispersion"] else "not in the labels"
+    yield "elements", f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else "unknown"
+    yield "licence", row["licence"]
+    if row["terms"]:
+        yield "terms", row["terms"]
+    yield "cite", row["citation"]
+    yield "place", row["path"] or f"not here; {row['url'] or 'not in this installation'}"
+    if row["bytes"] is not None:
+        yield "size", f"{row['bytes'] / 1e6:.1f} MB"
+    if not row["verified"]:
+        yield "SHA-256", "not known to this project: recorded at the first use"
 
 
 def _describe(entry: registry.Entry) -> dict[str, Any]:
@@ -49,6 +77,9 @@ def _describe(entry: registry.Entry) -> dict[str, Any]:
         "name": entry.name,
         "elements": list(elements),
         "bytes": None if path is None else _size(path),
+        "functional": entry.functional,
+        "data": entry.data,
+        "dispersion": entry.dispersion,
         "level": entry.level,
         "licence": entry.licence,
         "terms": entry.terms,

@@ -12,24 +12,35 @@ class Entry:
     Attributes:
         name: what ``mlipjax.load`` takes.
         elements: atomic numbers it knows; empty for an embedded model, whose own configuration says it.
-        level: what labelled its training data.
+        functional: of the calculations that labelled its training data; of several, those of its heads.
+        data: what it was trained on.
         licence: of the weights.
         citation: paper to cite.
         url: where to download it; ``None`` for a model that comes with this package.
         sha256: of the file; ``None`` for a model that comes with this package, or if it has not been verified.
         terms: what to know before the download, such as a licence that forbids some uses.
         package: where an installed package of another program has the file, as path from its folder's parent.
+        dispersion: whether its labels hold a dispersion correction.
+        remark: what else to know of its labels.
     """
 
     name: str
     elements: tuple[int, ...]
-    level: str
+    functional: str
+    data: str
     licence: str
     citation: str
     url: str | None = None
     sha256: str | None = None
     terms: str | None = None
     package: str | None = None
+    dispersion: bool = False
+    remark: str | None = None
+
+    @property
+    def level(self) -> str:
+        """What labelled its training data, in one line."""
+        return ", ".join(filter(None, (self.functional, self.data, self.remark)))
 
     @property
     def verified(self) -> bool:
@@ -49,6 +60,7 @@ class Entry:
         return f"{self.name}.{file.rsplit('.', 1)[-1]}" if self.package else file
 
 
+_VASP_54 = "VASP 54 pseudopotentials"
 _NEQUIX = "https://github.com/atomicarchitects/nequix/raw"
 _NEQUIX_ELEMENTS = (*range(1, 84), *range(89, 95))
 _NEQUIX_PAPER = "Koker, Kotak, Smidt, Training a foundation model for materials on a budget, arXiv:2508.16067 (2025)"
@@ -61,14 +73,17 @@ _NEQUIX_ENTRIES: tuple[Entry, ...] = (
     Entry(
         name="universal",
         elements=(),
-        level="GFN1-xTB",
+        functional="GFN1-xTB",
+        data="own structures",
+        dispersion=True,
         licence="MIT",
         citation="made by this project: experiments/pretrain",
     ),
     Entry(
         name="nequix-mp-1",
         elements=_NEQUIX_ELEMENTS,
-        level="PBE(+U), MPtrj",
+        functional="PBE+U",
+        data="MPtrj",
         licence="CC-BY-4.0",
         citation=_NEQUIX_PAPER,
         url=f"{_NEQUIX}/7c2854de8e754b1a60274c7d9d2e014989ed632e/models/nequix-mp-1.nqx",
@@ -77,7 +92,9 @@ _NEQUIX_ENTRIES: tuple[Entry, ...] = (
     Entry(
         name="nequix-omat-1",
         elements=_NEQUIX_ELEMENTS,
-        level="PBE(+U) with VASP 54 pseudopotentials, OMat24",
+        functional="PBE+U",
+        data="OMat24",
+        remark=_VASP_54,
         licence="CC-BY-4.0",
         citation=_PFT_PAPER,
         url=f"{_NEQUIX}/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models/nequix-omat-1.nqx",
@@ -86,7 +103,9 @@ _NEQUIX_ENTRIES: tuple[Entry, ...] = (
     Entry(
         name="nequix-oam-1-pft",
         elements=_NEQUIX_ELEMENTS,
-        level="PBE(+U), OMat24 + sAlex + MPtrj, then MDR phonons",
+        functional="PBE+U",
+        data="OMat24+sAlex+MPtrj",
+        remark="then MDR phonons",
         licence="CC-BY-4.0",
         citation=_PFT_PAPER,
         url=f"{_NEQUIX}/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models/nequix-oam-1-pft.nqx",
@@ -105,40 +124,51 @@ _ASL_TERMS = (
     "distributed under the Academic Software License, which does not permit commercial use "
     "(https://github.com/gabor1/ASL); whoever uses the model accepts its terms."
 )
-_MPTRJ, _OMAT = "PBE(+U), MPtrj", "PBE(+U) with VASP 54 pseudopotentials, OMat24"
+_MPTRJ = ("PBE+U", "MPtrj")
 _MIT_FILES = {
-    "mace-mp-0-small": (_MPTRJ, "mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model"),
-    "mace-mp-0-medium": (_MPTRJ, "mace_mp_0/2023-12-03-mace-128-L1_epoch-199.model"),
-    "mace-mp-0-large": (_MPTRJ, "mace_mp_0/MACE_MPtrj_2022.9.model"),
-    "mace-mp-0b-small": (_MPTRJ, "mace_mp_0b/mace_agnesi_small.model"),
-    "mace-mp-0b-medium": (_MPTRJ, "mace_mp_0b/mace_agnesi_medium.model"),
-    "mace-mp-0b3-medium": (_MPTRJ, "mace_mp_0b3/mace-mp-0b3-medium.model"),
-    "mace-mpa-0-medium": ("PBE(+U), MPtrj + sAlex", "mace_mpa_0/mace-mpa-0-medium.model"),
+    "mace-mp-0-small": ("MPtrj", "mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model"),
+    "mace-mp-0-medium": ("MPtrj", "mace_mp_0/2023-12-03-mace-128-L1_epoch-199.model"),
+    "mace-mp-0-large": ("MPtrj", "mace_mp_0/MACE_MPtrj_2022.9.model"),
+    "mace-mp-0b-small": ("MPtrj", "mace_mp_0b/mace_agnesi_small.model"),
+    "mace-mp-0b-medium": ("MPtrj", "mace_mp_0b/mace_agnesi_medium.model"),
+    "mace-mp-0b3-medium": ("MPtrj", "mace_mp_0b3/mace-mp-0b3-medium.model"),
+    "mace-mpa-0-medium": ("MPtrj+sAlex", "mace_mpa_0/mace-mpa-0-medium.model"),
 }
-_ASL_FILES = {
-    "mace-omat-0-small": (_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-small.model"),
-    "mace-omat-0-medium": (_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-medium.model"),
-    "mace-off23-small": ("wB97M-D3(BJ), SPICE", f"{_MACE_OFF}/MACE-OFF23_small.model"),
-    "mace-off23-medium": ("wB97M-D3(BJ), SPICE", f"{_MACE_OFF}/MACE-OFF23_medium.model"),
-    "mace-off23-large": ("wB97M-D3(BJ), SPICE", f"{_MACE_OFF}/MACE-OFF23_large.model"),
-}
+_OMAT_FILES = {name: f"mace_omat_0/{name}.model" for name in ("mace-omat-0-small", "mace-omat-0-medium")}
+_OFF_FILES = {f"mace-off23-{size}": f"MACE-OFF23_{size}.model" for size in ("small", "medium", "large")}
 # none of these files has been seen by this project: their hashes are not known
 _MACE_ENTRIES = (
     *(
-        Entry(name, _MACE_ELEMENTS, level, "MIT", _MACE_PAPER, url=f"{_MACE}/{path}")
-        for name, (level, path) in _MIT_FILES.items()
+        Entry(name, _MACE_ELEMENTS, "PBE+U", data, "MIT", _MACE_PAPER, url=f"{_MACE}/{path}")
+        for name, (data, path) in _MIT_FILES.items()
     ),
     *(
         Entry(
             name,
-            _MACE_OFF_ELEMENTS if "off23" in name else _MACE_ELEMENTS,
-            level,
+            _MACE_ELEMENTS,
+            "PBE+U",
+            "OMat24",
             _ASL,
-            _MACE_OFF_PAPER if "off23" in name else _MACE_PAPER,
-            url=url,
+            _MACE_PAPER,
+            url=f"{_MACE}/{path}",
             terms=_ASL_TERMS,
+            remark=_VASP_54,
         )
-        for name, (level, url) in _ASL_FILES.items()
+        for name, path in _OMAT_FILES.items()
+    ),
+    *(
+        Entry(
+            name,
+            _MACE_OFF_ELEMENTS,
+            "wB97M-D3(BJ)",
+            "SPICE",
+            _ASL,
+            _MACE_OFF_PAPER,
+            url=f"{_MACE_OFF}/{path}",
+            terms=_ASL_TERMS,
+            dispersion=True,
+        )
+        for name, path in _OFF_FILES.items()
     ),
 )
 
@@ -154,7 +184,7 @@ _SEVENNET_FILES = {
         "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
     ),
     "sevennet-0-22may2024": (
-        "PBE(+U), MPF.2021.2.8",
+        ("PBE+U", "MPF.2021.2.8"),
         "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
         "5d389fafd512e6ae2830d74d0b66ffc49a55d3832653ff8e7bf7f1343013c1d1",
     ),
@@ -164,7 +194,7 @@ _SEVENNET_FILES = {
         "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
     ),
     "sevennet-mf-0": (
-        "PBE(+U) and r2SCAN (heads PBE, R2SCAN), Materials Project",
+        ("PBE+U/r2SCAN", "Materials Project"),
         "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
         "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd",
     ),
@@ -173,14 +203,15 @@ _SEVENNET_ENTRIES = tuple(
     Entry(
         name,
         _MACE_ELEMENTS,
-        level,
+        functional,
+        data,
         "MIT",
         _SEVENNET_PAPER,
         url=f"https://github.com/MDIL-SNU/SevenNet/raw/main/{_SEVENNET}/{path}",
         sha256=sha256,
         package=f"{_SEVENNET}/{path}",
     )
-    for name, (level, path, sha256) in _SEVENNET_FILES.items()
+    for name, ((functional, data), path, sha256) in _SEVENNET_FILES.items()
 )
 
 ENTRIES: tuple[Entry, ...] = (*_NEQUIX_ENTRIES, *_SEVENNET_ENTRIES, *_MACE_ENTRIES)

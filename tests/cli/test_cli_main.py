@@ -242,9 +242,27 @@ def test_models(tmp_path, monkeypatch, capsys):
     row = models["nequix-mp-1"]
     assert row["path"] is None
     assert row["url"].startswith("https://github.com/")
-    assert f"nequix-mp-1: {row['url']}" in output.splitlines()  # on one line, to be copied
-    assert "not here yet" in output
     assert len(row["elements"]) == 89
+    # a line each in 80 columns, before what is said below
+    lines = output.split("\n\n")[0].splitlines()
+    assert len(lines) == len(models) + 2
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[2:] if " * " in line] == [n for n, row in models.items() if row["path"]]
+
+
+def test_one_model_in_detail(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLIPJAX_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("MLIPJAX_CACHE", str(tmp_path / "cache"))
+    assert main(["models", "mace-off23-small", "--json", str(tmp_path / "model.json")]) == 0
+    row = json.loads((tmp_path / "model.json").read_text())
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.strip())
+    assert row["dispersion"] is True
+    assert lines["dispersion"] == "in the labels"
+    assert lines["place"] == f"not here; {row['url']}"  # on one line, to be copied
+    assert lines["elements"] == "10: H, C-F, P-Cl, Br, I"
+    assert lines["terms"] == row["terms"]
+    assert main(["models", "nequix-mp1"]) == 1
+    assert "did you mean nequix-mp-1" in capsys.readouterr().err
 
 
 def test_ranges_of_elements():

@@ -1,5 +1,7 @@
 """Foreign calculators: taken for zero-shot comparison, refused with one clear line wherever parameters are needed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,8 +10,11 @@ from ase.io import write
 
 import mlipjax
 from mlipjax.cli.main import main
+from mlipjax.data import read_dataset
 from mlipjax.factory import import_factory, make_calculator
 from mlipjax.models.foreign import foreign_calculator, is_foreign
+from mlipjax.packages import PACKAGES, Package
+from mlipjax.probes import load_evaluator
 
 NAME = "ase:ase.calculators.emt:EMT"
 
@@ -39,14 +44,42 @@ def test_a_name_makes_the_calculator():
     [
         ("ase:no_such_module:make", "cannot import 'no_such_module'"),
         ("ase:ase.calculators.emt:Nothing", "has no function 'Nothing'"),
-        ("ase:ase.calculators.emt", "expected module:factory"),
+        ("ase:ase.calculators.emt", "no program is called 'ase.calculators.emt' here; known: chgnet, mace"),
+        ("ase:fake", "fake needs the module no_such_package; pip install fake-torch"),
         ("ase:builtins:dict", "returned dict, not an ASE calculator"),
         ("nequix-mp-1", "expected ase:module:factory"),
     ],
 )
-def test_what_is_wrong_with_a_name_is_said(name, problem):
+def test_what_is_wrong_with_a_name_is_said(name, problem, monkeypatch):
+    monkeypatch.setitem(PACKAGES, "fake", Package("fake-torch", "1", lambda model: __import__("no_such_package")))
     with pytest.raises(ValueError, match=problem):
         foreign_calculator(name)
+
+
+def test_programs_are_made_by_short_names_with_the_model_that_is_asked_for(monkeypatch, capsys):
+    def make(model):
+        print("running on abacus")
+        return EMT(label=model)
+
+    monkeypatch.setitem(PACKAGES, "fake", Package("fake", "standard", make))
+    assert foreign_calculator("ase:fake").label == "standard"
+    assert foreign_calculator("ase:fake/large-2").label == "large-2"
+    assert capsys.readouterr().out == ""  # that is for results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chgnet", "sevenn", "sevenn/7net-l3i5"])
+def test_programs_that_bring_their_weights_are_evaluated(name, tmp_path):
+    pytest.importorskip(name.partition("/")[0], reason="not installed")
+    evaluate = load_evaluator(f"ase:{name}")
+    system = read_dataset(labelled_copper(tmp_path / "copper.extxyz")).systems[0]
+    step = np.zeros((4, 3))
+    step[1, 0] = 0.01
+    moved = [dataclasses.replace(system, positions=system.positions + sign * step) for sign in (1, -1)]
+    up, down = (found.energy for found in evaluate(moved))
+    force = evaluate([system])[0].forces[1, 0]
+    assert abs(force) > 0.1
+    np.testing.assert_allclose((down - up) / 0.02, force, atol=0.02)
 
 
 def test_factories_are_functions():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 Sections = dict[str, str]
 """Headings of a command's help and the names of the options under them, the main ones first; others come last."""
@@ -28,10 +27,11 @@ class Computes(Reports):
     """Where to compute, and how results are given.
 
     Attributes:
-        device: kind of device; auto takes an accelerator if JAX sees one. One that is not there is an error.
+        device: auto (an accelerator if JAX sees one), cpu, gpu or tpu: all devices of that kind share the work; or
+            one of them, as gpu:1. One that is not there is an error.
     """
 
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    device: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
