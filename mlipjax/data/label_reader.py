@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlipjax.data.electrons import numbers
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys
 from mlipjax.data.labels import check_label
 from mlipjax.data.weights import frame_weights
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _ENTROPY = 1e-3  # eV/atom; a smaller difference of energy and free energy is no one's concern
-_UNUSED = {"charge": 0.0, "total_charge": 0.0, "spin": 1.0, "total_spin": 1.0, "multiplicity": 1.0}
-_MOMENT = 0.1  # Bohr magnetons
 
 
 class LabelReader:
@@ -60,7 +59,7 @@ class LabelReader:
         if found["forces"] is not None and _zeroed(atoms, found["forces"]):
             weights["forces"] = 0.0
             self._say_zeroed(where)
-        _say_unused(atoms, found["energy"])
+        _say_entropy(atoms, found["energy"])
         return labels.replace(  # pyright: ignore[reportAttributeAccessIssue]
             **{f"{name}_weight": getattr(labels, f"{name}_weight") * weight for name, weight in weights.items()}
         )
@@ -102,17 +101,10 @@ def _zeroed(atoms: Atoms, forces: np.ndarray) -> bool:
     return bool(fixed.any() and not forces[fixed].any() and (forces[~fixed].any() or fixed.all()))
 
 
-def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
-    """Say what a file holds of a structure's electrons, which no model here takes into account."""
+def _say_entropy(atoms: Atoms, energy: np.ndarray | None) -> None:
+    """Say that a file's energies are not those that its forces belong to, if they differ."""
     results = {} if atoms.calc is None else atoms.calc.results
-    for key, usual in _UNUSED.items():
-        value = atoms.info.get(key, usual)
-        if isinstance(value, (int, float, np.number)) and value not in (usual, 0):
-            notice(f"structures name a {key} other than {usual:g}; models here do not take it into account.")
-    moments = _numbers(results.get("magmoms", atoms.arrays.get("initial_magmoms")))
-    if np.abs(moments).max(initial=0.0) > _MOMENT:
-        notice("structures carry magnetic moments; models here do not take them into account.")
-    free = _numbers(results.get("free_energy"))
+    free = numbers(results.get("free_energy"))
     if energy is not None and free.size == 1:
         difference = float(free.reshape(())) - float(energy)
         if results.get("energy") == energy and abs(difference) > _ENTROPY * len(atoms):
@@ -120,11 +112,3 @@ def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
                 "energies are those at zero width of smearing ('energy'); forces are the slopes of 'free_energy', "
                 "which differs by more than 1 meV/atom. Name 'free_energy' as the key of the energies to train on it."
             )
-
-
-def _numbers(value: Any) -> np.ndarray:
-    """Array of the numbers that are there; an empty one if there is nothing, or something else."""
-    try:
-        return np.asarray(() if value is None else value, np.float64)
-    except (TypeError, ValueError):
-        return np.zeros(0)

@@ -17,6 +17,7 @@ from mlipjax.data.atoms import Located, iread_located
 from mlipjax.data.checks import check_structure
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.electrons import say_electrons
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
 from mlipjax.data.label_reader import LabelReader
 from mlipjax.data.sources import Paths, describe_paths, find_sources
@@ -124,6 +125,7 @@ def gather(
 
 
 def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
+    say_electrons(atoms)
     info = without_weights(atoms.info)
     info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
     labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)

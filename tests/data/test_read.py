@@ -9,9 +9,11 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from mlipjax.data import LabelKeyError, LabelKeys, read_dataset, write_dataset
+from mlipjax.data import LabelKeyError, LabelKeys, gather, read_dataset, read_last_atoms, write_dataset
 from mlipjax.data.convergence import unconverged
+from mlipjax.data.properties import open_properties
 from mlipjax.notices import Notice
+from mlipjax.verbs.inputs import iterate
 
 
 def labelled(**results):
@@ -201,16 +203,33 @@ def test_the_free_energy_is_named_where_it_differs(tmp_path):
         assert read_dataset(tmp_path / "free.traj").labels[0].energy == -3.6
 
 
-def test_charges_and_moments_that_no_model_uses_are_said(tmp_path):
+def said_of(door, path):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        door(path)
+    return [word for w in said for word in ("charge", "spin", "moments") if word in str(w.message)]
+
+
+DOORS = {
+    "labelled": lambda path: read_dataset(path, required=()),
+    "without labels": lambda path: read_dataset(path, with_labels=False),
+    "in memory": lambda path: gather([ase.io.read(path)]),
+    "one to start from": read_last_atoms,
+    "one by one": lambda path: list(iterate(str(path))),
+    "with a property": lambda path: open_properties(path, "charge"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_charges_and_moments_that_no_model_uses_are_said_at_every_door(tmp_path, door):
     atoms = labelled(energy=-3.5, magmoms=np.ones(4))
     atoms.info |= {"charge": 1, "spin": 1}
     ase.io.write(tmp_path / "data.traj", atoms)
-    with warnings.catch_warnings(record=True) as said:
-        read_dataset(tmp_path / "data.traj", required=())
-    assert [word for w in said for word in ("charge", "spin", "moments") if word in str(w.message)] == [
-        "charge",
-        "moments",
-    ]
+    assert said_of(DOORS[door], tmp_path / "data.traj") == ["charge", "moments"]
+    atoms.info |= {"charge": 0, "spin": 1}
+    atoms.calc.results["magmoms"] = np.zeros(4)
+    ase.io.write(tmp_path / "plain.traj", atoms)
+    assert said_of(DOORS[door], tmp_path / "plain.traj") == []
 
 
 def outcar_step(reached):
