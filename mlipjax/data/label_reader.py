@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlipjax.data.electrons import numbers
-from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys
+from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, unknown_numbers
 from mlipjax.data.labels import check_label
 from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
@@ -16,6 +16,7 @@ from mlipjax.system import Labels
 if TYPE_CHECKING:
     from ase import Atoms
 
+_ALIKE = 0.01  # stresses and virials of one calculation differ by rounding
 _ENTROPY = 1e-3  # eV/atom; a smaller difference of energy and free energy is no one's concern
 
 
@@ -37,6 +38,9 @@ class LabelReader:
         self._kinds = ("virial",) if named[1] else ("stress", "virial") if keys.stress == AUTO else ("stress",)
         self._finder = KeyFinder(keys)
         self._zeroed_said = False
+        self._contradicted = False
+        self._labelled = False
+        self._unknown: tuple[str, str] | None = None
 
     def read(self, atoms: Atoms, where: str) -> Labels:
         """Return the labels of a structure; one that is missing has weight 0.
@@ -50,11 +54,16 @@ class LabelReader:
         if found["stress"] is None and "virial" in self._kinds:
             found["stress"] = self._from_virial(atoms, where)
             from_virial = found["stress"] is not None
+        elif found["stress"] is not None and "virial" in self._kinds:
+            self._compare_virial(atoms, found["stress"], where)
         for name, kinds in (("energy", ("energy",)), ("forces", ("forces",)), ("stress", self._kinds)):
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
         energy = None if found["energy"] is None else float(found["energy"])
         labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
+        self._labelled = self._labelled or any(label is not None for label in found.values())
+        if not self._labelled and self._unknown is None:
+            self._unknown = (where, ", ".join(unknown_numbers(atoms)))
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
         if found["forces"] is not None and _zeroed(atoms, found["forces"]):
             weights["forces"] = 0.0
@@ -63,6 +72,25 @@ class LabelReader:
         return labels.replace(  # pyright: ignore[reportAttributeAccessIssue]
             **{f"{name}_weight": getattr(labels, f"{name}_weight") * weight for name, weight in weights.items()}
         )
+
+    def finish(self) -> None:
+        """Say what the first structure holds under unknown names, if no structure had a label under a known one."""
+        if not self._labelled and self._unknown is not None and self._unknown[1]:
+            where, names = self._unknown
+            notice(
+                f"{where}, and all others: no label has a known name; there are numbers called {names}. If they are "
+                "labels, name them (energy_key, forces_key, stress_key, virial_key)."
+            )
+
+    def _compare_virial(self, atoms: Atoms, stress: np.ndarray, where: str) -> None:
+        """Once, for the first structure that holds both and means different things by them."""
+        virial = None if self._contradicted or atoms.cell.rank < 3 else self._finder.find_beside(atoms, "virial")
+        if virial is not None and np.abs(virial / -atoms.get_volume() - stress).max() > _ALIKE * np.abs(stress).max():
+            self._contradicted = True
+            notice(
+                f"{where}, and maybe others: the virials are not minus volume times the stresses; stresses are used "
+                '(stress_key="none" takes the virials, virial_key="none" keeps the stresses).'
+            )
 
     def _say_zeroed(self, where: str) -> None:
         """Once, for the first of what may be thousands of structures."""

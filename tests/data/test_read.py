@@ -232,6 +232,43 @@ def test_charges_and_moments_that_no_model_uses_are_said_at_every_door(tmp_path,
     assert said_of(DOORS[door], tmp_path / "plain.traj") == []
 
 
+def test_a_name_that_was_given_and_is_nowhere_is_refused_or_said(tmp_path):
+    ase.io.write(tmp_path / "data.extxyz", labelled(energy=-3.5, forces=forces()))
+    for keys, kind in ((LabelKeys(energy="my_E"), "energy"), (LabelKeys(forces="my_F"), "forces")):
+        with pytest.raises(LabelKeyError, match=f"{kind} under 'my_") as error:
+            read_dataset(tmp_path / "data.extxyz", keys, required=())
+        assert error.value.kinds == (kind,)
+    for keys in (LabelKeys(stress="my_S"), LabelKeys(virial="my_V")):
+        with pytest.warns(Notice, match=r"none of 1 structures has (stress under 'my_S'|virial under 'my_V')\.$"):
+            read_dataset(tmp_path / "data.extxyz", keys)
+
+
+def test_numbers_under_unknown_names_are_said_if_there_is_no_label(tmp_path):
+    atoms = labelled()
+    atoms.calc, atoms.info, atoms.arrays["my_F"] = None, {"my_E": -3.5, "name": "two"}, forces()
+    ase.io.write(tmp_path / "data.extxyz", [atoms, atoms])
+    with pytest.warns(Notice, match=r"structure 0, and all others: .* called my_E, my_F\. .*\(energy_key, "):
+        read_dataset(tmp_path / "data.extxyz", required=())
+    atoms.info["energy"] = -3.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gather([Atoms("He"), atoms])
+
+
+def test_stresses_that_contradict_the_virials_beside_them_are_said(tmp_path):
+    stress = np.diag([0.01, 0.02, 0.03])
+    atoms = bulk("Si")
+    for factor, n_said in ((-1.0, 0), (1.0, 1)):
+        atoms.info = {"stress": stress, "virial": factor * stress * atoms.get_volume()}
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            dataset = gather([atoms, atoms])
+        np.testing.assert_allclose(dataset.labels[0].stress, stress)
+        assert [str(w.message).split(";")[0] for w in said] == n_said * [
+            "structure 0, and maybe others: the virials are not minus volume times the stresses"
+        ]
+
+
 def outcar_step(reached):
     loop = "aborting loop because EDIFF is reached" if reached else "aborting loop EDIFF was not reached (unconverged)"
     return f"----- {loop} -----\n  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
