@@ -7,6 +7,7 @@ an error; the command line prints it as one line on stderr.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 
 class Notice(UserWarning):
@@ -21,3 +22,10 @@ def notice(text: str, *, depth: int = 1) -> None:
         depth: frames above the caller that the notice is about.
     """
     warnings.warn(text, Notice, stacklevel=depth + 2)
+
+
+def say_unused(why: str, **settings: tuple[Any, Any]) -> None:
+    """Say of each setting (its value, its usual one) that it decides nothing, unless it is the usual one."""
+    for name, (value, usual) in settings.items():
+        if value != usual:
+            notice(f"{name}={value} is not used: {why}.", depth=2)

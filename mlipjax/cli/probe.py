@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from mlipjax import runtime
+from mlipjax.cli.bounds import option
+from mlipjax.cli.call import given
+from mlipjax.cli.options.common import LABELS, Computes
 from mlipjax.cli.options.probe import Probe
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.notices import notice
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.elastic import elastic_constants
@@ -36,11 +40,21 @@ def run(command: Probe) -> None:
         ValueError, FileNotFoundError: if an input is missing or cannot be used.
     """
     runtime.select_dtype("float64")
+    _say_unused(command)
     result = _PROBES[command.name](command)
     make_console(quiet=command.quiet).print(f"{command.name}: {result.verdict}")
     if command.figure is not None:
         save_figure(result.figure(), command.figure)
     write_json(command.json, {"probe": command.name, "model": command.model, **result.as_dict()})
+
+
+def _say_unused(command: Probe) -> None:
+    """Say which options were given that this probe does not use."""
+    used = {"name", "figure", *given(Computes()), *_USES[command.name].split()}
+    usual = given(Probe(name=command.name))
+    unused = [option(name) for name, value in given(command).items() if name not in used and value != usual[name]]
+    if unused := [name for name in unused if name != "--labels"]:
+        notice(f"the probe {command.name} does not use {', '.join(unused)}.")
 
 
 def _evaluator(command: Probe) -> Evaluator:
@@ -91,8 +105,8 @@ def _dimer(command: Probe) -> ProbeResult:
 
 
 def _vacancy(command: Probe) -> ProbeResult:
-    given = command.reservoirs
-    reservoirs = dict(zip(_numbers(given), given.values(), strict=True)) or None
+    energies = command.reservoirs
+    reservoirs = dict(zip(_numbers(energies), energies.values(), strict=True)) or None
     evaluate = _evaluator(command)
     if not isinstance(evaluate, NativeEvaluator):
         return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs)
@@ -117,3 +131,16 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "events": lambda c: bond_events(_frames(c), elements=_numbers(c.elements) or None),
     "order": lambda c: crystal_order(_frames(c), c.cutoff),
 }
+
+_USES = {
+    **dict.fromkeys(("eos", "elastic", "gamma"), "model head structure"),
+    "phonons": "model head structure repeat",
+    "vacancy": "model head structure site reservoirs",
+    "dimer": "model head structure elements",
+    "softening": f"model head data {LABELS}",
+    "rdf": "trajectory run spacing_ps cutoff",
+    **dict.fromkeys(("diffusion", "vdos"), "trajectory run spacing_ps"),
+    "events": "trajectory run spacing_ps elements",
+    "order": "trajectory run spacing_ps cutoff",
+}
+"""Options that each probe reads, beside those of all."""

@@ -2,6 +2,7 @@
 
 from mlipjax.data.atoms import iread_atoms, read_atoms, read_last_atoms
 from mlipjax.data.dataset import Dataset, Example, View, take
+from mlipjax.data.electrons import say_electrons
 from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
 from mlipjax.data.label_keys import LabelKeyError, LabelKeys
@@ -28,6 +29,7 @@ __all__ = [
     "read_examples",
     "read_last_atoms",
     "runs_of",
+    "say_electrons",
     "split_dataset",
     "structure_hash",
     "take",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mlipjax.data._limits import TooLong, bounded
 from mlipjax.data.checks import check_structure
+from mlipjax.data.electrons import say_electrons
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
 from mlipjax.files import PACKED
@@ -83,6 +84,7 @@ def read_last_atoms(path: Paths) -> Atoms:
     if count > 1:
         name = describe_paths(path)
         notice(f"{name} holds {count} structures; the last one is taken ({last.path}@N takes the one numbered N).")
+    say_electrons(last.atoms)
     return last.atoms
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipjax.lattice import independent, reduced
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -114,6 +116,12 @@ def _check_cell(cell: np.ndarray, pbc: np.ndarray, n_atoms: int, where: str) -> 
     heights = _heights(cell[pbc])
     for axis, height in zip(np.flatnonzero(pbc), heights, strict=True):
         if height < MIN_HEIGHT:
+            if independent(cell[pbc]) and min(_heights(reduced(cell, pbc.tolist())[0][pbc])) >= MIN_HEIGHT:
+                raise ValueError(
+                    f"{where}: the lattice vectors are nearly parallel, vector {axis} is only {height:.3g} Å off the "
+                    f"other periodic ones, expected at least {MIN_HEIGHT} Å; the lattice itself is fine: give its "
+                    "shortest vectors (ase.build.niggli_reduce, or minkowski_reduce of the cell)."
+                )
             what = "is" if height > 0.99 * lengths[axis] else f"is {lengths[axis]:.3g} Å long, but only"
             raise ValueError(
                 f"{where}: the cell is flat: lattice vector {axis} {what} {height:.3g} Å off the other periodic ones, "

@@ -101,6 +101,14 @@ class KeyFinder:
             self._agree(kind, found.key, where)
         return found
 
+    def find_beside(self, atoms: Atoms, kind: str) -> np.ndarray | None:
+        """Return a stress or virial (3, 3) that is there although another label is used, if it is one and left in."""
+        try:
+            found = _automatic(atoms, kind, "", None) if getattr(self.keys, kind) == AUTO else None
+        except LabelKeyError:
+            return None
+        return None if found is None else stress_matrix(np.asarray(found.value, np.float64))
+
     def check_missing(self, atoms: Atoms, kind: str, where: str) -> None:
         """Refuse a name that looks like a label which is not there.
 
@@ -156,6 +164,17 @@ def _automatic(atoms: Atoms, kind: str, where: str, taken: str | None) -> Value 
                 kind,
             )
     return next((candidate for candidate in candidates if candidate.key == taken), candidates[0])
+
+
+def unknown_numbers(atoms: Atoms) -> list[str]:
+    """Names of whatever has the shape of an energy, forces or a stress."""
+    known = ("positions", "momenta", "numbers")
+    return [
+        str(name)
+        for store in _stores(atoms)
+        for name, value in store.items()
+        if name not in known and any(_fits(value, kind, len(atoms)) for kind in ("energy", "forces", "stress"))
+    ]
 
 
 def _similar(atoms: Atoms, kind: str) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys
+from mlipjax.data.electrons import numbers
+from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, unknown_numbers
 from mlipjax.data.labels import check_label
 from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
@@ -15,9 +16,8 @@ from mlipjax.system import Labels
 if TYPE_CHECKING:
     from ase import Atoms
 
+_ALIKE = 0.01  # stresses and virials of one calculation differ by rounding
 _ENTROPY = 1e-3  # eV/atom; a smaller difference of energy and free energy is no one's concern
-_UNUSED = {"charge": 0.0, "total_charge": 0.0, "spin": 1.0, "total_spin": 1.0, "multiplicity": 1.0}
-_MOMENT = 0.1  # Bohr magnetons
 
 
 class LabelReader:
@@ -38,6 +38,9 @@ class LabelReader:
         self._kinds = ("virial",) if named[1] else ("stress", "virial") if keys.stress == AUTO else ("stress",)
         self._finder = KeyFinder(keys)
         self._zeroed_said = False
+        self._contradicted = False
+        self._labelled = False
+        self._unknown: tuple[str, str] | None = None
 
     def read(self, atoms: Atoms, where: str) -> Labels:
         """Return the labels of a structure; one that is missing has weight 0.
@@ -51,19 +54,43 @@ class LabelReader:
         if found["stress"] is None and "virial" in self._kinds:
             found["stress"] = self._from_virial(atoms, where)
             from_virial = found["stress"] is not None
+        elif found["stress"] is not None and "virial" in self._kinds:
+            self._compare_virial(atoms, found["stress"], where)
         for name, kinds in (("energy", ("energy",)), ("forces", ("forces",)), ("stress", self._kinds)):
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
         energy = None if found["energy"] is None else float(found["energy"])
         labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
+        self._labelled = self._labelled or any(label is not None for label in found.values())
+        if not self._labelled and self._unknown is None:
+            self._unknown = (where, ", ".join(unknown_numbers(atoms)))
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
         if found["forces"] is not None and _zeroed(atoms, found["forces"]):
             weights["forces"] = 0.0
             self._say_zeroed(where)
-        _say_unused(atoms, found["energy"])
+        _say_entropy(atoms, found["energy"])
         return labels.replace(  # pyright: ignore[reportAttributeAccessIssue]
             **{f"{name}_weight": getattr(labels, f"{name}_weight") * weight for name, weight in weights.items()}
         )
+
+    def finish(self) -> None:
+        """Say what the first structure holds under unknown names, if no structure had a label under a known one."""
+        if not self._labelled and self._unknown is not None and self._unknown[1]:
+            where, names = self._unknown
+            notice(
+                f"{where}, and all others: no label has a known name; there are numbers called {names}. If they are "
+                "labels, name them (energy_key, forces_key, stress_key, virial_key)."
+            )
+
+    def _compare_virial(self, atoms: Atoms, stress: np.ndarray, where: str) -> None:
+        """Once, for the first structure that holds both and means different things by them."""
+        virial = None if self._contradicted or atoms.cell.rank < 3 else self._finder.find_beside(atoms, "virial")
+        if virial is not None and np.abs(virial / -atoms.get_volume() - stress).max() > _ALIKE * np.abs(stress).max():
+            self._contradicted = True
+            notice(
+                f"{where}, and maybe others: the virials are not minus volume times the stresses; stresses are used "
+                '(stress_key="none" takes the virials, virial_key="none" keeps the stresses).'
+            )
 
     def _say_zeroed(self, where: str) -> None:
         """Once, for the first of what may be thousands of structures."""
@@ -102,17 +129,10 @@ def _zeroed(atoms: Atoms, forces: np.ndarray) -> bool:
     return bool(fixed.any() and not forces[fixed].any() and (forces[~fixed].any() or fixed.all()))
 
 
-def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
-    """Say what a file holds of a structure's electrons, which no model here takes into account."""
+def _say_entropy(atoms: Atoms, energy: np.ndarray | None) -> None:
+    """Say that a file's energies are not those that its forces belong to, if they differ."""
     results = {} if atoms.calc is None else atoms.calc.results
-    for key, usual in _UNUSED.items():
-        value = atoms.info.get(key, usual)
-        if isinstance(value, (int, float, np.number)) and value not in (usual, 0):
-            notice(f"structures name a {key} other than {usual:g}; models here do not take it into account.")
-    moments = _numbers(results.get("magmoms", atoms.arrays.get("initial_magmoms")))
-    if np.abs(moments).max(initial=0.0) > _MOMENT:
-        notice("structures carry magnetic moments; models here do not take them into account.")
-    free = _numbers(results.get("free_energy"))
+    free = numbers(results.get("free_energy"))
     if energy is not None and free.size == 1:
         difference = float(free.reshape(())) - float(energy)
         if results.get("energy") == energy and abs(difference) > _ENTROPY * len(atoms):
@@ -120,11 +140,3 @@ def _say_unused(atoms: Atoms, energy: np.ndarray | None) -> None:
                 "energies are those at zero width of smearing ('energy'); forces are the slopes of 'free_energy', "
                 "which differs by more than 1 meV/atom. Name 'free_energy' as the key of the energies to train on it."
             )
-
-
-def _numbers(value: Any) -> np.ndarray:
-    """Array of the numbers that are there; an empty one if there is nothing, or something else."""
-    try:
-        return np.asarray(() if value is None else value, np.float64)
-    except (TypeError, ValueError):
-        return np.zeros(0)

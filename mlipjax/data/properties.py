@@ -23,6 +23,7 @@ import numpy as np
 from mlipjax.data.array_checks import check_counts, check_systems
 from mlipjax.data.atoms import iread_located
 from mlipjax.data.dataset import Dataset, View
+from mlipjax.data.electrons import say_electrons
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, write_atomic
 from mlipjax.reading import MAX_BYTES, open_archive, read_npz
@@ -192,6 +193,7 @@ def _read_structures(path: Path, key: str) -> Dataset:
     systems, values, infos = [], [], []
     for place in iread_located(path):
         atoms = place.atoms
+        say_electrons(atoms)
         results = {} if atoms.calc is None else atoms.calc.results
         values.append(_number({**results, **atoms.info}, key, place.where))
         systems.append(System.from_ase(atoms))

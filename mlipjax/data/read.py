@@ -17,6 +17,7 @@ from mlipjax.data.atoms import Located, iread_located
 from mlipjax.data.checks import check_structure
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.electrons import say_electrons
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
 from mlipjax.data.label_reader import LabelReader
 from mlipjax.data.sources import Paths, describe_paths, find_sources
@@ -94,6 +95,8 @@ def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: 
         example = _example(found.atoms, found.where, reader)
         several = _several(path) if several is None else several
         yield example._replace(info={FILE: str(found.path), **example.info}) if several else example
+    if reader is not None:
+        reader.finish()
 
 
 def gather(
@@ -118,12 +121,15 @@ def gather(
         examples.append(_example(atoms, f"structure {index}", reader))
     if not examples:
         raise ValueError("found no structure.")
+    if reader is not None:
+        reader.finish()
     dataset = Dataset.from_examples(examples)
     _check_required(dataset, keys, required if with_labels else (), "the structures given")
     return dataset
 
 
 def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
+    say_electrons(atoms)
     info = without_weights(atoms.info)
     info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
     labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
@@ -169,13 +175,17 @@ def _is_store(path: str | os.PathLike[str]) -> bool:
 
 
 def _check_required(dataset: Dataset, keys: LabelKeys, required: Sequence[str], where: str) -> None:
+    """Refuse energies and forces that are required, or whose name was given, and are nowhere; say it of stresses."""
     counts = dataset.count_labels()
-    for name in required:
-        key = getattr(keys, name)
-        if not counts[name] and key is not None:
-            raise LabelKeyError(
-                f"{where}: none of {len(dataset)} structures has {name} under {name if key == AUTO else key!r} "
-                f"with a weight above 0. "
-                f"Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.",
-                name,
-            )
+    given = {name: key for name in WORDS if (key := getattr(keys, name)) not in (AUTO, None)}
+    for name in dict.fromkeys([*required, *given]):
+        label = "stress" if name == "virial" else name
+        if counts[label] or getattr(keys, name) is None:
+            continue
+        missing = f"{where}: none of {len(dataset)} structures has {name} under {given.get(name, name)!r}"
+        if label == "stress" and label not in required:
+            notice(f"{missing}.")
+            continue
+        raise LabelKeyError(
+            f"{missing} with a weight above 0. Name the key of the {WORDS[name]}, or leave {WORDS[name]} out.", name
+        )

@@ -24,8 +24,10 @@ NEAR, PLAUSIBLE = 1.5, 3.0
 """A slope belongs to a unit if it is within ``NEAR`` of it; others up to ``PLAUSIBLE`` are the model's error."""
 CORRELATED = 0.6
 """Labels below this correlation with the model do not follow it."""
-# A model follows a structure closely from here on; what explains labels has to fit so well and leave at most this part.
-_CLOSELY, _FITS, _LEFT = 0.9, 0.85, 0.5
+CLOSELY = 0.9
+"""From this correlation on labels follow the model closely."""
+# What explains labels has to fit so well and leave at most this part.
+_FITS, _LEFT = 0.85, 0.5
 # Labels follow the model no more if a slope of this size is out by so many standard deviations.
 _SLOPE, DEVIATIONS = 0.7, 2.5
 
@@ -189,4 +191,4 @@ def pooled(rows: Sequence[Row]) -> Row:
 
 def knows_most(rows: Sequence[Row]) -> bool:
     """Return whether the model follows most labels closely, so that a few that it does not follow are suspect."""
-    return 2 * sum(abs(row.fit) >= _CLOSELY for row in rows) >= len(rows)
+    return 2 * sum(abs(row.fit) >= CLOSELY for row in rows) >= len(rows)

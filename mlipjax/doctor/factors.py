@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import units
 
-from mlipjax.doctor.compared import CORRELATED, PLAUSIBLE, Compared, Row, is_near, knows_most, pooled
+from mlipjax.doctor.compared import CLOSELY, CORRELATED, PLAUSIBLE, Compared, Row, is_near, knows_most, pooled
 from mlipjax.doctor.findings import Finding
 from mlipjax.system import System
 
@@ -76,14 +76,18 @@ STRESS = Quantity(
         "kBar": 10.0 * _GPA,
         "bar": 1e4 * _GPA,
         "Pa": 1e9 * _GPA,
+        "Hartree/Bohr^3": units.Bohr**3 / units.Hartree,
+        "Rydberg/Bohr^3": units.Bohr**3 / units.Rydberg,
     },
     least_values=6,
     large=0.01,
 )
 # A few structures that differ from the others are judged if they hold so many numbers, and follow the model so closely.
-_LEAST_ALONE, _CLOSELY = 20, 0.9
+_LEAST_ALONE = 20
 # ... and so closely if their factor is that of no unit.
 _SURELY = 0.98
+# No model that follows labels closely is wrong by this factor.
+_FAR = 10.0
 
 
 class Kind(NamedTuple):
@@ -133,7 +137,7 @@ def find_factors(part: Compared, quantity: Quantity, rows: Sequence[Row]) -> tup
 
 def _is_certain(row: Row, kind: Kind, quantity: Quantity) -> bool:
     """Return whether a structure can be judged although most others are of another kind."""
-    least = _SURELY if kind.name is None else _CLOSELY
+    least = _SURELY if kind.name is None else CLOSELY
     if len(row.label) < quantity.least_values or abs(row.fit) < least:
         return False
     return min(row.sizes) > quantity.large if kind.name == "" else max(row.sizes) > 3.0 * quantity.large
@@ -190,4 +194,5 @@ def _finding(part: Compared, quantity: Quantity, kind: Kind, rows: Sequence[Row]
         remedy = f"Change their sign: {unit}" + ("; forces are minus the gradient." if quantity is FORCES else ".")
         return part.finding("fatal", "sign", f"{text}: they have the other sign", remedy, rows)
     remedy = f"Check that they are in {unit}; if so, this model is far off for this material."
-    return part.finding("warning", "units", f"{text}, and no common unit explains it", remedy, rows)
+    far = whole.fit >= CLOSELY and not is_near(whole.ratio, 1.0, _FAR)
+    return part.finding("fatal" if far else "warning", "units", f"{text}, and no common unit explains it", remedy, rows)

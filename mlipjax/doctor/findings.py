@@ -6,6 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 Severity = Literal["fatal", "warning", "info"]
+FATAL = (
+    "agreement", "distances", "duplicates", "elements", "labels", "levels", "order", "placeholder", "sign", "step-0",
+    "units", "zero-shot",
+)  # fmt: skip
+"""Checks whose findings can be fatal."""
 Frames = Iterable[tuple[str, int]]
 
 _SHOWN = 5
@@ -59,7 +64,13 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def demote(findings: Iterable[Finding], checks: Sequence[str]) -> list[Finding]:
-    """Return findings in which fatal ones of the named checks are warnings: the user takes responsibility."""
+    """Return findings in which fatal ones of the named checks are warnings: the user takes responsibility.
+
+    Raises:
+        ValueError: for a name that no check has whose findings can be fatal.
+    """
+    if unknown := sorted(set(checks) - set(FATAL)):
+        raise ValueError(f"no check is called {', '.join(unknown)} (ignore); choose among {', '.join(FATAL)}.")
     return [
         finding._replace(severity="warning") if finding.is_fatal and finding.check in checks else finding
         for finding in findings

@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import units
 
-from mlipjax.doctor.compared import CORRELATED, DEVIATIONS, Compared, Row, is_near, knows_most, pooled, rms, without
+from mlipjax.doctor.compared import (
+    CLOSELY,
+    CORRELATED,
+    DEVIATIONS,
+    Compared,
+    Row,
+    is_near,
+    knows_most,
+    pooled,
+    rms,
+    without,
+)
 from mlipjax.doctor.factors import FORCES, STRESS, Quantity, find_factors
 from mlipjax.doctor.findings import Finding
 from mlipjax.doctor.orders import components, find_order, force_orders, shifted_frames, turned_axes
@@ -54,10 +65,13 @@ def check_stress(part: Compared) -> list[Finding]:
     rows = [row for row in rows if len(row.label) == 6]
     if rms(pooled(rows).model) <= _LEAST_STRESS:
         return findings
-    deviating = _without_offset(rows)
-    found, explained = find_factors(part, STRESS, deviating)
-    findings += found or [*_shears(part, rows), *_pressures(part, rows)]
-    rows, deviating = without(rows, explained), without(deviating, explained)
+    compared = _comparable(rows)
+    found, explained = find_factors(part, STRESS, compared)
+    if not found:
+        found, explained = _shears(part, rows)
+        findings += _pressures(part, rows)
+    findings += found
+    rows, compared = without(rows, explained), without(compared, explained)
     labels = {index: _flat(label) for index, label in part.labels("stress").items()}
 
     def find(doubted: Sequence[Row]) -> list[Finding]:
@@ -68,7 +82,7 @@ def check_stress(part: Compared) -> list[Finding]:
         return find_order(part, "stress", doubted, ways) or find_order(part, "stress", raw, components(raw))
 
     orders = _misplaced([row.apply(_flat) for row in rows], find)
-    return findings + (orders or _disagreement(part, STRESS, deviating, 2.0 * _LEAST_STRESS, 2.0))
+    return findings + (orders or _disagreement(part, STRESS, compared, 2.0 * _LEAST_STRESS, 2.0))
 
 
 def _uneven(part: Compared, rows: Sequence[Row]) -> list[Finding]:
@@ -85,32 +99,31 @@ def _uneven(part: Compared, rows: Sequence[Row]) -> list[Finding]:
     return [part.finding("fatal", "order", message, remedy, uneven)]
 
 
-def _without_offset(rows: Sequence[Row]) -> list[Row]:
-    """Deviators and pressures (10 numbers), pressures counted from their median if there are some.
+def _comparable(rows: Sequence[Row]) -> list[Row]:
+    """Deviators and pressures (10 numbers), pressures counted from their median unless most structures agree as is.
 
-    A model's equilibrium volume is not that of the labels, which is a pressure that all structures share.
+    A model's equilibrium volume may not be that of the labels, which is a pressure that all structures share.
     """
-    labels, models = (_split(np.array([getattr(row, name) for row in rows])) for name in ("label", "model"))
-    return [row._replace(label=label, model=model) for row, label, model in zip(rows, labels, models, strict=True)]
+    split = [row.apply(_split) for row in rows]
+    if len(rows) < _FEW or 2 * sum(row.fit >= CLOSELY for row in split) >= len(rows):
+        return split
+    label, model = (np.eye(10)[9] * np.median([getattr(row, name)[9] for row in split]) for name in ("label", "model"))
+    return [row._replace(label=row.label - label, model=row.model - model) for row in split]
 
 
-def _split(stresses: np.ndarray) -> np.ndarray:
-    """(n, 10) deviator as a matrix and pressure, of (n, 6) components; of equal norm as a (3, 3) matrix."""
-    pressure = np.mean(stresses[:, :3], axis=1)
-    deviator = voigt_to_full(stresses) - pressure[:, None, None] * np.eye(3)
-    if len(stresses) >= _FEW:
-        pressure = pressure - np.median(pressure)
-    return np.column_stack([deviator.reshape(-1, 9), np.sqrt(3.0) * pressure])
+def _split(stress: np.ndarray) -> np.ndarray:
+    """(10,) deviator as a matrix and pressure, of (6,) components; of equal norm as a (3, 3) matrix."""
+    return np.append(voigt_to_full(_flat(stress)).ravel(), np.sqrt(3.0) * np.mean(stress[:3]))
 
 
-def _shears(part: Compared, rows: Sequence[Row]) -> list[Finding]:
-    """Shears that are twice, or half, what they should be beside the other components, structure by structure."""
+def _shears(part: Compared, rows: Sequence[Row]) -> tuple[list[Finding], list[Row]]:
+    """Shears that are twice, or half, what they should be beside the other components, and the rows where they are."""
     others = pooled([row.apply(lambda stress: _flat(stress)[:3]) for row in rows])
     if others.fit < _SURE or rms(others.model) < _LEAST_STRESS:
-        return []
+        return [], []
     shears = [row.apply(lambda stress: stress[3:]) for row in rows]
     shears = [row for row in shears if rms(row.model) > _LEAST_STRESS and row.fit > _SURE]
-    findings = []
+    findings, explained = [], []
     for factor, text in ((2.0, "doubled"), (0.5, "halved")):
         found = [row for row in shears if is_near(row.ratio / others.ratio, factor, _EXACTLY)]
         # of a few structures, the model's own error may be a factor of two
@@ -122,7 +135,8 @@ def _shears(part: Compared, rows: Sequence[Row]) -> list[Finding]:
         )
         remedy = "Write the components of the stress itself, without the factors of Voigt's notation for strains."
         findings.append(part.finding("fatal", "order", message, remedy, found))
-    return findings
+        explained += found
+    return findings, explained
 
 
 def _pressures(part: Compared, rows: Sequence[Row]) -> list[Finding]:

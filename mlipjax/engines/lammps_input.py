@@ -13,6 +13,7 @@ from ase import Atoms
 from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS
 from mlipjax.engines.run import EngineRun, prepare
 from mlipjax.files import make_folder, write_atomic
+from mlipjax.notices import say_unused
 
 _SEEDS = 2**31 - 2
 """Seeds of LAMMPS lie between 1 and this."""
@@ -55,6 +56,10 @@ def write_lammps_run(folder: str | Path, model: str, atoms: Atoms, run: LammpsRu
         OSError: if the folder cannot be written.
     """
     run = LammpsRun() if run is None else run
+    if run.ensemble != "npt":
+        usual, why = LammpsRun(), f"the ensemble is {run.ensemble}"
+        barostat = (run.barostat_damping, usual.barostat_damping)
+        say_unused(why, pressure=(run.pressure, usual.pressure), barostat_damping=barostat)
     path, atoms = prepare(model, atoms, run.head)
     kinds = kinds_of(atoms)
     symbols = [symbol for symbol, _ in kinds]

@@ -140,7 +140,7 @@ def _components(system: System, bond_factor: float) -> tuple[np.ndarray, np.ndar
                 elif offset[other] != offset[atom] + up:
                     raise ValueError(
                         "this crystal is connected along its third lattice vector: no layers with a gap between them "
-                        "were found. Choose a cell whose first two vectors lie in the layers, or a smaller bond factor."
+                        "were found. Choose a cell whose first two vectors lie in the layers, or lower (bond_factor)."
                     )
     return component, offset
 

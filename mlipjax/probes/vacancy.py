@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.elements import listed, symbols
+from mlipjax.lattice import shortest_period
 from mlipjax.probes.evaluator import Evaluation, Evaluator
 from mlipjax.probes.result import ProbeResult
+from mlipjax.probes.supercells import force_range
 from mlipjax.report import probe_figures
 from mlipjax.system import System
 
@@ -29,6 +31,8 @@ class Vacancies(ProbeResult):
         relaxed_eV: (m,) after relaxation; NaN if none was asked for.
         largest_force: (m,) eV/Å left after the relaxation; NaN likewise.
         n_atoms: of the perfect supercell.
+        image_distance_A: of a vacancy from its nearest image.
+        force_range_A: distance at which forces of this potential end; NaN where it does not say.
     """
 
     sites: tuple[int, ...]
@@ -37,15 +41,24 @@ class Vacancies(ProbeResult):
     relaxed_eV: np.ndarray
     largest_force: np.ndarray
     n_atoms: int
+    image_distance_A: float
+    force_range_A: float
 
     @property
     def verdict(self) -> str:
-        """Formation energy of each vacancy."""
+        """Formation energy of each vacancy, and whether it meets its own image."""
         parts = []
         for symbol, frozen, free in zip(self.symbols, self.unrelaxed_eV, self.relaxed_eV, strict=True):
             energy = f"{free:.3f} eV (unrelaxed {frozen:.3f})" if np.isfinite(free) else f"{frozen:.3f} eV unrelaxed"
             parts.append(f"V_{symbol} {energy}{' NEGATIVE: the crystal is not stable' if frozen < 0 else ''}")
-        return f"vacancy formation in {self.n_atoms} atoms: {', '.join(parts)}"
+        size = f"{self.n_atoms} atoms, {self.image_distance_A:.1f} Å between images"
+        verdict = f"vacancy formation in {size}: {', '.join(parts)}"
+        if self.image_distance_A <= self.force_range_A * (1.0 + 1e-9):
+            verdict += (
+                f"; WARNING: the cell is too small, a vacancy feels its own image within the {self.force_range_A:g} Å "
+                "that forces reach: repeat the cell"
+            )
+        return verdict
 
     def figure(self) -> Figure:
         """Bars, unrelaxed and relaxed."""
@@ -122,6 +135,8 @@ def vacancy_formation(
         relaxed_eV=relaxed,
         largest_force=force,
         n_atoms=len(numbers),
+        image_distance_A=shortest_period(system.cell, system.pbc),
+        force_range_A=np.nan if (reach := force_range(evaluate)) is None else reach,
     )
 
 

@@ -31,6 +31,7 @@ from mlipjax.verbs.inputs import (
     ModelLike,
     NativeModel,
     Structures,
+    described,
     in_dtype,
     is_nothing,
     name_of,
@@ -107,8 +108,9 @@ def evaluate(
         raise ValueError(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
-    dataset, left_out = _computable(dataset, name)
     opened = open_model(model, head, precision)
+    _check_elements(opened, dataset, described(data))
+    dataset, left_out = _computable(dataset, name)
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     report = {**error_report(dataset, found), "dtype": dtype, **({"left_out": left_out} if left_out else {})}
     if write is not None:
@@ -117,6 +119,17 @@ def evaluate(
         told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name)
     return report
+
+
+def _check_elements(opened: NativeModel | ForeignModel, dataset: Dataset, name: str) -> None:
+    """Refuse elements that the model does not know, naming the first structure that has one."""
+    if isinstance(opened, ForeignModel) or set(dataset.elements) <= set(opened.potential.species):
+        return
+    for index, system in enumerate(dataset.systems):
+        try:
+            opened.potential.check_elements(np.unique(system.atomic_numbers))
+        except ValueError as error:
+            raise ValueError(f"{name}, structure {index}: {error}") from error
 
 
 def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ase import Atoms
 
-from mlipjax.data import Dataset, iread_atoms, read_last_atoms
+from mlipjax.data import Dataset, iread_atoms, read_last_atoms, say_electrons
 from mlipjax.defaults import Precision
 from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
@@ -191,12 +191,18 @@ def paths_in(structures: Any) -> list[str]:
 
 
 def iterate(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
-    """Yield structures one by one, those of files as they are read.
+    """Yield structures one by one, those of files as they are read; charges and moments, which are not used, are said.
 
     Raises:
         FileNotFoundError, ValueError: if a file is not there or cannot be read.
         TypeError: for something else than ``Atoms``.
     """
+    for atoms in _each(structures):
+        say_electrons(atoms)
+        yield atoms
+
+
+def _each(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
     if isinstance(structures, Atoms):
         yield structures
     elif isinstance(structures, Dataset):

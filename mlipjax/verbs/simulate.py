@@ -28,6 +28,7 @@ from mlipjax.md.driver import OnChunk
 from mlipjax.md.make import EnsembleName, ThermostatName
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.monitoring import Monitor
+from mlipjax.notices import say_unused
 from mlipjax.system import System
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
@@ -120,7 +121,7 @@ def simulate(
     (20, 1, (3, 3))
     """
     folder, trajectory = folder_and_file(out, write, "trajectory.extxyz")
-    watching = None if monitor is None else Watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
+    watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
         opened = open_native(model, head, precision)
@@ -137,6 +138,7 @@ def simulate(
             damping_fs=damping,
             barostat_damping_fs=barostat_damping,
         )
+        _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
         job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)
         found = job.run(steps, replicas, every, seed, on_chunk)
@@ -145,6 +147,40 @@ def simulate(
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found
+
+
+def _say_unused(
+    made: Ensemble, name: str, pressure: float, friction: float, damping: float, barostat_damping: float
+) -> None:
+    """Say which settings of other ensembles and thermostats were given."""
+    settings = {
+        "pressure_bar": {"pressure": (pressure, ATMOSPHERE_BAR)},
+        "friction_per_ps": {"friction": (friction, FRICTION_PER_PS)},
+        "damping_fs": {"damping": (damping, DAMPING_FS)},
+        "barostat_damping_fs": {"barostat_damping": (barostat_damping, BAROSTAT_DAMPING_FS)},
+    }
+    for field, setting in settings.items():
+        if not hasattr(made, field):
+            say_unused(f"{name} with this thermostat has no such number", **setting)
+
+
+def _watching(
+    monitor: str | os.PathLike[str] | Monitor | None,
+    on_alarm: str,
+    alarm_index: str,
+    alarm_readings: int,
+    monitor_every: int,
+) -> Watching | None:
+    if monitor is not None:
+        return Watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
+    say_unused(
+        "no monitor is given (monitor)",
+        on_alarm=(on_alarm, "stop"),
+        alarm_index=(alarm_index, "combined"),
+        alarm_readings=(alarm_readings, 3),
+        monitor_every=(monitor_every, 50),
+    )
+    return None
 
 
 def _timestep(system: System) -> float:

@@ -39,7 +39,7 @@ def test_every_option_that_takes_numbers_has_a_range():
 
 
 def test_the_ends_of_closed_ranges_and_words_are_right():
-    typed = "--steps 1 --temperature 0 --repeat 1 1 10000 --model -5 --e0s nan out.extxyz"
+    typed = "--steps 1 --closest 0 --repeat 1 1 10000 --model -5 --e0s nan out.extxyz"
     bounds.check_arguments(typed.split())
     bounds.check_arguments(["--steps", "many", "--level=0.5", "--batch-size", "16"])
 
@@ -49,7 +49,9 @@ def test_the_ends_of_closed_ranges_and_words_are_right():
     [
         ("--steps -5", "--steps must be between 1 and 1000000000000, found -5."),
         ("--steps=0", "--steps must"),
-        ("--temperature nan", "--temperature must be between 0 and 1000000 K, found nan."),
+        ("--temperature nan", "--temperature must be between 0 and 1000000 K, and neither of them, found nan."),
+        ("--temperature 0", "and neither of them, found 0."),
+        ("--valid-fraction 1", "--valid-fraction must be between 0 and 0.99, found 1."),
         ("--temperature inf", "found inf."),
         ("--repeat 1 1 0 --steps 5", "--repeat must be between 1 and 10000, found 0."),
         ("--level 1", "--level must be between 0 and 1, and neither of them, found 1."),

@@ -1,5 +1,6 @@
 """``mlipjax neb`` and ``mlipjax slide`` from file to file."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,6 +13,9 @@ from ase.constraints import FixAtoms, FixBondLengths
 from ase.io import read, write
 
 from mlipjax.cli.main import main
+from mlipjax.cli.options.common import Computes, LabelOptions
+from mlipjax.cli.options.probe import Probe
+from mlipjax.cli.probe import _PROBES, _USES
 from mlipjax.models import NequIPConfig, nequip, save
 from mlipjax.notices import Notice
 
@@ -134,3 +138,21 @@ def test_a_vacancy_in_a_compound_asks_where_its_atom_goes(tmp_path, capsys):
         energies.append(structure.get_potential_energy())
     assert found["unrelaxed_eV"] == pytest.approx([energies[1] - 2.5 - energies[0]])
     assert main([*arguments, "--reservoirs", "Na", "nan"]) == 1
+
+
+def test_options_that_a_probe_does_not_read_are_said(folder, tmp_path, capsys):
+    write(tmp_path / "frames.extxyz", [Atoms("Si2", [[0, 0, 0], [2.4, 0, 0]], cell=[9, 9, 9], pbc=True)] * 12)
+    main(["probe", "rdf", "--trajectory", str(tmp_path / "frames.extxyz"), "--spacing-ps", "1", "--site", "1",
+          "--model", str(folder / "model"), "--energy-key", "E"])  # fmt: skip
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
+    assert set(said.removeprefix("note: the probe rdf does not use ").rstrip(".").split(", ")) == {
+        "--site", "--model", "--energy-key"
+    }  # fmt: skip
+
+
+def test_every_probe_says_which_options_it_reads():
+    options = {field.name for field in dataclasses.fields(Probe)} | {f.name for f in dataclasses.fields(LabelOptions)}
+    assert _USES.keys() == _PROBES.keys()
+    assert {name for names in _USES.values() for name in names.split()} == options - {
+        "name", "figure", "labels", *(field.name for field in dataclasses.fields(Computes))
+    }  # fmt: skip

@@ -135,6 +135,7 @@ HOSTILE = {
     "small.xyz": (f"1\n{CELL.replace('4', '1e-6')}\nH 0 0 0\n", "cell is flat"),
     "large.xyz": (f"1\n{CELL.replace('4', '1e12')}\nH 0 0 0\n", "at most 1e\\+06"),
     "flat.xyz": ('1\nLattice="4 0 0 8 1e-9 0 0 0 4"\nH 0 0 0\n', "cell is flat"),
+    "parallel.xyz": ('1\nLattice="4 0 0 40 4 0 0 40 4"\nH 0 0 0\n', "nearly parallel, .* the lattice itself is fine"),
     "plane.xyz": ('1\nLattice="4 0 0 8 0 0 0 0 4" pbc="T T F"\nH 0 0 0\n', "cell is flat"),
     "dense.xyz": (f"3000\n{CELL.replace('4', '0.6')}\n" + "H 0 0 0\n" * 3000, "matter has less"),
     "far.xyz": ("1\nx\nH 1e30 0 0\n", "atom 0 lies 1e\\+30"),

@@ -9,9 +9,11 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from mlipjax.data import LabelKeyError, LabelKeys, read_dataset, write_dataset
+from mlipjax.data import LabelKeyError, LabelKeys, gather, read_dataset, read_last_atoms, write_dataset
 from mlipjax.data.convergence import unconverged
+from mlipjax.data.properties import open_properties
 from mlipjax.notices import Notice
+from mlipjax.verbs.inputs import iterate
 
 
 def labelled(**results):
@@ -201,16 +203,70 @@ def test_the_free_energy_is_named_where_it_differs(tmp_path):
         assert read_dataset(tmp_path / "free.traj").labels[0].energy == -3.6
 
 
-def test_charges_and_moments_that_no_model_uses_are_said(tmp_path):
+def said_of(door, path):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        door(path)
+    return [word for w in said for word in ("charge", "spin", "moments") if word in str(w.message)]
+
+
+DOORS = {
+    "labelled": lambda path: read_dataset(path, required=()),
+    "without labels": lambda path: read_dataset(path, with_labels=False),
+    "in memory": lambda path: gather([ase.io.read(path)]),
+    "one to start from": read_last_atoms,
+    "one by one": lambda path: list(iterate(str(path))),
+    "with a property": lambda path: open_properties(path, "charge"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_charges_and_moments_that_no_model_uses_are_said_at_every_door(tmp_path, door):
     atoms = labelled(energy=-3.5, magmoms=np.ones(4))
     atoms.info |= {"charge": 1, "spin": 1}
     ase.io.write(tmp_path / "data.traj", atoms)
-    with warnings.catch_warnings(record=True) as said:
-        read_dataset(tmp_path / "data.traj", required=())
-    assert [word for w in said for word in ("charge", "spin", "moments") if word in str(w.message)] == [
-        "charge",
-        "moments",
-    ]
+    assert said_of(DOORS[door], tmp_path / "data.traj") == ["charge", "moments"]
+    atoms.info |= {"charge": 0, "spin": 1}
+    atoms.calc.results["magmoms"] = np.zeros(4)
+    ase.io.write(tmp_path / "plain.traj", atoms)
+    assert said_of(DOORS[door], tmp_path / "plain.traj") == []
+
+
+def test_a_name_that_was_given_and_is_nowhere_is_refused_or_said(tmp_path):
+    ase.io.write(tmp_path / "data.extxyz", labelled(energy=-3.5, forces=forces()))
+    for keys, kind in ((LabelKeys(energy="my_E"), "energy"), (LabelKeys(forces="my_F"), "forces")):
+        with pytest.raises(LabelKeyError, match=f"{kind} under 'my_") as error:
+            read_dataset(tmp_path / "data.extxyz", keys, required=())
+        assert error.value.kinds == (kind,)
+    for keys in (LabelKeys(stress="my_S"), LabelKeys(virial="my_V")):
+        with pytest.warns(Notice, match=r"none of 1 structures has (stress under 'my_S'|virial under 'my_V')\.$"):
+            read_dataset(tmp_path / "data.extxyz", keys)
+
+
+def test_numbers_under_unknown_names_are_said_if_there_is_no_label(tmp_path):
+    atoms = labelled()
+    atoms.calc, atoms.info, atoms.arrays["my_F"] = None, {"my_E": -3.5, "name": "two"}, forces()
+    ase.io.write(tmp_path / "data.extxyz", [atoms, atoms])
+    with pytest.warns(Notice, match=r"structure 0, and all others: .* called my_E, my_F\. .*\(energy_key, "):
+        read_dataset(tmp_path / "data.extxyz", required=())
+    atoms.info["energy"] = -3.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gather([Atoms("He"), atoms])
+
+
+def test_stresses_that_contradict_the_virials_beside_them_are_said(tmp_path):
+    stress = np.diag([0.01, 0.02, 0.03])
+    atoms = bulk("Si")
+    for factor, n_said in ((-1.0, 0), (1.0, 1)):
+        atoms.info = {"stress": stress, "virial": factor * stress * atoms.get_volume()}
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            dataset = gather([atoms, atoms])
+        np.testing.assert_allclose(dataset.labels[0].stress, stress)
+        assert [str(w.message).split(";")[0] for w in said] == n_said * [
+            "structure 0, and maybe others: the virials are not minus volume times the stresses"
+        ]
 
 
 def outcar_step(reached):

@@ -272,11 +272,13 @@ def test_a_changed_model_at_step_0_is_a_defect():
 
 def test_findings_name_frames_and_can_be_demoted():
     frames = (*(("a.xyz", i) for i in range(7)), ("b.xyz", 3))
-    finding = Finding("fatal", "cell", "too small", "Enlarge it.", frames)
+    finding = Finding("fatal", "order", "too small", "Enlarge it.", frames)
     where = "a.xyz, structures 0, 1, 2, 3, 4 and 2 more; b.xyz, structure 3"
-    assert str(finding) == f"cell: too small ({where}). Enlarge it."
+    assert str(finding) == f"order: too small ({where}). Enlarge it."
     assert json.loads(json.dumps(finding.to_json()))["where"] == where
-    with pytest.raises(ValueError, match="cell: too small"):
+    with pytest.raises(ValueError, match="order: too small"):
         refuse_fatal([finding])
-    refuse_fatal(demote([finding], ["cell"]))
+    refuse_fatal(demote([finding], ["order"]))
     assert demote([finding], ["units"]) == [finding]
+    with pytest.raises(ValueError, match=r"no check is called odrer \(ignore\); choose among agreement, "):
+        demote([finding], ["odrer"])

@@ -115,6 +115,9 @@ FAULTS = {
     "pressure": (stress(lambda i, s: -s), "stress", "sign"),
     "GPa": (stress(lambda i, s: GPA * s), "stress", "units"),
     "kBar, pressure": (stress(lambda i, s: -10.0 * GPA * s), "stress", "units"),
+    "Hartree/Bohr^3": (stress(lambda i, s: s / 183.6), "stress", "units"),
+    "forces of no unit": (forces(lambda i, f: 0.01 * f), "forces", "units"),
+    "stress of no unit": (stress(lambda i, s: s / 20.0), "stress", "units"),
     "virial": (stress(lambda i, s: -volume(i) * s), "stress", "units"),
     "virial of the other sign": (stress(lambda i, s: volume(i) * s), "stress", "units"),
     "xx yy zz xy yz zx": (voigt((0, 1, 2, 5, 3, 4)), "stress", "order"),
@@ -151,6 +154,19 @@ def test_a_fault_is_named_with_its_label_and_structures(name, chosen):
     assert len(where - set(chosen)) <= 1
     about_others = [f for f in found if f.check != "step-0" and kind not in f.message]
     assert about_others == []
+
+
+@pytest.mark.parametrize(("factor", "check"), [(-1.0, "sign"), (10.0 * GPA, "units"), (-10.0 * GPA, "units")])
+def test_some_wrong_stresses_among_structures_that_are_all_under_pressure(factor, check):
+    """What they have in common is the pressure: without it, wrong ones resemble nothing."""
+    pressed = [found._replace(stress=found.stress - 0.08 * np.eye(3)) for found in crystals()[2]]
+    given = []
+    for i in range(N):
+        right = labels(i).stress - 0.083 * np.eye(3)
+        given.append((float(labels(i).energy), labels(i).forces, factor * right if i in QUARTER else right))
+    (finding,) = examined([system(i) for i in range(N)], pressed, given)
+    assert (finding.severity, finding.check) == ("fatal", check)
+    assert {index for _, index in finding.frames} == set(QUARTER)
 
 
 def neighbour(kind):

@@ -170,12 +170,22 @@ def test_vacancy_formation_of_argon_agrees_with_ase():
     assert result.relaxed_eV[0] < result.unrelaxed_eV[0]
 
 
+def test_a_vacancy_that_feels_its_own_image_is_a_warning():
+    small = System.from_ase(bulk("Ar", "fcc", a=5.27).repeat((1, 1, 2)))
+    assert (
+        "WARNING: the cell is too small, a vacancy feels its own image"
+        in vacancy_formation(evaluator("lj"), small).verdict
+    )
+    assert "WARNING" not in vacancy_formation(evaluator("sw"), silicon(known_a0())).verdict
+
+
 def test_unrelaxed_vacancies_are_exact_and_bad_ones_refused():
     crystal = silicon(known_a0())
     result = vacancy_formation(evaluator("sw"), crystal, (0, 5))
     np.testing.assert_allclose(result.unrelaxed_eV, 2.0 * EPSILON, atol=1e-4)
     assert np.isnan(result.relaxed_eV).all()
     assert "4.337 eV unrelaxed" in result.verdict
+    assert f"8 atoms, {known_a0():.1f} Å between images" in result.verdict
     with pytest.raises(ValueError, match="left forces"):
         vacancy_formation(evaluator("sw"), crystal, relax=lambda systems: systems)
     with pytest.raises(ValueError, match="expected indices"):

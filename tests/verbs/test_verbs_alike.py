@@ -192,3 +192,10 @@ def test_supercells_are_counted_before_they_are_built():
     assert len(repeated(bulk("Si"), (2, 1, 1))) == 4
     with pytest.raises(ValueError, match=r"repeat=\(4000, 4000, 4000\) makes 512000000000 atoms of 8"):
         check_atoms(8, (4000, 4000, 4000))
+
+
+def test_the_structure_with_an_unknown_element_is_named(model):
+    strange = frames(3)
+    strange[1].symbols[0] = "Fe"
+    with pytest.raises(ValueError, match=r"structure 1: this potential does not know Fe"):
+        mlipjax.evaluate(model, strange)
