@@ -19,7 +19,7 @@ from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, 
 from mlipjax.probes.neb import neb
 from mlipjax.system import System
 from mlipjax.train import error_report
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import StructurePrediction
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ import os
 import numpy as np
 
 from mlipjax.data import Dataset, hash_input
+from mlipjax.data.hashing import hash_dataset
 from mlipjax.data.properties import property_name, targets
-from mlipjax.finetuning.folder import hash_dataset, hash_model
+from mlipjax.finetuning.folder import hash_model
 from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPreparation, prepare_property
 from mlipjax.finetuning.run import FinetuneListener, FinetuneResult, run
 from mlipjax.potential import Model

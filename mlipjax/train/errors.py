@@ -9,10 +9,9 @@ import numpy as np
 
 from mlipjax.data.properties import targets
 from mlipjax.potential import Potential, property_values
-from mlipjax.train.batches import LabelledBatches
+from mlipjax.train.batches import LabelledBatches, predict, predict_property
 from mlipjax.train.metrics import error_summary
 from mlipjax.train.objectives import Denoising
-from mlipjax.train.predict import predict, predict_property
 from mlipjax.typing import Key, Params
 
 Errors = Callable[[Params], dict[str, float]]

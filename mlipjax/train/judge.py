@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from mlipjax.losses import Loss, LossWeights
-from mlipjax.train.batches import LabelledBatches
+from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict
 from mlipjax.train.metrics import error_summary
 from mlipjax.train.objectives import ForceField, total_counts
-from mlipjax.train.predict import StructurePrediction, predict
 from mlipjax.train.state import TrainState
 from mlipjax.train.tasks import Mixture
 from mlipjax.typing import Array, Params

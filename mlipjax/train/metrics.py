@@ -10,7 +10,7 @@ import numpy as np
 from mlipjax.data import Dataset
 from mlipjax.elements import symbols
 from mlipjax.statistics import RESAMPLES, confidence_95, draw_rows
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import StructurePrediction
 from mlipjax.train.slopes import slopes_apart
 
 _TO_MEV = 1e3

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlipjax.data import Dataset
 from mlipjax.system import System
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import StructurePrediction
 
 MAX_POINTS = 20_000
 """Points of a quantity that are kept: a figure shows no more, and files stay small."""

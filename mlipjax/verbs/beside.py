@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipjax.data import Dataset
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import StructurePrediction
 
 
 def beside_labels(dataset: Dataset, predictions: Sequence[StructurePrediction], model: str) -> Iterator[Atoms]:

@@ -20,11 +20,10 @@ from mlipjax.graph import coincidences
 from mlipjax.notices import notice
 from mlipjax.probes.evaluator import AseEvaluator
 from mlipjax.system import System
-from mlipjax.train.batches import property_batches
+from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, property_report
 from mlipjax.train.parity import parity_points
-from mlipjax.train.predict import StructurePrediction, predict_property
 from mlipjax.verbs.beside import beside_labels
 from mlipjax.verbs.inputs import (
     ForeignModel,
