@@ -61,7 +61,7 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What all models are compared on.
+    """Data on which all models are compared.
 
     Attributes:
         config: resolved.

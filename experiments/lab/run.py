@@ -107,7 +107,7 @@ class Run:
         self._print(outcome)
 
     def _record(self, results: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-        """What is kept of a run that finishes for the first time; minutes are those of the process that ends it."""
+        """Record of a run that finishes for the first time; minutes are those of the process that ends it."""
         settings, versions = results["settings"], results["versions"]
         minutes = None if self.began is None else round((time.monotonic() - self.began) / 60.0, 1)
         return plain({

@@ -52,7 +52,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What all runs share.
+    """Inputs that all runs share.
 
     Attributes:
         config: resolved (``experiments.multitask.Config``).

@@ -1,4 +1,4 @@
-"""What ``experiments.reactive`` asks of a model, native or foreign: energies, and its own barrier of an event."""
+"""Questions of ``experiments.reactive`` to a model, native or foreign: energies, and its own barrier of an event."""
 
 from __future__ import annotations
 

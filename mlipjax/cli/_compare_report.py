@@ -91,7 +91,7 @@ def _about(comparison: Comparison, name: str) -> tuple[list[str], bool]:
 
 
 def _separation(ratios: tuple[Estimate, Estimate]) -> str:
-    """How classes are kept apart, if both spaces agree."""
+    """Separation of classes, if both spaces agree."""
     if not np.isfinite([ratio.low for ratio in ratios]).all():
         return "cannot be judged with so few structures"
     verdicts = {"less" if r.low > 1.0 else "more" if r.high < 1.0 else "alike" for r in ratios}

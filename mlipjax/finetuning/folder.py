@@ -101,7 +101,7 @@ def claim_run(folder: Path, description: dict[str, Any]) -> None:
 
 
 _UNBEGUN = (CHECKPOINTS, SNAPSHOTS, METRICS, BAD_FRAMES)
-"""What a run may leave besides ``RUN`` without having taken a step."""
+"""Names that a run may leave besides ``RUN`` without having taken a step."""
 
 _STEP = re.compile(r"(?:step-)?(\d+)(\.(?:tmp|orbax-checkpoint-tmp).*)?")
 """Name of a snapshot or checkpoint, complete or not."""

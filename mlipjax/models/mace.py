@@ -131,7 +131,7 @@ class MACEConfig:
 
     @property
     def one_radial_function(self) -> bool:
-        """Whether the radial basis depends on the distance alone and serves the radial networks alone."""
+        """Tell whether the radial basis depends on the distance alone and serves the radial networks alone."""
         return self.distance_transform == "none" and not any("density" in kind for kind in self.interactions)
 
     def layer_irreps(self, layer: int) -> ir.Irreps:

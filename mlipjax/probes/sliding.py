@@ -76,7 +76,7 @@ class Sliding(ProbeResult):
 
     @property
     def kind(self) -> str:
-        """Whether ``best`` is "relaxed" or "rigid"."""
+        """Tell whether ``best`` is "relaxed" or "rigid"."""
         return "rigid" if np.isnan(self.relaxed_meV_per_A2).all() else "relaxed"
 
     @property

@@ -54,7 +54,7 @@ class Softening(ProbeResult):
 
     @property
     def verdict(self) -> str:
-        """Whether the surface is too soft, too stiff or neither, beyond the scatter of the structures."""
+        """Tell whether the surface is too soft, too stiff or neither, beyond the scatter of the structures."""
         low, high = self.interval
         soft = "too SOFT" if high < 1.0 - _LITTLE else "a little soft"
         stiff = "too STIFF" if low > 1.0 + _LITTLE else "a little stiff"

@@ -20,7 +20,7 @@ from mlipjax.train.tasks import Mixture
 from mlipjax.typing import Array, Params
 
 Judge = Callable[[Params], dict[str, Any]]
-"""What an epoch's record says of parameters. The lowest ``score`` is kept; where it is ``None``, the latest. A
+"""An epoch's record of parameters. The lowest ``score`` is kept; where it is ``None``, the latest. A
 ``valid_loss`` beside it says how well they fit, whatever else is in the score."""
 
 

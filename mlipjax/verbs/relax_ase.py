@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 CellChange = Literal["none", "volume", "full"]
-"""What may happen to a cell: nothing, the same stretch of all periodic directions, or any strain of them."""
+"""Changes that a cell may undergo: nothing, the same stretch of all periodic directions, or any strain of them."""
 
 
 class Job(NamedTuple):

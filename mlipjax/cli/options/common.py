@@ -12,7 +12,7 @@ Sections = dict[str, str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reports:
-    """How results are given.
+    """Form of the results.
 
     Attributes:
         json: also write the results to this file.
@@ -25,7 +25,7 @@ class Reports:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Computes(Reports):
-    """Where to compute, and how results are given.
+    """Device to compute on, and form of the results.
 
     Attributes:
         device: kind of device; auto takes an accelerator if JAX sees one. One that is not there is an error.
