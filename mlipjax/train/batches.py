@@ -227,12 +227,10 @@ def make_batch(
     systems: Sequence[System],
     labels: Sequence[Labels],
     *,
-    n_atoms: int | None = None,
-    n_neighbors: int | None = None,
-    n_graphs: int | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
     dtype: Any = np.float32,
     head: int = 0,
+    **sizes: int,
 ) -> Batch:
     """Put structures and labels together as one padded batch of numpy arrays.
 
@@ -243,25 +241,17 @@ def make_batch(
         potential: cutoff, elements and isolated-atom energies.
         systems: structures.
         labels: theirs, with total energies in eV.
-        n_atoms, n_neighbors, n_graphs: padded sizes, see ``graph.batch_graphs``.
         tables: neighbour tables, if known.
         dtype: floating-point type of the batch.
         head: index of the energy head that predicts these structures.
+        sizes: padded sizes ``n_atoms``, ``n_neighbors``, ``n_graphs``, see ``graph.batch_graphs``.
 
     Raises:
         ValueError: for an element the potential does not know, labels that do not fit, or sizes too small.
     """
     potential.check_elements(np.unique(np.concatenate([system.atomic_numbers for system in systems])))
-    graph = batch_graphs(
-        systems,
-        potential.cutoff,
-        n_atoms=n_atoms,
-        n_neighbors=n_neighbors,
-        n_graphs=n_graphs,
-        heads=[head] * len(systems),
-        tables=tables,
-        dtype=dtype,
-    )
+    heads = [head] * len(systems)
+    graph = batch_graphs(systems, potential.cutoff, heads=heads, tables=tables, dtype=dtype, **sizes)
     rows, _, count = graph.sizes
     energy, forces, stress = np.zeros(count), np.zeros((rows, 3)), np.zeros((count, 3, 3))
     weights = np.zeros((3, count))
