@@ -15,7 +15,7 @@ from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import Denoising, ForceField, LabelledBatches, PropertyValue, Task
 from mlipjax.train.batches import property_batches
-from mlipjax.train.errors import denoising_errors, force_field_errors, property_errors
+from mlipjax.train.judge import denoising_errors, force_field_errors, property_errors
 from mlipjax.typing import Key
 
 DENOISE = "denoise"

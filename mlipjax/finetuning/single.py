@@ -51,7 +51,7 @@ from mlipjax.train import (
     settle_e0s,
 )
 from mlipjax.train.judge import explain_choice
-from mlipjax.train.parity import parity_points
+from mlipjax.train.metrics import parity_points
 from mlipjax.typing import Key, Params
 
 

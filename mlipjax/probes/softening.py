@@ -14,7 +14,7 @@ from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probe_figures
 from mlipjax.statistics import confidence_95, draw_rows
 from mlipjax.system import System
-from mlipjax.train.slopes import slopes_apart
+from mlipjax.train.metrics import slopes_apart
 
 _RESAMPLES = 500
 _LITTLE = 0.05
