@@ -87,15 +87,16 @@ class Run:
 
     def finish(self, results: Mapping[str, Any], outcome: Outcome) -> None:
         """Write report, figures and results, keep the numbers, and print what was found and what was expected."""
-        for name, part in outcome.content.items():
-            if isinstance(part, report.Illustration):
-                report.save_figure(part.figure, self.folder / f"{name}.png")  # pyright: ignore[reportArgumentType]
         if outcome.title:
+            content = [
+                dataclasses.replace(part, name=name) if isinstance(part, report.Illustration) else part
+                for name, part in outcome.content.items()
+            ]
             report.write_report(
                 self.folder / "report.html",
                 title=outcome.title,
                 verdict=outcome.verdict,
-                content=list(outcome.content.values()),
+                content=content,
                 versions=results["versions"],
                 command=self.command,
                 alarm=outcome.alarm,
