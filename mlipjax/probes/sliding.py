@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from mlipjax.defaults import BOND_FACTOR
 from mlipjax.potential import Model
 from mlipjax.probes.result import ProbeResult
-from mlipjax.probes.sliding_layers import LayeredCrystal, layered
-from mlipjax.probes.sliding_symmetry import equivalent_shifts
+from mlipjax.probes.sliding_layers import LayeredCrystal, equivalent_shifts, layered
 from mlipjax.relaxation.run import in_parts, relax
 from mlipjax.relaxation.search import check_systems
 from mlipjax.report import probes as figures
