@@ -218,7 +218,7 @@ def phonons(
         evaluate: the potential.
         system: cell of the crystal, relaxed.
         repeat: supercell, in the given lattice vectors; images in it should be twice the range of the forces apart.
-            ``None`` for the smallest one of the shortest lattice vectors that does (see ``supercells.chosen``).
+            ``None`` for the smallest one of the shortest lattice vectors that does (see ``chosen``).
         displacement: Å.
         wave_vectors: by name, in units of the reciprocal lattice vectors; ``None`` for Gamma and the zone boundaries
             along the three vectors.

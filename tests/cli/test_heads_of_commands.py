@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     """A model with two heads whose isolated atoms differ by 10 eV, and labelled structures."""
     folder = tmp_path_factory.mktemp("heads")
     e0s = np.array([-2.0, -31.0, -79.0])
-    sizes = {"lmax": 1, "n_layers": 1, "radial_basis_size": 4, "radial_hidden": (8,)}
+    sizes = {"lmax": 1, "n_layers": 2, "radial_basis_size": 4, "radial_hidden": (8,)}
     config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", heads=("r2scan", "pbe"), **sizes)
     potential = nequip(config, np.stack([e0s, e0s + SHIFT]))
     params = potential.init(jax.random.key(1))
