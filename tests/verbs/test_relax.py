@@ -177,7 +177,7 @@ def test_what_cannot_be_honoured_is_refused(change, options, message):
 
 
 def make_argon():
-    return LennardJones(sigma=3.405, epsilon=0.0104, rc=6.0, smooth=True)
+    return LennardJones(sigma=3.405, epsilon=0.0104, rc=8.5, smooth=True)
 
 
 @pytest.mark.parametrize("cell", ["none", "full"])
