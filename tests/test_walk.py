@@ -100,7 +100,7 @@ class Stepped(Exception):
     pass
 
 
-MOST = {"all": (73, 33, 24), "without the doctor": (51, 25, 17), "handing on": (21, 13, 5)}
+MOST = {"all": (73, 33, 25), "without the doctor": (51, 25, 18), "handing on": (22, 13, 7)}
 """Places, files and climbs, as `docs/architecture.md` tells them: lower them with every step that falls away."""
 
 

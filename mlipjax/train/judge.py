@@ -17,9 +17,8 @@ from mlipjax.losses import Loss, LossWeights
 from mlipjax.potential import Potential, property_values
 from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict, predict_property
 from mlipjax.train.metrics import error_summary
-from mlipjax.train.objectives import Denoising, ForceField
+from mlipjax.train.objectives import Denoising, ForceField, total_counts
 from mlipjax.train.state import TrainState
-from mlipjax.train.step import total_counts
 from mlipjax.train.tasks import Mixture
 from mlipjax.typing import Array, Key, Params
 

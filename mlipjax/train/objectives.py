@@ -7,7 +7,7 @@ over what is labelled, divided by counts; micro-batches that are given the count
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -37,6 +37,11 @@ class Objective(Protocol):
     def __call__(self, params: Params, batch: Batch, weights: Any, counts: Any) -> tuple[Array, Any]:
         """Return the weighted loss and its unweighted terms, a ``NamedTuple`` of scalars."""
         ...
+
+
+def total_counts(objective: Objective, parts: Iterable[Batch]) -> Any:
+    """Denominators of the loss of all micro-batches together."""
+    return jax.tree.map(lambda *counts: np.sum(counts, dtype=counts[0].dtype), *map(objective.counts, parts))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mlipjax.losses import Loss, label_counts, pull_loss
 from mlipjax.optim import Hyper, Optimizer, ema_update, merge
@@ -152,11 +151,6 @@ def fit(
         return jax.lax.scan(lambda carry, batch: body(carry, batch, hyper), state, batches)
 
     return run
-
-
-def total_counts(objective: Objective, parts: Iterable[Batch]) -> Any:
-    """Denominators of the loss of all micro-batches together."""
-    return jax.tree.map(lambda *counts: np.sum(counts, dtype=counts[0].dtype), *map(objective.counts, parts))
 
 
 def accumulate(results: Iterable[LossGradient]) -> LossGradient:

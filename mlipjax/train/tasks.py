@@ -26,9 +26,9 @@ from mlipjax import tree
 from mlipjax.graph import BatchPlan
 from mlipjax.optim import Hyper, Optimizer, schedule_factor
 from mlipjax.train.batches import LabelledBatches
-from mlipjax.train.objectives import Objective
+from mlipjax.train.objectives import Objective, total_counts
 from mlipjax.train.state import Batch, TrainState
-from mlipjax.train.step import LossGradient, StepInfo, accumulate, apply_gradient, loss_gradient, total_counts
+from mlipjax.train.step import LossGradient, StepInfo, accumulate, apply_gradient, loss_gradient
 from mlipjax.typing import Array, Key, Params
 
 
