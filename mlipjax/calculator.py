@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 import warnings
 from collections import Counter
@@ -15,9 +16,9 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from mlipjax import tree
 from mlipjax.defaults import Precision
+from mlipjax.files import digest
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_table
 from mlipjax.models.build import potential_from_config, potential_to_config
-from mlipjax.models.digest import model_digest
 from mlipjax.models.heads import head_index
 from mlipjax.potential import Potential, Prediction, second_derivatives
 from mlipjax.system import System
@@ -259,3 +260,11 @@ class _Sizes:
             close = bucket_size(n_atoms, 8, per_doubling=1), bucket_size(n_neighbors, 16, per_doubling=1)
         self.programs.append(close)
         return close
+
+
+def model_digest(potential: Potential, params: Params) -> str:
+    """Sixteen hexadecimal digits that depend on configuration, isolated-atom energies and every parameter."""
+    facts = (type(potential.module).__name__, potential.config, potential.species, potential.heads)
+    leaves = ((path, np.ascontiguousarray(leaf)) for path, leaf in sorted(tree.flatten_paths(params).items()))
+    named = ((f"{path} {leaf.dtype} {leaf.shape}", leaf) for path, leaf in leaves)
+    return digest(repr(facts), np.asarray(potential.e0s, np.float64), *itertools.chain.from_iterable(named))[:16]

@@ -1,4 +1,4 @@
-"""What both functions of the library and options of commands take: numbers by default, and names of choices."""
+"""Values that functions of the library and options of commands share: numbers by default, and names of choices."""
 
 from typing import Literal
 

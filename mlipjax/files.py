@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 PACKED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-"""How compressed files are opened, by the ending of their name in small letters."""
+"""Openers of compressed files, by the ending of their name in small letters."""
 
 # Larger scratch arrays go to a temporary file.
 _IN_MEMORY = 2**26

@@ -42,7 +42,7 @@ ARCHIVE_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, IndexError, NotImplementedError, OSError, OverflowError,
     RuntimeError, ValueError,
 )  # fmt: skip
-"""What ``zipfile`` raises for damaged, encrypted and foreign archives."""
+"""Errors of ``zipfile`` for damaged, encrypted and foreign archives."""
 
 
 def shown(value: object) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 # One thread per process: kernels this small only get slower with more, and test processes share the machine.
 # Most of the time is compilation: code generation without optimisation takes a third less of it. `.ci/run` repeats the
 # comparisons with published models with XLA_FLAGS="", as a user compiles.
+# The same for OpenMP: of two processes with two threads each on two cores, most wait for the others and spin meanwhile.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0")
 
 # a checkout may have reference data beside it; the package itself looks nowhere but where this says

@@ -1,4 +1,4 @@
-"""What the package compiles, with small arguments in float32: traced, to be lowered for any platform."""
+"""Programs that the package compiles, with small arguments in float32: traced, to be lowered for any platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How exactly products are computed, as read off the programs."""
+"""Precision of products, as read off the programs."""
 
 import collections
 import dataclasses

@@ -188,7 +188,7 @@ def arguments_of(function):
 
 # Verbs take the options of their commands, by name. Beside them, options that belong to nothing smaller: the numbers of
 # a simulation, a relaxation or a path, the sizes of a batch. No new name joins without a reason.
-MANY_ARGUMENTS = {"batch_graphs", "make_batch", "make_ensemble", "neb", "predict_each", "relax", "run"}
+MANY_ARGUMENTS = {"batch_graphs", "make_ensemble", "neb", "predict_each", "relax", "run"}
 
 
 def test_functions_take_at_most_seven_arguments():

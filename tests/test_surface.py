@@ -1,4 +1,4 @@
-"""What ``import mlipjax`` offers."""
+"""The names that ``import mlipjax`` offers."""
 
 import dataclasses
 import doctest

@@ -59,7 +59,7 @@ def main(config: Config) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """What was measured, for the terminal."""
+    """Measurements, for the terminal."""
     return brief(("what", *_COLUMNS), [[row["what"], *(row.get(column) for column in _COLUMNS)] for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""What one child process of ``experiments.benchmark`` measures: ``python -m experiments.benchmark.cases TASK ...``.
+"""Measurements of one child process of ``experiments.benchmark``: ``python -m experiments.benchmark.cases TASK ...``.
 
 Prints one line of JSON. Every case warms up once (that is ``first``: compilation included) and is then timed.
 """

@@ -1,4 +1,4 @@
-"""What a model or a data set does not know: maps of the frames, and Q per element of one arm's chart on the others."""
+"""Gaps of a model or a data set: maps of the frames, and Q per element of one arm's chart on the others."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def start_features(experiment: Experiment, model: Trained) -> Features:
 
 
 def sets_q(experiment: Experiment, features: Features) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """How far the frames of each arm lie outside the others' data, in the features of one model: the start model.
+    """Distance of each arm's frames outside the others' data, in the features of one model: the start model.
 
     ``result[chart][frames][element]``: charts are fitted to equally many training frames of each arm; Q is in squared
     feature units, the same for all charts.

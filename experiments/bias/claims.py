@@ -1,4 +1,4 @@
-"""What the published frames say about each claim of the paper: one number each, its interval, and a plain answer.
+"""Answers of the published frames to each claim of the paper: one number each, its interval, and a plain answer.
 
 Intervals are percentiles over resamples of whole frames within each test group and, where there are several, of
 seeds. Frames of a group come from one trajectory, so the intervals are too narrow, and an answer that hangs on them

@@ -59,7 +59,7 @@ def _errors(experiment: Experiment, results: dict[str, Any], claims: list[Claim]
 
 
 def _unknown(results: dict[str, Any]) -> Drawn:
-    """What the arms sampled, and whether a model knows the frames of the others."""
+    """Configurations that the arms sampled, and a model's knowledge of the frames of the others."""
     maps = results["maps"]
     drawn: Drawn = {
         "pca": Illustration(

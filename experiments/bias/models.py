@@ -20,7 +20,7 @@ from mlipjax.finetuning.single import finetune
 from mlipjax.models import load, registry
 from mlipjax.potential import Model
 from mlipjax.train import LabelledBatches, error_report, estimate_e0s, predict, shift_e0s
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import StructurePrediction
 
 _LARGEST_RETAINED = 40
 _TO_MEV = 1e3
@@ -61,7 +61,7 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What all models are compared on.
+    """Data on which all models are compared.
 
     Attributes:
         config: resolved.

@@ -41,7 +41,7 @@ def table_rows(results: dict[str, Any]) -> list[list[Any]]:
 
 
 def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
-    """What these data support and what not; alarming if fine-tuning made force errors worse."""
+    """Conclusions from these data, and what they do not support; alarming if fine-tuning made force errors worse."""
     n = sum(results["n_tests"].values())
     head = (
         f"{results['system']}: models fine-tuned on {results['common']} labels of each arm, {results['n_seeds']} "

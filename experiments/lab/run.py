@@ -87,15 +87,16 @@ class Run:
 
     def finish(self, results: Mapping[str, Any], outcome: Outcome) -> None:
         """Write report, figures and results, keep the numbers, and print what was found and what was expected."""
-        for name, part in outcome.content.items():
-            if isinstance(part, report.Illustration):
-                report.save_figure(part.figure, self.folder / f"{name}.png")  # pyright: ignore[reportArgumentType]
         if outcome.title:
+            content = [
+                dataclasses.replace(part, name=name) if isinstance(part, report.Illustration) else part
+                for name, part in outcome.content.items()
+            ]
             report.write_report(
                 self.folder / "report.html",
                 title=outcome.title,
                 verdict=outcome.verdict,
-                content=list(outcome.content.values()),
+                content=content,
                 versions=results["versions"],
                 command=self.command,
                 alarm=outcome.alarm,
@@ -107,7 +108,7 @@ class Run:
         self._print(outcome)
 
     def _record(self, results: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-        """What is kept of a run that finishes for the first time; minutes are those of the process that ends it."""
+        """Record of a run that finishes for the first time; minutes are those of the process that ends it."""
         settings, versions = results["settings"], results["versions"]
         minutes = None if self.began is None else round((time.monotonic() - self.began) / 60.0, 1)
         return plain({

@@ -88,7 +88,7 @@ def shortest_contacts(system: System) -> dict[tuple[int, int], float]:
 
 
 def extrapolates(train: Dataset, test: Dataset) -> np.ndarray:
-    """Which test frames hold a contact shorter than any of that pair of elements in the training set: (n,) bool."""
+    """Test frames that hold a contact shorter than any of that pair of elements in the training set: (n,) bool."""
     known: dict[tuple[int, int], float] = {}
     for system in train.systems:
         for pair, distance in shortest_contacts(system).items():

@@ -1,4 +1,4 @@
-"""How experiments follow a fine-tune and show its errors: as the command does."""
+"""Following a fine-tune in experiments and showing its errors: as the command does."""
 
 from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.error_tables import element_table, error_table

@@ -150,7 +150,7 @@ def _work(unit: Unit, folder: Path) -> float:
 
 
 def _seconds(future: Future[float], name: str, running: list[str]) -> float:
-    """What a finished unit took.
+    """Cost of a finished unit.
 
     Raises:
         RuntimeError: naming the unit, for errors that users can do something about; others are raised as they are.

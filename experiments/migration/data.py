@@ -165,5 +165,5 @@ def thinned(data: Dataset, percent: float) -> Dataset:
 
 
 def model_folder(out: Path, arm: str, seed: int) -> Path:
-    """Where a fine-tune lives."""
+    """Folder of a fine-tune."""
     return out / "models" / f"{arm}-{seed}"

@@ -1,4 +1,4 @@
-"""What ``experiments.migration`` asks of every model: barriers, profiles, sliding, lattice, elasticity."""
+"""Questions of ``experiments.migration`` to every model: barriers, profiles, sliding, lattice, elasticity."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ VECTORS = {"a": (1.0, 0.0), "a + 2b": (1.0, 2.0)}
 
 
 def fixed_path(evaluate: Evaluator, images: Sequence[System]) -> dict[str, Any]:
-    """What a model says of images as they are."""
+    """Report of a model on images as they are."""
     found = evaluate(images)
     return path_row(np.array([result.energy for result in found]), [result.forces for result in found])
 
 
 def path_row(levels: np.ndarray, forces: Any) -> dict[str, Any]:
-    """What is reported of energies (P,) in eV and forces (P, N, 3) in eV/Å of images as they are."""
+    """Report of energies (P,) in eV and forces (P, N, 3) in eV/Å of images as they are."""
     return {
         "profile_eV": levels - levels[0],
         "fixed_path_barrier_eV": float(levels.max() - levels[0]),

@@ -1,4 +1,4 @@
-"""How good the monitor's charts are: false alarms, detection, lead time, and what they cost inside MD.
+"""Quality of the monitor's charts: false alarms, detection, lead time, and what they cost inside MD.
 
     python -m experiments.monitors                                   # embedded model, GFN1-xTB: about 40 minutes
     python -m experiments.monitors --oracle teacher:nequix-mp-1 --structure liquid.extxyz

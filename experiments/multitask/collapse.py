@@ -116,7 +116,7 @@ def _backbone(out: Path, run: Run) -> Params:
 
 
 def _too_few(members: Members) -> str | None:
-    """Why classes of so few structures cannot be compared, if they cannot."""
+    """Reason why classes of so few structures cannot be compared, if they cannot."""
     try:
         usable(members.classes, members.structure)
     except ValueError as error:
@@ -197,7 +197,7 @@ def _spread(estimates: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def answer(found: Mapping[str, Any]) -> tuple[str, bool]:
-    """Whether plain ft collapses the representation and mft prevents it; alarming if mft collapses in most seeds."""
+    """Say if plain ft collapses the representation and mft prevents it; alarming if mft collapses in most seeds."""
     if "skipped" in found:
         return f"The microscope could not look at the features: {found['skipped']}", False
     nodes = found["nodes"]

@@ -22,7 +22,7 @@ _PARTS = ("train", "valid", "id_test", "ood_test")
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What all modes are compared on.
+    """Data on which all modes are compared.
 
     Attributes:
         name: of the property, with its unit.

@@ -82,7 +82,7 @@ def _interval(errors: np.ndarray) -> tuple[float, float, float]:
 
 
 def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, float, float] | None:
-    """How much lower the MAE is than from scratch, %, the same structures drawn for both."""
+    """Decrease of the MAE against training from scratch, %, the same structures drawn for both."""
     if scratch is None or len(scratch) == 0:
         return None
     return bootstrap(
@@ -107,7 +107,7 @@ def table_rows(results: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def verdict(results: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """What these runs support, with n, seeds and intervals; the answer to S3's claim; whether to warn."""
+    """Conclusions that these runs support, with n, seeds and intervals; the answer to S3's claim; whether to warn."""
     config = results["settings"]
     n = int(config["n_train"])
     main = {row["mode"]: row for row in results["summary"] if row["n"] == n}

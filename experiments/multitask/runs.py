@@ -14,8 +14,7 @@ from experiments.multitask.data import Bench, force_field_parts, load_materials,
 from mlipjax.data import Dataset
 from mlipjax.data.properties import property_name, targets
 from mlipjax.files import replace_on_success, write_atomic
-from mlipjax.finetuning.properties import finetune_property
-from mlipjax.finetuning.properties_prepare import PropertyInput, PropertyPreparation
+from mlipjax.finetuning.properties import PropertyInput, PropertyPreparation, finetune_property
 from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.models import load
 from mlipjax.nn.readouts import GROUP
@@ -52,7 +51,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What all runs share.
+    """Inputs that all runs share.
 
     Attributes:
         config: resolved (``experiments.multitask.Config``).

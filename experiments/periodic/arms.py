@@ -1,4 +1,4 @@
-"""What all parts of ``experiments.periodic`` start from, and the arms: three ways to collect the same labels."""
+"""Start of all parts of ``experiments.periodic``, and the arms: three ways to collect the same labels."""
 
 from __future__ import annotations
 

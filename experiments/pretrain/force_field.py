@@ -34,7 +34,7 @@ DAMPING = 0.2  # 1/Å
 
 @dataclass(frozen=True)
 class Topology:
-    """What the force field must know of a structure: springs, charges, sizes and excluded pairs."""
+    """Knowledge that the force field needs of a structure: springs, charges, sizes and excluded pairs."""
 
     springs: np.ndarray  # (n_springs, 2) atom indices
     lengths: np.ndarray  # (n_springs,) Å

@@ -64,7 +64,7 @@ def surface(model: Model, pool: Dataset, steps: int) -> dict[str, Any]:
 
 
 def surface_ps(steps: int) -> float:
-    """How long that is, ps."""
+    """Duration, ps."""
     return steps * _SURFACE_FS / 1000.0
 
 

@@ -1,4 +1,4 @@
-"""What ``experiments.reactive`` asks of a model, native or foreign: energies, and its own barrier of an event."""
+"""Questions of ``experiments.reactive`` to a model, native or foreign: energies, and its own barrier of an event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, 
 from mlipjax.probes.neb import neb
 from mlipjax.system import System
 from mlipjax.train import error_report
-from mlipjax.train.predict import StructurePrediction
+from mlipjax.train.batches import StructurePrediction
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _numbers(results: dict[str, Any]) -> dict[str, Number]:
 
 
 def _answer(results: dict[str, Any]) -> str:
-    """Whether, on published DFT frames, few labels make a better model than none and than training from scratch."""
+    """Say if, on published DFT frames, few labels make a better model than none and than training from scratch."""
     mae = {key: value for key, (value, _) in _formate_mae(results).items()}
     counts = {labels for _, labels in mae if labels}
     if not counts:
@@ -116,7 +116,7 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def verdict(results: dict[str, Any]) -> tuple[str, bool]:
-    """What these runs support, with numbers; alarming if fine-tuning did not help."""
+    """Conclusions that these runs support, with numbers; alarming if fine-tuning did not help."""
     parts, alarm = [], False
     if results["formate"]:
         rows = results["formate"]["rows"]

@@ -155,6 +155,6 @@ def own_barrier(row: dict[str, Any]) -> float | None:
 
 
 def _reservations(own: dict[str, Any]) -> str:
-    """What speaks against a self-consistent barrier."""
+    """Objections to a self-consistent barrier."""
     text = "" if own["converged"] else f"; NOT converged ({own['left_eV_per_A']:.2f} eV/Å left)"
     return text if own["climbed"] else text + "; no image climbed: interpolated"

@@ -165,7 +165,7 @@ def _formate_tuned(config: Config, arm: str, n: int, seed: int) -> dict[str, Any
     published, driver = _published(config.test), _model(config.natives[0])
 
     def rest(model: Model, count: int) -> Dataset:
-        """Where the first fine-tune changed forces most."""
+        """Place where the first fine-tune changed forces most."""
         others = published.pool.subset(range(n // 2, len(published.pool)))
         return others.subset(most_changed(driver, model, others, count))
 

@@ -28,7 +28,7 @@ _REPLICAS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Workflow:
-    """What all arms share.
+    """Inputs that all arms share.
 
     Attributes:
         driver: universal model that is simulated and fine-tuned.

@@ -226,7 +226,7 @@ def csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def speedup(results: dict[str, Any]) -> float | None:
-    """How many times as fast one program is as separate runs, where it was measured."""
+    """Speed of one program over that of separate runs, where it was measured."""
     speed, width = results["throughput"], str(results["width"])
     return speed["separate_seconds"] / speed["seconds"][width] if width in speed["seconds"] else None
 

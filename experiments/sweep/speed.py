@@ -40,7 +40,7 @@ class Throughput:
         return int(min(self.seconds, key=lambda width: self.seconds[width]))
 
     def speedup(self, width: int) -> float:
-        """How many times faster than one after another."""
+        """Speed over that of one after another."""
         return self.separate_seconds / self.seconds[str(width)]
 
     def as_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.report import Illustration, Table, save_figure, write_report
+from mlipjax.report import Illustration, Table, write_report
 from mlipjax.report.representation import class_maps, estimate_panels, estimates_along
 from mlipjax.representation import Comparison, Embedding, Estimate, collapse_marks
 
@@ -91,7 +91,7 @@ def _about(comparison: Comparison, name: str) -> tuple[list[str], bool]:
 
 
 def _separation(ratios: tuple[Estimate, Estimate]) -> str:
-    """How classes are kept apart, if both spaces agree."""
+    """Separation of classes, if both spaces agree."""
     if not np.isfinite([ratio.low for ratio in ratios]).all():
         return "cannot be judged with so few structures"
     verdicts = {"less" if r.low > 1.0 else "more" if r.high < 1.0 else "alike" for r in ratios}
@@ -109,17 +109,15 @@ def write(folder: Path, comparisons: dict[str, Comparison], results: dict[str, A
         n = f"{comparison.n_members} {'atoms' if kind == 'nodes' else 'pairs'} of {comparison.n_structures} structures"
         figures = _figures(kind, comparison, results)
         for name, (figure, caption, title) in figures.items():
-            save_figure(figure, folder / f"{name}.png")
             caption = (
                 f"{caption}, {n}; 95 % intervals over structures (half-samples); t-SNE: range over seeds, perplexities."
             )
-            content.append(Illustration(figure, caption, f"{title}: {kind}"))
+            content.append(Illustration(figure, caption, f"{title}: {kind}", name))
         if comparison.maps:
             figure = _map_figure(comparison)
-            save_figure(figure, folder / f"{kind}_tsne.png")
             caption = "One t-SNE map of each model's standardised features (the first of its seeds and perplexities). "
             caption += "Distances and areas mean nothing in such a map."
-            content.append(Illustration(figure, caption, f"Maps: {kind}"))
+            content.append(Illustration(figure, caption, f"Maps: {kind}", f"{kind}_tsne"))
         rows = list(_rows(comparison))
         lines += [",".join([kind, *map(str, row)]) for row in rows]
         content.append(Table(["number", "model", "value", "low", "high"], rows, f"All numbers of {kind}. {LIMITS}"))

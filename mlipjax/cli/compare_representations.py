@@ -186,7 +186,7 @@ def _edges(command: CompareCommand, models: Mapping[str, Model], dataset: Datase
 def _of_models(
     models: Mapping[str, Model], compute: Callable[..., np.ndarray], what: str, pieces: Pieces
 ) -> dict[str, np.ndarray]:
-    """What is computed of each model, by its name."""
+    """Results of each model, by its name."""
     found = {}
     for number, (name, model) in enumerate(models.items()):
         pieces(what, number, len(models))

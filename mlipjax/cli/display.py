@@ -9,9 +9,9 @@ from rich.console import Console
 from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.progress import make_bar
 from mlipjax.cli.wording import print_findings
-from mlipjax.finetuning.prepare import Preparation
-from mlipjax.finetuning.properties_prepare import PropertyPreparation
+from mlipjax.finetuning.properties import PropertyPreparation
 from mlipjax.finetuning.run import FinetuneListener
+from mlipjax.finetuning.single import Preparation
 from mlipjax.train import StepInfo, TrainState
 
 

@@ -231,5 +231,5 @@ def _printer(spell: typing.Callable[[str], str] = str) -> typing.Callable[..., N
 
 
 def _is_explained(error: Exception) -> bool:
-    """Whether the message of an error is for users: bad input, files, network, and the errors of this package."""
+    """Tell whether the message of an error is for users: bad input, files, network, and the errors of this package."""
     return isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("mlipjax.")

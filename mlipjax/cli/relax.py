@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from mlipjax.cli.call import call
 from mlipjax.cli.options.relax import Relax
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
-from mlipjax.cli.relax_tables import one_line, summary, table
+from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.verbs import Relaxation, relax
 
@@ -70,3 +71,68 @@ def _write(console: Console, command: Relax, found: list[Relaxation]) -> None:
 
 _IN_FULL = 5
 """So many structures get a table each; more of them get a line each."""
+
+
+def table(relaxation: Relaxation, name: str) -> Table:
+    """One structure before and after."""
+    found = relaxation.as_dict()
+    title = f"{name}{found['formula']}, {found['n_atoms']} atoms"
+    return Table(("", "before", "after"), list(_rows(found["before"], found["after"])), title)
+
+
+def _rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    def both(key: str, digits: str, index: int | None = None) -> tuple[str, str]:
+        first, second = (one[key] if index is None else one[key][index] for one in (before, after))
+        return format(first, digits), format(second, digits)
+
+    yield "energy (eV)", *both("energy_eV", ".6f")
+    yield "largest force (eV/Å)", *both("max_force_eV_per_A", ".4f")
+    if "lengths_A" in before:
+        for index, axis in enumerate("abc"):
+            yield f"{axis} (Å)", *both("lengths_A", ".4f", index)
+        for index, angle in enumerate(("alpha", "beta", "gamma")):
+            yield f"{angle} (°)", *both("angles_deg", ".3f", index)
+        yield "volume (Å³)", *both("volume_A3", ".3f")
+    if "stress_GPa" in before:
+        for index, axis in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
+            yield f"stress {axis} (GPa)", *both("stress_GPa", ".3f", index)
+    if "space_group" in before:
+        yield (
+            "space group (0.01 Å)",
+            str(before["space_group"] or "none found"),
+            str(after["space_group"] or "none found"),
+        )
+
+
+def summary(found: Sequence[Relaxation]) -> Table:
+    """Many structures, a line each."""
+    rows = []
+    for index, one in enumerate(found):
+        change = "-"
+        if one.atoms.cell.rank == 3:
+            change = f"{100 * (one.atoms.cell.volume / one.initial.cell.volume - 1):+.2f}"
+        rows.append(
+            (
+                str(index),
+                one.atoms.get_chemical_formula(),
+                f"{one.energy_change:+.4f}",
+                change,
+                f"{one.fmax:.4f}",
+                "yes" if one.converged else "NO",
+            )
+        )
+    headings = ("", "formula", "energy change (eV)", "volume change (%)", "fmax (eV/Å)", "converged")
+    return Table(headings, rows, name_columns=2)
+
+
+def one_line(index: int, relaxation: Relaxation, fmax: float) -> str:
+    """Return whether a structure is converged, and what it gained."""
+    what = "energy" if relaxation.pressure == 0.0 else "enthalpy"
+    gained = f"{what} changed by {relaxation.energy_change:+.4f} eV"
+    if relaxation.initial.cell.rank == 3:
+        change = relaxation.atoms.cell.volume / relaxation.initial.cell.volume - 1
+        gained += f", volume by {100 * change:+.2f} %"
+    reached = f"after {relaxation.steps} evaluations, largest force {relaxation.fmax:.4f} eV/Å"
+    if relaxation.converged:
+        return f"structure {index}: converged {reached}; {gained}"
+    return f"structure {index}: NOT CONVERGED {reached} (asked for {fmax:g}): raise --steps or --fmax; {gained}"

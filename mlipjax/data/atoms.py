@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from mlipjax.data._limits import TooLong, bounded
-from mlipjax.data.checks import check_structure
+from mlipjax.data.checks import check_system, first_bad
 from mlipjax.data.electrons import say_electrons
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
@@ -28,19 +30,16 @@ _BYTES, _SECONDS = 1 << 30, 4.0
 _BYTES_PER_BYTE, _SECONDS_PER_BYTE = 20, 2e-5
 _UNPACKED = 20  # bytes in a byte of a compressed file
 _DATABASES = (".db", ".json", ".aselmdb")
+_FULL = 1e-3  # how far an occupancy may be from 1
 
 
 class Located(NamedTuple):
-    """A structure, and where it stands: its file, and its number among all structures of the file."""
+    """A structure, and where it stands: its file, its number among all structures of the file, both in words."""
 
     path: Path
     index: int
     atoms: Atoms
-
-    @property
-    def where(self) -> str:
-        """File and number for a message."""
-        return f"{self.path}, structure {self.index}"
+    where: str
 
 
 def iread_atoms(path: Paths) -> Iterator[Atoms]:
@@ -61,9 +60,9 @@ def iread_located(path: Paths) -> Iterator[Located]:
     """Read structures one by one with their places; arguments and errors as ``iread_atoms``."""
     for source in find_sources(path):
         for index, atoms in _chosen(source):
-            found = Located(source.path, index, atoms)
-            check_structure(atoms, found.where)
-            yield found
+            where = f"{source.path}, structure {index}"
+            check_structure(atoms, where)
+            yield Located(source.path, index, atoms, where)
 
 
 def read_atoms(path: Paths) -> list[Atoms]:
@@ -174,3 +173,69 @@ def _database(path: Path) -> Iterator[Atoms]:
         atoms = row.toatoms()
         atoms.info.update(row.data, **row.key_value_pairs)
         yield atoms
+
+
+def check_structure(atoms: Atoms, where: str) -> None:
+    """Refuse what no calculation can start from.
+
+    Args:
+        atoms: structure.
+        where: file and structure, for the message.
+
+    Raises:
+        ValueError: as ``check_system``; if momenta or masses are no finite numbers, or a site is occupied partly.
+    """
+    check_system(
+        np.asarray(atoms.numbers),
+        np.asarray(atoms.positions),
+        np.asarray(atoms.cell.array, np.float64),
+        np.asarray(atoms.pbc, bool),
+        where,
+    )
+    _check_motion(atoms, where)
+    _check_occupancy(atoms, where)
+
+
+def _check_motion(atoms: Atoms, where: str) -> None:
+    for name, shape in (("momenta", (len(atoms), 3)), ("masses", (len(atoms),))):
+        if name not in atoms.arrays:
+            continue
+        values = atoms.arrays[name]
+        if values.dtype.kind not in "fiub" or values.shape != shape:
+            raise ValueError(
+                f"{where}: {name} are {values.dtype} of shape {values.shape}, expected numbers of {shape}."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{where}: {name} are not finite ({first_bad(name, values)}).")
+    if "masses" in atoms.arrays and (atoms.arrays["masses"] <= 0.0).any():
+        atom = int(np.argmin(atoms.arrays["masses"]))
+        raise ValueError(f"{where}: atom {atom} has the mass {atoms.arrays['masses'][atom]:g} u; masses are positive.")
+
+
+def _check_occupancy(atoms: Atoms, where: str) -> None:
+    """Sites that hold an element in part, as CIF and PDB files may say."""
+    column = atoms.arrays.get("occupancy")
+    if column is not None and np.issubdtype(np.asarray(column).dtype, np.number) and np.ndim(column) == 1:
+        partly = np.flatnonzero((column > _FULL) & (column < 1.0 - _FULL))
+        if len(partly):
+            _refuse_occupancy(f"atom {partly[0]} ({atoms.symbols[partly[0]]} {column[partly[0]]:g})", where)
+    sites = atoms.info.get("occupancy")
+    if isinstance(sites, Mapping):
+        for site, species in sites.items():
+            if isinstance(species, Mapping) and _is_partial(species):
+                parts = " ".join(f"{symbol} {value}" for symbol, value in species.items())
+                _refuse_occupancy(f"site {site} ({parts})", where)
+
+
+def _is_partial(species: Mapping[Any, Any]) -> bool:
+    try:  # "." and "?" are the default of a CIF file, 1
+        values = [1.0 if value in (".", "?") else float(value) for value in species.values()]
+    except (TypeError, ValueError):
+        return True
+    return len(values) != 1 or not abs(values[0] - 1.0) <= _FULL
+
+
+def _refuse_occupancy(site: str, where: str) -> None:
+    raise ValueError(
+        f"{where}: {site} is occupied in part; an atom is there or not. Give an ordered supercell of this structure."
+    )

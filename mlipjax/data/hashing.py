@@ -1,11 +1,13 @@
-"""Names for structures: exact ones for stores of labels, tolerant ones to find duplicates."""
+"""Names for structures: exact ones for stores of labels and for runs, tolerant ones to find duplicates."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from mlipjax.data.dataset import Dataset
@@ -29,6 +31,17 @@ def structure_hash(system: System) -> str:
     # + 0.0 turns -0.0 into 0.0
     rounded = (np.round(np.asarray(array, dtype="<f8"), 8) + 0.0 for array in (system.positions, system.cell))
     return digest(np.asarray(system.atomic_numbers, dtype="<i4"), *rounded, bytes(system.pbc))
+
+
+def hash_dataset(dataset: Dataset) -> str:
+    """Fingerprint of labelled structures."""
+    digest = hashlib.sha256()
+    for system, labels, info in zip(dataset.systems, dataset.labels, dataset.infos, strict=True):
+        digest.update(structure_hash(system).encode())
+        for label in jax.tree.leaves(labels):
+            digest.update(np.asarray(label).tobytes())
+        digest.update(repr(sorted(info.items(), key=str)).encode())
+    return digest.hexdigest()
 
 
 def canonical_hash(system: System, tolerance: float = 1e-4) -> str:

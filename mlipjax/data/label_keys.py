@@ -167,13 +167,15 @@ def _automatic(atoms: Atoms, kind: str, where: str, taken: str | None) -> Value 
 
 
 def unknown_numbers(atoms: Atoms) -> list[str]:
-    """Names of whatever has the shape of an energy, forces or a stress."""
+    """Names of whatever has the shape of an energy, forces or a stress; a whole number counts or names something."""
     known = ("positions", "momenta", "numbers")
     return [
         str(name)
         for store in _stores(atoms)
         for name, value in store.items()
-        if name not in known and any(_fits(value, kind, len(atoms)) for kind in ("energy", "forces", "stress"))
+        if name not in known
+        and not isinstance(value, int | np.integer)
+        and any(_fits(value, kind, len(atoms)) for kind in ("energy", "forces", "stress"))
     ]
 
 

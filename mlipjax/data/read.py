@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipjax.data.atoms import Located, iread_located
-from mlipjax.data.checks import check_structure
+from mlipjax.data.atoms import Located, check_structure, iread_located
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example
 from mlipjax.data.electrons import say_electrons
@@ -70,9 +69,10 @@ def read_dataset(
     if stores and keys != _DEFAULT_KEYS:
         raise ValueError(f"{stores[0]}: labels were named when this folder was made; give no keys for it.")
     if files or not stores:
-        dataset = Dataset.from_examples(read_examples(files, keys, with_labels=with_labels))
-        if not len(dataset):
+        examples = list(read_examples(files, keys, with_labels=with_labels))
+        if not examples:
             raise ValueError(f"{describe_paths(path)}: no structure in this file.")
+        dataset = Dataset.from_examples(examples)
     else:
         dataset, stores = open_store(stores[0]), stores[1:]
     for store in stores:

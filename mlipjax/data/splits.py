@@ -1,4 +1,4 @@
-"""Splits that keep a trajectory together.
+"""Splits that keep a trajectory together, and isolated atoms set apart.
 
 Frames of one trajectory resemble each other, so a frame in the test set whose neighbour in time is in the
 training set tests nothing. Whatever shares a group goes to one part as a whole.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlipjax.data.dataset import Dataset
 from mlipjax.data.hashing import structure_hash
-from mlipjax.lattice import minimum_image
+from mlipjax.elements import listed
+from mlipjax.lattice import minimum_image, shortest_period
 from mlipjax.notices import notice
 from mlipjax.system import System
 
@@ -42,6 +44,9 @@ says nothing about the others; unless each of them is one trajectory (``is_traje
 _KIND = "config_type"
 # Frames this many places apart have forgotten each other, if neighbours have not; and by how much they differ more.
 _APART, _FORGOTTEN = 4, 1.5
+# An atom is alone if the next one is further away than any model looks.
+_REACH = 8.0
+_AGREE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,3 +229,54 @@ def _draw(groups: np.ndarray, sizes: np.ndarray, target: int, reserve: int) -> n
             drawn[place] = True
             total, left = total + size, left - 1
     return groups[drawn] if drawn.any() else groups[[np.argmin(sizes[groups])]]
+
+
+class IsolatedAtoms(NamedTuple):
+    """Isolated atoms of a data set, and what is left of it.
+
+    Attributes:
+        rest: all other structures.
+        indices: of the isolated atoms in the data set.
+        energies: element -> eV, of those that have an energy.
+    """
+
+    rest: Dataset
+    indices: tuple[int, ...]
+    energies: dict[int, float]
+
+
+def is_isolated(system: System, info: Mapping[str, Any]) -> bool:
+    """Return whether this is one atom in empty space; one that is said to be may have a smaller cell than others."""
+    if len(system.atomic_numbers) != 1:
+        return False
+    said = re.sub(r"[^a-z]", "", str(info.get("config_type", "")).lower())
+    return said in ("isolatedatom", "isolatedatoms") or shortest_period(system.cell, system.pbc) >= _REACH
+
+
+def set_apart(dataset: Dataset) -> IsolatedAtoms:
+    """Divide a data set into isolated atoms and all others.
+
+    Many training sets carry one per element (``config_type=IsolatedAtom``). They say where energies are counted from,
+    and nothing about a material: as training structures they would only teach that a lone atom feels no force; in
+    validation they would decide which epoch is best.
+
+    Raises:
+        ValueError: if two isolated atoms of one element have different energies.
+    """
+    indices, energies = [], {}
+    rows = zip(dataset.systems, dataset.labels, dataset.infos, strict=True)
+    for index, (system, label, info) in enumerate(rows):
+        if not is_isolated(system, info):
+            continue
+        indices.append(index)
+        if label.energy_weight > 0.0:
+            z, energy = int(np.asarray(system.atomic_numbers)[0]), float(label.energy)
+            if abs(energies.setdefault(z, energy) - energy) > _AGREE:
+                raise ValueError(
+                    f"two isolated atoms of {listed([z])} have the energies {energies[z]:.6g} and "
+                    f"{energy:.6g} eV (structure {index}); keep the one whose electronic state is the ground state."
+                )
+    if not indices:
+        return IsolatedAtoms(dataset, (), {})
+    rest = dataset.subset(np.setdiff1d(np.arange(len(dataset)), indices))
+    return IsolatedAtoms(rest, tuple(indices), energies)

@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from mlipjax.data.splits import IsolatedAtoms
 from mlipjax.doctor.compared import Compared, rms
 from mlipjax.doctor.findings import Finding
 from mlipjax.elements import listed
 from mlipjax.potential import Potential
 from mlipjax.settings.finetune import STEP_0_LIMIT
 from mlipjax.train import E0Estimate, set_e0s
-from mlipjax.train.isolated import IsolatedAtoms
 
 Role = Literal["train", "other", "own"]
 """A training set, another set of its level of theory, or one of the level that the model was trained with."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset
+from mlipjax.data.splits import set_apart
 from mlipjax.doctor.compared import Compared, by_composition, centered, pooled
 from mlipjax.doctor.energies import check_energies
 from mlipjax.doctor.energy_zero import Role, check_energy_range, check_estimate, check_isolated, check_step_0
@@ -25,7 +26,6 @@ from mlipjax.doctor.work import check_work
 from mlipjax.graph import CoincidingAtoms
 from mlipjax.potential import Model, Potential
 from mlipjax.train import E0Estimate, LabelledBatches, StructurePrediction, error_report, predict, settle_e0s
-from mlipjax.train.isolated import set_apart
 from mlipjax.typing import Params
 
 SAMPLE = 64

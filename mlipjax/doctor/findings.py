@@ -35,7 +35,7 @@ class Finding(NamedTuple):
 
     @property
     def is_fatal(self) -> bool:
-        """Whether it forbids training."""
+        """Tell whether it forbids training."""
         return self.severity == "fatal"
 
     @property

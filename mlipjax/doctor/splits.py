@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from ase.geometry import cell_to_cellpar
 
 from mlipjax.data import GROUP_KEYS, Dataset, find_duplicates
 from mlipjax.data.hashing import first_seen
@@ -156,12 +157,11 @@ class Fingerprint(NamedTuple):
 
 def fingerprint(system: System) -> Fingerprint:
     """Distances between the atoms, in their order; of large structures between some of them."""
-    chosen = np.asarray(_thinned(list(range(system.n_atoms)), _ATOMS))
-    atoms = system.to_ase()
+    positions, cell = np.asarray(system.positions, np.float64), np.asarray(system.cell, np.float64)
+    chosen = np.asarray(_thinned(list(range(len(positions))), _ATOMS))
     first, second = chosen[np.array(np.triu_indices(len(chosen), 1))]
-    vectors = minimum_image(atoms.positions[second] - atoms.positions[first], system.cell, system.pbc)
-    lengths = np.linalg.norm(vectors, axis=1)
-    return Fingerprint(np.concatenate([atoms.cell.cellpar(), atoms.pbc]), lengths.astype(np.float32))
+    lengths = np.linalg.norm(minimum_image(positions[second] - positions[first], cell, system.pbc), axis=1)
+    return Fingerprint(np.concatenate([cell_to_cellpar(cell), system.pbc]), lengths.astype(np.float32))
 
 
 def distance_change(a: Fingerprint, b: Fingerprint) -> float:

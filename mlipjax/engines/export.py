@@ -46,7 +46,7 @@ class Capacity(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a program is made for.
+    """Purpose of a program.
 
     Attributes:
         processes: of LAMMPS along the three lattice vectors; with fewer, each has more atoms than the program holds.
@@ -62,7 +62,7 @@ class Target:
 
 
 def hops(potential: Potential) -> int:
-    """How many cutoffs away an atom can change another's energy: one for each layer."""
+    """Number of cutoffs over which an atom changes another's energy: one for each layer."""
     return len(potential.feature_slices)
 
 
@@ -94,7 +94,7 @@ def local_atoms(system: System, part: Sequence[int], processes: Sequence[int], s
 
 
 def capacity(system: System, potential: Potential, processes: Sequence[int]) -> Capacity:
-    """How much a program must hold for a structure, with headroom.
+    """Room that a program needs for a structure, with headroom.
 
     Args:
         system: the structure.

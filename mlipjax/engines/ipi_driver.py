@@ -28,7 +28,7 @@ Answer = tuple[float, np.ndarray, np.ndarray, str]
 
 
 class Driver:
-    """What i-PI calls: structures in atomic units in, energies, forces and virials in atomic units out.
+    """The object that i-PI calls: structures in atomic units in, energies, forces and virials in atomic units out.
 
     Args:
         model: name, file or folder, as ``mlipjax.load`` takes it, or ``ase:module:factory``.

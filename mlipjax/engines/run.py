@@ -1,4 +1,4 @@
-"""What runs of other people's simulation programs share: settings, and the model and structure that they start from."""
+"""Parts that runs of other people's simulation programs share: settings, and the model and structure to start from."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class AlarmConfig:
 
     @property
     def interrupts(self) -> bool:
-        """Whether an alarm ends the sampling of its round, so that its frame is labelled next."""
+        """Tell whether an alarm ends the sampling of its round, so that its frame is labelled next."""
         return self.on_alarm in ("label", "rollback")
 
 

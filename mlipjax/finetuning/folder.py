@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.data import Dataset, hash_input, structure_hash
+from mlipjax.data import hash_input
 from mlipjax.files import write_atomic
 from mlipjax.locks import LOCK, folder_alone
 from mlipjax.potential import Model
@@ -27,21 +26,14 @@ from mlipjax.train.recorder import CHECKPOINTS, METRICS
 RUN, REPORT, SNAPSHOTS = "run.json", "report.json", "snapshots"
 
 
-def describe_run(
-    model: Model, train_data: Dataset, valid_data: Dataset | None, settings: FinetuneSettings
-) -> dict[str, Any]:
-    """Return what must be equal for a folder to be the same run; JSON types."""
-    settings_given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+def describe_settings(settings: FinetuneSettings) -> dict[str, Any]:
+    """Return the settings in JSON types, with fingerprints of the files that they name."""
+    given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     for name in ("e0s", "replay", "anchor"):
         path = getattr(settings, name)
         if path is not None and (digest := hash_input(path)) is not None:
-            settings_given[f"{name}_sha256"] = digest
-    return {
-        "settings": settings_given,
-        "model_sha256": hash_model(model),
-        "train_sha256": hash_dataset(train_data),
-        "valid_sha256": None if valid_data is None else hash_dataset(valid_data),
-    }
+            given[f"{name}_sha256"] = digest
+    return given
 
 
 def hash_model(model: Model) -> str:
@@ -51,17 +43,6 @@ def hash_model(model: Model) -> str:
     digest.update(np.asarray(potential.e0s).tobytes())
     for path, leaf in tree.flatten_paths(params).items():
         digest.update(path.encode() + np.asarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def hash_dataset(dataset: Dataset) -> str:
-    """Fingerprint of labelled structures."""
-    digest = hashlib.sha256()
-    for system, labels, info in dataset:
-        digest.update(structure_hash(system).encode())
-        for label in jax.tree.leaves(labels):
-            digest.update(np.asarray(label).tobytes())
-        digest.update(repr(sorted(info.items(), key=str)).encode())
     return digest.hexdigest()
 
 
@@ -120,7 +101,7 @@ def claim_run(folder: Path, description: dict[str, Any]) -> None:
 
 
 _UNBEGUN = (CHECKPOINTS, SNAPSHOTS, METRICS, BAD_FRAMES)
-"""What a run may leave besides ``RUN`` without having taken a step."""
+"""Names that a run may leave besides ``RUN`` without having taken a step."""
 
 _STEP = re.compile(r"(?:step-)?(\d+)(\.(?:tmp|orbax-checkpoint-tmp).*)?")
 """Name of a snapshot or checkpoint, complete or not."""

@@ -19,7 +19,7 @@ from mlipjax.system import System
 Stage = Literal["sample", "label", "train", "finish", "done"]
 
 RETRIES = 6
-"""How often tables that overflowed are made larger before a structure counts as collapsing."""
+"""Number of times that tables that overflowed are made larger before a structure counts as collapsing."""
 
 
 class Stopped(RuntimeError):

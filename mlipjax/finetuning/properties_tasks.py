@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from mlipjax.data import Dataset, read_dataset
-from mlipjax.finetuning.retain import batches_for, check_level, known_data, split_replay
+from mlipjax.finetuning.retain import check_level, known_data, split_replay
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import Denoising, ForceField, LabelledBatches, PropertyValue, Task
 from mlipjax.train.batches import property_batches
-from mlipjax.train.errors import denoising_errors, force_field_errors, property_errors
+from mlipjax.train.judge import denoising_errors, force_field_errors, property_errors
 from mlipjax.typing import Key
 
 DENOISE = "denoise"
@@ -46,9 +46,8 @@ class TaskMaker:
             data,
             size or self.options.property_batch_size,
             passes=passes,
-            dtype=self.settings.dtype,
-            max_slots=self.settings.max_slots,
             reach=reach,
+            **self.settings.batching(),
         )
 
     def of_property(self, head: PropertyHead, train: LabelledBatches, valid: LabelledBatches) -> tuple[Task, str]:
@@ -84,11 +83,11 @@ class TaskMaker:
         train, valid = split_replay(dataset, 0)
         passes = max(1, round((options.steps or 0) * options.force_field_share * size / len(train)))
         # a sample is enough to follow a run; more held-out structures would take longer than the steps between
-        held_out = batches_for(self.potential, valid, settings, size).part(_EVALUATED)
+        held_out = LabelledBatches.create(self.potential, valid, size, **settings.batching()).part(_EVALUATED)
         task = Task(
             "force_field",
             ForceField(self.potential, settings.make_loss()),
-            batches_for(self.potential, train, settings, size, passes=passes),
+            LabelledBatches.create(self.potential, train, size, passes=passes, **settings.batching()),
             jax.random.fold_in(self.key, 11),
             groups=(f"readout_{self.potential.heads[0]}",),
             prefactors=options.force_field_prefactors(settings),

@@ -66,9 +66,8 @@ def pseudo_label(frozen: Model, systems: Sequence[System], settings: FinetuneSet
     Raises:
         ValueError: if none is left.
     """
-    predictions = predict(
-        frozen.potential, frozen.params, batches_for(frozen.potential, _unlabelled(systems), settings)
-    )
+    batches = LabelledBatches.create(frozen.potential, _unlabelled(systems), _BATCH, **settings.batching())
+    predictions = predict(frozen.potential, frozen.params, batches)
 
     def label(index: int) -> Labels:
         found, system = predictions[index], systems[index]
@@ -113,10 +112,11 @@ def make_retention(
     for name, dataset in (("replay", replay), ("anchor", anchor)):
         if dataset is not None:
             findings += check_level(name, dataset, frozen, settings)
-    sets = [
-        None if data is None else batches_for(owner, data, settings, size, passes=settings.epochs, head=head)
-        for data, size in ((replay, settings.batch_size), (anchor, _BATCH))
-    ]
+    sets: list[LabelledBatches | None] = [None, None]
+    for place, (data, size) in enumerate(((replay, settings.batch_size), (anchor, _BATCH))):
+        if data is not None:
+            batches = LabelledBatches.create(owner, data, size, passes=settings.epochs, **settings.batching())
+            sets[place] = dataclasses.replace(batches, head=head)
     return Retention(*sets), notes, findings
 
 
@@ -211,7 +211,7 @@ def check_level(name: str, dataset: Dataset, frozen: Model, settings: FinetuneSe
         return []
     findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
     refuse_fatal(findings)
-    batches = batches_for(frozen.potential, dataset, settings)
+    batches = LabelledBatches.create(frozen.potential, dataset, _BATCH, **settings.batching())
     _, found = check_set(name, frozen.params, batches, e0s="model", dtype=settings.dtype, role="own")
     findings += demote(found, settings.ignore)
     refuse_fatal(findings)
@@ -221,21 +221,6 @@ def check_level(name: str, dataset: Dataset, frozen: Model, settings: FinetuneSe
 def _unlabelled(systems: Sequence[System]) -> Dataset:
     n = len(systems)
     return Dataset(systems, View(lambda index: Labels.create(systems[index].n_atoms), n), ({},) * n)
-
-
-def batches_for(
-    potential: Potential,
-    dataset: Dataset,
-    settings: FinetuneSettings,
-    batch_size: int = _BATCH,
-    *,
-    passes: int = 1,
-    head: int = 0,
-) -> LabelledBatches:
-    """Return batches in the precision of the run and within its memory; by default to go through once."""
-    options = {"dtype": settings.dtype, "max_slots": settings.max_slots}
-    batches = LabelledBatches.create(potential, dataset, batch_size, passes=passes, **options)
-    return dataclasses.replace(batches, head=head)
 
 
 def anchor_report(judge: LossJudge, params: Params) -> Mapping[str, Any] | None:

@@ -91,7 +91,7 @@ class ChunkInfo:
 
     @property
     def valid(self) -> Bool[Array, "*rounds R"]:
-        """Whether a replica saw all its edges at every step."""
+        """Tell whether a replica saw all its edges at every step."""
         return ~(self.overflow | self.moved_too_far)
 
 

@@ -44,12 +44,12 @@ class Entry:
 
     @property
     def verified(self) -> bool:
-        """Whether the file's SHA-256 is known here."""
+        """Tell whether the file's SHA-256 is known here."""
         return self.embedded or self.sha256 is not None
 
     @property
     def embedded(self) -> bool:
-        """Whether the model comes with this package."""
+        """Tell whether the model comes with this package."""
         return self.url is None
 
     @property

@@ -86,7 +86,7 @@ def find_local(entry: Entry) -> Path | None:
 
 
 def _in_package(entry: Entry) -> list[Path]:
-    """Where an installed package would have the file of an entry."""
+    """Place where an installed package would have the file of an entry."""
     name, _, rest = (entry.package or "").partition("/")
     spec = importlib.util.find_spec(name) if name else None
     return [Path(place) / rest for place in (spec and spec.submodule_search_locations) or ()]

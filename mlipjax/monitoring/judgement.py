@@ -71,28 +71,28 @@ class Judgement:
 
     @property
     def too_many(self) -> bool:
-        """Whether more frames are out than chance allows."""
+        """Tell whether more frames are out than chance allows."""
         return self.p_count < 0.5 * FALSE_ALARM
 
     @property
     def too_far(self) -> bool:
-        """Whether a frame is further out than chance allows."""
+        """Tell whether a frame is further out than chance allows."""
         return self.n_unknown > 0 or self.worst_ratio > GROSS or self.p_weight < 0.5 * FALSE_ALARM
 
     @property
     def out(self) -> bool:
-        """Whether one of both tests fails."""
+        """Tell whether one of both tests fails."""
         return self.too_many or self.too_far
 
     @property
     def undecided(self) -> bool:
-        """Whether more frames are out than expected, and there are too few to tell whether that is chance."""
+        """Tell whether more frames are out than expected, and there are too few to tell whether that is chance."""
         tells = self.p_all < 0.5 * FALSE_ALARM and self.p_count >= DOUBT
         return not self.out and not tells and self.n_alarms > self.level * self.n
 
     @property
     def in_control(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Tell whether nothing speaks against it."""
         return not (self.out or self.undecided)
 
     @property

@@ -26,7 +26,7 @@ def pieces(order: int) -> np.ndarray:
 
 
 def points(intervals: int) -> np.ndarray:
-    """Where values fix a spline, in intervals: all knots, and middles near the ends in place of end conditions."""
+    """Points that fix a spline, in intervals: all knots, and middles near the ends in place of end conditions."""
     return np.sort(np.concatenate([np.arange(intervals + 1.0), [0.5, 1.5, intervals - 1.5, intervals - 0.5]]))
 
 

@@ -95,7 +95,7 @@ class RadialTable:
 
 @flax.struct.dataclass
 class RadialEdges:
-    """What the radial weights of edges are computed from.
+    """Inputs of the radial weights of edges.
 
     Attributes:
         basis: for the network.

@@ -23,7 +23,7 @@ VECTORS = "vectors"
 """Flax collection in which a backbone leaves polar vectors (N, 3, C)."""
 
 GROUP = "property_"
-"""What the parameter group of a head begins with."""
+"""Beginning of the name of a head's parameter group."""
 
 STATISTICS = "statistics"
 """Parameters of a scalar head that are measured, not trained: mean and standard deviation of its inputs."""

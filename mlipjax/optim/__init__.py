@@ -3,9 +3,8 @@
 from mlipjax.optim.groups import Group, group_multipliers, merge, split
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
 from mlipjax.optim.modes import MODES, make_mode, published_multipliers
-from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update
+from mlipjax.optim.optimizer import Hyper, Optimizer, OptimizerConfig, ema_update, schedule_factor
 from mlipjax.optim.recipes import STRATEGIES, choose_strategy, make_strategy
-from mlipjax.optim.schedules import schedule_factor
 from mlipjax.optim.strategies import Strategy
 
 __all__ = [

@@ -129,7 +129,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "ewc": defaults.make_ewc,
     "scratch": defaults.make_scratch,
 }
-"""What ``make_strategy`` knows, by name."""
+"""Strategies of ``make_strategy``, by name."""
 
 _OPTIONS = {
     "naive": _PULLS,

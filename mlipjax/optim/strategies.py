@@ -9,8 +9,7 @@ from typing import Any, Literal
 from mlipjax.losses import LossWeights, Pull
 from mlipjax.optim.groups import Group, Rules
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
-from mlipjax.optim.optimizer import Hyper, OptimizerConfig
-from mlipjax.optim.schedules import ScheduleName
+from mlipjax.optim.optimizer import Hyper, OptimizerConfig, ScheduleName
 from mlipjax.potential import Potential
 from mlipjax.typing import Key, Params
 

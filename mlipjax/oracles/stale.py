@@ -18,7 +18,7 @@ _REMEMBERED = 256
 
 
 def is_same_structure(first: System, second: System) -> bool:
-    """Whether two structures are one: the same atoms at the same places, up to lattice vectors and a common shift."""
+    """Say if two structures are one: the same atoms at the same places, up to lattice vectors and a common shift."""
     if not np.array_equal(first.atomic_numbers, second.atomic_numbers) or tuple(first.pbc) != tuple(second.pbc):
         return False
     periodic = np.asarray(first.pbc, bool)

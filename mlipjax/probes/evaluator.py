@@ -21,7 +21,7 @@ from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.models.heads import head_index
 from mlipjax.potential import Model, Prediction
 from mlipjax.system import System
-from mlipjax.train.predict import apply_each
+from mlipjax.train.several import apply_each
 
 
 class Evaluation(NamedTuple):

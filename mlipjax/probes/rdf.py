@@ -136,7 +136,7 @@ def radial_distribution(
 
 
 def _refusal(numbers: np.ndarray, pair: tuple[int, int], found: int, longest: float) -> str:
-    """Why there is no g(r) of a pair of elements; empty if there is one."""
+    """Reason why there is no g(r) of a pair of elements; empty if there is one."""
     a, b = pair
     if a == b != 0 and len(np.unique(numbers)) > 1 and np.sum(numbers == a) < 2:
         return "one such atom, which meets its own images only"

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from mlipjax.defaults import BOND_FACTOR
 from mlipjax.potential import Model
 from mlipjax.probes.result import ProbeResult
-from mlipjax.probes.sliding_layers import LayeredCrystal, layered
-from mlipjax.probes.sliding_symmetry import equivalent_shifts
+from mlipjax.probes.sliding_layers import LayeredCrystal, equivalent_shifts, layered
 from mlipjax.relaxation.run import in_parts, relax
 from mlipjax.relaxation.search import check_systems
 from mlipjax.report import probes as figures
@@ -76,7 +75,7 @@ class Sliding(ProbeResult):
 
     @property
     def kind(self) -> str:
-        """Whether ``best`` is "relaxed" or "rigid"."""
+        """Tell whether ``best`` is "relaxed" or "rigid"."""
         return "rigid" if np.isnan(self.relaxed_meV_per_A2).all() else "relaxed"
 
     @property

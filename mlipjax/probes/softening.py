@@ -14,7 +14,7 @@ from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probe_figures
 from mlipjax.statistics import confidence_95, draw_rows
 from mlipjax.system import System
-from mlipjax.train.slopes import slopes_apart
+from mlipjax.train.metrics import slopes_apart
 
 _RESAMPLES = 500
 _LITTLE = 0.05
@@ -54,7 +54,7 @@ class Softening(ProbeResult):
 
     @property
     def verdict(self) -> str:
-        """Whether the surface is too soft, too stiff or neither, beyond the scatter of the structures."""
+        """Tell whether the surface is too soft, too stiff or neither, beyond the scatter of the structures."""
         low, high = self.interval
         soft = "too SOFT" if high < 1.0 - _LITTLE else "a little soft"
         stiff = "too STIFF" if low > 1.0 + _LITTLE else "a little stiff"

@@ -19,7 +19,7 @@ from mlipjax.system import System
 from mlipjax.typing import Array, Float
 
 CellChange = Literal["none", "volume", "normal", "full"]
-"""What may happen to a cell: nothing, the same stretch of all periodic directions, a stretch along the normal of its
+"""Changes that a cell may undergo: none, the same stretch of all periodic directions, a stretch along the normal of its
 first two vectors, or any strain of the periodic directions."""
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -46,11 +47,13 @@ class Illustration:
         figure: matplotlib figure, or the bytes of a PNG.
         caption: one to three sentences; required, because a figure without one cannot be judged.
         title: short, for the heading above and for readers who cannot see the image.
+        name: of a PNG beside the page that holds it too; none by default.
     """
 
     figure: Figure | bytes
     caption: str
     title: str
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,7 @@ def write_report(
     command: str | None = None,
     alarm: bool = False,
 ) -> None:
-    """Write a report as one HTML file without external resources.
+    """Write a report as one HTML file without external resources, and figures that have a name beside it.
 
     Args:
         path: file to write, all of it or nothing.
@@ -99,7 +102,7 @@ def write_report(
     for item in content:
         if isinstance(item, Illustration):
             n_figures += 1
-            parts.append(_illustration(item, n_figures))
+            parts.append(_illustration(item, n_figures, Path(path).parent))
         else:
             n_tables += 1
             parts.append(_table(item, n_tables))
@@ -111,10 +114,12 @@ def write_report(
     write_atomic(path, "\n".join(parts))
 
 
-def _illustration(item: Illustration, number: int) -> str:
+def _illustration(item: Illustration, number: int, folder: Path) -> str:
     if not item.caption.strip():
         raise ValueError(f"figure {item.title!r} has no caption.")
     png = item.figure if isinstance(item.figure, bytes) else figure_png(item.figure)
+    if item.name:
+        write_atomic(folder / f"{item.name}.png", png)
     data = base64.b64encode(png).decode()
     return (
         f'<h2>{escape(item.title)}</h2><figure><img alt="{escape(item.title)}" src="data:image/png;base64,{data}">'

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.report.errors import ErrorCurve, error_against_labels
 from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import arm_styles, new_figure, rounded, save_figure, styled
+from mlipjax.report.style import arm_styles, new_figure, rounded, styled
 from mlipjax.report.trajectories import Trace, traces
 
 _ERRORS = {
@@ -53,10 +53,9 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
         ),
         "loss": ("Training", "Loss of every optimiser step; each round starts a new fine-tune.", loss_figure(history)),
     }
-    content: list[Illustration | Table] = []
-    for name, (title, caption, figure) in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-        content.append(Illustration(figure, caption, title))
+    content: list[Illustration | Table] = [
+        Illustration(figure, caption, title, name) for name, (title, caption, figure) in figures.items()
+    ]
     content.insert(1, _table(report))
     content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
     content.append(Table(("option", "value"), [[k, str(v)] for k, v in settings.items()], "All options."))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.report.errors import parity
 from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import arm_styles, new_figure, save_figure, styled
+from mlipjax.report.style import arm_styles, new_figure, styled
 from mlipjax.report.training import Points
 
 
@@ -62,12 +62,12 @@ def write_property_report(
     if records:
         figure = property_history(records, report["best_step"])
         caption = "Training loss and validation error of every task; the dashed line is the step that was kept."
-        content.append(_drawn(folder, "history", "Training", caption, figure))
+        content.append(Illustration(figure, caption, "Training", "history"))
     if "property" in points:
         found = points["property"]
         figure = parity(found["reference"], {"validation": found["after"]}, quantity=name, unit=unit or "no unit")
         caption = f"{len(found['reference'])} validation structures."
-        content.append(_drawn(folder, "parity_property", f"Predicted and given {name}", caption, figure))
+        content.append(Illustration(figure, caption, f"Predicted and given {name}", "parity_property"))
     sets = {"validation": valid, **report["tests"]}
     rows = [
         [key, one["n"], *(_with_interval(one, error) for error in ("mean", "mae", "rmse"))] for key, one in sets.items()
@@ -88,11 +88,6 @@ def write_property_report(
     )
     write_report(folder / "report.html", title=f"Fine-tune to {name} in {folder.resolve().name}", verdict=verdict,
                  content=content, versions=report["versions"])  # fmt: skip
-
-
-def _drawn(folder: Path, name: str, title: str, caption: str, figure: Figure) -> Illustration:
-    save_figure(figure, folder / f"{name}.png")
-    return Illustration(figure, caption, title)
 
 
 def _with_interval(report: Mapping[str, Any], key: str) -> str:

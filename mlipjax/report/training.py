@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.report.errors import parity, training_history
 from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import rounded, save_figure
+from mlipjax.report.style import rounded
 
 QUANTITIES = {
     "energy": ("energy per atom", "eV/atom"),
@@ -111,10 +111,10 @@ def write_finetune_report(
     best, n_valid = report["best_epoch"], report["n_valid"]
     if (history := history_figure(records, best)) is not None:
         caption = "Losses (a) and errors on the validation structures (b), epoch by epoch; the dashed line is the "
-        content.append(_drawn(folder, "history", "Training", caption + "epoch that was kept.", history))
+        content.append(Illustration(history, caption + "epoch that was kept.", "Training", "history"))
     both = {name: report[name] for name in ("before", "after")}
     content += [error_rows(both), element_rows(both)]
-    content += _parities(folder, points, f"the {n_valid} validation structures, before and after fine-tuning")
+    content += _parities(points, f"the {n_valid} validation structures, before and after fine-tuning")
     retained = report.get("retained") or {}
     if retained.get("after") is not None:
         kept = error_rows({name: retained[name] for name in ("before", "after")})
@@ -164,7 +164,7 @@ def write_evaluation_report(
     """Write ``report.html`` and figures of an evaluation into a folder."""
     name = "errors"
     content: list[Illustration | Table] = [error_rows({name: report}), element_rows({name: report})]
-    content += _parities(folder, points, f"{report['n_frames']} structures of {os.path.basename(data)}")
+    content += _parities(points, f"{report['n_frames']} structures of {os.path.basename(data)}")
     shown = [
         f"{words} {rounded(report[key])} {unit}"
         for words, key, unit in (
@@ -179,23 +179,17 @@ def write_evaluation_report(
                  versions=report["versions"], command=command)  # fmt: skip
 
 
-def _parities(folder: Path, points: Points, what: str) -> list[Illustration]:
+def _parities(points: Points, what: str) -> list[Illustration]:
     return [
-        _drawn(
-            folder,
-            f"parity_{name}",
-            f"Predicted and reference {QUANTITIES[name][0]}",
+        Illustration(
+            figure,
             f"{len(points[name]['reference'])} points of {what}."
             + (" Energies are relative to isolated atoms." if name == "energy" else ""),
-            figure,
+            f"Predicted and reference {QUANTITIES[name][0]}",
+            f"parity_{name}",
         )
         for name, figure in parity_figures(points).items()
     ]
-
-
-def _drawn(folder: Path, name: str, title: str, caption: str, figure: Figure) -> Illustration:
-    save_figure(figure, folder / f"{name}.png")
-    return Illustration(figure, caption, title)
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:

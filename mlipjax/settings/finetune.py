@@ -154,6 +154,10 @@ class FinetuneSettings(ForceFieldSettings, RunSettings):
         names = ("freeze_layers", "layer_decay", "layer_multipliers", "l2sp", "ewc", "lora_rank", "lora_radial")
         return {name: getattr(self, name) for name in (*names, "replay_weight")}
 
+    def batching(self) -> dict[str, Any]:
+        """Precision and size of batches, as ``LabelledBatches.create`` takes them."""
+        return {"dtype": self.dtype, "max_slots": self.max_slots}
+
     def make_loss(self) -> Loss:
         """Return the loss."""
         from mlipjax.losses import huber_loss, mse_loss

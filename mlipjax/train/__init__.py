@@ -1,6 +1,6 @@
 """Training: states, steps, batches, evaluation, isolated-atom energies and checkpoints."""
 
-from mlipjax.train.batches import LabelledBatches, make_batch
+from mlipjax.train.batches import LabelledBatches, StructurePrediction, make_batch, predict, predict_property
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.evaluate import evaluate
 from mlipjax.train.fisher import fisher_diagonal
@@ -8,7 +8,6 @@ from mlipjax.train.judge import LossJudge, NonFiniteError, TaskJudge, validation
 from mlipjax.train.loop import Listener, TrainConfig, Training, train
 from mlipjax.train.metrics import error_report, error_summary, property_report
 from mlipjax.train.objectives import Denoising, ForceField, PropertyValue
-from mlipjax.train.predict import StructurePrediction, predict, predict_property
 from mlipjax.train.recorder import Snapshots, read_metrics
 from mlipjax.train.references import E0Estimate, estimate_e0s, read_e0s, set_e0s, settle_e0s, shift_e0s
 from mlipjax.train.state import Batch, TrainState

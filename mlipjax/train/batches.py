@@ -1,4 +1,4 @@
-"""Padded batches of labelled structures, on the host, read and put together when needed.
+"""Padded batches of labelled structures, on the host, read and put together when needed; predictions of them all.
 
 One pass over the structures counts neighbours; from the counts alone all batches are planned, so the largest batch of
 the whole run is known before the first step. Tables are kept while they fit ``KEEP_BYTES``, otherwise they are found
@@ -8,21 +8,23 @@ again for every batch. Which structures a step of training sees is a function of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mlipjax.data import Dataset
+from mlipjax.data import Dataset, View
 from mlipjax.defaults import MAX_SLOTS
-from mlipjax.devices import device_count, device_mesh
+from mlipjax.devices import WHOLE, device_count, device_mesh, put
+from mlipjax.files import scratch
 from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
-from mlipjax.potential import Potential
+from mlipjax.potential import Potential, Prediction, property_values
 from mlipjax.system import Labels, System
+from mlipjax.train.several import apply_each
 from mlipjax.train.state import Batch
-from mlipjax.typing import Key
+from mlipjax.typing import Key, Params
 
 KEEP_BYTES = 2**28
 _SLOT_BYTES = 21  # neighbour, shift, reverse, mask
@@ -235,12 +237,10 @@ def make_batch(
     systems: Sequence[System],
     labels: Sequence[Labels],
     *,
-    n_atoms: int | None = None,
-    n_neighbors: int | None = None,
-    n_graphs: int | None = None,
     tables: Sequence[NeighborTable | None] | None = None,
     dtype: Any = np.float32,
     head: int = 0,
+    **sizes: int,
 ) -> Batch:
     """Put structures and labels together as one padded batch of numpy arrays.
 
@@ -251,25 +251,17 @@ def make_batch(
         potential: cutoff, elements and isolated-atom energies.
         systems: structures.
         labels: theirs, with total energies in eV.
-        n_atoms, n_neighbors, n_graphs: padded sizes, see ``graph.batch_graphs``.
         tables: neighbour tables, if known.
         dtype: floating-point type of the batch.
         head: index of the energy head that predicts these structures.
+        sizes: padded sizes ``n_atoms``, ``n_neighbors``, ``n_graphs``, see ``graph.batch_graphs``.
 
     Raises:
         ValueError: for an element the potential does not know, labels that do not fit, or sizes too small.
     """
     potential.check_elements(np.unique(np.concatenate([system.atomic_numbers for system in systems])))
-    graph = batch_graphs(
-        systems,
-        potential.cutoff,
-        n_atoms=n_atoms,
-        n_neighbors=n_neighbors,
-        n_graphs=n_graphs,
-        heads=[head] * len(systems),
-        tables=tables,
-        dtype=dtype,
-    )
+    heads = [head] * len(systems)
+    graph = batch_graphs(systems, potential.cutoff, heads=heads, tables=tables, dtype=dtype, **sizes)
     rows, _, count = graph.sizes
     energy, forces, stress = np.zeros(count), np.zeros((rows, 3)), np.zeros((count, 3, 3))
     weights = np.zeros((3, count))
@@ -291,3 +283,82 @@ def make_batch(
         start = stop
     arrays: list[Any] = [array.astype(dtype) for array in (energy, forces, stress, *weights)]
     return Batch(graph, Labels(*arrays, properties={name: array.astype(dtype) for name, array in properties.items()}))
+
+
+class StructurePrediction(NamedTuple):
+    """Prediction for one structure, float64.
+
+    Attributes:
+        energy: total energy in eV, isolated-atom energies included.
+        forces: (n, 3) eV/Å.
+        stress: (3, 3) eV/Å^3.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+
+
+def predict(
+    potential: Potential,
+    params: Params,
+    batches: LabelledBatches,
+    on_batch: Callable[[Prediction, Batch], None] | None = None,
+) -> Sequence[StructurePrediction]:
+    """Predict every structure of a data set (or the planned ones of a part), in the data set's order.
+
+    Many predictions are kept in a temporary file (``files.scratch``), not in memory.
+
+    Args:
+        potential: the network; isolated-atom energies are those of ``batches.potential``.
+        params: parameters, in the dtype of ``batches``.
+        batches: the data set.
+        on_batch: called with the prediction and labels of every batch, still on the device and padded.
+    """
+    planned = np.array(batches.planned)
+    starts = np.concatenate([[0], np.cumsum(batches.tables.n_atoms[planned])])
+    energies, stresses, all_forces = scratch((len(planned),)), scratch((len(planned), 3, 3)), scratch((starts[-1], 3))
+    for plan, batch, prediction in _predictions(potential, params, batches):
+        if on_batch is not None:
+            on_batch(prediction, batch)
+        energy, forces, stress = jax.device_get((prediction.energy, prediction.forces, prediction.stress))
+        start = 0
+        for row, (index, place) in enumerate(zip(plan.indices, np.searchsorted(planned, plan.indices), strict=True)):
+            numbers = np.asarray(batches.dataset.systems[index].atomic_numbers)
+            stop = start + len(numbers)
+            energies[place] = float(energy[row]) + batches.potential.reference_energy(numbers, batches.head)
+            all_forces[starts[place] : starts[place + 1]] = forces[start:stop]
+            stresses[place] = stress[row]
+            start = stop
+
+    def result(place: int) -> StructurePrediction:
+        part = slice(starts[place], starts[place + 1])
+        return StructurePrediction(float(energies[place]), all_forces[part], stresses[place])
+
+    return View(result, len(planned))
+
+
+def _predictions(
+    potential: Potential, params: Params, batches: LabelledBatches
+) -> Iterator[tuple[BatchPlan, Batch, Prediction]]:
+    params = put(params, batches.mesh, WHOLE)
+    for plans in map(batches.shares, batches.plans):
+        parts = [batches.batch(plan) for plan in plans]
+        found = apply_each(potential, params, [part.graph for part in parts], batches.mesh)
+        yield from zip(plans, parts, found, strict=True)
+
+
+def predict_property(potential: Potential, params: Params, batches: LabelledBatches, name: str) -> np.ndarray:
+    """Predict a scalar property of every structure of a data set, in its order: (n,) float64.
+
+    Args:
+        potential: with a head for the property.
+        params: its parameters.
+        batches: structures.
+        name: of the head.
+    """
+    values = np.zeros(len(batches.dataset))
+    for plan in batches.plans:
+        found = property_values(potential, params, batches.batch(plan).graph)[name]
+        values[list(plan.indices)] = np.asarray(found, np.float64)[: len(plan.indices)]
+    return values

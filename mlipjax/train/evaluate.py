@@ -11,9 +11,8 @@ from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.defaults import MAX_SLOTS
 from mlipjax.potential import Model
-from mlipjax.train.batches import LabelledBatches
+from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict
 from mlipjax.train.metrics import error_report
-from mlipjax.train.predict import StructurePrediction, predict
 
 
 def evaluate(

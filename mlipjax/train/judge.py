@@ -1,4 +1,4 @@
-"""Choice of the parameters of a run that are kept: those with the lowest score on structures that were held out."""
+"""Choice of the parameters of a run that are kept, by what is held out: losses of a force field, errors of tasks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mlipjax.data.properties import targets
 from mlipjax.losses import Loss, LossWeights
-from mlipjax.train.batches import LabelledBatches
+from mlipjax.potential import Potential, property_values
+from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict, predict_property
 from mlipjax.train.metrics import error_summary
-from mlipjax.train.objectives import ForceField, total_counts
-from mlipjax.train.predict import StructurePrediction, predict
+from mlipjax.train.objectives import Denoising, ForceField, total_counts
 from mlipjax.train.state import TrainState
 from mlipjax.train.tasks import Mixture
-from mlipjax.typing import Array, Params
+from mlipjax.typing import Array, Key, Params
 
 Judge = Callable[[Params], dict[str, Any]]
-"""What an epoch's record says of parameters. The lowest ``score`` is kept; where it is ``None``, the latest. A
+"""An epoch's record of parameters. The lowest ``score`` is kept; where it is ``None``, the latest. A
 ``valid_loss`` beside it says how well they fit, whatever else is in the score."""
 
 
@@ -158,3 +160,48 @@ def explain_choice(best: dict[str, Any], records: Sequence[dict[str, Any]]) -> s
     if best["epoch"] == 0:
         return f"{name} was best: nothing was gained by training"
     return f"{name} was best"
+
+
+Errors = Callable[[Params], dict[str, float]]
+
+
+def force_field_errors(potential: Potential, batches: LabelledBatches) -> Errors:
+    """Return ``params -> errors`` on labelled structures, those that have labels."""
+    dataset = batches.dataset.subset(batches.planned)
+
+    def errors(params: Params) -> dict[str, float]:
+        summary = error_summary(dataset, predict(potential, params, batches))
+        return {name: value for name, value in summary.items() if value is not None}
+
+    return errors
+
+
+def property_errors(potential: Potential, batches: LabelledBatches, name: str) -> Errors:
+    """Return ``params -> {"mae", "rmse"}`` of a property, in its unit."""
+    values = targets(batches.dataset, name)
+
+    def errors(params: Params) -> dict[str, float]:
+        error = predict_property(potential, params, batches, name) - values
+        return {"mae": float(np.abs(error).mean()), "rmse": math.sqrt(float((error**2).mean()))}
+
+    return errors
+
+
+def denoising_errors(objective: Denoising, batches: LabelledBatches, key: Key) -> Errors:
+    """Return ``params -> {"mse", "mse_of_zero"}`` for displacements that ``key`` fixes.
+
+    The second is the error of predicting no displacement: a network has learned something when it is below.
+    """
+
+    def errors(params: Params) -> dict[str, float]:
+        squares, zero, count = 0.0, 0.0, 0
+        for number, plan in enumerate(batches.plans):
+            (batch,) = objective.draw(batches, [plan], key, number)
+            noise, mask = batch.labels.properties[objective.head.name], np.asarray(batch.graph.atom_mask)
+            found = property_values(objective.potential, params, batch.graph)[objective.head.name]
+            squares += float(np.sum((np.asarray(found, np.float64) - noise)[mask] ** 2))
+            zero += float(np.sum(noise[mask].astype(np.float64) ** 2))
+            count += 3 * int(mask.sum())
+        return {"mse": squares / count, "mse_of_zero": zero / count}
+
+    return errors

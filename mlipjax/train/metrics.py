@@ -1,4 +1,4 @@
-"""Errors of predictions against labels: float64 statistics on the host, with bootstrap intervals."""
+"""Errors of predictions against labels: float64 statistics on the host, with bootstrap intervals, and parity plots."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from mlipjax.data import Dataset
 from mlipjax.elements import symbols
 from mlipjax.statistics import RESAMPLES, confidence_95, draw_rows
-from mlipjax.train.predict import StructurePrediction
-from mlipjax.train.slopes import slopes_apart
+from mlipjax.system import System
+from mlipjax.train.batches import StructurePrediction
 
 _TO_MEV = 1e3
 # Structures drawn at once: bounds the memory of resampling.
@@ -26,7 +26,7 @@ def error_report(dataset: Dataset, predictions: Sequence[StructurePrediction]) -
     energy error after subtracting its mean (``rmse² = mean² + std²``). Force and stress errors are over Cartesian
     components. ``force_slope`` is the slope through the origin of predicted against reference forces,
     ``Σ F·F_ref / Σ F_ref²``: below 1 where the potential energy surface is too soft; ``force_slope_bulk``
-    leaves out the structures whose own slope stands apart (``slopes.slopes_apart``), which ``force_slope_apart`` lists
+    leaves out the structures whose own slope stands apart (``slopes_apart``), which ``force_slope_apart`` lists
     by their numbers. A quantity without labels is ``None``.
 
     ``confidence_95`` holds percentile intervals from resampling whole structures (fixed seed). Frames of one
@@ -228,3 +228,85 @@ def _resampled(
 
 def _number(value: Any) -> Any:
     return float(value) if value is not None and np.ndim(value) == 0 else value
+
+
+_WIDTHS = 5.0
+"""Robust standard deviations from the median slope beyond which a structure is set apart."""
+
+_LEAST = 0.03
+"""Smallest such deviation taken: slopes that agree to less than this are not told apart."""
+
+_WEIGHTY = 0.5
+"""Part of the median of ``F_ref^2`` below which a structure is not judged."""
+
+_FEWEST = 5
+"""Structures below which there is no bulk to set others apart from."""
+
+
+def slopes_apart(cross: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """(n,) true for structures whose own slope of forces is not that of the bulk.
+
+    A slope through the origin weighs structures by their squared forces: a few with large forces outweigh hundreds.
+    Each structure's own slope ``cross / square`` is compared with the median of all, in units of the median deviation
+    (Hampel, J. Am. Stat. Assoc. 69, 383 (1974)), which up to half of the structures cannot move. Structures with much
+    smaller forces than most have uncertain slopes and move nothing: they are never set apart.
+
+    Args:
+        cross: (n,) sums of ``F F_ref`` over a structure.
+        square: (n,) sums of ``F_ref^2``.
+    """
+    cross, square = np.asarray(cross, np.float64), np.asarray(square, np.float64)
+    known = square > 0.0
+    if known.sum() < _FEWEST:
+        return np.zeros(len(square), bool)
+    slopes = np.divide(cross, square, out=np.zeros_like(cross), where=known)
+    middle = np.median(slopes[known])
+    deviation = np.abs(slopes - middle)
+    width = max(1.4826 * float(np.median(deviation[known])), _LEAST)
+    weighty = square > _WEIGHTY * np.median(square[known])
+    return known & weighty & (deviation > _WIDTHS * width)
+
+
+MAX_POINTS = 20_000
+"""Points of a quantity that are kept: a figure shows no more, and files stay small."""
+
+
+def parity_points(
+    dataset: Dataset,
+    predictions: Sequence[StructurePrediction],
+    zero: Callable[[System], float] = lambda system: 0.0,
+) -> dict[str, np.ndarray]:
+    """Collect points of energies, forces and stresses.
+
+    Args:
+        dataset: structures and labels.
+        predictions: of a model, in the same order.
+        zero: eV, subtracted from the energies of a structure (those of its isolated atoms).
+
+    Returns:
+        ``energy`` (eV/atom), ``forces`` (eV/Å, components) and ``stress`` (eV/Å^3, components), as far as there are
+        labels: (2, n) float64, reference first; of more than ``MAX_POINTS`` some (``thinned``).
+    """
+    points: dict[str, list[np.ndarray]] = {"energy": [], "forces": [], "stress": []}
+    for (system, labels, _), prediction in zip(dataset, predictions, strict=True):
+        if labels.energy_weight > 0:
+            pair = np.array([[float(labels.energy)], [prediction.energy]])
+            points["energy"].append((pair - zero(system)) / system.n_atoms)
+        if labels.forces_weight > 0:
+            points["forces"].append(_pair(labels.forces, prediction.forces))
+        if labels.stress_weight > 0 and np.linalg.det(system.cell) != 0.0:
+            points["stress"].append(_pair(labels.stress, prediction.stress))
+    joined = {name: np.concatenate(found, axis=1) for name, found in points.items() if found}
+    return {name: thinned(found) for name, found in joined.items()}
+
+
+def _pair(reference: Any, predicted: Any) -> np.ndarray:
+    return np.stack([np.asarray(reference, np.float64).ravel(), np.asarray(predicted, np.float64).ravel()])
+
+
+def thinned(points: np.ndarray) -> np.ndarray:
+    """Draw ``MAX_POINTS`` of (k, n) points, always the same ones, in their order; all if there are no more."""
+    if points.shape[1] <= MAX_POINTS:
+        return points
+    chosen = np.random.default_rng(0).choice(points.shape[1], MAX_POINTS, replace=False)
+    return points[:, np.sort(chosen)]

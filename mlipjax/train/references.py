@@ -21,8 +21,7 @@ from mlipjax.data import Dataset
 from mlipjax.elements import listed, symbols
 from mlipjax.potential import Potential
 from mlipjax.reading import read_json, shown
-from mlipjax.train.batches import LabelledBatches
-from mlipjax.train.predict import StructurePrediction, predict
+from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict
 from mlipjax.typing import Params
 
 # Directions in composition space that vary less than this (relative to the largest) are not resolved by the data:

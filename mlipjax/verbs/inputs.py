@@ -83,7 +83,7 @@ ModelLike = (
     | NativeModel
     | ForeignModel
 )
-"""What ``mlipjax.load`` takes, what it or a fine-tune returns, ``ase:module:factory``, or what ``open_model`` gave."""
+"""Arguments and results of ``mlipjax.load``, results of a fine-tune, ``ase:module:factory``, and of ``open_model``."""
 
 
 def open_model(

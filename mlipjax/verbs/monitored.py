@@ -55,7 +55,7 @@ class Monitored:
 
     @property
     def in_control(self) -> bool:
-        """Whether nothing speaks against trusting the model on these frames."""
+        """Tell whether nothing speaks against trusting the model on these frames."""
         return self.verdict.in_control
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 Velocities = Literal["file", "draw"]
-"""Where velocities come from: the structure's momenta, or a Maxwell-Boltzmann distribution."""
+"""Sources of velocities: the structure's momenta, or a Maxwell-Boltzmann distribution."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Wanted:
 
     @property
     def noisy(self) -> bool:
-        """Whether replicas with the same start part from each other."""
+        """Tell whether replicas with the same start part from each other."""
         return self.ensemble == "nvt" and self.thermostat in (None, "langevin", "csvr")
 
 

@@ -32,7 +32,7 @@ KEYS = {
 def files(tmp_path_factory):
     """A small model and labelled structures, as files."""
     folder = tmp_path_factory.mktemp("input")
-    config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", lmax=1, n_layers=2, radial_basis_size=4, radial_hidden=(8,))
+    config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", lmax=1, n_layers=1, radial_basis_size=4, radial_hidden=(8,))
     potential = nequip(config, np.array([-2.0, -31.0, -79.0]))
     save(folder / "model", potential, potential.init(jax.random.key(1)))
     write_dataset(folder / "train.extxyz", labelled_dataset(SIZES))
@@ -189,7 +189,7 @@ def test_wrong_isolated_atoms_are_refused_before_training(files, tmp_path):
     ("options", "message"),
     [
         (("--freeze-layers", "1"), "strategy 'naive' has no option freeze_layers"),
-        (("--strategy", "freeze", "--freeze-layers", "3"), "between 0 and 2"),
+        (("--strategy", "freeze", "--freeze-layers", "3"), "between 0 and 1"),
     ],
 )
 def test_settings_that_cannot_be_honoured_are_refused(files, tmp_path, options, message):

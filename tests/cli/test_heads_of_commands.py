@@ -65,7 +65,20 @@ def test_the_head_that_is_trained_is_the_one_asked_for(folder, tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    options = ["--head", "pbe", "--strategy", "llrd", "--e0s", "estimate", "--epochs", "2", "--batch-size", "2"]
+    options = [
+        "--head",
+        "pbe",
+        "--strategy",
+        "llrd",
+        "--e0s",
+        "estimate",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "2",
+        "--ignore",
+        "sign",
+    ]
     assert main(["finetune", *arguments, *options]) == 0
     tuned, params = load(tmp_path / "out")
     before, old = load(folder / "model")

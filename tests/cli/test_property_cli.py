@@ -15,7 +15,7 @@ from mlipjax import load, save
 from mlipjax.cli import evaluate, finetune
 from mlipjax.cli.wording import in_options
 from mlipjax.data.properties import label_property
-from mlipjax.finetuning.properties_prepare import PropertyInput, prepare_property
+from mlipjax.finetuning.properties import PropertyInput, prepare_property
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.settings import FinetuneSettings, PropertySettings

@@ -19,8 +19,8 @@ from mlipjax.data import (
     write_dataset,
     write_store,
 )
+from mlipjax.data.hashing import hash_dataset
 from mlipjax.data.properties import open_properties, targets
-from mlipjax.finetuning.folder import hash_dataset
 from mlipjax.system import Labels, System
 
 SIZES = (5, 3, 8, 1, 6, 4)

@@ -1,6 +1,7 @@
 """Alarms inside the loop: a planted departure raises one, a calm run none; what follows; and exactness after a kill."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,10 @@ from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import fit_charts, graph_features
 from mlipjax.oracles import Labeller
 from mlipjax.system import System
+
+# one program each: operation by operation they take several times as long to compile
+limits_by_folds = jax.jit(cross_limits, static_argnums=4)
+charts_of = jax.jit(fit_charts, static_argnums=(3, 4))
 
 BENT = 1
 """Replica whose first molecule starts with a bond of 0.7 times its length."""
@@ -40,9 +45,9 @@ def reference_charts(setup, params, margin):
     graph = batch_graphs(frames, setup.potential.cutoff, n_atoms=24 * 6, dtype=np.float64)
     features = graph_features(setup.potential, params, jax.tree.map(jnp.asarray, graph), "last")
     species = setup.potential.species_index(jnp.asarray(atoms().numbers))
-    charts = fit_charts(features, jnp.tile(species, 24), jnp.ones(24 * 6), 2, 2)
+    charts = charts_of(features, jnp.tile(species, 24), jnp.ones(24 * 6), 2, 2)
     stacked = features.reshape(24, 6, -1)
-    return cross_limits(charts, stacked, species, jnp.ones(24, bool), AlarmConfig(margin=margin, folds=4)), stacked
+    return limits_by_folds(charts, stacked, species, jnp.ones(24, bool), AlarmConfig(margin=margin, folds=4)), stacked
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,11 @@ def watched():
     setup, teacher, params, controls = case(config("rollback"))
     charts, _ = reference_charts(setup, params, 3.0)
     return setup, teacher, params, controls, charts
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def refreshed(potential, spec, params, sim):
+    return refresh(potential, spec, params, rebuild(spec, sim))
 
 
 def begin(watched, *, bent, setup=None):
@@ -62,7 +72,7 @@ def begin(watched, *, bent, setup=None):
         moved = dataclasses.replace(
             state.sim, dynamics=state.sim.dynamics.set(position=position.at[BENT, 1].add(-0.3 * bond))
         )
-        sim = refresh(setup.potential, setup.spec, params, rebuild(setup.spec, moved))
+        sim = refreshed(setup.potential, setup.spec, params, moved)
         state = dataclasses.replace(state, sim=sim, watch=WatchState.start(sim))
     return state
 
@@ -164,9 +174,9 @@ def test_limits_hold_for_what_was_labelled_and_not_for_what_is_far(watched):
     assert np.all(np.isfinite(charts.frame_limits))
     species = setup.potential.species_index(jnp.asarray(atoms().numbers))
     # cross-validated by hand: the largest index is that of some frame judged by the other three quarters
-    few = cross_limits(charts, features, species, jnp.arange(24) < 3, AlarmConfig(folds=4))
+    few = limits_by_folds(charts, features, species, jnp.arange(24) < 3, AlarmConfig(folds=4))
     assert np.all(np.isinf(few.frame_limits))
-    wider = cross_limits(charts, features, species, jnp.ones(24, bool), AlarmConfig(margin=2.5, folds=4))
+    wider = limits_by_folds(charts, features, species, jnp.ones(24, bool), AlarmConfig(margin=2.5, folds=4))
     np.testing.assert_allclose(wider.frame_limits, 2.5 * np.asarray(charts.frame_limits))
     fold = np.arange(24) // 6
     rows = np.tile(np.asarray(species), 24)

@@ -11,9 +11,9 @@ from labelled_files import changed, labelled, model, other_material, rock_salts
 from mlipjax import tree
 from mlipjax.data import write_dataset
 from mlipjax.finetuning import FinetuneSettings, finetune
-from mlipjax.finetuning.prepare import prepare
 from mlipjax.finetuning.retain import REPLAY_HEAD, add_head
 from mlipjax.finetuning.run import FinetuneListener
+from mlipjax.finetuning.single import prepare
 from mlipjax.models import load
 from mlipjax.potential import Model
 from mlipjax.train import LabelledBatches, error_report, evaluate, predict, read_metrics

@@ -3,7 +3,7 @@ import pytest
 from tiny_potential import tiny_potential
 
 from mlipjax.data.properties import label_property
-from mlipjax.finetuning.properties_checks import check_properties
+from mlipjax.finetuning.properties import check_properties
 from mlipjax.notices import Notice
 from mlipjax.system import System
 

@@ -11,9 +11,8 @@ from tiny_potential import SPECIES, init_params, labelled_dataset, tiny_potentia
 from mlipjax import tree
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
 from mlipjax.data.properties import label_property, open_properties
-from mlipjax.finetuning.properties import finetune_property
+from mlipjax.finetuning.properties import PropertyInput, finetune_property, prepare_property
 from mlipjax.finetuning.properties_heads import target_moments
-from mlipjax.finetuning.properties_prepare import PropertyInput, prepare_property
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings

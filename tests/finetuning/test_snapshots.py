@@ -39,7 +39,7 @@ class KillAt(FinetuneListener):
 
 @pytest.fixture(scope="module")
 def model():
-    config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", lmax=1, n_layers=2, radial_basis_size=4, radial_hidden=(8,))
+    config = NequIPConfig(SPECIES, CUTOFF, "4x0e + 2x1o", lmax=1, n_layers=1, radial_basis_size=4, radial_hidden=(8,))
     potential = nequip(config, np.array([-2.0, -31.0, -79.0]))
     return Model(potential, potential.init(jax.random.key(1)))
 

@@ -11,8 +11,7 @@ from migration_case import pair
 from scipy.optimize import minimize_scalar
 
 from mlipjax.probes import SlidingSettings, gamma_surface, slide
-from mlipjax.probes.sliding_layers import layered
-from mlipjax.probes.sliding_symmetry import equivalent_shifts
+from mlipjax.probes.sliding_layers import equivalent_shifts, layered
 from mlipjax.system import System
 
 SIGMA, EPSILON, CUTOFF = 2.3, 0.4, 5.0

@@ -24,7 +24,7 @@ from mlipjax.train import (
     mixture_step,
 )
 from mlipjax.train.batches import property_batches
-from mlipjax.train.errors import property_errors
+from mlipjax.train.judge import property_errors
 
 HEAD = PropertyHead("oxygen", hidden=(6,), mean=0.4, std=0.3)
 SIZES = (6,) * 8

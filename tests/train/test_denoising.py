@@ -19,7 +19,7 @@ from mlipjax.potential import property_values
 from mlipjax.system import Labels
 from mlipjax.train import Denoising, Mixture, Task, TaskJudge, TrainConfig, Training, TrainState, train
 from mlipjax.train.batches import property_batches
-from mlipjax.train.errors import denoising_errors
+from mlipjax.train.judge import denoising_errors
 
 STEPS = 120
 NOISE = 0.15

@@ -3,8 +3,8 @@ import pytest
 from tiny_potential import tiny_potential
 
 from mlipjax.data import Dataset, Example
+from mlipjax.data.splits import is_isolated, set_apart
 from mlipjax.system import Labels, System
-from mlipjax.train.isolated import is_isolated, set_apart
 from mlipjax.train.references import set_isolated
 
 BOX = 12.0 * np.eye(3)

@@ -16,7 +16,7 @@ from tiny_potential import labelled_dataset
 
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
 from mlipjax.finetuning import FinetuneSettings
-from mlipjax.finetuning.folder import describe_run
+from mlipjax.finetuning.folder import describe_settings
 from mlipjax.finetuning.retain import pseudo_label
 from mlipjax.potential import Model
 from mlipjax.train import LabelledBatches, error_report, predict
@@ -88,13 +88,12 @@ def test_errors_and_pseudo_labels_are_those_of_structures_in_memory(tmp_path):
 
 
 def test_a_run_notices_that_its_replay_store_is_another(tmp_path):
-    run = setup()
     write_store(tmp_path / "one", REPLAY())
     write_store(tmp_path / "two", REPLAY().subset(range(3)))
 
     def described(name):
         settings = FinetuneSettings(replay=str(tmp_path / name))
-        return describe_run(Model(run.potential, run.params), TRAIN(), None, settings)["settings"]["replay_sha256"]
+        return describe_settings(settings)["replay_sha256"]
 
     assert described("one") == described("one") != described("two")
 

@@ -11,7 +11,7 @@ Sections = dict[str, str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reports:
-    """How results are given.
+    """Form of the results.
 
     Attributes:
         json: also write the results to this file.
@@ -24,7 +24,7 @@ class Reports:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Computes(Reports):
-    """Where to compute, and how results are given.
+    """Device to compute on, and form of the results.
 
     Attributes:
         device: auto (an accelerator if JAX sees one), cpu, gpu or tpu: all devices of that kind share the work; or

@@ -117,4 +117,4 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _ordered,
     **{(home, name): _set for home in ("builtins", "__builtin__") for name in ("set", "frozenset")},
 }
-"""What a few names stand for here: functions of this module that make arrays, numbers and containers."""
+"""Meaning of a few names here: functions of this module that make arrays, numbers and containers."""

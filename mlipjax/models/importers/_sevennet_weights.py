@@ -19,7 +19,7 @@ Kind = tuple[int, int]
 
 
 class Layout(NamedTuple):
-    """How a checkpoint orders what it stores.
+    """Order in which a checkpoint stores its numbers.
 
     Attributes:
         species: place of every element of the configuration in the file's list.

@@ -52,17 +52,17 @@ _product_p, _expand_p, _outer_p = (
 
 
 def product_plainly(matrices: Array, messages: Array, precision: str | None = None) -> Array:
-    """What ``product`` is, left to JAX."""
+    """Meaning of ``product``, left to JAX."""
     return jnp.matmul(matrices, messages, precision=precision)
 
 
 def expand_plainly(matrices: Array, sums: Array, precision: str | None = None) -> Array:
-    """What ``expand`` is, left to JAX."""
+    """Meaning of ``expand``, left to JAX."""
     return jnp.einsum("nab,nac->nbc", matrices, sums, precision=precision)
 
 
 def outer_plainly(sums: Array, messages: Array, precision: str | None = None) -> Array:
-    """What ``outer`` is, left to JAX."""
+    """Meaning of ``outer``, left to JAX."""
     return jnp.einsum("nac,nbc->nab", sums, messages, precision=precision)
 
 

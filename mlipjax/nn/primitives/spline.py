@@ -117,19 +117,19 @@ def deposit(table: Array, rows: Array, factor: Array, index: Array, fraction: Ar
 
 
 def read_plainly(table: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> tuple[Array, Array]:
-    """What ``read`` is, left to JAX."""
+    """Meaning of ``read``, left to JAX."""
     rows = table[index[:, None] + jnp.arange(DEGREE + 1)[None, :]]
     return jnp.sum(_shares(factor, fraction, order)[..., None] * rows, axis=1), table
 
 
 def deposit_plainly(table: Array, rows: Array, factor: Array, index: Array, fraction: Array, order: int = 0) -> Array:
-    """What ``deposit`` is, left to JAX."""
+    """Meaning of ``deposit``, left to JAX."""
     added = _shares(factor, fraction, order)[..., None] * rows[:, None]
     return table.at[index[:, None] + jnp.arange(DEGREE + 1)[None, :]].add(added)
 
 
 def rate_plainly(slopes: Array, ledger: Array, factor: Array, index: Array, fraction: Array) -> tuple[Array, Array]:
-    """What ``rate`` is, left to JAX: ``ledger`` lends its tangent and takes the cotangent of ``slopes``."""
+    """Meaning of ``rate``, left to JAX: ``ledger`` lends its tangent and takes the cotangent of ``slopes``."""
     table = jax.lax.stop_gradient(slopes) + (ledger - jax.lax.stop_gradient(ledger))
     return read_plainly(table, factor, index, fraction)[0], ledger
 
