@@ -242,7 +242,9 @@ def make_batch(
         potential: cutoff, elements and isolated-atom energies.
         systems: structures.
         labels: theirs, with total energies in eV.
-        n_atoms, n_neighbors, n_graphs: padded sizes, see ``graph.batch_graphs``.
+        n_atoms: padded size, see ``graph.batch_graphs``.
+        n_neighbors: likewise.
+        n_graphs: likewise.
         tables: neighbour tables, if known.
         dtype: floating-point type of the batch.
         head: index of the energy head that predicts these structures.

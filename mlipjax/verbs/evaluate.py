@@ -72,7 +72,10 @@ def evaluate(
         precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
+        forces_key: likewise.
+        stress_key: likewise.
+        virial_key: likewise.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
 
@@ -83,11 +86,12 @@ def evaluate(
     Raises:
         ValueError, FileNotFoundError: if model or data cannot be used.
 
-    >>> import mlipjax
-    >>> from ase.build import molecule
-    >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
-    >>> mlipjax.evaluate("universal", labelled)["force_mae_meV_per_A"] < 0.01
-    True
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import molecule
+        >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
+        >>> mlipjax.evaluate("universal", labelled)["force_mae_meV_per_A"] < 0.01
+        True
     """
     if is_nothing(data) == (property is None):
         raise ValueError(

@@ -42,7 +42,10 @@ def finetune(
         property: structures and a number for each instead, as FILE:KEY.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         out: folder of the run; at the end a model itself, with a report.html. ``None`` keeps nothing on disk.
-        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
+        forces_key: likewise.
+        stress_key: likewise.
+        virial_key: likewise.
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
@@ -57,13 +60,14 @@ def finetune(
         TypeError: for an option that does not exist.
         NonFiniteError: if training diverges.
 
-    >>> import mlipjax
-    >>> from ase.build import bulk
-    >>> cells = [bulk("MgO", "rocksalt", a=a) for a in (4.1, 4.2, 4.3)]
-    >>> labelled = mlipjax.predict("universal", cells)
-    >>> tuned = mlipjax.finetune("universal", labelled, epochs=1, valid_fraction=0.0, anchor="none")
-    >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
-    True
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import bulk
+        >>> cells = [bulk("MgO", "rocksalt", a=a) for a in (4.1, 4.2, 4.3)]
+        >>> labelled = mlipjax.predict("universal", cells)
+        >>> tuned = mlipjax.finetune("universal", labelled, epochs=1, valid_fraction=0.0, anchor="none")
+        >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
+        True
     """
     settings = completed(FinetuneSettings, settings, options)
     task = completed(PropertySettings, task, options)
