@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,24 @@ MOST_ATOMS = 400
 def force_range(evaluate: Evaluator) -> float | None:
     """Cutoff of a potential in Å; ``None`` for foreign ones, which do not say."""
     return float(evaluate.model.potential.cutoff) if isinstance(evaluate, NativeEvaluator) else None
+
+
+def primitive(system: System) -> System:
+    """Smallest cell of a crystal, as it is turned and with its distortions; the system itself where there is none.
+
+    By the symmetry of lattice and atoms (spglib), to 0.001 Å.
+    """
+    import spglib
+
+    cell = (system.cell, system.positions @ np.linalg.inv(system.cell), system.atomic_numbers)
+    with warnings.catch_warnings():
+        # spglib announces that a failed search will raise one day, instead of returning None as it does now
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=1e-3)
+    if found is None or len(found[2]) >= system.n_atoms:
+        return system
+    lattice, scaled, numbers = found
+    return System(np.asarray(scaled) @ np.asarray(lattice), np.asarray(numbers), np.asarray(lattice), system.pbc)
 
 
 def chosen(system: System, reach: float | None) -> tuple[tuple[int, int, int], np.ndarray]:
