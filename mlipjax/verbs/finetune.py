@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from mlipjax.data.label_keys import AUTO
@@ -12,6 +13,7 @@ from mlipjax.finetuning.single import FinetuneResult
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
+from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 
@@ -31,6 +33,7 @@ def finetune(
     settings: FinetuneSettings | None = None,
     task: PropertySettings | None = None,
     listener: Any = None,
+    log: Sequence[Log] = (),
     **options: Any,
 ) -> FinetuneResult:
     """Fine-tune a model; with a folder the same call again resumes a run that was stopped.
@@ -49,6 +52,7 @@ def finetune(
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
+        log: also write the numbers of epochs into ``out`` as "csv", for "tensorboard" or for "wandb"; several of them.
         options: fields of ``FinetuneSettings`` and ``PropertySettings``, such as ``strategy="replay"``, ``epochs=20``.
 
     Returns:
@@ -76,7 +80,7 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
-    with in_dtype(settings.dtype):
+    with in_dtype(settings.dtype), logged(listener, log, out) as listener:
         if property is not None:
             if head is not None:
                 raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
