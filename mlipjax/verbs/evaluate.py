@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from mlipjax import runtime, tree
 from mlipjax.data import Dataset
@@ -119,7 +120,7 @@ def evaluate(
         write_atoms(write, beside_labels(dataset, found, opened.name))
     if out is not None:
         told = {**report, "model": opened.name, "data": told_paths(data)}
-        _illustrate(Path(out), told, parity_points(dataset, found, zero), name)
+        _illustrate(Path(out), told, parity_points(dataset, found, zero), name, _force_errors(dataset, found))
     return report
 
 
@@ -173,12 +174,28 @@ def _property_errors(opened: NativeModel, given: str, dtype: str, batch_size: in
     return {**property_report(targets(data, key), found), "property": key, "unit": unit, "dtype": dtype}
 
 
-def _illustrate(folder: Path, report: Mapping[str, Any], points: Mapping[str, np.ndarray], data: str) -> None:
+def _force_errors(dataset: Dataset, found: Sequence[StructurePrediction]) -> list[tuple[Atoms, np.ndarray]]:
+    """Structures whose forces are known, and errors of these (n,) in eV/Å."""
+    known = zip(dataset.systems, dataset.labels, found, strict=True)
+    return [
+        (system.to_ase(), np.linalg.norm(np.asarray(one.forces) - np.asarray(labels.forces), axis=1))
+        for system, labels, one in known
+        if labels.forces_weight > 0.0
+    ]
+
+
+def _illustrate(
+    folder: Path,
+    report: Mapping[str, Any],
+    points: Mapping[str, np.ndarray],
+    data: str,
+    apart: Sequence[tuple[Atoms, np.ndarray]],
+) -> None:
     from mlipjax.report.training import write_evaluation_report
 
     model = report["model"]
     shown = {name: {"reference": pair[0], model: pair[1]} for name, pair in points.items()}
     full = {**report, "versions": runtime.versions()}
     line = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    write_evaluation_report(folder, full, shown, model=model, data=data, command=line)
+    write_evaluation_report(folder, full, shown, model=model, data=data, command=line, apart=apart)
     runtime.write_results(folder / "results.json", report)
