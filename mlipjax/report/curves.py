@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +12,9 @@ from numpy.typing import ArrayLike
 
 from mlipjax.report.html import Interactive
 from mlipjax.report.style import arm_styles
+
+_NAMES = re.compile(r'"(p\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')
+"""What Bokeh calls the parts of a drawing."""
 
 
 def interactive_curves(
@@ -27,7 +33,7 @@ def interactive_curves(
         The figure; ``None`` where bokeh (the extra ``report``) is not installed: static figures say the same.
     """
     try:
-        from bokeh.embed import components
+        from bokeh.embed import json_item
         from bokeh.layouts import column
         from bokeh.plotting import figure
         from bokeh.resources import Resources
@@ -55,5 +61,14 @@ def interactive_curves(
             panel.scatter(**line, legend_label=style.label, color=style.color, size=5)
         panel.legend.click_policy = "hide"
         drawn.append(panel)
-    script, body = components(column(*drawn, sizing_mode="stretch_width"))
-    return Interactive(body + script, tuple(Resources(mode="inline", components=["bokeh"]).js_raw), caption, title)
+    text = _numbered(json.dumps(json_item(column(*drawn, sizing_mode="stretch_width"))))
+    place = f"curves-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    body = f'<div id="{place}"></div><script>Bokeh.embed.embed_item({text}, "{place}");</script>'
+    return Interactive(body, tuple(Resources(mode="inline", components=["bokeh"]).js_raw), caption, title)
+
+
+def _numbered(text: str) -> str:
+    """A drawing whose parts are numbered as they come, not as the process has counted them: the same page again."""
+    names: dict[str, str] = {}
+    text = _NAMES.sub(lambda match: f'"{names.setdefault(match[1], f"p{len(names)}")}"', text)
+    return text.replace("<", "\\u003c")  # which could end the script

@@ -79,8 +79,7 @@ def write_monitor_report(
     folder: Path,
     charts: Figure,
     frames: Sequence[Atoms],
-    ratios: ArrayLike,
-    worst_atoms: Sequence[int],
+    furthest: Sequence[tuple[float, int]],
     *,
     verdict: str,
     alarm: bool,
@@ -92,8 +91,7 @@ def write_monitor_report(
         folder: to write to.
         charts: indices of all frames over their limits.
         frames: all of them.
-        ratios: (n,) the index that decides, over its limit.
-        worst_atoms: (n,) the atom of each frame that is furthest out.
+        furthest: of each frame the index that decides over its limit, and the atom that is furthest out.
         verdict: in words.
         alarm: whether it is bad news.
         versions: of what made it.
@@ -103,7 +101,8 @@ def write_monitor_report(
         Illustration(charts, f"Indices of {len(frames)} frames and their limits; frames above are marked.", "Charts")
     ]
     title = "Frames furthest out"
-    figure, viewer, _ = outstanding(frames, ratios, quantity="index over its limit", title=title, marked=worst_atoms)
+    ratios, atoms = zip(*furthest, strict=True)
+    figure, viewer, _ = outstanding(frames, ratios, quantity="index over its limit", title=title, marked=atoms)
     save_figure(figure, folder / "furthest_out.png")
     caption = "Numbers are the index over its limit, an alarm above 1; the atom furthest out is drawn in magenta."
     content.append(Illustration(figure, caption, title))

@@ -86,3 +86,5 @@ def test_curves_hold_their_numbers_and_are_logarithmic_where_they_can_be():
     assert sum(map(len, found.scripts)) < 1.6e6
     assert found.body.count('"LogScale"') == found.body.count('"LinearScale"') - 2  # and two x axes
     assert "energy (eV)" in found.body
+    # the same again: a report that is made anew is the report that was
+    assert interactive_curves([1, 2], panels, x_label="epoch", caption="c", title="t").body == found.body
