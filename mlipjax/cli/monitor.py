@@ -23,5 +23,5 @@ def run(command: MonitorCommand) -> None:
     report = found.report
     print_report(console, report, found.verdict, index=command.index, name=command.data.name)
     if command.out is not None:
-        console.print(f"charts and figure: {command.out / 'monitor.npz'}, {command.out / 'monitor.png'}")
+        console.print(f"charts: {command.out / 'monitor.npz'}; frames furthest out: {command.out / 'report.html'}")
     write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})

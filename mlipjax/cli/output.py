@@ -28,7 +28,7 @@ def check_outputs(command: Any) -> None:
             check_writable(path, is_file=name in _FILES)
 
 
-_FILES = ("json", "figure", "write")
+_FILES = ("json", "figure", "phonopy", "write")
 
 
 def make_console(width: int | None = None, *, quiet: bool = False) -> Console:

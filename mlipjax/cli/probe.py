@@ -18,8 +18,9 @@ from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.eos import equation_of_state
 from mlipjax.probes.evaluator import AseEvaluator, Evaluator, NativeEvaluator
 from mlipjax.probes.events import bond_events
+from mlipjax.probes.gamma import gamma_modes
 from mlipjax.probes.order import crystal_order
-from mlipjax.probes.phonons import gamma_modes, phonons
+from mlipjax.probes.phonons import phonons
 from mlipjax.probes.rdf import radial_distribution
 from mlipjax.probes.result import ProbeResult
 from mlipjax.probes.softening import softening
@@ -100,6 +101,13 @@ def _gamma(command: Probe) -> ProbeResult:
     return gamma_modes(open_native(_needed(command, "model"), command.head).first, _structure(command))
 
 
+def _phonons(command: Probe) -> ProbeResult:
+    found = phonons(_evaluator(command), _repeatable(command), repeat=command.repeat)
+    if command.phonopy is not None:
+        found.write_phonopy(command.phonopy)
+    return found
+
+
 def _dimer(command: Probe) -> ProbeResult:
     return dimer_walls(_evaluator(command), _numbers(command.elements) or list(_structure(command).atomic_numbers))
 
@@ -121,7 +129,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "eos": lambda c: equation_of_state(_evaluator(c), _structure(c)),
     "elastic": lambda c: elastic_constants(_evaluator(c), _structure(c)),
     "gamma": _gamma,
-    "phonons": lambda c: phonons(_evaluator(c), _repeatable(c), repeat=c.repeat),
+    "phonons": _phonons,
     "vacancy": _vacancy,
     "dimer": _dimer,
     "softening": lambda c: softening(_evaluator(c), read(_needed(c, "data"), **dataclasses.asdict(c.labels))),

@@ -216,7 +216,8 @@ def check_zero_shot(
     """Check that a model with adapters or another head, not yet trained, predicts what the one it was made from does.
 
     Args:
-        before, after: predictions of both.
+        before: predictions of the first,
+        after: and of the second.
         name: of the data set.
         dtype: precision of training.
     """

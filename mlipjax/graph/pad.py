@@ -26,8 +26,9 @@ def bucket_size(n: int, multiple: int = 1, per_doubling: int = 8) -> int:
         multiple: of this.
         per_doubling: sizes between ``m`` and ``2 m``.
 
-    >>> [bucket_size(n) for n in (5, 17, 100, 197)]
-    [5, 18, 104, 208]
+    Examples:
+        >>> [bucket_size(n) for n in (5, 17, 100, 197)]
+        [5, 18, 104, 208]
     """
     needed = max(int(n), multiple)
     power_below = 1 << max((needed - 1).bit_length() - 1, 0)

@@ -44,7 +44,12 @@ def cross_fit_monitor(
     """Fit charts to all reference frames, with limits from charts that had not seen the run they judge.
 
     Args:
-        reference, runs, level, n_components, layers, model: as for ``fit_monitor``.
+        reference: as for ``fit_monitor``, and so are the others.
+        runs: likewise.
+        level: likewise.
+        n_components: likewise.
+        layers: likewise.
+        model: likewise.
 
     Raises:
         ValueError: for fewer than three runs, too few frames, or an element that only some of the runs hold.

@@ -20,6 +20,7 @@ from mlipjax.optim.strategies import GIVEN, Strategy
 from mlipjax.typing import Params
 
 MODES = ("scratch", "ft", "lp", "mft")
+"""Ways to a property: from fresh parameters, all of them, the head alone, or together with the force field."""
 
 PUBLISHED_EMBEDDING, PUBLISHED_LAYERS = 0.30, (0.30, 0.40, 0.55, 0.625)
 """Learning-rate multipliers of S3's second model family, four blocks deep."""

@@ -76,7 +76,8 @@ def dimer_walls(
     Args:
         evaluate: the potential.
         elements: atomic numbers; all their pairs are tried.
-        shortest, longest: Å.
+        shortest: distance in Å.
+        longest: likewise.
         n_points: distances.
 
     Raises:

@@ -106,7 +106,8 @@ def bond_events(
         trajectory: frames in order of time; an event shorter than their spacing is not seen.
         elements: count bonds with at least one atom of these (say, those of an adsorbate); ``None`` for all. Metal
             atoms of a melt form and break "bonds" all the time: leave them out.
-        formed, broken: in sums of covalent radii, ``formed < broken``.
+        formed: bonds form below it, in sums of covalent radii,
+        broken: and break above it; ``formed < broken``.
 
     Raises:
         ValueError: for thresholds out of order or elements that are not there.

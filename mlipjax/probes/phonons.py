@@ -1,91 +1,39 @@
-"""Phonons of a crystal by finite displacements in a supercell, and normal modes of any structure at Gamma, exactly."""
+"""Phonons of a crystal by finite displacements in a supercell: bands, density of states, thermal properties."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Sequence
-from typing import Any
+import os
+from typing import Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlipjax.graph import batch_graphs
-from mlipjax.lattice import nearest_translations, reduced, shortest_period
+from mlipjax.files import write_atomic
+from mlipjax.lattice import nearest_translations, shortest_period
 from mlipjax.md.observables import masses_of
-from mlipjax.potential import Model, second_derivatives
+from mlipjax.probes.band_path import BandPath, band_path
 from mlipjax.probes.elastic import displaced
-from mlipjax.probes.evaluator import Evaluator, NativeEvaluator
+from mlipjax.probes.evaluator import Evaluator
+from mlipjax.probes.gamma import IMAGINARY_THZ, STATIONARY, THZ, signed_root
+from mlipjax.probes.phonopy_file import phonopy_yaml
 from mlipjax.probes.result import ProbeResult
+from mlipjax.probes.supercells import check_repeat, chosen, force_range, primitive, repeated
+from mlipjax.probes.thermal import Thermal, thermal_properties
 from mlipjax.report import probe_figures
 from mlipjax.system import System
-from mlipjax.units import FEMTOSECOND, GPA
-
-THZ = 1000.0 * FEMTOSECOND / (2.0 * np.pi)
-"""THz per unit of the root of an eigenvalue of the dynamical matrix, sqrt(eV/(amu Å^2))."""
-
-WAVENUMBER_PER_THZ = 33.35640951981521
-"""1/cm per THz: 1 / (100 c)."""
-
-_IMAGINARY_THZ = 0.1
-"""Imaginary frequencies smaller than this are the numerical error of the acoustic modes."""
-
-
-_STATIONARY = 0.05
-"""eV/Å: with larger forces left, curvatures are not those of a stationary point."""
+from mlipjax.units import BOLTZMANN, GPA
 
 _STRESS_GPA = 1.0
 """Above it a cell is not the crystal's own; the limit of the elastic constants."""
 
+_MESH_LENGTH = 60.0
+"""Å: a mesh has as many wave vectors along each direction as cells fit into this length."""
 
-@dataclasses.dataclass(frozen=True)
-class Modes(ProbeResult):
-    """Normal modes at Gamma. Imaginary frequencies are written as negative numbers.
-
-    Attributes:
-        frequencies_THz: (3 n,) ascending.
-        n_rigid: number of modes that cost no energy by symmetry: translations, and rotations of a molecule.
-        largest_force: eV/Å; modes belong to a stationary point, where this is zero.
-    """
-
-    frequencies_THz: np.ndarray
-    n_rigid: int
-    largest_force: float
-
-    @property
-    def wavenumbers(self) -> np.ndarray:
-        """(3 n,) 1/cm."""
-        return self.frequencies_THz * WAVENUMBER_PER_THZ
-
-    @property
-    def vibrations_THz(self) -> np.ndarray:
-        """Frequencies without the ``n_rigid`` smallest ones."""
-        order = np.argsort(np.abs(self.frequencies_THz))[self.n_rigid :]
-        return np.sort(self.frequencies_THz[order])
-
-    @property
-    def n_imaginary(self) -> int:
-        """Number of directions in which the energy falls."""
-        return int(np.sum(self.vibrations_THz < -_IMAGINARY_THZ))
-
-    @property
-    def verdict(self) -> str:
-        """Highest frequency and whether this is a minimum."""
-        kind = {0: "a minimum", 1: "a saddle point (one imaginary mode)"}.get(
-            self.n_imaginary, f"not a minimum: {self.n_imaginary} imaginary modes"
-        )
-        if self.largest_force > _STATIONARY:
-            kind = "NOT a stationary point, relax it first: these are no normal modes"
-        return (
-            f"{kind}; highest frequency {self.frequencies_THz[-1]:.2f} THz ({self.wavenumbers[-1]:.0f} 1/cm), largest "
-            f"force {1000.0 * self.largest_force:.2g} meV/Å"
-        )
-
-    def figure(self) -> Figure:
-        """Frequencies as a ladder."""
-        return probe_figures.frequencies({"Gamma": self.frequencies_THz})
+_TEMPERATURES = np.arange(0.0, 1001.0, 10.0)
+_ROOM = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,31 +41,45 @@ class Phonons(ProbeResult):
     """Force constants of a crystal and the frequencies they give. Imaginary frequencies are negative numbers.
 
     Attributes:
+        cell: the cell whose vibrations these are: that given, or its primitive one.
+        n_given: atoms of the cell that was given.
         force_constants: (n, 3, m, 3) eV/Å^2 between atoms of the cell and atoms of the supercell.
         links: for each pair (atom of the cell, atom of the supercell), lattice vectors (k, 3) of the cell to its
             nearest image or images.
         home: (m,) atom of the cell that each atom of the supercell repeats.
+        offset: (m, 3) and in which cell it lies, in lattice vectors.
         masses: (n,) amu.
-        labels: names of the wave vectors in ``frequencies_THz``.
-        frequencies_THz: (q, 3 n) at the wave vectors asked for.
-        mesh_THz: (k, 3 n) on a mesh of the Brillouin zone, for the density of states.
+        path: through the Brillouin zone.
+        bands_THz: (q, 3 n) along it.
+        mesh: wave vectors along each direction, and
+        mesh_THz: (k, 3 n) there, each counting alike; of q and -q one is there.
+        thermal: properties of one cell, from the mesh.
         acoustic_error: eV/Å^2, largest net force constant of a rigid translation before it was removed.
-        supercell: (3, 3) integers, its lattice vectors in those of the cell.
+        basis: (3, 3) integers, the lattice vectors that are repeated in those of the cell, and
+        repeat: how often each is.
         image_distance_A: of an atom from its nearest image in the supercell.
         force_range_A: distance at which forces of this potential end; NaN where it does not say.
         largest_force: eV/Å, on an atom of the cell as given, and
         largest_stress_GPa: its stress; NaN where the potential gives none.
     """
 
-    force_constants: np.ndarray
+    not_in_json: ClassVar[tuple[str, ...]] = ("cell", "force_constants", "links", "home", "offset", "mesh_THz")
+
+    cell: System = dataclasses.field(repr=False)
+    n_given: int
+    force_constants: np.ndarray = dataclasses.field(repr=False)
     links: tuple[tuple[np.ndarray, ...], ...] = dataclasses.field(repr=False)
     home: np.ndarray
+    offset: np.ndarray
     masses: np.ndarray
-    labels: tuple[str, ...]
-    frequencies_THz: np.ndarray
+    path: BandPath
+    bands_THz: np.ndarray
+    mesh: tuple[int, int, int]
     mesh_THz: np.ndarray
+    thermal: Thermal
     acoustic_error: float
-    supercell: np.ndarray
+    basis: np.ndarray
+    repeat: tuple[int, int, int]
     image_distance_A: float
     force_range_A: float
     largest_force: float
@@ -126,18 +88,21 @@ class Phonons(ProbeResult):
     @property
     def n_imaginary(self) -> int:
         """Number of imaginary modes on the mesh."""
-        return int(np.sum(self.mesh_THz < -_IMAGINARY_THZ))
+        return int(np.sum(self.mesh_THz < -IMAGINARY_THZ))
 
     @property
     def verdict(self) -> str:
-        """Highest frequency, dynamical stability, the supercell, and what speaks against them."""
+        """Highest frequency, dynamical stability, heat capacity, the supercell, and what speaks against them."""
         stable = "dynamically stable" if not self.n_imaginary else f"UNSTABLE: {self.n_imaginary} imaginary modes"
-        if self.largest_force > _STATIONARY:
+        if self.largest_force > STATIONARY:
             stable = f"NOT a stationary point, relax it first ({self.n_imaginary} imaginary modes)"
         stress = f" and a stress of {self.largest_stress_GPa:.2g} GPa" if np.isfinite(self.largest_stress_GPa) else ""
+        n = len(self.masses)
+        of = "" if n == self.n_given else f", of the primitive cell: {n} of the {self.n_given} atoms given"
         remarks = [
-            f"{stable} on {len(self.mesh_THz)} wave vectors; highest frequency {self.mesh_THz.max():.2f} THz, lowest "
-            f"{self.mesh_THz.min():.2f} THz; acoustic sum rule to {self.acoustic_error:.1g} eV/Å^2",
+            f"{stable} on {len(self.mesh_THz)} wave vectors{of}; highest frequency {self.mesh_THz.max():.2f} THz, "
+            f"lowest {self.mesh_THz.min():.2f} THz; acoustic sum rule to {self.acoustic_error:.1g} eV/Å^2",
+            self._thermal_remark(),
             f"supercell of {len(self.home)} atoms, {self.image_distance_A:.1f} Å between images",
             f"forces of {1000.0 * self.largest_force:.2g} meV/Å{stress} left in the cell as given",
         ]
@@ -152,51 +117,60 @@ class Phonons(ProbeResult):
             )
         return "; ".join(remarks)
 
-    def at(self, wave_vector: Any) -> np.ndarray:
-        """Frequencies (3 n,) in THz at a wave vector in units of the reciprocal lattice vectors (without 2 pi)."""
-        return _signed_root(np.linalg.eigvalsh(self._dynamical(np.asarray(wave_vector, float)))) * THZ
+    def _thermal_remark(self) -> str:
+        at = int(np.argmin(np.abs(self.thermal.temperatures_K - _ROOM)))
+        free = self.thermal.free_energy_eV[at] / len(self.masses)
+        capacity = self.thermal.heat_capacity_eV_per_K[at] / (BOLTZMANN * len(self.masses))
+        return f"free energy {free:.4f} eV/atom and heat capacity {capacity:.3f} k_B/atom at {_ROOM:g} K"
 
-    def _dynamical(self, wave_vector: np.ndarray) -> np.ndarray:
+    @functools.cached_property
+    def _by_translation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lattice vectors (R, 3), and for each force constants (R, 3 n, 3 n) over the roots of masses."""
         n = len(self.masses)
-        matrix = np.zeros((n, 3, n, 3), complex)
-        for i, j in itertools.product(range(n), range(len(self.home))):
-            phase = np.mean(np.exp(2j * np.pi * (self.links[i][j] @ wave_vector)))
-            matrix[i, :, self.home[j], :] += self.force_constants[i, :, j, :] * phase
+        pairs = [(i, j, len(found)) for i, row in enumerate(self.links) for j, found in enumerate(row)]
+        translations = np.concatenate([found for row in self.links for found in row])
+        known, place = np.unique(np.round(translations).astype(int), axis=0, return_inverse=True)
+        i, j, count = np.repeat(np.array(pairs), [count for _, _, count in pairs], axis=0).T
+        constants = np.zeros((len(known), n, n, 3, 3))
+        shares = self.force_constants.transpose(0, 2, 1, 3)[i, j] / count[:, None, None]
+        np.add.at(constants, (place.ravel(), i, self.home[j]), shares)
         root = np.sqrt(np.repeat(self.masses, 3))
-        matrix = matrix.reshape(3 * n, 3 * n) / np.outer(root, root)
-        return 0.5 * (matrix + matrix.conj().T)
+        return known, constants.transpose(0, 1, 3, 2, 4).reshape(-1, 3 * n, 3 * n) / np.outer(root, root)
+
+    def at(self, wave_vectors: Any) -> np.ndarray:
+        """Frequencies in THz, ascending.
+
+        Args:
+            wave_vectors: (3,) or (q, 3), in units of the reciprocal lattice vectors of the cell (without 2 pi).
+
+        Returns:
+            (3 n,) or (q, 3 n).
+        """
+        translations, constants = self._by_translation
+        phases = np.exp(2j * np.pi * (np.asarray(wave_vectors, float) @ translations.T))
+        matrices = np.tensordot(phases, constants, axes=1)
+        matrices = 0.5 * (matrices + np.conj(np.swapaxes(matrices, -1, -2)))
+        return signed_root(np.linalg.eigvalsh(matrices)) * THZ
 
     def figure(self) -> Figure:
-        """Frequencies at the wave vectors asked for, and the density of states."""
-        named = dict(zip(self.labels, self.frequencies_THz, strict=True))
-        return probe_figures.frequencies(named, self.mesh_THz.ravel())
+        """Bands along the path, and the density of states beside them."""
+        return probe_figures.phonon_bands(
+            self.path.distances, self.bands_THz, self.path.ticks, self.path.labels, self.mesh_THz
+        )
+
+    def write_phonopy(self, path: str | os.PathLike[str]) -> None:
+        """Write crystal, supercell and force constants as a ``phonopy.yaml``, which ``phonopy.load`` reads."""
+        write_atomic(
+            path, phonopy_yaml(self.cell, self.masses, self.basis, self.repeat, self.offset, self.force_constants)
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """As the base, without the force constants: they are large, and frequencies say what they mean."""
-        small = dataclasses.replace(self, force_constants=np.zeros(0), links=())
-        return ProbeResult.as_dict(small) | {"verdict": self.verdict}
+        """As the base; thermal properties and path by the names of their fields."""
+        whole = ProbeResult.as_dict(self)
+        return whole | {name: dict(zip(kind._fields, whole[name], strict=True)) for name, kind in _TUPLES.items()}
 
 
-def gamma_modes(model: Model, system: System, *, head: int = 0) -> Modes:
-    """Normal modes from exact second derivatives: the forward derivative of the gradient along every coordinate.
-
-    Args:
-        model: of this package; computed with in float64.
-        system: a stationary point: crystal (modes at Gamma of this cell), slab or molecule.
-        head: index of the energy head.
-
-    Raises:
-        ValueError: for an element the potential does not know.
-    """
-    potential, params = model
-    potential.check_elements(np.asarray(system.atomic_numbers).tolist())
-    masses = np.repeat(masses_of(system), 3)
-    with jax.enable_x64(True):
-        graph = batch_graphs([system], potential.cutoff, n_atoms=system.n_atoms, heads=[head], dtype=np.float64)
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        gradient, rows = jax.device_get(second_derivatives(potential, params, graph))
-    matrix = 0.5 * (rows + rows.T) / np.sqrt(np.outer(masses, masses))
-    return Modes(_signed_root(np.linalg.eigvalsh(matrix)) * THZ, _n_rigid(system), float(np.abs(gradient).max()))
+_TUPLES = {"path": BandPath, "thermal": Thermal}
 
 
 def phonons(
@@ -205,8 +179,7 @@ def phonons(
     *,
     repeat: tuple[int, int, int] | None = None,
     displacement: float = 0.01,
-    wave_vectors: dict[str, tuple[float, float, float]] | None = None,
-    mesh: int = 8,
+    mesh: int | None = None,
 ) -> Phonons:
     """Displace each atom of the cell forth and back along each axis in a supercell; all of them in one batch.
 
@@ -218,11 +191,11 @@ def phonons(
         evaluate: the potential.
         system: cell of the crystal, relaxed.
         repeat: supercell, in the given lattice vectors; images in it should be twice the range of the forces apart.
-            ``None`` for the smallest one of the shortest lattice vectors that does (see ``chosen``).
+            ``None`` for the primitive cell of the crystal and the smallest supercell of its shortest lattice vectors
+            that is large enough (see ``supercells.chosen``).
         displacement: Å.
-        wave_vectors: by name, in units of the reciprocal lattice vectors; ``None`` for Gamma and the zone boundaries
-            along the three vectors.
-        mesh: wave vectors along each direction for the density of states.
+        mesh: wave vectors along each direction for density of states and thermal properties; ``None`` for as many as
+            cells fit into 60 Å.
 
     Raises:
         ValueError: if the cell is not periodic along all axes, or the supercell is none.
@@ -230,38 +203,65 @@ def phonons(
     if not all(system.pbc):
         raise ValueError(f"phonons need a crystal periodic along all axes, found pbc={system.pbc}.")
     reach = force_range(evaluate)
-    count, operation = chosen(system, reach) if repeat is None else (check_repeat(repeat), np.eye(3, dtype=int))
-    matrix = np.asarray(count)[:, None] * operation
-    supercell, home, offset = repeated(system, count, operation)
-    n = system.n_atoms
-    at_rest, *results = evaluate([system, *displaced(supercell, displacement, n)])  # the first copy is the cell itself
-    forces = np.array([result.forces for result in results])
-    constants = -(forces[0::2] - forces[1::2]).reshape(n, 3, -1, 3) / (2.0 * displacement)
-    error = np.abs(constants.sum(axis=2)).max()
-    for i in range(n):  # Newton's third law for rigid translations, by the self term
-        constants[i, :, i, :] -= constants[i].sum(axis=1)
-    labels = wave_vectors or {"Γ": (0, 0, 0), "½ b1": (0.5, 0, 0), "½ b2": (0, 0.5, 0), "½ b3": (0, 0, 0.5)}
+    if repeat is None:
+        cell = primitive(system)
+        count, operation = chosen(cell, reach)
+    else:
+        cell, count, operation = system, check_repeat(repeat), np.eye(3, dtype=int)
+    supercell, home, offset = repeated(cell, count, operation)
+    n = cell.n_atoms
+    at_rest, *results = evaluate([system, *displaced(supercell, displacement, n)])
+    constants, error = _force_constants(np.array([result.forces for result in results]), displacement)
     bare = Phonons(
+        cell=cell,
+        n_given=system.n_atoms,
         force_constants=constants,
-        links=_nearest_images(supercell, home, offset, n, matrix),
+        links=_nearest_images(supercell, home, offset, n, np.asarray(count)[:, None] * operation),
         home=home,
-        masses=masses_of(system),
-        labels=tuple(labels),
-        frequencies_THz=np.zeros(0),
-        mesh_THz=np.zeros(0),
-        acoustic_error=float(error),
-        supercell=matrix,
+        offset=offset,
+        masses=masses_of(cell),
+        path=band_path(cell),
+        bands_THz=np.zeros(0),
+        mesh=_mesh(cell, mesh),
+        mesh_THz=np.zeros((0, 3 * n)),
+        thermal=Thermal(*[np.zeros(0)] * 4, n_left_out=0),
+        acoustic_error=error,
+        basis=operation,
+        repeat=(int(count[0]), int(count[1]), int(count[2])),
         image_distance_A=shortest_period(supercell.cell, supercell.pbc),
         force_range_A=np.nan if reach is None else reach,
         largest_force=float(np.abs(at_rest.forces).max()),
         largest_stress_GPa=np.nan if at_rest.stress is None else float(np.abs(at_rest.stress).max() / GPA),
     )
-    points = [(np.array(index) + 0.5) / mesh for index in itertools.product(range(mesh), repeat=3)]
-    return dataclasses.replace(
-        bare,
-        frequencies_THz=np.array([bare.at(q) for q in labels.values()]),
-        mesh_THz=np.array([bare.at(q) for q in points]),
-    )
+    on_mesh = bare.at(_half_of_zone(bare.mesh))
+    thermal = thermal_properties(on_mesh, _TEMPERATURES)
+    return dataclasses.replace(bare, bands_THz=bare.at(bare.path.points), mesh_THz=on_mesh, thermal=thermal)
+
+
+def _force_constants(forces: np.ndarray, displacement: float) -> tuple[np.ndarray, float]:
+    """Force constants (n, 3, m, 3) without net force on rigid translations, and the largest that there was."""
+    m = forces.shape[1]
+    constants = -(forces[0::2] - forces[1::2]).reshape(-1, 3, m, 3) / (2.0 * displacement)
+    net = constants.sum(axis=2)
+    for i, force in enumerate(net):  # Newton's third law for rigid translations, by the self term
+        constants[i, :, i, :] -= force
+    return constants, float(np.abs(net).max())
+
+
+def _mesh(cell: System, mesh: int | None) -> tuple[int, int, int]:
+    if mesh is not None:
+        return mesh, mesh, mesh
+    spacings = np.linalg.norm(np.linalg.inv(np.asarray(cell.cell, np.float64)), axis=0)  # of reciprocal vectors, 1/Å
+    a, b, c = np.maximum(2 * np.round(0.5 * _MESH_LENGTH * spacings), 1).astype(int).tolist()
+    return a, b, c
+
+
+def _half_of_zone(mesh: tuple[int, int, int]) -> np.ndarray:
+    """Wave vectors (k, 3) of a mesh beside Gamma; of q and -q, whose frequencies are equal, one."""
+    # where the last number is even, its upper half holds -q of all others
+    shown = (*mesh[:2], mesh[2] // 2 if mesh[2] % 2 == 0 else mesh[2])
+    indices = np.array(list(itertools.product(*map(range, shown))))
+    return (indices + 0.5) / np.array(mesh)
 
 
 def _nearest_images(
@@ -271,75 +271,3 @@ def _nearest_images(
     vectors = supercell.positions[None, :] - supercell.positions[:n, None]
     found = nearest_translations(vectors.reshape(-1, 3), supercell.cell, supercell.pbc)
     return tuple(tuple(offset[j] + found[i * m + j] @ matrix for j in range(m)) for i in range(n))
-
-
-def _signed_root(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.sqrt(np.abs(values))
-
-
-def _n_rigid(system: System) -> int:
-    if any(system.pbc):
-        return 3
-    if system.n_atoms == 1:
-        return 3
-    centred = system.positions - system.positions.mean(axis=0)
-    linear = np.linalg.matrix_rank(centred, tol=1e-3 * np.abs(centred).max()) < 2
-    return 5 if linear else 6
-
-
-USUAL_RANGE = 6.0
-"""Å, taken for potentials that do not say how far their forces reach: the cutoff of most universal ones."""
-
-MOST_ATOMS = 400
-"""In a supercell that is chosen here; larger ones are a decision of the user's."""
-
-
-def force_range(evaluate: Evaluator) -> float | None:
-    """Cutoff of a potential in Å; ``None`` for foreign ones, which do not say."""
-    return float(evaluate.model.potential.cutoff) if isinstance(evaluate, NativeEvaluator) else None
-
-
-def chosen(system: System, reach: float | None) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Smallest supercell in which images are twice ``reach`` (Å) apart or more, within ``MOST_ATOMS``.
-
-    Then no pair of atoms within ``reach`` of each other is as near in another image.
-
-    It repeats the shortest lattice vectors of the crystal, whatever the given ones are: a cell that is long and thin
-    would need many times the atoms.
-
-    Returns:
-        how often each of the shortest lattice vectors is repeated, and these (3, 3) in the given ones, as integers.
-    """
-    wanted = 2.0 * (USUAL_RANGE if reach is None else reach)
-    basis, operation = reduced(system.cell)
-    lengths = np.linalg.norm(basis, axis=1)
-    repeat = np.ones(3, int)
-    # twice the range to the last digit is enough
-    while shortest_period(repeat[:, None] * basis, system.pbc) < wanted * (1.0 - 1e-9):
-        grown = repeat + np.eye(3, dtype=int)[np.argmin(repeat * lengths)]
-        if system.n_atoms * grown.prod() > max(MOST_ATOMS, system.n_atoms):
-            break
-        repeat = grown
-    a, b, c = repeat.tolist()
-    return (a, b, c), operation
-
-
-def check_repeat(repeat: Sequence[int]) -> Sequence[int]:
-    """Return three numbers of repeats, or raise ``ValueError`` if they are none."""
-    if len(repeat) != 3 or any(int(count) != count or count < 1 for count in repeat):
-        raise ValueError(f"found repeat={tuple(repeat)}; expected three whole numbers, 1 or more.")
-    return repeat
-
-
-def repeated(system: System, repeat: Sequence[int], operation: np.ndarray) -> tuple[System, np.ndarray, np.ndarray]:
-    """Supercell ``diag(repeat) @ operation @ cell``, whose first atoms are the cell's.
-
-    Returns:
-        the supercell; home atom (m,) and offset (m, 3), in lattice vectors of the system, of each of its atoms.
-    """
-    offsets = np.array(list(itertools.product(*(range(count) for count in repeat)))) @ operation
-    positions = (offsets @ system.cell)[:, None, :] + system.positions
-    numbers = np.tile(system.atomic_numbers, len(offsets))
-    cell = np.asarray(repeat)[:, None] * (operation @ system.cell)
-    supercell = System(positions.reshape(-1, 3), numbers, cell, system.pbc)
-    return supercell, np.tile(np.arange(system.n_atoms), len(offsets)), np.repeat(offsets, system.n_atoms, axis=0)

@@ -12,7 +12,7 @@ from mlipjax.elements import listed, symbols
 from mlipjax.lattice import shortest_period
 from mlipjax.probes.evaluator import Evaluation, Evaluator
 from mlipjax.probes.result import ProbeResult
-from mlipjax.probes.phonons import force_range
+from mlipjax.probes.supercells import force_range
 from mlipjax.report import probe_figures
 from mlipjax.system import System
 

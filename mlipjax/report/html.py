@@ -34,6 +34,8 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 1.5px solid #777; font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; font-size: .85rem; }
 dt { color: #555; } dd { margin: 0; font-family: ui-monospace, monospace; overflow-wrap: anywhere; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
+.pair > div { height: 26rem; position: relative; }
 code { font-family: ui-monospace, monospace; font-size: .9em; background: #f3f3f3; padding: .1em .3em; }
 @media print { body { max-width: none; } figure, table { break-inside: avoid; } }
 """
@@ -65,12 +67,29 @@ class Table:
     caption: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Interactive:
+    """What a reader can point at and turn, drawn by scripts that the page brings along.
+
+    Attributes:
+        body: HTML, with a script of its own that draws into it.
+        scripts: JavaScript that it needs, each in the page once.
+        caption: one to three sentences.
+        title: short, for the heading above.
+    """
+
+    body: str
+    scripts: tuple[str, ...]
+    caption: str
+    title: str
+
+
 def write_report(
     path: str | os.PathLike[str],
     *,
     title: str,
     verdict: str,
-    content: Sequence[Illustration | Table],
+    content: Sequence[Illustration | Interactive | Table],
     versions: Mapping[str, str],
     command: str | None = None,
     alarm: bool = False,
@@ -91,16 +110,19 @@ def write_report(
     """
     if not verdict.strip():
         raise ValueError("a report needs a verdict: one paragraph on what was found.")
+    scripts = dict.fromkeys(text for item in content if isinstance(item, Interactive) for text in item.scripts)
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        *map(_script, scripts),
+        "</head><body>",
         f"<h1>{escape(title)}</h1>",
         f'<p class="verdict{" alarm" if alarm else ""}">{escape(verdict)}</p>',
     ]
     n_figures = n_tables = 0
     for item in content:
-        if isinstance(item, Illustration):
+        if isinstance(item, Illustration | Interactive):
             n_figures += 1
             parts.append(_illustration(item, n_figures, Path(path).parent))
         else:
@@ -114,17 +136,28 @@ def write_report(
     write_atomic(path, "\n".join(parts))
 
 
-def _illustration(item: Illustration, number: int, folder: Path) -> str:
+def _illustration(item: Illustration | Interactive, number: int, folder: Path) -> str:
     if not item.caption.strip():
         raise ValueError(f"figure {item.title!r} has no caption.")
+    body = item.body if isinstance(item, Interactive) else _image(item, folder)
+    return (
+        f"<h2>{escape(item.title)}</h2><figure>{body}"
+        f"<figcaption><strong>Figure {number}.</strong> {escape(item.caption)}</figcaption></figure>"
+    )
+
+
+def _image(item: Illustration, folder: Path) -> str:
     png = item.figure if isinstance(item.figure, bytes) else figure_png(item.figure)
     if item.name:
         write_atomic(folder / f"{item.name}.png", png)
     data = base64.b64encode(png).decode()
-    return (
-        f'<h2>{escape(item.title)}</h2><figure><img alt="{escape(item.title)}" src="data:image/png;base64,{data}">'
-        f"<figcaption><strong>Figure {number}.</strong> {escape(item.caption)}</figcaption></figure>"
-    )
+    return f'<img alt="{escape(item.title)}" src="data:image/png;base64,{data}">'
+
+
+def _script(text: str) -> str:
+    # inside a text of JavaScript the backslash means nothing, and to HTML the script does not end there
+    harmless = text.replace("</script", "<\\/script")
+    return f"<script>{harmless}</script>"
 
 
 def _table(item: Table, number: int) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mlipjax.report.style import arm_styles, letter_panels, new_figure, shared_legend, styled
+from mlipjax.report.html import Illustration, Interactive, write_report
+from mlipjax.report.structures import outstanding
+from mlipjax.report.style import arm_styles, letter_panels, new_figure, save_figure, shared_legend, styled
 
 _ALARM = "#B2182B"
 _LIMIT = "#333333"
@@ -69,3 +73,41 @@ def control_charts(
     letter_panels(axes)
     shared_legend(figure, axes)
     return figure
+
+
+def write_monitor_report(
+    folder: Path,
+    charts: Figure,
+    frames: Sequence[Atoms],
+    furthest: Sequence[tuple[float, int]],
+    *,
+    verdict: str,
+    alarm: bool,
+    versions: Mapping[str, str],
+) -> None:
+    """Write ``report.html`` of frames that charts have judged, and its figures.
+
+    Args:
+        folder: to write to.
+        charts: indices of all frames over their limits.
+        frames: all of them.
+        furthest: of each frame the index that decides over its limit, and the atom that is furthest out.
+        verdict: in words.
+        alarm: whether it is bad news.
+        versions: of what made it.
+    """
+    save_figure(charts, folder / "monitor.png")
+    content: list[Illustration | Interactive] = [
+        Illustration(charts, f"Indices of {len(frames)} frames and their limits; frames above are marked.", "Charts")
+    ]
+    title = "Frames furthest out"
+    ratios, atoms = zip(*furthest, strict=True)
+    figure, viewer, _ = outstanding(frames, ratios, quantity="index over its limit", title=title, marked=atoms)
+    save_figure(figure, folder / "furthest_out.png")
+    caption = "Numbers are the index over its limit, an alarm above 1; the atom furthest out is drawn in magenta."
+    content.append(Illustration(figure, caption, title))
+    if viewer is not None:
+        content.append(viewer)
+    write_report(
+        folder / "report.html", title="Charts", verdict=verdict, content=content, versions=versions, alarm=alarm
+    )

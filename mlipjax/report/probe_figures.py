@@ -67,26 +67,68 @@ def elastic_constants(clamped: ArrayLike, relaxed: ArrayLike) -> Figure:
 
 
 @styled
-def frequencies(by_vector: Mapping[str, ArrayLike], mesh: ArrayLike | None = None) -> Figure:
-    """Draw frequencies (THz) as a ladder at each wave vector, and their density of states beside it."""
-    figure = new_figure(height=3.0, width=3.4 if mesh is None else 5.4)
-    axes = np.atleast_1d(figure.subplots(1, 1 if mesh is None else 2, sharey=True))
-    ladder = axes[0]
-    for index, values in enumerate(by_vector.values()):
-        values = np.asarray(values)
-        ladder.hlines(values, index - 0.3, index + 0.3, color=_COLORS[0], linewidth=1.2)
-        ladder.hlines(values[values < -0.1], index - 0.3, index + 0.3, color=_COLORS[1], linewidth=1.6)
-    ladder.axhline(0.0, color="#333333", linewidth=0.7)
-    ladder.set_xticks(range(len(by_vector)), list(by_vector))
-    ladder.set_xlim(-0.7, len(by_vector) - 0.3)
-    ladder.set_xlabel("wave vector")
-    ladder.set_ylabel("frequency (THz; imaginary below zero)")
-    if mesh is not None:
-        axes[1].hist(np.ravel(mesh), bins=80, density=True, orientation="horizontal", color=_COLORS[0])
-        axes[1].axhline(0.0, color="#333333", linewidth=0.7)
-        axes[1].set_xlabel("density of states (1/THz)")
-        letter_panels(axes)
+def frequencies(values: ArrayLike) -> Figure:
+    """Draw frequencies (THz) as a ladder."""
+    figure = new_figure(height=3.0, width=2.2)
+    panel = figure.subplots()
+    values = np.asarray(values)
+    panel.hlines(values, -0.3, 0.3, color=_COLORS[0], linewidth=1.2)
+    panel.hlines(values[values < -0.1], -0.3, 0.3, color=_COLORS[1], linewidth=1.6)
+    panel.axhline(0.0, color="#333333", linewidth=0.7)
+    panel.set_xticks([0], ["Γ"])
+    panel.set_xlim(-0.7, 0.7)
+    panel.set_xlabel("wave vector")
+    panel.set_ylabel("frequency (THz; imaginary below zero)")
     return figure
+
+
+@styled
+def phonon_bands(
+    distances: ArrayLike, bands: ArrayLike, ticks: ArrayLike, labels: Sequence[str], mesh: ArrayLike
+) -> Figure:
+    """Draw frequencies (THz) along a path through the Brillouin zone, and their density of states beside it.
+
+    Args:
+        distances: (q,) along the path; equal ones where it breaks off.
+        bands: (q, m) THz.
+        ticks: (t,) distances of points that have names.
+        labels: (t,) these names.
+        mesh: (k, m) THz, at wave vectors that count alike.
+    """
+    figure = new_figure(height=3.2, width=5.6)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.2, 1.0))
+    distances, bands, ticks = np.asarray(distances), np.asarray(bands), np.asarray(ticks)
+    breaks = np.flatnonzero(np.diff(distances) < 1e-9) + 1
+    for part in np.split(np.arange(len(distances)), breaks):
+        left.plot(distances[part], bands[part], color=_COLORS[0], linewidth=1.0)
+        unstable = np.where(bands[part] < 0.0, bands[part], np.nan)
+        left.plot(distances[part], unstable, color=_COLORS[1], linewidth=1.4)
+    for tick in ticks[1:-1]:
+        left.axvline(tick, color="#999999", linewidth=0.6)
+    left.set_xticks(ticks, labels)
+    left.set_xlim(distances[0], distances[-1])
+    left.set_xlabel("wave vector")
+    below = "; imaginary below zero" if bands.min() < -0.1 else ""
+    left.set_ylabel(f"frequency (THz{below})")
+    grid, density = _density(np.ravel(mesh))
+    right.fill_betweenx(grid, 0.0, density, color=_COLORS[0], alpha=0.25, linewidth=0)
+    right.plot(density, grid, color=_COLORS[0], linewidth=1.0)
+    right.set_xlim(left=0.0)
+    right.set_xlabel("states (1/THz)")
+    for panel in (left, right):
+        panel.axhline(0.0, color="#333333", linewidth=0.7)
+    letter_panels((left, right))
+    return figure
+
+
+def _density(values: np.ndarray, n_points: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Density of values on a grid, with Gaussians of a hundredth of their range; its integral is 1."""
+    width = max(0.01 * float(np.ptp(values)), 1e-6)
+    edges = np.linspace(values.min() - 4.0 * width, values.max() + 4.0 * width, n_points + 1)
+    counts, _ = np.histogram(values, edges)
+    grid = 0.5 * (edges[1:] + edges[:-1])
+    kernel = np.exp(-0.5 * ((grid[:, None] - grid) / width) ** 2) / (np.sqrt(2.0 * np.pi) * width)
+    return grid, kernel @ counts / len(values)
 
 
 @styled

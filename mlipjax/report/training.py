@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from matplotlib.figure import Figure
 
+from mlipjax.report.curves import interactive_curves
 from mlipjax.report.errors import parity, training_history
-from mlipjax.report.html import Illustration, Table, write_report
+from mlipjax.report.html import Illustration, Interactive, Table, write_report
+from mlipjax.report.structures import outstanding
 from mlipjax.report.style import rounded
 
 QUANTITIES = {
@@ -29,11 +32,13 @@ _ERRORS = (
     ("forces: slope", "force_slope"),
     ("stress: MAE (meV/Å³)", "stress_mae_meV_per_A3"),
 )
+_LOSSES = {"train": "train_loss", "validation": "valid_loss", "retained (anchor)": "anchor_loss"}
 _HISTORY = {
     "energy MAE (meV/atom)": "energy_mae_meV_per_atom",
     "force MAE (meV/Å)": "force_mae_meV_per_A",
     "stress MAE (meV/Å³)": "stress_mae_meV_per_A3",
 }
+Content = Illustration | Interactive | Table
 Points = Mapping[str, Mapping[str, np.ndarray]]
 """By quantity: ``reference`` and the predictions of each model, (n,)."""
 
@@ -82,13 +87,27 @@ def history_figure(records: Sequence[Mapping[str, Any]], best: int) -> Figure | 
     """Losses and validation errors of every epoch; ``None`` without records."""
     if not records:
         return None
-    losses = {"train": "train_loss", "validation": "valid_loss", "retained (anchor)": "anchor_loss"}
     return training_history(
         [record["epoch"] for record in records],
-        {name: values for name, key in losses.items() if (values := _series(records, key)) is not None},
-        {name: values for name, key in _HISTORY.items() if (values := _series(records, key)) is not None},
+        _known(records, _LOSSES),
+        _known(records, _HISTORY),
         best=best if best > 0 else None,
     )
+
+
+def _curves(records: Sequence[Mapping[str, Any]]) -> Interactive | None:
+    """The same, to be pointed at, an axis for each unit."""
+    panels = {"loss": _known(records, _LOSSES)}
+    panels |= {name: {"validation": values} for name, values in _known(records, _HISTORY).items()}
+    epochs = [record["epoch"] for record in records]
+    caption = "The same numbers: a value under the pointer, a range by the tools, a curve hidden by its name."
+    return interactive_curves(epochs, panels, x_label="epoch", caption=caption, title="Training, to be pointed at")
+
+
+def _known(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Series that all records have."""
+    found = {name: _series(records, key) for name, key in names.items()}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def _series(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | None:
@@ -107,11 +126,13 @@ def write_finetune_report(
         records: its epochs, as in ``metrics.jsonl``.
         points: reference and predictions (``before``, ``after``) on the validation data; may be empty.
     """
-    content: list[Illustration | Table] = []
+    content: list[Content] = []
     best, n_valid = report["best_epoch"], report["n_valid"]
     if (history := history_figure(records, best)) is not None:
         caption = "Losses (a) and errors on the validation structures (b), epoch by epoch; the dashed line is the "
         content.append(Illustration(history, caption + "epoch that was kept.", "Training", "history"))
+        if (curves := _curves(records)) is not None:
+            content.append(curves)
     both = {name: report[name] for name in ("before", "after")}
     content += [error_rows(both), element_rows(both)]
     content += _parities(points, f"the {n_valid} validation structures, before and after fine-tuning")
@@ -159,12 +180,30 @@ _FEW = 5
 
 
 def write_evaluation_report(
-    folder: Path, report: Mapping[str, Any], points: Points, *, model: str, data: str, command: str
+    folder: Path,
+    report: Mapping[str, Any],
+    points: Points,
+    *,
+    model: str,
+    data: str,
+    command: str,
+    apart: Sequence[tuple[Atoms, np.ndarray]] = (),
 ) -> None:
-    """Write ``report.html`` and figures of an evaluation into a folder."""
+    """Write ``report.html`` and figures of an evaluation into a folder.
+
+    Args:
+        folder: to write to.
+        report: errors, as of ``train.error_report``.
+        points: reference and predictions; may be empty.
+        model: its name.
+        data: name of the structures.
+        command: line that was given.
+        apart: structures, and for each the errors of the forces on its atoms (n,) in eV/Å.
+    """
     name = "errors"
-    content: list[Illustration | Table] = [error_rows({name: report}), element_rows({name: report})]
+    content: list[Content] = [error_rows({name: report}), element_rows({name: report})]
     content += _parities(points, f"{report['n_frames']} structures of {os.path.basename(data)}")
+    content += _worst(apart)
     shown = [
         f"{words} {rounded(report[key])} {unit}"
         for words, key, unit in (
@@ -177,6 +216,25 @@ def write_evaluation_report(
     title = f"{model} on {os.path.basename(data)}"
     write_report(folder / "report.html", title=title, verdict=verdict, content=content,
                  versions=report["versions"], command=command)  # fmt: skip
+
+
+def _worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
+    """Structures with the largest force errors, as pictures and to be turned."""
+    if not apart:
+        return []
+    title = "Structures with the largest force errors"
+    frames, errors = [atoms for atoms, _ in apart], [1000.0 * error for _, error in apart]
+    figure, viewer, _ = outstanding(
+        frames,
+        [np.sqrt(np.mean(error**2)) for error in errors],
+        quantity="force error (meV/Å, rms over atoms)",
+        title=title,
+        values=errors,
+        unit="force error (meV/Å)",
+    )
+    caption = "Colours are errors of the forces on atoms; above each structure is the root of their mean square, meV/Å."
+    drawn = Illustration(figure, caption, title, "largest_errors")
+    return [drawn] if viewer is None else [drawn, viewer]
 
 
 def _parities(points: Points, what: str) -> list[Illustration]:

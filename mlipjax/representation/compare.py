@@ -275,8 +275,10 @@ def old_data_residual(
     """Mean Q of old data under the charts of new data in one model (``chart_residual``), over structures of old data.
 
     Args:
-        new, new_elements: (L, F) features and (L,) elements of the data the model was fine-tuned on.
-        old, old_elements: (M, F) and (M,) of data it knew before.
+        new: (L, F) features of the data the model was fine-tuned on.
+        new_elements: (L,) their elements.
+        old: (M, F) features of data it knew before.
+        old_elements: (M,) their elements.
         old_structure: (M,) structure of each old atom.
         n_components: principal components per element.
         n_resamples: half-samples of the old structures for the interval; the charts stay as they are.

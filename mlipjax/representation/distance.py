@@ -67,7 +67,8 @@ def wasserstein_per_channel(first: np.ndarray, second: np.ndarray) -> np.ndarray
     ancestors: their channels have nothing to do with each other. A rescaling that the next layer undoes counts too.
 
     Args:
-        first, second: (M, F) and (M', F).
+        first: (M, F).
+        second: (M', F).
 
     Raises:
         ValueError: for different numbers of channels.
@@ -92,7 +93,8 @@ def sliced_wasserstein(first: np.ndarray, second: np.ndarray, *, n_slices: int =
     distance per channel it means nothing between models without common ancestors.
 
     Args:
-        first, second: (M, F) and (M', F).
+        first: (M, F).
+        second: (M', F).
         n_slices: directions.
         seed: of the directions.
 
@@ -120,7 +122,8 @@ def linear_cka(first: np.ndarray | Components, second: np.ndarray | Components) 
     than channels unrelated features have far more than 0.
 
     Args:
-        first, second: (M, F) and (M, F') of the same atoms, or their components.
+        first: (M, F), or its components.
+        second: (M, F') of the same atoms, or its components.
 
     Raises:
         ValueError: for different numbers of atoms.
@@ -179,7 +182,8 @@ def principal_angles(
     almost equal, the subspace itself is arbitrary and large angles mean nothing.
 
     Args:
-        first, second: (M, F) and (M', F), of the same atoms for ``"atoms"``; or their components.
+        first: (M, F), or its components.
+        second: (M', F), of the same atoms for ``"atoms"``; or its components.
         n_components: P, limited by the atoms and channels there are.
         space: where the subspaces live.
 

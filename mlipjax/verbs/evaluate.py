@@ -73,7 +73,10 @@ def evaluate(
         precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
-        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
+        forces_key: likewise.
+        stress_key: likewise.
+        virial_key: likewise.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
 
@@ -84,11 +87,12 @@ def evaluate(
     Raises:
         ValueError, FileNotFoundError: if model or data cannot be used.
 
-    >>> import mlipjax
-    >>> from ase.build import molecule
-    >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
-    >>> mlipjax.evaluate("universal", labelled)["force_mae_meV_per_A"] < 0.01
-    True
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import molecule
+        >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
+        >>> mlipjax.evaluate("universal", labelled)["force_mae_meV_per_A"] < 0.01
+        True
     """
     if is_nothing(data) == (property is None):
         raise ValueError(
@@ -117,7 +121,7 @@ def evaluate(
         write_atoms(write, beside_labels(dataset, found, opened.name))
     if out is not None:
         told = {**report, "model": opened.name, "data": told_paths(data)}
-        _illustrate(Path(out), told, parity_points(dataset, found, zero), name)
+        _illustrate(Path(out), told, parity_points(dataset, found, zero), name, _force_errors(dataset, found))
     return report
 
 
@@ -182,14 +186,30 @@ def _property_errors(opened: NativeModel, given: str, dtype: str, batch_size: in
     return {**property_report(targets(data, key), found), "property": key, "unit": unit, "dtype": dtype}
 
 
-def _illustrate(folder: Path, report: Mapping[str, Any], points: Mapping[str, np.ndarray], data: str) -> None:
+def _force_errors(dataset: Dataset, found: Sequence[StructurePrediction]) -> list[tuple[Atoms, np.ndarray]]:
+    """Structures whose forces are known, and errors of these (n,) in eV/Å."""
+    known = zip(dataset.systems, dataset.labels, found, strict=True)
+    return [
+        (system.to_ase(), np.linalg.norm(np.asarray(one.forces) - np.asarray(labels.forces), axis=1))
+        for system, labels, one in known
+        if labels.forces_weight > 0.0
+    ]
+
+
+def _illustrate(
+    folder: Path,
+    report: Mapping[str, Any],
+    points: Mapping[str, np.ndarray],
+    data: str,
+    apart: Sequence[tuple[Atoms, np.ndarray]],
+) -> None:
     from mlipjax.report.training import write_evaluation_report
 
     model = report["model"]
     shown = {name: {"reference": pair[0], model: pair[1]} for name, pair in points.items()}
     full = {**report, "versions": runtime.versions()}
     line = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    write_evaluation_report(folder, full, shown, model=model, data=data, command=line)
+    write_evaluation_report(folder, full, shown, model=model, data=data, command=line, apart=apart)
     runtime.write_results(folder / "results.json", report)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from mlipjax.data.label_keys import AUTO
@@ -12,6 +13,7 @@ from mlipjax.finetuning.single import FinetuneResult
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
+from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 
@@ -31,6 +33,7 @@ def finetune(
     settings: FinetuneSettings | None = None,
     task: PropertySettings | None = None,
     listener: Any = None,
+    log: Sequence[Log] = (),
     **options: Any,
 ) -> FinetuneResult:
     """Fine-tune a model; with a folder the same call again resumes a run that was stopped.
@@ -42,10 +45,14 @@ def finetune(
         property: structures and a number for each instead, as FILE:KEY.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         out: folder of the run; at the end a model itself, with a report.html. ``None`` keeps nothing on disk.
-        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
+        forces_key: likewise.
+        stress_key: likewise.
+        virial_key: likewise.
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
+        log: also write the numbers of epochs into ``out`` as "csv", for "tensorboard" or for "wandb"; several of them.
         options: fields of ``FinetuneSettings`` and ``PropertySettings``, such as ``strategy="replay"``, ``epochs=20``.
 
     Returns:
@@ -57,13 +64,14 @@ def finetune(
         TypeError: for an option that does not exist.
         NonFiniteError: if training diverges.
 
-    >>> import mlipjax
-    >>> from ase.build import bulk
-    >>> cells = [bulk("MgO", "rocksalt", a=a) for a in (4.1, 4.2, 4.3)]
-    >>> labelled = mlipjax.predict("universal", cells)
-    >>> tuned = mlipjax.finetune("universal", labelled, epochs=1, valid_fraction=0.0, anchor="none")
-    >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
-    True
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import bulk
+        >>> cells = [bulk("MgO", "rocksalt", a=a) for a in (4.1, 4.2, 4.3)]
+        >>> labelled = mlipjax.predict("universal", cells)
+        >>> tuned = mlipjax.finetune("universal", labelled, epochs=1, valid_fraction=0.0, anchor="none")
+        >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
+        True
     """
     settings = completed(FinetuneSettings, settings, options)
     task = completed(PropertySettings, task, options)
@@ -72,7 +80,7 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
-    with in_dtype(settings.dtype):
+    with in_dtype(settings.dtype), logged(listener, log, out) as listener:
         if property is not None:
             if head is not None:
                 raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")

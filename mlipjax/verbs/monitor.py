@@ -68,14 +68,15 @@ def monitor(
         ValueError, FileNotFoundError: if model, reference or data cannot be used.
         InUseError: if another process works in the folder to write.
 
-    >>> import mlipjax
-    >>> from ase.build import molecule
-    >>> water = [molecule("H2O") for _ in range(60)]
-    >>> for number, atoms in enumerate(water):
-    ...     atoms.rattle(0.05 if number < 58 else 0.5, seed=number)
-    >>> found = mlipjax.monitor("universal", water[50:], reference=water[:50], level=0.05, components=1)
-    >>> found.in_control, found.verdict.worst >= 8
-    (False, True)
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import molecule
+        >>> water = [molecule("H2O") for _ in range(60)]
+        >>> for number, atoms in enumerate(water):
+        ...     atoms.rattle(0.05 if number < 58 else 0.5, seed=number)
+        >>> found = mlipjax.monitor("universal", water[50:], reference=water[:50], level=0.05, components=1)
+        >>> found.in_control, found.verdict.worst >= 8
+        (False, True)
     """
     if index not in FRAME_INDICES:
         raise ValueError(f"found index={index!r}; choose one of {', '.join(FRAME_INDICES)}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlipjax import runtime
 from mlipjax.data import Dataset, runs_of
 from mlipjax.files import plain
 from mlipjax.monitoring import (
@@ -85,11 +86,28 @@ class Monitored:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write monitor.npz, which can be given in place of a reference or to a simulation, and monitor.png."""
-        from mlipjax.report import save_figure
+        """Write monitor.npz, which can be given in place of a reference or to a simulation, and report.html.
+
+        With it monitor.png, the charts, and furthest_out.png, the frames furthest out.
+        """
+        from mlipjax.report.monitor import write_monitor_report
 
         save_monitor(Path(folder) / "monitor.npz", self.monitor)
-        save_figure(self.figure(), Path(folder) / "monitor.png")
+        frames = [system.to_ase() for system in self.dataset.systems]
+        ratios = self.readings.frame[:, FRAME_INDICES.index(self.index)] / self._limit
+        write_monitor_report(
+            Path(folder),
+            self.figure(),
+            frames,
+            list(zip(ratios.tolist(), self.readings.worst_atom.tolist(), strict=True)),
+            verdict=self.verdict.words,
+            alarm=not self.in_control,
+            versions=runtime.versions(),
+        )
+
+    @property
+    def _limit(self) -> float:
+        return float(self.monitor.charts.frame_limits[FRAME_INDICES.index(self.index)])
 
 
 def _summary(monitor: Monitor, readings: FrameReadings, dataset: Dataset) -> dict[str, Any]:

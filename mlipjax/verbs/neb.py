@@ -60,14 +60,15 @@ def neb(
         ValueError, FileNotFoundError: if model, images or options cannot be used.
         ProbeDiverged: if energies are not finite.
 
-    >>> import mlipjax
-    >>> from ase.build import molecule
-    >>> ammonia = molecule("NH3")
-    >>> turned = ammonia.copy()
-    >>> turned.positions[:, 2] *= -1.0
-    >>> band = mlipjax.neb("universal", [ammonia, turned], n_images=5, fmax=0.2)
-    >>> band.converged, bool(0.0 < band.barrier_eV < 1.0)
-    (True, True)
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import molecule
+        >>> ammonia = molecule("NH3")
+        >>> turned = ammonia.copy()
+        >>> turned.positions[:, 2] *= -1.0
+        >>> band = mlipjax.neb("universal", [ammonia, turned], n_images=5, fmax=0.2)
+        >>> band.converged, bool(0.0 < band.barrier_eV < 1.0)
+        (True, True)
     """
     systems, free = read_images(images)
     opened = open_native(model, head)

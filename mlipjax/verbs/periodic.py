@@ -58,13 +58,14 @@ def periodic(
         Stopped: if the run cannot go on (MD left its limits, training diverged, no label succeeded).
         InUseError: if another process works in the folder.
 
-    >>> import mlipjax
-    >>> from ase.build import bulk
-    >>> atoms = bulk("MgO", "rocksalt", a=4.25, cubic=True)
-    >>> short = {"rounds": 1, "labels_per_round": 1, "steps": 2, "train_steps": 1}
-    >>> result = mlipjax.periodic("universal", atoms, oracle="teacher:universal", **short)
-    >>> len(result.frames), result.report["rounds"][0]["labels_before"]
-    (1, 0)
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import bulk
+        >>> atoms = bulk("MgO", "rocksalt", a=4.25, cubic=True)
+        >>> short = {"rounds": 1, "labels_per_round": 1, "steps": 2, "train_steps": 1}
+        >>> result = mlipjax.periodic("universal", atoms, oracle="teacher:universal", **short)
+        >>> len(result.frames), result.report["rounds"][0]["labels_before"]
+        (1, 0)
     """
     settings = completed(PeriodicSettings, settings, options)
     refuse_unknown(options, PeriodicSettings)

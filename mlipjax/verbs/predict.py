@@ -80,10 +80,11 @@ def predict(
     Raises:
         ValueError, FileNotFoundError: if model or structures cannot be used, or a prediction is not finite.
 
-    >>> import mlipjax
-    >>> from ase.build import bulk
-    >>> round(mlipjax.predict("universal", bulk("NaCl", "rocksalt", a=5.64)).get_potential_energy(), 1)
-    -127.2
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import bulk
+        >>> round(mlipjax.predict("universal", bulk("NaCl", "rocksalt", a=5.64)).get_potential_energy(), 1)
+        -127.2
     """
     options: Any = {"head": head, "dtype": dtype, "precision": precision, "batch_size": batch_size}
     found = list(predict_each(model, data, max_slots=max_slots, features=features, **options))
@@ -104,7 +105,8 @@ def predict_each(
     """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
 
     Args:
-        model, structures: as for ``predict``, and so are the others.
+        model: as for ``predict``, and so are the others.
+        data: likewise.
         head: by name.
         dtype: ``"float32"`` or ``"float64"``.
         precision: of the network's products.

@@ -41,11 +41,12 @@ def read(
         FileNotFoundError: if there is no such file.
         ValueError: if a file cannot be read, or labels are wrong, missing or in doubt.
 
-    >>> import mlipjax
-    >>> from ase.build import molecule
-    >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
-    >>> mlipjax.read(labelled).count_labels()
-    {'energy': 2, 'forces': 2, 'stress': 0}
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import molecule
+        >>> labelled = mlipjax.predict("universal", [molecule("H2O"), molecule("CH4")])
+        >>> mlipjax.read(labelled).count_labels()
+        {'energy': 2, 'forces': 2, 'stress': 0}
     """
     keys = label_keys(energy_key=energy_key, forces_key=forces_key, stress_key=stress_key, virial_key=virial_key)
     if isinstance(data, Dataset):

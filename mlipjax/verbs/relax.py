@@ -105,10 +105,11 @@ def relax(
         ValueError, FileNotFoundError: if model, structures or options cannot be honoured.
         ProbeDiverged: if energies are not finite.
 
-    >>> import mlipjax
-    >>> from ase.build import bulk
-    >>> mlipjax.relax("universal", bulk("MgO", "rocksalt", a=4.4), cell="full").converged
-    True
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import bulk
+        >>> mlipjax.relax("universal", bulk("MgO", "rocksalt", a=4.4), cell="full").converged
+        True
     """
     _check(cell, pressure, fmax, steps, dtype)
     opened = open_model(model, head)

@@ -114,11 +114,12 @@ def simulate(
         MonitorAlarm: if a replica left what the monitor knows; likewise.
         InUseError: if another process writes the same files.
 
-    >>> import mlipjax
-    >>> from ase.build import molecule
-    >>> run = mlipjax.simulate("universal", molecule("H2O"), "nve", steps=20, temperature=100.0)
-    >>> run.report["n_steps"], len(run.atoms), run.atoms[0].get_momenta().shape
-    (20, 1, (3, 3))
+    Examples:
+        >>> import mlipjax
+        >>> from ase.build import molecule
+        >>> run = mlipjax.simulate("universal", molecule("H2O"), "nve", steps=20, temperature=100.0)
+        >>> run.report["n_steps"], len(run.atoms), run.atoms[0].get_momenta().shape
+        (20, 1, (3, 3))
     """
     folder, trajectory = folder_and_file(out, write, "trajectory.extxyz")
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)

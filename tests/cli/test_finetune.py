@@ -105,7 +105,7 @@ def test_the_report_is_there_and_made_again_if_it_is_gone(files, tuned, capsys):
     assert {path.name for path in out.glob("*.png")} == figures
     page = (out / "report.html").read_text()
     assert "epoch" in page
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count('src="data:image/png;base64,') == 4
     (out / "report.html").unlink()
     run_finetune(files, out, *options)
     assert (out / "report.html").read_text() == page

@@ -13,7 +13,7 @@ from pair_potential import argon, argon_spec, pair_potential
 import mlipjax.md as md
 from mlipjax.calculator import Calculator
 from mlipjax.data.constraints import free_coordinates
-from mlipjax.probes.phonons import gamma_modes
+from mlipjax.probes.gamma import gamma_modes
 from mlipjax.probes.trajectory import read_trajectory, unwrapped
 from mlipjax.system import System
 

@@ -15,7 +15,8 @@ from mlipjax.potential import Model
 from mlipjax.probes.elastic import deformed, elastic_constants
 from mlipjax.probes.eos import equation_of_state, scaled
 from mlipjax.probes.evaluator import AseEvaluator
-from mlipjax.probes.phonons import gamma_modes, phonons
+from mlipjax.probes.gamma import gamma_modes
+from mlipjax.probes.phonons import phonons
 from mlipjax.probes.vacancy import vacancy_formation
 from mlipjax.relaxation import relax
 from mlipjax.system import System

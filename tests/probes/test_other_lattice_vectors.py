@@ -18,9 +18,10 @@ from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.eos import equation_of_state
 from mlipjax.probes.events import bond_events
+from mlipjax.probes.gamma import gamma_modes
 from mlipjax.probes.neb import initial_path
 from mlipjax.probes.order import crystal_order
-from mlipjax.probes.phonons import gamma_modes, phonons
+from mlipjax.probes.phonons import phonons
 from mlipjax.probes.rdf import radial_distribution
 from mlipjax.probes.sliding import SlidingSettings, slide
 from mlipjax.probes.softening import rattled

@@ -13,7 +13,7 @@ from mlipjax.data import Dataset, Example
 from mlipjax.potential import Model
 from mlipjax.probes.dimer import dimer_walls
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
-from mlipjax.probes.phonons import gamma_modes
+from mlipjax.probes.gamma import gamma_modes
 from mlipjax.probes.softening import force_slope, rattled, softening
 from mlipjax.system import Labels, System
 

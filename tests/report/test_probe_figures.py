@@ -1,5 +1,7 @@
 """Figures of probes: what is drawn is what was given, with units on every axis."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,10 @@ TIMES = np.linspace(0.0, 4.0, 30)
 DRAWN = {
     "eos": lambda: figures.equation_of_state([18, 20, 22], [0.1, 0.0, 0.1], [18, 22], [0.1, 0.1]),
     "elastic": lambda: figures.elastic_constants(150.0 * np.eye(6), np.full((6, 6), np.nan)),
-    "ladder": lambda: figures.frequencies({"Γ": [0.0, 5.0], "X": [-1.0, 4.0]}),
-    "dos": lambda: figures.frequencies({"Γ": [0.0, 5.0]}, np.linspace(0, 6, 300)),
+    "ladder": lambda: figures.frequencies([-1.0, 0.0, 5.0]),
+    "bands": lambda: figures.phonon_bands(
+        [0.0, 1.0, 1.0, 2.0], [[0.0, 5.0], [-1.0, 4.0]] * 2, [0.0, 1.0, 2.0], ["Γ", "K|U", "X"], np.linspace(0, 6, 300)
+    ),
     "walls": lambda: figures.dimer_walls(X, {f"A-{i}": i / X - 2.0 for i in range(20)}, {"A-3": 0.7}),
     "softening": lambda: figures.softening(X, 0.8 * X, 0.8),
     "softening with structures apart": lambda: figures.softening(X, 0.8 * X, 0.8, np.arange(len(X)) > 0.9 * len(X)),
@@ -75,3 +79,16 @@ def test_gamma_surfaces_pass_through_their_shifts_and_are_smooth_between():
     shifts = panel.lines[0].get_xydata()
     assert len(shifts) == 4 * 36  # two cells each way
     np.testing.assert_allclose(shifts.max(axis=0), (11 / 6 * vectors[0]).clip(0) + 11 / 6 * vectors[1] * [0, 1])
+
+
+def test_bands_break_off_where_the_path_does_and_states_add_up_to_one():
+    values = np.array([NormalDist(5.0, 1.0).inv_cdf((i + 0.5) / 4000) for i in range(4000)])
+    left, right = DRAWN["bands"]().axes
+    # two pieces of two bands, each with its imaginary part over it
+    assert sorted(len(line.get_xdata()) for line in left.lines[:8]) == [2] * 8
+    assert [label.get_text() for label in left.get_xticklabels()] == ["Γ", "K|U", "X"]
+    grid, density = figures._density(values)
+    assert np.trapezoid(density, grid) == pytest.approx(1.0, abs=1e-3)
+    known = np.exp(-0.5 * (grid - 5.0) ** 2) / np.sqrt(2.0 * np.pi)
+    np.testing.assert_allclose(density, known, atol=0.005)
+    assert right.get_xlim()[0] == 0.0

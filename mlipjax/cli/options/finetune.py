@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -34,6 +34,8 @@ class Finetune(Computes):
             trajectory).
         head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
             is the first of the result.
+        log: beside metrics.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
+            Biases ("wandb", with WANDB_MODE=offline on the disk alone).
         settings: everything else.
         task: of the property.
     """
@@ -45,7 +47,9 @@ class Finetune(Computes):
             "auto freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay_size replay_weight "
             "anchor anchor_weight"
         ),
-        "training": "loss energy_weight forces_weight stress_weight clip ema_decay patience snapshots seed max_slots",
+        "training": (
+            "loss energy_weight forces_weight stress_weight clip ema_decay patience snapshots log seed max_slots"
+        ),
         "a property instead of energies and forces": f"property {_PROPERTY}",
     }
 
@@ -56,5 +60,6 @@ class Finetune(Computes):
     property: str | None = None
     valid: tuple[Path, ...] = ()
     head: str | None = None
+    log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)

@@ -34,7 +34,8 @@ class Probe(Computes):
         run: replica of the trajectory, where its frames say "run": a name or number; by default the only one, or 0.
         spacing_ps: ps between frames; by default what the frames say.
         repeat: supercell, for phonons; by default the smallest one that holds twice the model's cutoff, in the shortest
-            lattice vectors.
+            lattice vectors of the primitive cell.
+        phonopy: also write force constants to this file, as a phonopy.yaml, for phonons.
         site: atom that is taken out, for vacancy.
         reservoirs: energy in eV that an atom of each element has where it goes, for a vacancy in a compound, such as
             O -4.9; an element's own crystal needs none.
@@ -46,7 +47,7 @@ class Probe(Computes):
 
     sections: ClassVar[Sections] = {
         "main options": "name model structure data trajectory figure",
-        "of some probes": "elements repeat site cutoff run spacing_ps",
+        "of some probes": "elements repeat phonopy site cutoff run spacing_ps",
         "labels": f"{LABELS}",
     }
 
@@ -60,6 +61,7 @@ class Probe(Computes):
     run: str | None = None
     spacing_ps: float | None = None
     repeat: tuple[int, int, int] | None = None
+    phonopy: Path | None = None
     site: int = 0
     reservoirs: dict[str, float] = dataclasses.field(default_factory=dict)
     elements: tuple[str, ...] = ()
