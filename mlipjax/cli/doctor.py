@@ -11,11 +11,11 @@ from rich.console import Console
 from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.options.common import LabelOptions
 from mlipjax.cli.options.doctor import Doctor
+from mlipjax.cli.options.finetune import Finetune
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.doctor import Examination, Finding, examine
-from mlipjax.settings import FinetuneSettings
 from mlipjax.verbs import read
 from mlipjax.verbs.inputs import name_of, open_native, told_paths
 
@@ -45,7 +45,10 @@ def run(command: Doctor) -> None:
     _print(make_console(quiet=command.quiet), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": told_paths(command.train)})
     if fatal := examination.fatal:
-        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
+        checks = ", ".join(dict.fromkeys(finding.check for finding in fatal))
+        # what has been printed is not said again
+        what = f"{checks}, above" if not command.quiet else in_options("; ".join(map(str, fatal)), Finetune)
+        raise ValueError(f"{len(fatal)} fatal {'finding' if len(fatal) == 1 else 'findings'} ({what}).")
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:

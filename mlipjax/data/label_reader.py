@@ -37,6 +37,7 @@ class LabelReader:
         # what was named, or left out on purpose, is not looked for under the other name
         self._kinds = ("virial",) if named[1] else ("stress", "virial") if keys.stress == AUTO else ("stress",)
         self._finder = KeyFinder(keys)
+        self._units = keys.units
         self._zeroed_said = False
 
     def read(self, atoms: Atoms, where: str) -> Labels:
@@ -76,7 +77,9 @@ class LabelReader:
 
     def _label(self, atoms: Atoms, name: str, where: str) -> np.ndarray | None:
         found = self._finder.find(atoms, name, where)
-        return None if found is None else check_label(name, found.value, len(atoms), where, found.key)
+        if found is None:
+            return None
+        return check_label(name, self._units.convert(name, found.value), len(atoms), where, found.key)
 
     def _from_virial(self, atoms: Atoms, where: str) -> np.ndarray | None:
         virial = self._label(atoms, "virial", where)

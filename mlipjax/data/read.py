@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipjax.data.atoms import Located, iread_located
+from mlipjax.data.atoms import Located, check_free_units, iread_located, read_source
 from mlipjax.data.checks import check_structure
 from mlipjax.data.convergence import unconverged
-from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.dataset import Dataset, Example, Placed
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
 from mlipjax.data.label_reader import LabelReader
+from mlipjax.data.label_units import Units
 from mlipjax.data.sources import Paths, describe_paths, find_sources
 from mlipjax.data.store import DESCRIPTION, open_store
 from mlipjax.data.weights import LABELS, without_weights
@@ -46,9 +47,9 @@ def read_dataset(
         path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads, with a slice
             if need be, a pattern, or a folder of such files (see ``sources``); or a folder made by ``write_store``,
             from which a structure is read when it is asked for. Several of these are joined.
-        keys: names of the labels. Energies are totals in eV, forces eV/Å, stress eV/Å^3 with tension positive
-            (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix), virials eV. Weights in a frame's information
-            (``weights``) scale that frame's labels.
+        keys: names and units of the labels. Unless they say otherwise energies are totals in eV, forces eV/Å, stress
+            eV/Å^3 with tension positive (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix), virials eV.
+            Weights in a frame's information (``weights``) scale that frame's labels.
         required: labels that at least one structure must carry.
         with_labels: ``False`` reads structures alone: no label is looked for, and every weight is 0.
 
@@ -90,10 +91,13 @@ def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: 
     """
     reader = LabelReader(keys) if with_labels else None
     several = None
-    for found in _converged(path) if with_labels else iread_located(path):
-        example = _example(found.atoms, found.where, reader)
+    for found in _converged(path, keys) if with_labels else iread_located(path):
+        info, labels = _information(found.atoms), Labels.create(len(found.atoms))
+        if reader is not None:
+            labels = reader.read(found.atoms, found.where)
         several = _several(path) if several is None else several
-        yield example._replace(info={FILE: str(found.path), **example.info}) if several else example
+        info = {FILE: str(found.path), **info} if several else info
+        yield Example(System.from_ase(found.atoms), labels, Placed(info, str(found.path), found.index))
 
 
 def gather(
@@ -114,8 +118,10 @@ def gather(
     reader = LabelReader(keys) if with_labels else None
     examples = []
     for index, atoms in enumerate(frames):
-        check_structure(atoms, f"structure {index}")
-        examples.append(_example(atoms, f"structure {index}", reader))
+        where = f"structure {index}"
+        check_structure(atoms, where)
+        labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
+        examples.append(Example(System.from_ase(atoms), labels, _information(atoms)))
     if not examples:
         raise ValueError("found no structure.")
     dataset = Dataset.from_examples(examples)
@@ -123,40 +129,44 @@ def gather(
     return dataset
 
 
-def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
+def _information(atoms: Atoms) -> dict[str, Any]:
     info = without_weights(atoms.info)
-    info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
-    labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
-    return Example(System.from_ase(atoms), labels, info)
+    return info | {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
 
 
 def _several(path: Paths) -> bool:
     return len({source.path for source in find_sources(path)}) > 1
 
 
-def _converged(path: Paths) -> Iterator[Located]:
+def _converged(path: Paths, keys: LabelKeys) -> Iterator[Located]:
     """Structures without those whose electrons did not converge, where a file says so."""
-    current, dropped, kept, bad = None, [], 0, frozenset()
-    for found in iread_located(path):
-        if found.path != current:
-            _say_dropped(current, dropped, kept)
-            current, dropped, kept, bad = found.path, [], 0, unconverged(found.path)
-        if found.index in bad:
-            dropped.append(found.index)
-        else:
-            kept += 1
-            yield found
-    _say_dropped(current, dropped, kept)
+    for source in find_sources(path):
+        if keys.units != Units():
+            check_free_units(source.path)
+        dropped, kept, bad = [], 0, None
+        try:
+            for found in read_source(source, keys.units.positions):
+                bad = unconverged(source.path) if bad is None else bad
+                if found.index in bad:
+                    dropped.append(found.index)
+                else:
+                    kept += 1
+                    yield found
+        except ValueError as error:
+            # a program that gives up leaves a file that no one can read
+            if bad is None and (bad := unconverged(source.path)):
+                raise ValueError(f"{_did_not_converge(source.path, sorted(bad))}; compute them again.") from error
+            raise
+        if dropped and not kept:
+            message = _did_not_converge(source.path, dropped)
+            raise ValueError(f"{message}, so there is no label in this file; compute them again.")
+        if dropped:
+            notice(f"{_did_not_converge(source.path, dropped)}; they are left out.")
 
 
-def _say_dropped(path: Path | None, dropped: list[int], kept: int) -> None:
-    if not dropped:
-        return
-    numbers = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
-    message = f"{path}: the electronic steps of {len(dropped)} structures ({numbers}) did not converge"
-    if not kept:
-        raise ValueError(f"{message}, so there is no label in this file; compute them again.")
-    notice(f"{message}; they are left out.")
+def _did_not_converge(path: Path, indices: list[int]) -> str:
+    numbers = ", ".join(map(str, indices[:10])) + (", ..." if len(indices) > 10 else "")
+    return f"{path}: the electronic steps of {len(indices)} structures ({numbers}) did not converge"
 
 
 def _is_store(path: str | os.PathLike[str]) -> bool:

@@ -28,6 +28,7 @@ def finetune(
     forces_key: str = AUTO,
     stress_key: str = AUTO,
     virial_key: str = AUTO,
+    units: str = "ase",
     settings: FinetuneSettings | None = None,
     task: PropertySettings | None = None,
     listener: Any = None,
@@ -42,7 +43,8 @@ def finetune(
         property: structures and a number for each instead, as FILE:KEY.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         out: folder of the run; at the end a model itself, with a report.html. ``None`` keeps nothing on disk.
-        energy_key, forces_key, stress_key, virial_key: names of the labels in files, as for ``mlipjax.read``.
+        energy_key, forces_key, stress_key, virial_key, units: names and units of the labels in files, as for
+            ``mlipjax.read``.
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
@@ -87,6 +89,7 @@ def finetune(
             "forces_key": forces_key,
             "stress_key": stress_key,
             "virial_key": virial_key,
+            "units": units,
         }
         keys["required"] = ("energy", "forces")
         train_data = read(train, **keys)
