@@ -1,4 +1,4 @@
-"""``mlipjax convert``: any model, or labelled structures, in a format of mlipjax's own."""
+"""``mlipjax convert``: any model, or labelled structures, in a format of mlipjax's own or of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from mlipjax.cli.options.common import LabelOptions
 from mlipjax.cli.options.convert import Convert
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_dataset, read_examples, write_store
+from mlipjax.data import read_dataset, read_examples, save_examples, write_store
+from mlipjax.data.save import is_file_name
 from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder
@@ -57,8 +58,13 @@ def _convert_model(model: str, out: Path) -> tuple[str, dict[str, Any]]:
 
 def _convert_data(data: tuple[Path, ...], labels: LabelOptions, out: Path) -> tuple[str, dict[str, Any]]:
     """Read and write structure by structure, then read back; labels keep their bits."""
+    write = save_examples if is_file_name(out) else write_store
+    if write is write_store and out.suffix:
+        raise ValueError(
+            f"{out}: files end in .extxyz, .db or .h5, and a folder of arrays has no ending; choose another name."
+        )
     with naming_options():
-        write_store(out, read_examples(data, label_keys(**dataclasses.asdict(labels))))
+        write(out, read_examples(data, label_keys(**dataclasses.asdict(labels))))
     dataset = read_dataset(out, required=())
     counts = dataset.count_labels()
     found = ", ".join(f"{count} with {name}" for name, count in counts.items())

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mlipjax.data._limits import TooLong, bounded
 from mlipjax.data.checks import check_structure
+from mlipjax.data.containers import KINDS as CONTAINERS
+from mlipjax.data.containers import read_container
 from mlipjax.data.formats import file_format
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
@@ -31,7 +33,7 @@ _BYTES_PER_BYTE, _SECONDS_PER_BYTE = 20, 2e-5
 _UNPACKED = 20  # bytes in a byte of a compressed file
 _FREE = ("xyz", "extxyz", "traj", "json", "db", "bundletrajectory", "netcdftrajectory")
 """Formats without units of their own: they hold whatever was written."""
-_DATABASES = (".db", ".json", ".aselmdb")
+_DATABASES = (".db", ".json")
 
 
 class Located(NamedTuple):
@@ -89,7 +91,7 @@ def check_free_units(path: Path) -> None:
     Raises:
         ValueError: for a file of a format whose units are fixed.
     """
-    if path.suffix.lower() in _DATABASES or is_xyz(path):
+    if path.suffix.lower() in (*_DATABASES, *CONTAINERS) or is_xyz(path):
         return
     try:
         kind = file_format(path)
@@ -199,6 +201,8 @@ def _reader(path: Path) -> Iterator[Atoms]:
 
     if path.suffix.lower() in _DATABASES:
         return _database(path)
+    if path.suffix.lower() in CONTAINERS:
+        return read_container(path)
     kind = "xyz" if is_xyz(path) else file_format(path)
     if kind in ("xyz", "extxyz"):
         return read_xyz(path)

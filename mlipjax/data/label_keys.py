@@ -104,6 +104,11 @@ class KeyFinder:
             self._agree(kind, found.key, where)
         return found
 
+    def is_label(self, name: str) -> bool:
+        """Return whether a name is one of labels: one that was given, ASE's, or a well-known one."""
+        given = {getattr(self.keys, kind) for kind in KINDS}
+        return name in KINDS or name in given or any(pattern.fullmatch(name) for pattern in _PATTERNS.values())
+
     def check_missing(self, atoms: Atoms, kind: str, where: str) -> None:
         """Refuse a name that looks like a label which is not there.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,10 @@ class LabelReader:
         return labels.replace(  # pyright: ignore[reportAttributeAccessIssue]
             **{f"{name}_weight": getattr(labels, f"{name}_weight") * weight for name, weight in weights.items()}
         )
+
+    def without_labels(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Information without labels: those that were read have another place, unit or sign now."""
+        return {name: value for name, value in info.items() if not self._finder.is_label(name)}
 
     def _say_zeroed(self, where: str) -> None:
         """Once, for the first of what may be thousands of structures."""

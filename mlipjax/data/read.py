@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -92,12 +92,10 @@ def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: 
     reader = LabelReader(keys) if with_labels else None
     several = None
     for found in _converged(path, keys) if with_labels else iread_located(path):
-        info, labels = _information(found.atoms), Labels.create(len(found.atoms))
-        if reader is not None:
-            labels = reader.read(found.atoms, found.where)
+        example = _example(found.atoms, found.where, reader)
         several = _several(path) if several is None else several
-        info = {FILE: str(found.path), **info} if several else info
-        yield Example(System.from_ase(found.atoms), labels, Placed(info, str(found.path), found.index))
+        info = {FILE: str(found.path), **example.info} if several else example.info
+        yield example._replace(info=Placed(info, str(found.path), found.index))
 
 
 def gather(
@@ -118,10 +116,8 @@ def gather(
     reader = LabelReader(keys) if with_labels else None
     examples = []
     for index, atoms in enumerate(frames):
-        where = f"structure {index}"
-        check_structure(atoms, where)
-        labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
-        examples.append(Example(System.from_ase(atoms), labels, _information(atoms)))
+        check_structure(atoms, f"structure {index}")
+        examples.append(_example(atoms, f"structure {index}", reader))
     if not examples:
         raise ValueError("found no structure.")
     dataset = Dataset.from_examples(examples)
@@ -129,9 +125,12 @@ def gather(
     return dataset
 
 
-def _information(atoms: Atoms) -> dict[str, Any]:
+def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
     info = without_weights(atoms.info)
-    return info | {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
+    info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
+    if reader is None:
+        return Example(System.from_ase(atoms), Labels.create(len(atoms)), info)
+    return Example(System.from_ase(atoms), reader.read(atoms, where), reader.without_labels(info))
 
 
 def _several(path: Paths) -> bool:
