@@ -1,4 +1,4 @@
-"""Structures in LMDB files of fairchem and in HDF5 files of MACE, each by an optional package (an extra of this one)."""
+"""Structures in LMDB files of fairchem and in HDF5 files of MACE, each by an optional package (an extra)."""
 
 from __future__ import annotations
 
