@@ -26,7 +26,8 @@ def read_lmdb(path: str) -> Iterator[bytes]:
     import lmdb
 
     # no lock file beside data that may be read-only; the map is as large as the file
-    with lmdb.open(path, subdir=False, readonly=True, lock=False, readahead=False) as env, env.begin() as rows:
+    env: Any = lmdb.open(path, subdir=False, readonly=True, lock=False, readahead=False)
+    with env, env.begin() as rows:
         numbers = sorted(int(key) for key in rows.cursor().iternext(values=False) if key.isdigit() and len(key) < 19)
         for number in numbers:
             packed = bytes(rows.get(str(number).encode()))
@@ -46,7 +47,8 @@ def read_hdf5(path: str) -> Iterator[bytes]:
     """Yield the structures of an HDF5 file of MACE as JSON, in the order of their numbers."""
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r") as opened:
+        file: Any = opened
         batches = [name for name in file if name.startswith("config_batch_")]
         if not batches:
             raise ValueError("it holds no group config_batch_0, as HDF5 files of MACE do")

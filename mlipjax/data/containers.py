@@ -80,7 +80,7 @@ def _length(stream: IO[bytes]) -> int | None:
 def _decoded(text: bytes) -> dict[str, Any]:
     from ase.io.jsonio import decode
 
-    record = decode(text.decode())
+    record: Any = decode(text.decode())
     if not isinstance(record, dict):
         raise ValueError(f"a record is a {type(record).__name__}, expected a mapping")
     return record

@@ -78,7 +78,8 @@ def _write_database(path: Path, examples: Iterable[Example], suffix: str) -> int
     from ase.db import connect
 
     count = 0
-    with connect(path, type="db", append=False, use_lock_file=False) as database:
+    opened: Any = connect(path, type="db", append=False, use_lock_file=False)
+    with opened as database:
         for example in examples:
             info = {**without_weights(example.info), **_weights(example)}
             pairs = {name: value for name, value in info.items() if _is_pair(name, value)}

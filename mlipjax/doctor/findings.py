@@ -49,10 +49,12 @@ class Finding(NamedTuple):
             for file, index in ((self.places or self.frames)[place] for place in own[:_SHOWN]):
                 by_file.setdefault(file, []).append(index)
             shown = [
-                f"{_called(name, file)}, structure{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+                f"{file}, structure{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
                 for file, rows in by_file.items()
             ]
-            parts.append("; ".join(shown) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""))
+            known = len(by_file) == 1 and name in (*by_file, *(Path(file).name for file in by_file))
+            more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+            parts.append(f"{'' if known else f'{name}: '}{'; '.join(shown)}{more}")
         return "; ".join(parts)
 
     def __str__(self) -> str:
@@ -63,11 +65,6 @@ class Finding(NamedTuple):
         """Return the finding in JSON types."""
         pairs = {name: [list(pair) for pair in getattr(self, name)] for name in ("frames", "places")}
         return {**self._asdict(), **pairs, "where": self.where}
-
-
-def _called(name: str, file: str) -> str:
-    """Name of a data set and of a file in it, which are often the same."""
-    return name if name in (file, Path(file).name) else f"{name}: {file}"
 
 
 def locate(findings: Iterable[Finding], datasets: Mapping[str, Dataset]) -> list[Finding]:

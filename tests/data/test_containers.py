@@ -207,6 +207,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package):
 def test_the_process_that_reads_imports_nothing_of_the_package():
     from mlipjax.data import _records
 
-    code = f"import runpy, sys; runpy.run_path({_records.__file__!r}); print([m for m in sys.modules if m.startswith('mlipjax')])"
+    code = f"import runpy, sys; runpy.run_path({_records.__file__!r}); "
+    code += "print([name for name in sys.modules if name.startswith('mlipjax')])"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.replace("'", '"')) == []
