@@ -45,10 +45,7 @@ def run(command: Doctor) -> None:
     _print(make_console(quiet=command.quiet), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": told_paths(command.train)})
     if fatal := examination.fatal:
-        checks = ", ".join(dict.fromkeys(finding.check for finding in fatal))
-        # what has been printed is not said again
-        what = f"{checks}, above" if not command.quiet else in_options("; ".join(map(str, fatal)), Finetune)
-        raise ValueError(f"{len(fatal)} fatal {'finding' if len(fatal) == 1 else 'findings'} ({what}).")
+        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", Finetune))
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
@@ -78,9 +75,9 @@ def _read(names: Mapping[str, tuple[Path, ...]], labels: LabelOptions) -> tuple[
 
 
 def _print(console: Console, examination: Examination) -> None:
-    if examination.findings:
-        print_findings(console, examination.findings)
-    else:
+    # fatal ones are said once, as the error
+    print_findings(console, (finding for finding in examination.findings if not finding.is_fatal))
+    if not examination.findings:
         console.print("nothing to complain about")
     if (estimate := examination.e0_estimate) is not None:
         console.print(
