@@ -2,7 +2,7 @@
 
 The text holds names of what is given in another unit, or one of ``PRESETS``, after which more may follow:
 
-- ``energy``, ``length``: units of energies, and of the lengths in forces, stresses and virials;
+- ``energy``: unit of energies; with ``length`` also that of forces, stresses and virials, which follow from both;
 - ``forces``, ``stress``, ``virial``: of their own where they are others, such as ``stress=kBar``;
 - ``positions``: of positions and cell;
 - ``voigt``: the order of six components of a stress or virial: ``ase``, ``vasp`` or ``lammps``, or all six names.
@@ -96,7 +96,9 @@ def parse_units(text: str) -> Units:
             )
     energy, length = (_factor(given.get(name, ""), known, f"{name}={given.get(name)}") for name, known in
                       (("energy", ENERGIES), ("length", LENGTHS)))  # fmt: skip
-    factors = {"energy": energy, "forces": energy / length, "stress": energy / length**3, "virial": energy}
+    factors = {"energy": energy}
+    if "length" in given:
+        factors |= {"forces": energy / length, "stress": energy / length**3, "virial": energy}
     for kind, known in (("forces", {}), ("stress", PRESSURES), ("virial", ENERGIES), ("positions", LENGTHS)):
         if kind in given:
             factors[kind] = _factor(given[kind], known, f"{kind}={given[kind]}", powers={"forces": 1, "stress": 3})

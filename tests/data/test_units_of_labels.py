@@ -28,7 +28,8 @@ VOIGT = np.array([1.0, 2.0, 3.0, 0.1, 0.2, 0.3])  # xx yy zz yz xz xy, eV/Å^3 i
         ("forces=kcal/mol/Å", (1.0, KCAL, 1.0, 1.0, 1.0)),
         ("forces=-eV/Å, stress=Hartree/Bohr^3", (1.0, -1.0, HARTREE / BOHR**3, 1.0, 1.0)),
         ("atomic,stress=GPa,positions=Bohr", (HARTREE, HARTREE / BOHR, units.GPa, HARTREE, BOHR)),
-        ("energy=ry,virial=-kj/mol,stress=eV/Å³", (0.5 * HARTREE, 0.5 * HARTREE, 1.0, -units.kJ / units.mol, 1.0)),
+        ("energy=ry,virial=-kj/mol,stress=eV/Å³", (0.5 * HARTREE, 1.0, 1.0, -units.kJ / units.mol, 1.0)),
+        ("energy=kcal/mol,length=Å", (KCAL, KCAL, KCAL, KCAL, 1.0)),
     ],
 )
 def test_factors(text, expected):
