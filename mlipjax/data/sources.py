@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import lzma
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +30,7 @@ _SUFFIXES = frozenset(
     {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".castep",
      ".aselmdb", ".h5", ".hdf5"}
 )  # fmt: skip
+_ROW = re.compile(rb'\s*\{\s*"\d+"\s*:\s*\{')
 # results of a calculation, the most complete first: a folder of one holds the same structures several times
 _RESULTS = ("vasprun.xml", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
 
@@ -123,7 +126,7 @@ def _in_folder(folder: Path) -> list[Path]:
     names = {_unpacked(file): file for file in files}
     if found := next((names[result] for result in _RESULTS if result in names), None):
         return [found]
-    chosen = [file for file in files if _is_output(file)] or [file for file in files if _suffix(file) in _SUFFIXES]
+    chosen = [file for file in files if _is_output(file)] or [file for file in files if _holds_structures(file)]
     inner = (entry for entry in entries if not chosen and entry.is_dir() and not entry.is_symlink())
     return chosen or [file for entry in inner if not entry.name.startswith(".") for file in _in_folder(entry)]
 
@@ -133,6 +136,17 @@ def _is_output(file: Path) -> bool:
         return output_format(file) is not None
     except ValueError:  # of a program without a reader: whoever reads the file says so
         return True
+
+
+def _holds_structures(file: Path) -> bool:
+    """Whether the name of a file says so; of JSON, which may be anything, the first row of an ASE database."""
+    if (suffix := _suffix(file)) != ".json":
+        return suffix in _SUFFIXES
+    try:
+        with PACKED.get(file.suffix.lower(), open)(file, "rb") as content:
+            return _ROW.match(content.read(100)) is not None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):
+        return False
 
 
 def _unpacked(file: Path) -> str:

@@ -88,6 +88,19 @@ def test_convert_writes_what_others_read(folder, tmp_path, name):
     assert main(["convert", *given, "--out", str(out)]) == 1  # nothing is overwritten
 
 
+def test_convert_leaves_out_what_it_is_told_to(folder, tmp_path):
+    frames = ase.io.read(folder / "all.extxyz", ":")
+    for atoms in frames:
+        del atoms.calc.results["energy"]
+        atoms.info["relative_energy"] = 0.1
+    ase.io.write(tmp_path / "in.extxyz", frames)
+    given = ["--data", str(tmp_path / "in.extxyz"), "--energy-key", "none", "--json", str(tmp_path / "out.json")]
+    assert main(["convert", *given, "--out", str(tmp_path / "out.db")]) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["n_labels"] == {"energy": 0, "forces": 3, "stress": 3}
+    assert report["elements"] == [8, 12]
+
+
 def test_convert_says_which_endings_it_knows(folder, tmp_path, capsys):
     given = ["--data", str(folder / "all.extxyz"), "--out", str(tmp_path / "out.cif")]
     assert main(["convert", *given]) == 1

@@ -175,6 +175,7 @@ def test_a_folder_of_calculations_is_their_results(tmp_path):
         assert len(read_dataset(f"{tmp_path}@:1")) == 3
     assert len(read_dataset(f"{tmp_path}/a/*")) == 6
     (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "e0s.json").write_text('{"H": -1.0}')  # no database
     (tmp_path / "c" / "README.md").write_text("nothing\n")
     with pytest.raises(FileNotFoundError, match="holds no file whose name says"):
         read_dataset(tmp_path / "c")
