@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipjax.data.atoms import Located, check_free_units, iread_located, read_source
+from mlipjax.data.atoms import Located, check_free_units, read_source
 from mlipjax.data.checks import check_structure
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example, Placed
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
 from mlipjax.data.label_reader import LabelReader
 from mlipjax.data.label_units import Units
-from mlipjax.data.sources import Paths, describe_paths, find_sources
+from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.store import DESCRIPTION, open_store
 from mlipjax.data.weights import LABELS, without_weights
 from mlipjax.notices import notice
@@ -90,12 +90,13 @@ def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: 
         with_labels: whether labels are looked for.
     """
     reader = LabelReader(keys) if with_labels else None
-    several = None
-    for found in _converged(path, keys) if with_labels else iread_located(path):
-        example = _example(found.atoms, found.where, reader)
-        several = _several(path) if several is None else several
-        info = {FILE: str(found.path), **example.info} if several else example.info
-        yield example._replace(info=Placed(info, str(found.path), found.index))
+    sources = find_sources(path)
+    several = len({source.path for source in sources}) > 1
+    for source in sources:
+        for found in _converged(source, keys, several) if with_labels else read_source(source):
+            example = _example(found.atoms, found.where, reader)
+            info = {FILE: str(found.path), **example.info} if several else example.info
+            yield example._replace(info=Placed(info, str(found.path), found.index))
 
 
 def gather(
@@ -133,39 +134,34 @@ def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
     return Example(System.from_ase(atoms), reader.read(atoms, where), reader.without_labels(info))
 
 
-def _several(path: Paths) -> bool:
-    return len({source.path for source in find_sources(path)}) > 1
+def _converged(source: Source, keys: LabelKeys, several: bool) -> Iterator[Located]:
+    """Structures without those whose electrons did not converge, where a file says so.
 
-
-def _converged(path: Paths, keys: LabelKeys) -> Iterator[Located]:
-    """Structures without those whose electrons did not converge, where a file says so."""
-    for source in find_sources(path):
-        if keys.units != Units():
-            check_free_units(source.path)
-        dropped, kept, bad = [], 0, None
-        try:
-            for found in read_source(source, keys.units.positions):
-                bad = unconverged(source.path) if bad is None else bad
-                if found.index in bad:
-                    dropped.append(found.index)
-                else:
-                    kept += 1
-                    yield found
-        except ValueError as error:
-            # a program that gives up leaves a file that no one can read
-            if bad is None and (bad := unconverged(source.path)):
-                raise ValueError(f"{_did_not_converge(source.path, sorted(bad))}; compute them again.") from error
+    A file of which nothing is left is an error, unless it is one of several.
+    """
+    if keys.units != Units():
+        check_free_units(source.path)
+    dropped, kept, bad = [], 0, None
+    try:
+        for found in read_source(source, keys.units.positions):
+            bad = unconverged(source.path) if bad is None else bad
+            if found.index in bad:
+                dropped.append(found.index)
+            else:
+                kept += 1
+                yield found
+    except ValueError:
+        # a program that gives up leaves a file that no one can read
+        if bad is not None or not (bad := unconverged(source.path)):
             raise
-        if dropped and not kept:
-            message = _did_not_converge(source.path, dropped)
-            raise ValueError(f"{message}, so there is no label in this file; compute them again.")
-        if dropped:
-            notice(f"{_did_not_converge(source.path, dropped)}; they are left out.")
-
-
-def _did_not_converge(path: Path, indices: list[int]) -> str:
-    numbers = ", ".join(map(str, indices[:10])) + (", ..." if len(indices) > 10 else "")
-    return f"{path}: the electronic steps of {len(indices)} structures ({numbers}) did not converge"
+        dropped = sorted(bad)
+    if not dropped:
+        return
+    numbers = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
+    message = f"{source.path}: the electronic steps of {len(dropped)} structures ({numbers}) did not converge"
+    if not kept and not several:
+        raise ValueError(f"{message}, so there is no label in this file; compute them again.")
+    notice(f"{message}; they are left out.")
 
 
 def _is_store(path: str | os.PathLike[str]) -> bool:

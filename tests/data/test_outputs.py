@@ -71,6 +71,8 @@ def test_a_calculation_that_was_given_up_is_refused_for_that_reason():
     assert unconverged(OWN / "pw_unconverged.out") == {0}
     with pytest.raises(ValueError, match=r"pw_unconverged.out: the electronic steps of 1 structures \(0\) did not"):
         read_dataset(OWN / "pw_unconverged.out")
+    with pytest.warns(Notice, match=r"pw_unconverged.out: .* did not converge; they are left out"):
+        assert len(read_dataset([OWN / "pw_unconverged.out", OWN / "pw.out"])) == 3
 
 
 def test_a_step_that_did_not_converge_is_left_out_by_its_number(tmp_path):
