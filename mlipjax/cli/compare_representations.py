@@ -36,6 +36,7 @@ from mlipjax.representation import (
     old_data_residual,
     tsne_maps,
 )
+from mlipjax.verbs.inputs import described, told_paths
 
 
 def run(command: CompareCommand) -> None:
@@ -64,7 +65,7 @@ def _compare_and_write(command: CompareCommand) -> None:
         old = read_dataset(command.old, required=(), with_labels=False)
         known = [i for i, system in enumerate(old.systems) if np.isin(system.atomic_numbers, dataset.elements).all()]
         if not known:
-            raise ValueError(f"no structure of {command.old} has only elements of {command.data}.")
+            raise ValueError(f"no structure of {command.old} has only elements of {described(command.data)}.")
         old = old.subset(known)
         old = old.subset(choose_structures(old.systems, command.max_atoms, command.seed))
     results: dict[str, Any] = {"layer": command.layer, "n_structures": len(dataset), "n_atoms": _atoms(dataset)}
@@ -77,8 +78,8 @@ def _compare_and_write(command: CompareCommand) -> None:
         if command.kind != "nodes":
             comparisons["edges"] = _edges(command, models, dataset, pieces)
     results |= {kind: comparison.summary() for kind, comparison in comparisons.items()}
-    results |= {"model": list(command.model), "data": command.data, "old": command.old, "dtype": command.dtype}
-    results |= {"run": list(command.run), "runs": runs}
+    results |= {"model": list(command.model), "data": told_paths(command.data), "old": command.old}
+    results |= {"dtype": command.dtype, "run": list(command.run), "runs": runs}
     for kind, comparison in comparisons.items():
         _print_numbers(console, kind, comparison)
     write_json(command.json, results)

@@ -11,11 +11,11 @@ from rich.console import Console
 from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.options.common import LabelOptions
 from mlipjax.cli.options.doctor import Doctor
+from mlipjax.cli.options.finetune import Finetune
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.doctor import Examination, Finding, examine
-from mlipjax.settings import FinetuneSettings
 from mlipjax.verbs import read
 from mlipjax.verbs.inputs import name_of, open_native, told_paths
 
@@ -45,7 +45,7 @@ def run(command: Doctor) -> None:
     _print(make_console(quiet=command.quiet), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": told_paths(command.train)})
     if fatal := examination.fatal:
-        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", FinetuneSettings))
+        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", Finetune))
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
@@ -75,9 +75,9 @@ def _read(names: Mapping[str, tuple[Path, ...]], labels: LabelOptions) -> tuple[
 
 
 def _print(console: Console, examination: Examination) -> None:
-    if examination.findings:
-        print_findings(console, examination.findings)
-    else:
+    # fatal ones are said once, as the error
+    print_findings(console, (finding for finding in examination.findings if not finding.is_fatal))
+    if not examination.findings:
         console.print("nothing to complain about")
     if (estimate := examination.e0_estimate) is not None:
         console.print(

@@ -42,7 +42,7 @@ COMMANDS = {
     "engine": "a folder in which i-PI or LAMMPS runs with a model",
     "export": "a program that LAMMPS runs on many processes by itself",
     "models": "list the models known by name",
-    "convert": "save a model, or labelled structures, in a format of mlipjax's own",
+    "convert": "save a model, or labelled structures, in another format",
 }
 
 _ALIASES = {"md": "simulate"}

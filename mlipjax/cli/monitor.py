@@ -8,6 +8,7 @@ from mlipjax.cli.options.monitor import MonitorCommand
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.verbs import monitor
+from mlipjax.verbs.inputs import name_of, told_paths
 
 
 def run(command: MonitorCommand) -> None:
@@ -18,10 +19,11 @@ def run(command: MonitorCommand) -> None:
         InUseError: if another process works in the folder to write.
     """
     console = make_console(quiet=command.quiet)
-    with Working(console, f"reading the charts for {command.data.name}"):
+    with Working(console, f"reading the charts for {name_of(command.data)}"):
         found = call(monitor, command)
     report = found.report
-    print_report(console, report, found.verdict, index=command.index, name=command.data.name)
+    print_report(console, report, found.verdict, index=command.index, name=name_of(command.data))
     if command.out is not None:
         console.print(f"charts: {command.out / 'monitor.npz'}; frames furthest out: {command.out / 'report.html'}")
-    write_json(command.json, {**report, "model": command.model, "reference": command.reference, "data": command.data})
+    told = {"reference": told_paths(command.reference), "data": told_paths(command.data)}
+    write_json(command.json, {**report, "model": command.model, **told})

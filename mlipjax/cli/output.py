@@ -36,7 +36,14 @@ def make_console(width: int | None = None, *, quiet: bool = False) -> Console:
 
     Lines are broken by no one but the terminal, so that a pipe gets them whole.
     """
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width, quiet=quiet)
+    return _Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width, quiet=quiet)
+
+
+class _Console(Console):
+    """One whose reader may have seen enough (``| head``): the command line ends quietly then, rich with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def write_json(path: Path | None, results: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.units import GPA
 from mlipjax.verbs import predict_each
+from mlipjax.verbs.inputs import described, name_of, told_paths
 
 
 def run(command: Predict) -> None:
@@ -27,7 +28,7 @@ def run(command: Predict) -> None:
     if command.write is not None:
         check_name(command.write)
     console, seen = make_console(quiet=command.quiet), _Seen()
-    with Working(console, f"predicting {command.data.name}") as working:
+    with Working(console, f"predicting {name_of(command.data)}") as working:
         counted = seen.count(call(predict_each, command), working.say)
         if command.write is None:
             for _ in counted:
@@ -35,14 +36,14 @@ def run(command: Predict) -> None:
         else:
             write_atoms(command.write, counted)
     if seen.n_structures == 0:
-        raise ValueError(f"{command.data}: no structure in this file.")
+        raise ValueError(f"{described(command.data)}: no structure in this file.")
     headings = ("", "formula", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)")
     console.print(Table(headings, seen.rows, name_columns=2))
     if seen.n_structures > len(seen.rows):
         console.print(f"... and {seen.n_structures - len(seen.rows)} more")
     summary = f"{seen.n_structures} structures, {seen.n_atoms} atoms; {seen.n_stresses} with stress"
     console.print(summary if command.write is None else f"{summary}: {command.write}")
-    report: dict[str, Any] = {"model": command.model, "data": command.data, "write": command.write}
+    report: dict[str, Any] = {"model": command.model, "data": told_paths(command.data), "write": command.write}
     write_json(command.json, report | seen.as_dict() | {"dtype": command.dtype})
 
 

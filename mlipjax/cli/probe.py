@@ -83,7 +83,7 @@ def _frames(command: Probe) -> Trajectory:
 
 def _needed(command: Probe, option: str):
     value = getattr(command, option)
-    if value is None:
+    if value is None or value == ():
         raise ValueError(f"the probe {command.name} needs --{option}.")
     return value
 

@@ -14,6 +14,7 @@ from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.verbs import Relaxation, relax
+from mlipjax.verbs.inputs import name_of, told_paths
 
 
 def run(command: Relax) -> None:
@@ -26,7 +27,7 @@ def run(command: Relax) -> None:
     if command.write is not None:
         check_name(command.write)
     console = make_console(quiet=command.quiet)
-    with Working(console, f"relaxing {command.structure.name}") as working:
+    with Working(console, f"relaxing {name_of(command.structure)}") as working:
         found: Any = call(  # a list: structures of a file
             relax,
             command,
@@ -36,7 +37,7 @@ def run(command: Relax) -> None:
     _print(console, command, found)
     results: dict[str, Any] = {
         "model": command.model,
-        "structure": command.structure,
+        "structure": told_paths(command.structure),
         "cell": command.cell,
         "dtype": command.dtype,
         "converged": all(one.converged for one in found),

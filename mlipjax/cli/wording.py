@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from mlipjax.cli.bounds import option
-from mlipjax.settings import FinetuneSettings
+from mlipjax.cli.options.finetune import Finetune
 
 # name="value", name=("one", "two"), name=0.2; or a name alone in parentheses
 _GIVEN = re.compile(r"""\b([a-z][a-z0-9_]*)=(\([^()]*\)|"[^"]*"|'[^']*'|[\w.+-]*[\w])""")
@@ -47,7 +47,7 @@ def in_options(text: str, options: Any) -> str:
 def print_findings(console: Console, findings: Iterable[Any]) -> None:
     """Print what the doctor found, a line each, in the words of ``mlipjax finetune``."""
     for finding in findings:
-        console.print(in_options(f"{finding.severity}: {finding}", FinetuneSettings))
+        console.print(in_options(f"{finding.severity}: {finding}", Finetune))
 
 
 def _fields(kind: Any) -> Iterator[str]:

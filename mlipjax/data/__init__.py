@@ -7,6 +7,7 @@ from mlipjax.data.extxyz import TrajectoryWriter, write_dataset
 from mlipjax.data.hashing import canonical_hash, find_duplicates, structure_hash
 from mlipjax.data.label_keys import LabelKeyError, LabelKeys
 from mlipjax.data.read import gather, read_dataset, read_examples
+from mlipjax.data.save import save_examples
 from mlipjax.data.splits import GROUP_KEYS, find_group_key, runs_of, split_dataset
 from mlipjax.data.store import hash_input, write_store
 
@@ -29,6 +30,7 @@ __all__ = [
     "read_examples",
     "read_last_atoms",
     "runs_of",
+    "save_examples",
     "say_electrons",
     "split_dataset",
     "structure_hash",

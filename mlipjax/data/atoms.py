@@ -6,8 +6,10 @@ honours it, or says that it does not. Which files a path stands for, and which o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +18,10 @@ import numpy as np
 
 from mlipjax.data._limits import TooLong, bounded
 from mlipjax.data.checks import check_system, first_bad
+from mlipjax.data.containers import KINDS as CONTAINERS
+from mlipjax.data.containers import read_container
 from mlipjax.data.electrons import say_electrons
+from mlipjax.data.formats import file_format
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
 from mlipjax.files import PACKED
@@ -29,7 +34,9 @@ if TYPE_CHECKING:
 _BYTES, _SECONDS = 1 << 30, 4.0
 _BYTES_PER_BYTE, _SECONDS_PER_BYTE = 20, 2e-5
 _UNPACKED = 20  # bytes in a byte of a compressed file
-_DATABASES = (".db", ".json", ".aselmdb")
+_FREE = ("xyz", "extxyz", "traj", "json", "db", "bundletrajectory", "netcdftrajectory")
+"""Formats without units of their own: they hold whatever was written."""
+_DATABASES = (".db", ".json")
 _FULL = 1e-3  # how far an occupancy may be from 1
 
 
@@ -59,10 +66,39 @@ def iread_atoms(path: Paths) -> Iterator[Atoms]:
 def iread_located(path: Paths) -> Iterator[Located]:
     """Read structures one by one with their places; arguments and errors as ``iread_atoms``."""
     for source in find_sources(path):
-        for index, atoms in _chosen(source):
-            where = f"{source.path}, structure {index}"
-            check_structure(atoms, where)
-            yield Located(source.path, index, atoms, where)
+        yield from read_source(source)
+
+
+def read_source(source: Source, length: float = 1.0) -> Iterator[Located]:
+    """Read the structures of one file that are meant; errors as ``iread_atoms``.
+
+    Args:
+        source: file and structures.
+        length: Å of the file's unit of positions and cell.
+    """
+    for index, atoms in _chosen(source):
+        if length != 1.0:
+            atoms.set_cell(length * atoms.cell.array)
+            atoms.positions *= length
+        where = f"{source.path}, structure {index}"
+        check_structure(atoms, where)
+        yield Located(source.path, index, atoms, where)
+
+
+def check_free_units(path: Path) -> None:
+    """Refuse to convert what ASE has converted.
+
+    Raises:
+        ValueError: for a file of a format whose units are fixed.
+    """
+    if path.suffix.lower() in (*_DATABASES, *CONTAINERS) or is_xyz(path):
+        return
+    try:
+        kind = file_format(path)
+    except Exception:  # the reader says what is wrong with the file
+        return
+    if kind not in _FREE:
+        raise ValueError(f"{path}: labels of this format ({kind}) come in eV and Å from ASE; give no units for it.")
 
 
 def read_atoms(path: Paths) -> list[Atoms]:
@@ -120,7 +156,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
         size = path.stat().st_size * (_UNPACKED if path.suffix.lower() in PACKED else 1)
         frames = iter(_reader(path))
         while True:
-            with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size):
+            with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size), _quiet():
                 atoms = next(frames, None)
             if atoms is None:
                 return
@@ -145,6 +181,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TooLong):
         return f"a number in it asks for more time than a file of this size can need ({text})"
     if isinstance(error, KeyError):
+        if text.strip("'\"") in ("D", "T"):
+            return f"{text} is no element in this format; write H, or use extended xyz, where {text} has its own mass"
         return f"{text} is not known, as an element or to ASE's reader of this format"
     if isinstance(error, UnknownFileTypeError):
         return f"its name and content tell no format that ASE knows ({text})"
@@ -152,17 +190,28 @@ def _reason(error: BaseException) -> str:
     return text if own else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what ASE says to its developers from its users."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
 def _reader(path: Path) -> Iterator[Atoms]:
     from ase.io import iread
-    from ase.io.formats import filetype
 
     if path.suffix.lower() in _DATABASES:
         return _database(path)
-    # an absolute name: at the start of a relative one ASE looks for the address of a database server
-    name = os.path.abspath(path)
-    if is_xyz(path) or filetype(name) in ("xyz", "extxyz"):
+    if path.suffix.lower() in CONTAINERS:
+        return read_container(path)
+    kind = "xyz" if is_xyz(path) else file_format(path)
+    if kind in ("xyz", "extxyz"):
         return read_xyz(path)
-    return iread(name, index=":", do_not_split_by_at_sign=True)
+    # runs of FHI-aims that were cut short hold structures, too
+    more = {"non_convergence_ok": True} if kind == "aims-output" else {}
+    return iread(os.path.abspath(path), index=":", format=kind, do_not_split_by_at_sign=True, **more)
 
 
 def _database(path: Path) -> Iterator[Atoms]:

@@ -7,17 +7,50 @@ from __future__ import annotations
 
 import lzma
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from mlipjax.data.formats import output_format
 from mlipjax.files import PACKED
 
+
+class _Output(NamedTuple):
+    """How a program's text output is divided into structures, as ASE's reader divides it.
+
+    Attributes:
+        begins: words in a line at which the next structure begins.
+        first: whether one begins with the file.
+        results: words without which ASE leaves a structure out; none if it reads every one.
+        failed: words of electronic steps that did not converge, in small letters.
+    """
+
+    begins: tuple[bytes, ...]
+    first: bool
+    results: tuple[bytes, ...]
+    failed: tuple[bytes, ...]
+
+
 _VASPRUN = re.compile(r"""(</?calculation|</?scstep)\b|name="(NELM|EDIFF|e_fr_energy)"\s*>\s*([^<\s]+)""")
-# lines of a text output that end the electronic steps of one structure: converged, and not
-_ENDINGS = (
-    (b"Program PWSCF", b"convergence has been achieved", b"convergence NOT achieved"),
-    (b"CP2K", b"*** SCF run converged", b"*** SCF run NOT converged"),
-)
+_OUTPUTS = {
+    "espresso-out": _Output(
+        (b"Program PWSCF", b"ATOMIC_POSITIONS"),
+        False,
+        (b"!    total energy", b"Forces acting on atoms", b"total   stress", b"End of self-consistent calculation"),
+        (b"convergence not achieved",),
+    ),
+    "orca-output": _Output(
+        (b"ORCA GEOMETRY RELAXATION STEP", b"ORCA TERMINATED NORMALLY"),
+        True,
+        (),
+        (b"scf not converged after", b"wavefunction not fully converged"),
+    ),
+    "gpaw-out": _Output((b"ositions:\n",), False, (), (b"did not converge!",)),
+}
+_AIMS_FAILED = (b"self-consistency cycle did not converge",)
+# FHI-aims' structures end at the one of these lines where it relaxes them, at the other in all other runs
+_AIMS_RELAXED, _AIMS_NEXT = b"Attempting to predict improved coordinates", b"loop: Re-initialization"
 
 
 def unconverged(path: Path) -> frozenset[int]:
@@ -29,9 +62,13 @@ def unconverged(path: Path) -> frozenset[int]:
                 return frozenset(_outcar(file))
             if "vasprun" in name and ".xml" in name:
                 return frozenset(_vasprun(file))
-            if path.suffix.lower() in (".out", ".pwo", ".log"):
-                return frozenset(_output(file))
-    except (OSError, EOFError, lzma.LZMAError):  # the reader of structures says what is wrong with the file
+            if (kind := output_format(path)) == "aims-output":
+                lines = list(file)
+                ends = _AIMS_RELAXED if any(_AIMS_RELAXED in line for line in lines) else _AIMS_NEXT
+                return frozenset(_output(lines, _Output((ends,), True, (), _AIMS_FAILED)))
+            if kind in _OUTPUTS:
+                return frozenset(_output(file, _OUTPUTS[kind]))
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):  # the reader of structures says what is wrong
         return frozenset()
     return frozenset()
 
@@ -84,15 +121,14 @@ def _exhausted(energies: list[float], settings: dict[str, float]) -> bool:
     return len(energies) < 2 or not abs(energies[-1] - energies[-2]) <= settings.get("EDIFF", 1e-4)
 
 
-def _output(lines: Iterable[bytes]) -> Iterator[int]:
-    """Structures end in the order of these lines; one that a program gives up on has no energy that ASE would read."""
-    known = None
-    index = 0
+def _output(lines: Iterable[bytes], output: _Output) -> Iterator[int]:
+    index, failed, counts = (0 if output.first else -1), False, not output.results
     for line in lines:
-        if known is None:
-            known = next((ending for ending in _ENDINGS if ending[0] in line), None)
-        elif known[2] in line:
+        if any(word in line for word in output.begins):
+            index += bool(counts or index < 0)
+            failed, counts = False, not output.results
+            continue
+        failed = failed or any(word in line.lower() for word in output.failed)
+        counts = counts or any(word in line for word in output.results)
+        if failed and counts and index >= 0:
             yield index
-            index += 1
-        elif known[1] in line:
-            index += 1

@@ -52,6 +52,23 @@ def _join(first: Sequence[T], second: Sequence[T]) -> Sequence[T]:
     return View(lambda row: first[row] if row < n else second[row - n], n + len(second))
 
 
+class Placed(dict[str, Any]):
+    """Information of a structure that knows where the structure stands.
+
+    Attributes:
+        file: name of its file.
+        index: its number among all structures of the file.
+    """
+
+    def __init__(self, info: Mapping[str, Any], file: str, index: int) -> None:
+        """Copy information, and keep the place."""
+        super().__init__(info)
+        self.file, self.index = file, index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Placed, (dict(self), self.file, self.index)
+
+
 class Example(NamedTuple):
     """One structure, its labels (total energies, float64) and whatever else was known about it."""
 
@@ -93,6 +110,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.systems)
+
+    def where(self, index: int) -> str:
+        """Return file and number there of a structure, or its number here if no file is known."""
+        info = self.infos[index]
+        return f"{info.file}, structure {info.index}" if isinstance(info, Placed) else f"structure {index}"
 
     def __getitem__(self, index: int) -> Example:
         return Example(self.systems[index], self.labels[index], self.infos[index])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -174,11 +174,20 @@ def write_dataset(path: str | os.PathLike[str], dataset: Dataset) -> None:
     with replace_on_success(path) as temporary:
         compressed = Path(path).suffix == ".xz"
         with lzma.open(temporary, "wb") if compressed else open(temporary, "wb") as file:
-            for example in dataset:
-                file.write(_format_example(example).encode())
+            write_examples(file, dataset)
 
 
-def _format_example(example: Example) -> str:
+def write_examples(file: IO[bytes], examples: Iterable[Example]) -> int:
+    """Write labelled structures to an open file, one by one; return how many."""
+    count = 0
+    for example in examples:
+        file.write(format_example(example).encode())
+        count += 1
+    return count
+
+
+def format_example(example: Example) -> str:
+    """Return one frame with its labels, and their weights where they are not 1."""
     labels = example.labels
     info = without_weights(example.info)
     present = {}

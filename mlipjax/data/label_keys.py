@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlipjax.data.label_units import Units
 from mlipjax.notices import notice
 from mlipjax.system import stress_matrix
 
@@ -40,19 +41,21 @@ _LAST = {"energy": "free_energy"}
 
 @dataclasses.dataclass(frozen=True)
 class LabelKeys:
-    """Names under which a file stores its labels.
+    """Names under which a file stores its labels, and their units.
 
     Attributes:
-        energy: total energies in eV; ``AUTO`` looks for known names, ``None`` leaves energies out on purpose.
-        forces: forces in eV/Å, likewise.
-        stress: stresses in eV/Å^3, tension positive, likewise.
-        virial: virials in eV, minus stress times volume, in place of stresses; likewise.
+        energy: total energies; ``AUTO`` looks for known names, ``None`` leaves energies out on purpose.
+        forces: forces, likewise.
+        stress: stresses, tension positive, likewise.
+        virial: virials, minus stress times volume, in place of stresses; likewise.
+        units: of all of them; by default eV, eV/Å and eV/Å^3.
     """
 
     energy: str | None = AUTO
     forces: str | None = AUTO
     stress: str | None = AUTO
     virial: str | None = AUTO
+    units: Units = dataclasses.field(default_factory=Units)
 
 
 class LabelKeyError(ValueError):
@@ -108,6 +111,11 @@ class KeyFinder:
         except LabelKeyError:
             return None
         return None if found is None else stress_matrix(np.asarray(found.value, np.float64))
+
+    def is_label(self, name: str) -> bool:
+        """Return whether a name is one of labels: one that was given, ASE's, or a well-known one."""
+        given = {getattr(self.keys, kind) for kind in KINDS}
+        return name in KINDS or name in given or any(pattern.fullmatch(name) for pattern in _PATTERNS.values())
 
     def check_missing(self, atoms: Atoms, kind: str, where: str) -> None:
         """Refuse a name that looks like a label which is not there.

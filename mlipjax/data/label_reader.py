@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class LabelReader:
         # what was named, or left out on purpose, is not looked for under the other name
         self._kinds = ("virial",) if named[1] else ("stress", "virial") if keys.stress == AUTO else ("stress",)
         self._finder = KeyFinder(keys)
+        self._units = keys.units
         self._zeroed_said = False
         self._contradicted = False
         self._labelled = False
@@ -92,6 +94,10 @@ class LabelReader:
                 '(stress_key="none" takes the virials, virial_key="none" keeps the stresses).'
             )
 
+    def without_labels(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Information without labels: those that were read have another place, unit or sign now."""
+        return {name: value for name, value in info.items() if not self._finder.is_label(name)}
+
     def _say_zeroed(self, where: str) -> None:
         """Once, for the first of what may be thousands of structures."""
         if not self._zeroed_said:
@@ -103,7 +109,9 @@ class LabelReader:
 
     def _label(self, atoms: Atoms, name: str, where: str) -> np.ndarray | None:
         found = self._finder.find(atoms, name, where)
-        return None if found is None else check_label(name, found.value, len(atoms), where, found.key)
+        if found is None:
+            return None
+        return check_label(name, self._units.convert(name, found.value), len(atoms), where, found.key)
 
     def _from_virial(self, atoms: Atoms, where: str) -> np.ndarray | None:
         virial = self._label(atoms, "virial", where)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipjax.data.atoms import Located, check_structure, iread_located
+from mlipjax.data.atoms import Located, check_free_units, check_structure, read_source
 from mlipjax.data.convergence import unconverged
-from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.dataset import Dataset, Example, Placed
 from mlipjax.data.electrons import say_electrons
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
 from mlipjax.data.label_reader import LabelReader
-from mlipjax.data.sources import Paths, describe_paths, find_sources
+from mlipjax.data.label_units import Units
+from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.store import DESCRIPTION, open_store
 from mlipjax.data.weights import LABELS, without_weights
 from mlipjax.notices import notice
@@ -46,9 +47,9 @@ def read_dataset(
         path: extended xyz (also ``.gz``, ``.xz``), ASE database (``.db``) or any other format ASE reads, with a slice
             if need be, a pattern, or a folder of such files (see ``sources``); or a folder made by ``write_store``,
             from which a structure is read when it is asked for. Several of these are joined.
-        keys: names of the labels. Energies are totals in eV, forces eV/Å, stress eV/Å^3 with tension positive
-            (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix), virials eV. Weights in a frame's information
-            (``weights``) scale that frame's labels.
+        keys: names and units of the labels. Unless they say otherwise energies are totals in eV, forces eV/Å, stress
+            eV/Å^3 with tension positive (6 Voigt components xx, yy, zz, yz, xz, xy or a full matrix), virials eV.
+            Weights in a frame's information (``weights``) scale that frame's labels.
         required: labels that at least one structure must carry.
         with_labels: ``False`` reads structures alone: no label is looked for, and every weight is 0.
 
@@ -90,11 +91,13 @@ def read_examples(path: Paths, keys: LabelKeys = _DEFAULT_KEYS, *, with_labels: 
         with_labels: whether labels are looked for.
     """
     reader = LabelReader(keys) if with_labels else None
-    several = None
-    for found in _converged(path) if with_labels else iread_located(path):
-        example = _example(found.atoms, found.where, reader)
-        several = _several(path) if several is None else several
-        yield example._replace(info={FILE: str(found.path), **example.info}) if several else example
+    sources = find_sources(path)
+    several = len({source.path for source in sources}) > 1
+    for source in sources:
+        for found in _converged(source, keys, several) if with_labels else read_source(source):
+            example = _example(found.atoms, found.where, reader)
+            info = {FILE: str(found.path), **example.info} if several else example.info
+            yield example._replace(info=Placed(info, str(found.path), found.index))
     if reader is not None:
         reader.finish()
 
@@ -132,35 +135,37 @@ def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
     say_electrons(atoms)
     info = without_weights(atoms.info)
     info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
-    labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
-    return Example(System.from_ase(atoms), labels, info)
+    if reader is None:
+        return Example(System.from_ase(atoms), Labels.create(len(atoms)), info)
+    return Example(System.from_ase(atoms), reader.read(atoms, where), reader.without_labels(info))
 
 
-def _several(path: Paths) -> bool:
-    return len({source.path for source in find_sources(path)}) > 1
+def _converged(source: Source, keys: LabelKeys, several: bool) -> Iterator[Located]:
+    """Structures without those whose electrons did not converge, where a file says so.
 
-
-def _converged(path: Paths) -> Iterator[Located]:
-    """Structures without those whose electrons did not converge, where a file says so."""
-    current, dropped, kept, bad = None, [], 0, frozenset()
-    for found in iread_located(path):
-        if found.path != current:
-            _say_dropped(current, dropped, kept)
-            current, dropped, kept, bad = found.path, [], 0, unconverged(found.path)
-        if found.index in bad:
-            dropped.append(found.index)
-        else:
-            kept += 1
-            yield found
-    _say_dropped(current, dropped, kept)
-
-
-def _say_dropped(path: Path | None, dropped: list[int], kept: int) -> None:
+    A file of which nothing is left is an error, unless it is one of several.
+    """
+    if keys.units != Units():
+        check_free_units(source.path)
+    dropped, kept, bad = [], 0, None
+    try:
+        for found in read_source(source, keys.units.positions):
+            bad = unconverged(source.path) if bad is None else bad
+            if found.index in bad:
+                dropped.append(found.index)
+            else:
+                kept += 1
+                yield found
+    except ValueError:
+        # a program that gives up leaves a file that no one can read
+        if bad is not None or not (bad := unconverged(source.path)):
+            raise
+        dropped = sorted(bad)
     if not dropped:
         return
     numbers = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
-    message = f"{path}: the electronic steps of {len(dropped)} structures ({numbers}) did not converge"
-    if not kept:
+    message = f"{source.path}: the electronic steps of {len(dropped)} structures ({numbers}) did not converge"
+    if not kept and not several:
         raise ValueError(f"{message}, so there is no label in this file; compute them again.")
     notice(f"{message}; they are left out.")
 

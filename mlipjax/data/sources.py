@@ -3,18 +3,22 @@
 - a file that exists under the whole name is that file, whatever characters the name holds;
 - ``FILE@INDEX`` is a structure of it, ``FILE@START:STOP:STEP`` some of them, counted from 0 as in Python;
 - a name with ``*``, ``?`` or ``[`` is every file that matches, in order of the names;
-- a folder is every file in it whose name says that it holds structures; of a calculation by VASP its result alone.
+- a folder is every file in it whose name says that it holds structures; of a calculation its result alone: the output
+  of a program if there is one, of VASP the most complete. Of a folder that holds none, its folders are looked into.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import glob
+import lzma
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlipjax.data.formats import output_format
 from mlipjax.files import PACKED
 from mlipjax.notices import notice
 
@@ -23,8 +27,10 @@ Paths = PathLike | Sequence[PathLike]
 
 _INDEX = re.compile(r"([+-]?\d+)|([+-]?\d*):([+-]?\d*)(?::([+-]?\d*))?")
 _SUFFIXES = frozenset(
-    {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".out"}
-)
+    {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".castep",
+     ".aselmdb", ".h5", ".hdf5"}
+)  # fmt: skip
+_ROW = re.compile(rb'\s*\{\s*"\d+"\s*:\s*\{')
 # results of a calculation, the most complete first: a folder of one holds the same structures several times
 _RESULTS = ("vasprun.xml", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
 
@@ -81,34 +87,70 @@ def _existing(name: str) -> list[Path] | None:
     """The files that a name without an index stands for; ``None`` if there are none."""
     path = Path(name)
     try:
-        if path.is_dir():
-            return _folder(path)
-        if path.exists():
+        if path.exists() and not path.is_dir():
             return [path]  # also pipes: they can be read once
+        is_folder = path.is_dir()
     except OSError:  # a name that is too long, or a folder that may not be looked into
         return None
+    if is_folder:
+        return _folder(path)
     if not glob.has_magic(name):
         return None
-    found = sorted(Path(file) for file in glob.glob(name, recursive=True) if Path(file).is_file())
-    return found or None
+    found = sorted(Path(file) for file in glob.glob(name, recursive=True))
+    # of folders that match, the structures in them
+    return [part for file in found for part in ([file] if file.is_file() else _in_folder(file))] or None
 
 
 def _folder(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    names = {file.name.removesuffix(Path(file.name).suffix if Path(file.name).suffix in PACKED else ""): file
-             for file in files}  # fmt: skip
-    for result in _RESULTS:
-        if result in names:
-            notice(f"{folder}: of this folder {names[result].name} is read.")
-            return [names[result]]
-    chosen = [file for file in files if _suffix(file) in _SUFFIXES]
+    chosen = _in_folder(folder)
     if not chosen:
         raise FileNotFoundError(
             f"{folder}: this folder holds no file whose name says that it holds structures (.extxyz, .traj, .db, "
             "vasprun.xml, ...); name the files."
         )
-    notice(f"{folder}: {len(chosen)} files of this folder are read, {chosen[0].name} to {chosen[-1].name}.")
+    names = [str(file.relative_to(folder)) for file in chosen]
+    if len(names) == 1:
+        notice(f"{folder}: of this folder {names[0]} is read.")
+    else:
+        notice(f"{folder}: {len(names)} files of this folder are read, {names[0]} to {names[-1]}.")
     return chosen
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The files of a folder that hold structures, or, if there are none, those of the folders in it."""
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError:  # one of many
+        return []
+    files = [file for file in entries if file.is_file()]
+    names = {_unpacked(file): file for file in files}
+    if found := next((names[result] for result in _RESULTS if result in names), None):
+        return [found]
+    chosen = [file for file in files if _is_output(file)] or [file for file in files if _holds_structures(file)]
+    inner = (entry for entry in entries if not chosen and entry.is_dir() and not entry.is_symlink())
+    return chosen or [file for entry in inner if not entry.name.startswith(".") for file in _in_folder(entry)]
+
+
+def _is_output(file: Path) -> bool:
+    try:
+        return output_format(file) is not None
+    except ValueError:  # of a program without a reader: whoever reads the file says so
+        return True
+
+
+def _holds_structures(file: Path) -> bool:
+    """Whether the name of a file says so; of JSON, which may be anything, the first row of an ASE database."""
+    if (suffix := _suffix(file)) != ".json":
+        return suffix in _SUFFIXES
+    try:
+        with PACKED.get(file.suffix.lower(), open)(file, "rb") as content:
+            return _ROW.match(content.read(100)) is not None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):
+        return False
+
+
+def _unpacked(file: Path) -> str:
+    return file.stem if file.suffix.lower() in PACKED else file.name
 
 
 def _suffix(file: Path) -> str:

@@ -17,7 +17,7 @@ from mlipjax.data.splits import set_apart
 from mlipjax.doctor.compared import Compared, by_composition, centered, pooled
 from mlipjax.doctor.energies import check_energies
 from mlipjax.doctor.energy_zero import Role, check_energy_range, check_estimate, check_isolated, check_step_0
-from mlipjax.doctor.findings import Finding, sort_findings
+from mlipjax.doctor.findings import Finding, locate, sort_findings
 from mlipjax.doctor.splits import check_splits
 from mlipjax.doctor.strain import check_strain
 from mlipjax.doctor.structures import check_structures
@@ -136,7 +136,7 @@ def check_data(potential: Potential, datasets: Mapping[str, Dataset], *, dtype: 
     empty = [name for name, dataset in datasets.items() if not len(dataset)]
     if empty:
         raise ValueError(f"{empty[0]}: no structure is left beside isolated atoms; a model learns nothing from those.")
-    return [*check_structures(potential, datasets, dtype=dtype), *check_splits(datasets)]
+    return locate([*check_structures(potential, datasets, dtype=dtype), *check_splits(datasets)], datasets)
 
 
 def check_set(
@@ -155,13 +155,14 @@ def check_set(
     Returns:
         What was compared, and what was found.
     """
+    whole = batches.dataset
     batches = batches.part(SAMPLE)
     compared = compare(name, params, batches)
     findings = check_predictions(batches.potential, compared, e0s=e0s, dtype=dtype, role=role)
     # by strain only if the model's own stress has not shown already that the sign is wrong
     if not any(finding.is_fatal and finding.check in ("sign", "units") for finding in findings):
         findings += check_strain(name, params, batches)
-    return compared, findings
+    return compared, locate(findings, {name: whole})
 
 
 def compare(name: str, params: Params, batches: LabelledBatches) -> Compared:

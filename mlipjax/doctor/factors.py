@@ -36,7 +36,17 @@ class Quantity(NamedTuple):
     large: float
     correlated: float = CORRELATED
 
+    def cure(self, other: str | None, sign: int) -> str:
+        """The option that reads labels in another unit, of those known, or of another sign."""
+        if other == VIRIAL:
+            return ' (virial_key="stress" reads them so, if that is their name)' if sign > 0 else ""
+        if other is not None and "per atom" in other:
+            return ""
+        kind = "energy" if self.name == "energies" else self.name
+        return f' (units="{kind}={"-" if sign < 0 else ""}{other or self.unit.split(" per ")[0].split(",")[0]}" does)'
 
+
+VIRIAL = "the model's virial (-stress · volume)"
 _KCAL, _KJ, _GPA = units.kcal / units.mol, units.kJ / units.mol, 1.0 / units.GPa
 ENERGY = Quantity(
     "energies",
@@ -71,7 +81,7 @@ STRESS = Quantity(
     "stress",
     "eV/Å^3, tension positive",
     {
-        "the model's virial (-stress · volume)": lambda system: -system.volume,
+        VIRIAL: lambda system: -system.volume,
         "GPa": _GPA,
         "kBar": 10.0 * _GPA,
         "bar": 1e4 * _GPA,
@@ -186,12 +196,15 @@ def _finding(part: Compared, quantity: Quantity, kind: Kind, rows: Sequence[Row]
         f"{quantity.name} of {part.name} are {whole.ratio:.4g} times the model's{share} (correlation "
         f"{whole.fit:.2f}, n = {len(rows)})"
     )
-    unit = quantity.unit
+    unit, cure = quantity.unit, quantity.cure(kind.name, kind.sign) if len(rows) == total else ""
     if kind.name:
         other = "" if kind.sign > 0 else ", of the other sign"
-        return part.finding("fatal", "units", f"{text}, like {kind.name}{other}", f"Convert them to {unit}.", rows)
+        remedy = f"Convert them to {unit}{cure}."
+        return part.finding("fatal", "units", f"{text}, like {kind.name}{other}", remedy, rows)
     if kind.sign < 0:
-        remedy = f"Change their sign: {unit}" + ("; forces are minus the gradient." if quantity is FORCES else ".")
+        remedy = f"Change their sign{cure}: {unit}" + (
+            "; forces are minus the gradient." if quantity is FORCES else "."
+        )
         return part.finding("fatal", "sign", f"{text}: they have the other sign", remedy, rows)
     remedy = f"Check that they are in {unit}; if so, this model is far off for this material."
     far = whole.fit >= CLOSELY and not is_near(whole.ratio, 1.0, _FAR)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from mlipjax.data import Dataset
+from mlipjax.data.dataset import Placed
 
 Severity = Literal["fatal", "warning", "info"]
 FATAL = (
@@ -25,6 +29,7 @@ class Finding(NamedTuple):
         message: what was found and what was expected.
         remedy: what to do.
         frames: where: name of the data set and index of the structure; empty if it is about a whole set.
+        places: of the same frames: file and index in the file; empty if they are from no file.
     """
 
     severity: Severity
@@ -32,6 +37,7 @@ class Finding(NamedTuple):
     message: str
     remedy: str
     frames: tuple[tuple[str, int], ...] = ()
+    places: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_fatal(self) -> bool:
@@ -43,10 +49,17 @@ class Finding(NamedTuple):
         """The frames in words, the first few of each data set."""
         parts = []
         for name in dict.fromkeys(name for name, _ in self.frames):
-            indices = [index for other, index in self.frames if other == name]
-            more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
-            kind = "structures" if len(indices) > 1 else "structure"
-            parts.append(f"{name}, {kind} {', '.join(map(str, indices[:_SHOWN]))}{more}")
+            own = [place for place, (other, _) in enumerate(self.frames) if other == name]
+            by_file: dict[str, list[int]] = {}
+            for file, index in ((self.places or self.frames)[place] for place in own[:_SHOWN]):
+                by_file.setdefault(file, []).append(index)
+            shown = [
+                f"{file}, structure{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+                for file, rows in by_file.items()
+            ]
+            known = len(by_file) == 1 and name in (*by_file, *(Path(file).name for file in by_file))
+            more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+            parts.append(f"{'' if known else f'{name}: '}{'; '.join(shown)}{more}")
         return "; ".join(parts)
 
     def __str__(self) -> str:
@@ -55,7 +68,23 @@ class Finding(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding in JSON types."""
-        return {**self._asdict(), "frames": [list(frame) for frame in self.frames], "where": self.where}
+        pairs = {name: [list(pair) for pair in getattr(self, name)] for name in ("frames", "places")}
+        return {**self._asdict(), **pairs, "where": self.where}
+
+
+def locate(findings: Iterable[Finding], datasets: Mapping[str, Dataset]) -> list[Finding]:
+    """Return findings whose frames are named by the files that they are from, as far as the data sets know it.
+
+    Args:
+        findings: frames count in the data sets.
+        datasets: by the name that findings call them.
+    """
+    found = []
+    for finding in findings:
+        infos = [datasets[name].infos[index] if name in datasets else {} for name, index in finding.frames]
+        places = tuple((info.file, info.index) for info in infos if isinstance(info, Placed))
+        found.append(finding._replace(places=places) if places and len(places) == len(infos) else finding)
+    return found
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

@@ -217,9 +217,11 @@ def components(rows: Sequence[Row]) -> Iterator[Explanation]:
         scale = np.array([1.0, 1.0, 1.0, factor, factor, factor])
         _, order = linear_sum_assignment(np.sum((label[:, :, None] - (scale * model)[:, None, :]) ** 2, axis=0))
         if factor != 1.0 or not np.array_equal(order, np.arange(6)):
-            name = "have their components in the order " + ", ".join(_VOIGT[i] for i in order) + text
+            names = [_VOIGT[i] for i in order]
+            name = f"have their components in the order {', '.join(names)}{text}"
+            cure = "" if text else f' units="voigt={"-".join(names)}" reads six numbers in this order.'
             undo = lambda row, scale=scale, order=order: row._replace(model=(scale * row.model)[order])  # noqa: E731
-            yield Explanation(name, remedy, undo)
+            yield Explanation(name, remedy + cure, undo)
 
 
 def turned_axes() -> Iterator[Explanation]:

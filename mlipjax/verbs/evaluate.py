@@ -59,6 +59,7 @@ def evaluate(
     forces_key: str = AUTO,
     stress_key: str = AUTO,
     virial_key: str = AUTO,
+    units: str = "ase",
     write: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def evaluate(
         forces_key: likewise.
         stress_key: likewise.
         virial_key: likewise.
+        units: of the labels in files, as for ``mlipjax.read``.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
 
@@ -107,7 +109,7 @@ def evaluate(
     if write is not None:
         check_name(write)
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
-    dataset, name = read(data, **keys), name_of(data)
+    dataset, name = read(data, **keys, units=units), name_of(data)
     if not any(dataset.count_labels().values()):
         raise ValueError(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
@@ -141,7 +143,7 @@ def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:
     broken = coincidences(dataset.systems)
     if not broken:
         return dataset, {}
-    named = "; ".join(f"structure {index}: {why}" for index, why in list(broken.items())[:_NAMED])
+    named = "; ".join(f"{dataset.where(index)}: {why}" for index, why in list(broken.items())[:_NAMED])
     more = f" ({len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
     message = f"{name}: {len(broken)} of its structures have no energy and were left out: {named}{more}"
     if len(broken) == len(dataset):

@@ -30,6 +30,7 @@ def finetune(
     forces_key: str = AUTO,
     stress_key: str = AUTO,
     virial_key: str = AUTO,
+    units: str = "ase",
     settings: FinetuneSettings | None = None,
     task: PropertySettings | None = None,
     listener: Any = None,
@@ -49,6 +50,7 @@ def finetune(
         forces_key: likewise.
         stress_key: likewise.
         virial_key: likewise.
+        units: of the labels in files, as for ``mlipjax.read``.
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
@@ -95,6 +97,7 @@ def finetune(
             "forces_key": forces_key,
             "stress_key": stress_key,
             "virial_key": virial_key,
+            "units": units,
         }
         keys["required"] = ("energy", "forces")
         train_data = read(train, **keys)

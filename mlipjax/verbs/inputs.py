@@ -14,6 +14,7 @@ import jax
 from ase import Atoms
 
 from mlipjax.data import Dataset, iread_atoms, read_last_atoms, say_electrons
+from mlipjax.data.atoms import iread_located
 from mlipjax.defaults import Precision
 from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
@@ -295,9 +296,12 @@ def described(structures: Any) -> str:
     return ", ".join(paths_in(structures)) or name_of(structures)
 
 
-def where(structures: Structures | Iterable[Atoms], index: int) -> str:
-    """Return the name of structure ``index`` in a message."""
-    return f"{described(structures)}, structure {index}" if paths_in(structures) else f"structure {index}"
+def iterate_named(structures: Structures | Iterable[Atoms]) -> Iterator[tuple[Atoms, str]]:
+    """Yield structures with the names that messages give them: file and number there; arguments as ``iterate``."""
+    if paths := paths_in(structures):
+        yield from ((found.atoms, found.where) for found in iread_located(paths))
+    else:
+        yield from ((atoms, f"structure {index}") for index, atoms in enumerate(iterate(structures)))
 
 
 def in_dtype(dtype: str) -> AbstractContextManager[Any]:

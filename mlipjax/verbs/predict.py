@@ -21,9 +21,8 @@ from mlipjax.verbs.inputs import (
     Several,
     Structures,
     is_one,
-    iterate,
+    iterate_named,
     open_model,
-    where,
 )
 
 if TYPE_CHECKING:
@@ -126,8 +125,8 @@ def predict_each(
         return
     runner = _Runner(opened, dtype, batch_size, max_slots, features)
     batch: list[_Member] = []
-    for index, atoms in enumerate(iterate(data)):
-        member = runner.member(atoms, where(data, index))
+    for atoms, name in iterate_named(data):
+        member = runner.member(atoms, name)
         if batch and not runner.fits([*batch, member]):
             yield from runner.run(batch)
             batch = []
@@ -253,9 +252,9 @@ def _needed(batch: Sequence[_Member]) -> tuple[int, int]:
 def _ask_calculator(model: ForeignModel, structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
     from mlipjax.oracles.ase_calculator import evaluate
 
-    for index, atoms in enumerate(iterate(structures)):
+    for atoms, name in iterate_named(structures):
         labels = evaluate(model.calculator, System.from_ase(atoms))
         results: dict[str, Any] = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
         if labels.stress_weight > 0:
             results["stress"] = np.array([float(labels.stress[at]) for at in _VOIGT])
-        yield annotate(atoms, results, model.name, where(structures, index))
+        yield annotate(atoms, results, model.name, name)

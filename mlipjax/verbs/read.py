@@ -10,6 +10,7 @@ from ase import Atoms
 
 from mlipjax.data import Dataset, LabelKeyError, LabelKeys, gather, read_dataset
 from mlipjax.data.label_keys import AUTO
+from mlipjax.data.label_units import parse_units
 from mlipjax.verbs.inputs import Structures, paths_in
 
 NONE = "none"
@@ -23,6 +24,7 @@ def read(
     forces_key: str = AUTO,
     stress_key: str = AUTO,
     virial_key: str = AUTO,
+    units: str = "ase",
     required: Sequence[str] = (),
 ) -> Dataset:
     """Read labelled structures.
@@ -30,11 +32,13 @@ def read(
     Args:
         data: files that ASE reads, slices of them (``FILE@:100``), patterns, folders, or a folder of arrays that was
             made of them; ``Atoms`` with results; or a data set, which comes back as it is.
-        energy_key: name of the total energies (eV); "auto" takes energy, or a well-known name such as REF_energy and
-            says so; "none" leaves energies out.
-        forces_key: name of the forces (eV/Å); likewise.
-        stress_key: name of the stresses (eV/Å^3, tension positive); likewise.
-        virial_key: name of the virials (eV, minus stress times volume), used in place of stresses; likewise.
+        energy_key: name of the total energies; "auto" takes energy, or a well-known name such as REF_energy and says
+            so; "none" leaves energies out.
+        forces_key: name of the forces; likewise.
+        stress_key: name of the stresses (tension positive); likewise.
+        virial_key: name of the virials (minus stress times volume), used in place of stresses; likewise.
+        units: of the labels in files, if not eV, eV/Å and eV/Å^3: "energy=Hartree,length=Bohr", say, or "atomic"
+            (``data.label_units``).
         required: labels, of "energy", "forces" and "stress", that one structure at least must have.
 
     Raises:
@@ -48,10 +52,12 @@ def read(
         >>> mlipjax.read(labelled).count_labels()
         {'energy': 2, 'forces': 2, 'stress': 0}
     """
-    keys = label_keys(energy_key=energy_key, forces_key=forces_key, stress_key=stress_key, virial_key=virial_key)
+    keys = label_keys(
+        energy_key=energy_key, forces_key=forces_key, stress_key=stress_key, virial_key=virial_key, units=units
+    )
     if isinstance(data, Dataset):
         if keys != LabelKeys():
-            raise ValueError("names of labels are for files; those of this data set have been read already.")
+            raise ValueError("names and units of labels are for files; those of this data set have been read already.")
         return data
     with naming_options():
         return _gathered(data, keys, required=required)
@@ -78,6 +84,7 @@ def _gathered(data: Any, keys: LabelKeys, **options: Any) -> Dataset:
     return gather([data] if isinstance(data, Atoms) else data, keys, **options)
 
 
-def label_keys(**names: str) -> LabelKeys:
+def label_keys(*, units: str = "ase", **names: str) -> LabelKeys:
     """The names of labels, where "none" leaves labels of a kind out; keys are ``energy_key``, ``forces_key``, ..."""
-    return LabelKeys(**{name.removesuffix("_key"): None if key == NONE else key for name, key in names.items()})
+    keys = {name.removesuffix("_key"): None if key == NONE else key for name, key in names.items()}
+    return LabelKeys(**keys, units=parse_units(units))

@@ -32,9 +32,8 @@ from mlipjax.verbs.inputs import (
     Several,
     Structures,
     is_one,
-    iterate,
+    iterate_named,
     open_model,
-    where,
 )
 from mlipjax.verbs.predict import annotate
 from mlipjax.verbs.relaxation import Relaxation, moved
@@ -113,11 +112,9 @@ def relax(
     """
     _check(cell, pressure, fmax, steps, dtype)
     opened = open_model(model, head)
-    frames = list(iterate(structure))
-    if not frames:
+    jobs = [_job(atoms, name, cell, pressure) for atoms, name in iterate_named(structure)]
+    if not jobs:
         raise ValueError("found no structure to relax.")
-    names = [where(structure, index) for index in range(len(frames))]
-    jobs = [_job(atoms, name, cell, pressure) for atoms, name in zip(frames, names, strict=True)]
     options: Any = {"cell": cell, "pressure": pressure * GPA, "fmax": fmax, "on_step": on_step}
     if isinstance(opened, ForeignModel):
         found = [relax_with_calculator(opened, job, steps=steps, **options) for job in jobs]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def make_good_files(folder: Path) -> None:
     database = connect(folder / "good.db", use_lock_file=False)
     for atoms in frames:
         database.write(atoms, config_type="any", data={"tags": [1, 2]})
+    write_aselmdb(folder / "good.aselmdb", frames)
     (folder / "vasprun.xml").write_text(vasprun(frames[0]))
+    shutil.copy(Path(__file__).parents[1] / "data" / "outputs" / "pw.out", folder)
     (folder / "OUTCAR").write_text(outcar(frames[0]))
     (folder / "e0s.json").write_text(json.dumps(E0S))
     np.savez(folder / "good.npz", **property_arrays(frames))  # pyright: ignore[reportArgumentType]
@@ -57,6 +60,7 @@ def make_good_files(folder: Path) -> None:
     ase.io.write(folder / "crystal.extxyz", crystals[0])
     model = ["--model", str(folder / "model")]
     _command("convert", "--data", folder / "good.extxyz", "--out", folder / "store")
+    _command("convert", "--data", folder / "good.extxyz", "--out", folder / "good.h5")
     reference = [bulk("MgO", "rocksalt", a=4.2, cubic=True) for _ in range(24)]
     for seed, atoms in enumerate(reference):
         atoms.rattle(0.05, seed=seed)
@@ -65,6 +69,23 @@ def make_good_files(folder: Path) -> None:
              "--out", folder / "monitor", "--components", 2, "--level", 0.2)  # fmt: skip
     shutil.copy(folder / "monitor" / "monitor.npz", folder / "monitor.npz")
     _command(*md_command(folder, folder / "md.extxyz"))
+
+
+def write_aselmdb(path: Path, frames: list[Any], **pairs: Any) -> None:
+    """An ASE database in an LMDB file, as fairchem publishes its data sets."""
+    import lmdb
+    from ase.db.row import atoms2dict
+    from ase.io.jsonio import encode
+
+    def packed(content: Any) -> bytes:
+        return zlib.compress(encode(content).encode())
+
+    with lmdb.open(str(path), subdir=False, map_size=1 << 26) as env, env.begin(write=True) as rows:
+        for number, atoms in enumerate(frames, start=1):
+            row = {name: value for name, value in atoms2dict(atoms).items() if name != "unique_id"}
+            row |= {"cell": np.asarray(atoms.cell), "key_value_pairs": pairs, "data": {"gap": atoms.info["gap"]}}
+            rows.put(str(number).encode(), packed(row))
+        rows.put(b"nextid", packed(len(frames) + 1))
 
 
 def _command(*arguments: Any) -> None:

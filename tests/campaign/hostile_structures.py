@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
+import json
 import lzma
+import pickle
 import shutil
 import sqlite3
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,6 +261,73 @@ def _spoil_database(rng: np.random.Generator, connection: sqlite3.Connection) ->
     return f"database: {column} becomes {str(value)[:40]!r}{where}"
 
 
+def make_lmdb(rng: np.random.Generator, folder: Path, good: Path) -> Case:
+    """A hostile LMDB file: bytes of the file, or what a row holds: other JSON, a pickle, more than it looks."""
+    import lmdb
+
+    path = folder / "frames.aselmdb"
+    shutil.copy(good / "good.aselmdb", path)
+    if rng.random() < 0.5:
+        content, what = spoil_bytes(rng, path.read_bytes())
+        path.write_bytes(content)
+        return Case(path, what, arguments=_evaluate(path, good))
+    with lmdb.open(str(path), subdir=False, map_size=1 << 26) as env, env.begin(write=True) as rows:
+        key = pick(rng, [b"2", b"2", b"nextid", b"1000000000000", b"7", b"\xff\xff"])
+        text = zlib.decompress(rows.get(b"2")).decode()
+        changed, what = spoil_json(rng, json.loads(text))
+        value = pick(
+            rng,
+            [zlib.compress(changed.encode()), zlib.compress(spoil_text(rng, text)[0].encode()), b"", b"\x00" * 100,
+             pickle.dumps([1]), zlib.compress(b"[" * 10**7), _bomb(), None,
+             zlib.compress(b'{"numbers": [1], "positions": [[0, 0, 0]]}')],
+        )  # fmt: skip
+        rows.delete(key) if value is None else rows.put(key, value)
+    return Case(path, f"row {key!r}: {what if value else value!r}", arguments=_evaluate(path, good))
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return zlib.compress(b" " * 400_000_000, 1)
+
+
+def make_hdf5(rng: np.random.Generator, folder: Path, good: Path) -> Case:
+    """A hostile HDF5 file: bytes of the file, or a group or array replaced: other shapes and types, links, no data."""
+    import h5py
+
+    path = folder / "frames.h5"
+    shutil.copy(good / "good.h5", path)
+    if rng.random() < 0.5:
+        content, what = spoil_bytes(rng, path.read_bytes())
+        path.write_bytes(content)
+        return Case(path, what, arguments=_evaluate(path, good))
+    numbers = pick(rng, [np.nan, np.inf, 1e300, 0.0, 999.0, -1.0]) * np.ones(
+        pick(rng, [(), (1,), (2, 3), (0, 3), (9,)])
+    )
+    with h5py.File(path, "a") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = pick(rng, names)
+        del file[name]
+        way = pick(rng, ["numbers", "numbers", "text", "none", "group", "soft", "external", "large", "deep", "strings"])
+        if way == "numbers":
+            file[name] = numbers
+        elif way == "text":
+            file[name] = pick(rng, ["None", "x", "é" * 10000])
+        elif way == "group":
+            file.create_group(name)
+        elif way == "soft":
+            file[name] = h5py.SoftLink(pick(rng, ["/", "/config_batch_0", "/nowhere", f"/{name}"]))
+        elif way == "external":
+            file[name] = h5py.ExternalLink("/etc/passwd", "/")
+        elif way == "large":  # nothing is stored of it
+            file.create_dataset(name, (10**6, 10**6), np.float64, chunks=(1, 1000))
+        elif way == "deep":
+            file.create_group(name + "/properties/" + "a/" * 500)
+        elif way == "strings":
+            file[name] = ["a", "b"]
+    return Case(path, f"{name} becomes {way} {numbers if way == 'numbers' else ''}", arguments=_evaluate(path, good))
+
+
 def make_named(rng: np.random.Generator, folder: Path, good: Path) -> Case:
     """A good file with an odd name, which is nobody's business."""
     parts = ["frames", "@300K", "@1:2", "@-1", "@", "[/b]", "[red]", " ", "  two", "%s", "{0}", "é", "水", "#", "&",
@@ -290,5 +361,8 @@ KINDS: tuple[Kind, ...] = (
     text_kind("OUTCAR", "OUTCAR"),
     Kind("ASE trajectory", make_traj, read_structures, every=2),
     Kind("ASE database", make_db, read_structures, every=2),
+    Kind("LMDB", make_lmdb, read_structures, every=8),
+    Kind("HDF5", make_hdf5, read_structures, every=8),
+    text_kind("Quantum ESPRESSO", "pw.out"),
     Kind("file names", make_named, read_named, every=4),
 )

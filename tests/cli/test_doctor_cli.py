@@ -1,10 +1,12 @@
 import json
 
+import ase.io
 import numpy as np
 import pytest
+from ase import units
 from tiny_potential import CUTOFF, SPECIES, labelled_dataset
 
-from mlipjax import save
+from mlipjax import predict, save
 from mlipjax.cli.main import main
 from mlipjax.data import write_dataset
 from mlipjax.models import NequIPConfig, nequip
@@ -70,3 +72,21 @@ def test_the_same_file_twice_is_refused(folder, capsys):
     code, _ = doctor(folder, folder / "train.extxyz", "--valid", str(folder / "train.extxyz"))
     assert code == 1
     assert "as training and as validation data" in capsys.readouterr().err
+
+
+def test_a_fatal_finding_is_said_once_with_its_file_and_its_option(folder, capsys):
+    frames = predict(str(folder / "model"), str(folder / "train.extxyz"))
+    for atoms in frames:
+        atoms.calc.results["energy"] /= units.Hartree
+    for name, part in (("one", frames[:3]), ("two", frames[3:])):
+        ase.io.write(folder / f"{name}.extxyz", part)
+    one, two = (str(folder / f"{name}.extxyz") for name in ("one", "two"))
+    assert main(["doctor", "--model", str(folder / "model"), "--train", one, two]) == 1
+    out, error = capsys.readouterr()
+    assert "fatal" not in out
+    assert error.count("\n") == 1
+    assert "like Hartree" in error
+    assert f"{one}, structures 0, 1, 2; {two}, structures 0, 1" in error
+    assert "--units energy=Hartree" in error
+    options = ["--units", "energy=Hartree"]
+    assert main(["doctor", "--model", str(folder / "model"), "--train", one, two, *options]) == 0

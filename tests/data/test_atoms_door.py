@@ -162,6 +162,10 @@ HOSTILE = {
     "line.xyz.gz": (gzip.compress(b"0" * (1 << 25)), "longer than"),
     "bomb.xyz.xz": (lzma.compress(b"1\nx\nH 0 0 0\n" * 6_000_000, preset=0), "unpacks to more"),
     "POSCAR": (f"x\n1\n4 0 0\n0 4 0\n0 0 4\nH\n{LARGE}\nDirect\n0 0 0\n", "more memory"),
+    "heavy_water_POSCAR": (
+        "x\n1\n8 0 0\n0 8 0\n0 0 8\nD O\n2 1\nCartesian\n0 0 0\n1.5 0 0\n0.7 0.6 0\n",
+        "'D' is no element in this format; write H, or use extended xyz, where 'D' has its own mass",
+    ),
     "a.cube": (f"t\nt\n{LARGE} 0 0 0\n1 1 0 0\n1 0 1 0\n1 0 0 1\n", "more memory|cannot be read"),
     "a.cfg": (f"Number of particles = {LARGE}\nA = 1.0 Angstrom\n", "more memory|cannot be read"),
     "a.cif": ("loop_\n", "cannot be read"),

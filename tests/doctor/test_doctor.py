@@ -13,6 +13,8 @@ from labelled_files import changed, labelled, model, rock_salts
 from scipy.spatial.transform import Rotation
 
 from mlipjax.data import Dataset, Example
+from mlipjax.data.dataset import Placed
+from mlipjax.data.label_units import parse_units
 from mlipjax.doctor.compared import Compared
 from mlipjax.doctor.energies import find_outliers
 from mlipjax.doctor.examine import check_zero_shot, examine
@@ -20,7 +22,7 @@ from mlipjax.doctor.findings import Finding, demote, refuse_fatal
 from mlipjax.doctor.splits import NEAR, displacement, distance_change, fingerprint
 from mlipjax.doctor.strain import check_strain, tension
 from mlipjax.doctor.structures import check_structures
-from mlipjax.system import Labels, System
+from mlipjax.system import Labels, System, full_to_voigt, voigt_to_full
 from mlipjax.train import LabelledBatches, StructurePrediction
 
 
@@ -282,3 +284,43 @@ def test_findings_name_frames_and_can_be_demoted():
     assert demote([finding], ["units"]) == [finding]
     with pytest.raises(ValueError, match=r"no check is called odrer \(ignore\); choose among agreement, "):
         demote([finding], ["odrer"])
+
+
+def test_findings_name_files_where_they_are_known():
+    train = labelled(rock_salts(6))
+    infos = tuple(Placed(info, f"{'ab'[i // 3]}.traj", i % 3) for i, info in enumerate(train.infos))
+    planted = changed(dataclasses.replace(train, infos=infos), 4, forces=lambda f: f + 0.3)
+    (finding,) = [f for f in diagnose(planted, clean()[1]).findings if f.check == "net-force"]
+    assert finding.frames == (("train", 4),)
+    assert finding.where == "train: b.traj, structure 1"
+    assert finding.to_json()["places"] == [["b.traj", 1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"forces": scale(units.mol / units.kcal)}, 'units="forces=kcal/mol/Å"'),
+        ({"forces": scale(-1.0)}, 'units="forces=-eV/Å"'),
+        ({"stress": scale(-10.0 / units.GPa)}, 'units="stress=-kBar"'),
+        ({"stress": scale(-1.0)}, 'units="stress=-eV/Å^3"'),
+    ],
+)
+def test_the_option_that_is_named_reads_the_labels(change, option):
+    (finding,) = diagnose(changed(clean()[0], None, **change)).fatal
+    assert option in finding.remedy
+    (kind,) = change
+    text = option.split('"')[1]
+    np.testing.assert_allclose(parse_units(text).convert(kind, change[kind](np.ones((2, 3)))), 1.0, rtol=1e-6)
+
+
+def test_the_order_of_components_is_named_so_that_it_can_be_read():
+    vasp = [0, 1, 2, 5, 3, 4]
+    rows = voigt_rows(clean()[0], vasp)
+    (finding,) = [f for f in diagnose(rows).fatal if f.check == "order"]
+    text = re.search(r'units="(voigt=[a-z-]+)"', finding.remedy)[1]
+    assert parse_units(text) == parse_units("voigt=vasp")
+
+
+def voigt_rows(dataset, order):
+    """Stresses whose six components were written in another order."""
+    return changed(dataset, None, stress=lambda s: voigt_to_full(full_to_voigt(s)[order]))

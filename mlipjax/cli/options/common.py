@@ -36,21 +36,25 @@ class Computes(Reports):
 
 @dataclasses.dataclass(frozen=True)
 class LabelOptions:
-    """Names of labels in the files.
+    """Names and units of labels in the files.
 
     Attributes:
-        energy_key: name of the total energies (eV) in the files; "auto" takes energy, or a well-known name such as
+        energy_key: name of the total energies in the files; "auto" takes energy, or a well-known name such as
             REF_energy and says so; "none" leaves energies out.
-        forces_key: name of the forces (eV/Å); likewise.
-        stress_key: name of the stresses (eV/Å^3, tension positive); likewise.
-        virial_key: name of the virials (eV, minus stress times volume), used in place of stresses; likewise.
+        forces_key: name of the forces; likewise.
+        stress_key: name of the stresses (tension positive); likewise.
+        virial_key: name of the virials (minus stress times volume), used in place of stresses; likewise.
+        units: of these labels, if they are not in eV, eV/Å and eV/Å^3: pairs of energy, length, forces, stress, virial,
+            positions and voigt (order of components) such as energy=Hartree,length=Bohr or stress=-kBar,voigt=vasp, or
+            a name for all (atomic, rydberg, vasp, real, gromacs); docs/files.md has them all.
     """
 
     energy_key: str = "auto"
     forces_key: str = "auto"
     stress_key: str = "auto"
     virial_key: str = "auto"
+    units: str = "ase"
 
 
-LABELS = "energy_key forces_key stress_key virial_key"
+LABELS = "energy_key forces_key stress_key virial_key units"
 """Names of these options, for the sections of a command's help."""

@@ -45,7 +45,7 @@ class CompareCommand(Computes):
         "statistics": "max_atoms pairs resamples components tsne_seeds perplexities seed",
     }
 
-    data: Path
+    data: tuple[Path, ...]
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     run: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     old: Path | None = None

@@ -34,8 +34,8 @@ class MonitorCommand(Computes):
     """
 
     model: str
-    reference: Path
-    data: Path
+    reference: tuple[Path, ...]
+    data: tuple[Path, ...]
     level: float = 0.01
     components: int = COMPONENTS
     layers: Literal["last", "all"] = "last"

@@ -20,7 +20,8 @@ class Predict(Computes):
 
     Attributes:
         model: name, .nqx or .model file or saved folder; or ase:module:factory.
-        data: structures, any file that ASE reads (extended xyz, POSCAR, cif, trajectories, ...).
+        data: structures: files of any format that ASE reads (extended xyz, POSCAR, cif, trajectories, ...), slices
+            such as FILE@:100, patterns, folders.
         write: file to write (.extxyz, .xyz; also .gz or .xz).
         features: also write the features of every atom, as the column features.
         head: name of the energy head; by default the model's first.
@@ -32,7 +33,7 @@ class Predict(Computes):
     """
 
     model: str
-    data: Path
+    data: tuple[Path, ...]
     write: Path | None = None
     features: bool = False
     head: str | None = None

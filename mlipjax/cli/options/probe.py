@@ -55,7 +55,7 @@ class Probe(Computes):
     model: str | None = None
     head: str | None = None
     structure: Path | None = None
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     trajectory: Path | None = None
     run: str | None = None

@@ -18,7 +18,8 @@ class Relax(Computes):
 
     Attributes:
         model: name, .nqx or .model file or saved folder; or ase:module:factory.
-        structure: any file that ASE reads (POSCAR, cif, extended xyz, ...); every structure in it is relaxed.
+        structure: files of any format that ASE reads (POSCAR, cif, extended xyz, ...), slices such as FILE@:100,
+            patterns, folders; every structure in them is relaxed.
         cell: what relaxes besides positions: nothing (none), the volume at fixed shape (volume), or lengths and angles
             (full).
         pressure: GPa on the outside; needs --cell volume or full.
@@ -32,7 +33,7 @@ class Relax(Computes):
     """
 
     model: str
-    structure: Path
+    structure: tuple[Path, ...]
     cell: Literal["none", "volume", "full"] = "none"
     pressure: float = 0.0
     fmax: float = 0.01

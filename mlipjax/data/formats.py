@@ -1,0 +1,64 @@
+"""Which format a file has: by its name where that says it, else by what its beginning holds.
+
+ASE looks at the first 2000 bytes of a file, and only if the ending of its name says nothing: it takes every ``.out``
+for one of Quantum ESPRESSO. What a queue writes before a program starts is longer than that.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import zlib
+from pathlib import Path
+
+from mlipjax.files import PACKED
+
+_HEAD = 1 << 16
+# endings under which programs of all kinds write, "" for none
+_ANY = frozenset({".out", ".log", ".txt", ".pwo", ".output", ".stdout", ""})
+# outputs of programs, as ASE calls them
+OUTPUTS = (
+    "espresso-out", "aims-output", "orca-output", "gpaw-out", "gaussian-out", "nwchem-out", "onetep-out",
+    "gamess-us-out", "abinit-out",
+)  # fmt: skip
+_CP2K = (b"CP2K|", b"PROGRAM STARTED AT")
+
+
+def file_format(path: Path) -> str:
+    """Return the format of a file as ASE calls it.
+
+    Raises:
+        ValueError: for the output of a program that ASE has no reader of.
+        ase.io.formats.UnknownFileTypeError: if neither name nor content tell a format.
+        OSError: if the file cannot be read or unpacked.
+    """
+    from ase.io.formats import filetype
+
+    if found := output_format(path):
+        return found
+    # an absolute name: at the start of a relative one ASE looks for the address of a database server
+    return filetype(os.path.abspath(path))
+
+
+def output_format(path: Path) -> str | None:
+    """Return the format of a program's output that its beginning tells; ``None`` if it tells none.
+
+    Raises:
+        ValueError: for a program that ASE has no reader of.
+    """
+    from ase.io.formats import ioformats
+
+    packed = path.suffix.lower()
+    if (path.with_suffix("") if packed in PACKED else path).suffix.lower() not in _ANY:
+        return None
+    try:
+        with PACKED.get(packed, open)(path, "rb") as file:
+            head = file.read(_HEAD)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):  # the reader of structures says what is wrong with the file
+        return None
+    if all(word in head for word in _CP2K):
+        raise ValueError(
+            "this is the text output of CP2K, of which ASE has no reader; give structures and forces that CP2K wrote "
+            "as xyz (docs/files.md says how), or what a calculation through ASE wrote."
+        )
+    return next((name for name in OUTPUTS if ioformats[name].match_magic(head)), None)

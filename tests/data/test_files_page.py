@@ -1,0 +1,57 @@
+"""docs/files.md says what there is."""
+
+import re
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import units
+
+from mlipjax import read
+from mlipjax.cli.main import COMMANDS, options_of
+from mlipjax.cli.wording import _fields
+from mlipjax.data.label_keys import _PATTERNS
+from mlipjax.data.label_units import PRESETS, parse_units
+from mlipjax.data.weights import WEIGHT_KEYS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+
+
+def test_options_exist():
+    known = {name.replace("_", "-") for command in COMMANDS for name in _fields(options_of(command))}
+    named = set(re.findall(r"--([a-z][a-z0-9-]*)", PAGE))
+    assert {"train", "units", "virial-key", "e0s"} <= named
+    assert named - known == set()
+
+
+def test_presets_and_units_are_all_there():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (energy=\S+) \|$", PAGE, re.MULTILINE))
+    assert rows == PRESETS
+    for name, listed in re.findall(r"^\| `(\w+)=` \| [^:|]*: ([^|]*?) \|$", PAGE, re.MULTILINE):
+        for unit in listed.split(", ") if name != "voigt" else ():
+            assert parse_units(f"{name}={unit}")
+
+
+def test_names_of_labels_are_known():
+    part = PAGE[PAGE.index("## Names of labels") : PAGE.index("A name that only")]
+    names = re.findall(r"`(\w+)`", part)[3:]
+    assert len(names) > 12
+    assert [name for name in names if not any(p.fullmatch(name) for p in _PATTERNS.values())] == []
+
+
+def test_weights_are_known():
+    assert {*re.findall(r"`(\w*_weight)`", PAGE)} <= WEIGHT_KEYS
+
+
+def test_the_script_for_cp2k_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, column in (("pos", 0.8), ("frc", -0.05)):
+        rows = f"  H  0.0 0.0 0.0\n  H  {column} 0.0 0.0\n"
+        text = "".join(f"2\n i = {i}, time = {0.5 * i}, E = {-1.1 - 0.01 * i}\n{rows}" for i in range(2))
+        (tmp_path / f"h2-{name}-1.xyz").write_text(text)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})
+    data = read("h2.extxyz", energy_key="E", units="atomic")
+    np.testing.assert_allclose(ase.io.read("h2.extxyz").cell.volume, 125.0)
+    np.testing.assert_allclose(data.labels[1].energy, -1.11 * units.Hartree)
+    np.testing.assert_allclose(data.labels[0].forces[1, 0], -0.05 * units.Hartree / units.Bohr)
