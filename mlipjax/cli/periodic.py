@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from ase.formula import Formula
 from rich.console import Console
 
@@ -14,9 +13,12 @@ from mlipjax.cli.error_tables import number
 from mlipjax.cli.options.periodic import Periodic
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
+from mlipjax.cli.spec import read_systems, write_spec
 from mlipjax.cli.tables import Table
+from mlipjax.finetuning.folder import SPEC
 from mlipjax.finetuning.periodic import MODEL, PeriodicListener, Plan
 from mlipjax.finetuning.pieces import Piece
+from mlipjax.settings import SystemSettings
 from mlipjax.verbs import periodic
 
 
@@ -28,9 +30,16 @@ def run(command: Periodic) -> None:
         Stopped: if the run cannot go on.
     """
     console = make_console(quiet=command.quiet)
-    display = PeriodicDisplay(console, command)
+    systems = () if command.spec is None else read_systems(command.spec)
+    if command.write_spec is not None:
+        write_spec(command.write_spec, command, systems)
+        console.print(f"options written to {command.write_spec}; mlipjax periodic {command.write_spec} runs them")
+        return
+    if not command.structure and not systems:
+        raise ValueError("a periodic fine-tune needs a structure to start from; name one at least (structure).")
+    display = PeriodicDisplay(console, command, systems)
     with display.progress:
-        report = call(periodic, command, listener=display).report
+        report = call(periodic, command, systems=systems, listener=display).report
     console.print(rounds_table(report))
     console.print(
         "errors of the model before each round on the frames it sampled, which it had not been trained on; the model "
@@ -43,27 +52,34 @@ def run(command: Periodic) -> None:
 class PeriodicDisplay(PeriodicListener):
     """Prints the plan of a run and follows its pieces; to be used within ``progress``."""
 
-    def __init__(self, console: Console, command: Periodic) -> None:
-        self.console, self.command = console, command
+    def __init__(self, console: Console, command: Periodic, systems: Sequence[SystemSettings] = ()) -> None:
+        self.console, self.command, self.systems = console, command, systems
         # one bar for whatever is done, or lines
         self.progress, self.lines = make_bar(console, "{task.description}"), Pieces(console)
         self.task = self.progress.add_task("(compiling)", total=None)
 
     def start(self, plan: Plan) -> None:
-        """Print what will be simulated, labelled and trained."""
-        settings, state = plan.settings, plan.state
-        numbers = np.asarray(state.sim.atomic_numbers)
-        formula = Formula.from_list(_symbols(numbers)).format("hill")
-        labels = settings.rounds * settings.labels_per_round
-        apart = f"{settings.steps} steps ({settings.steps * float(settings.timestep or 0.0):g} fs)"
+        """Keep the options, and print what will be simulated, labelled and trained."""
+        kept, given = self.command.out / SPEC, self.command.spec
+        if given is None or given.resolve() != kept.resolve():
+            write_spec(kept, self.command, self.systems)
+        settings = plan.settings
+        labels = settings.rounds * sum(system.settings.labels_per_round or 0 for system in plan.systems)
         self.console.print(
-            f"plan: {settings.rounds} rounds of {settings.labels_per_round} labels ({labels} in all) by "
-            f"{self.command.oracle}, one every {apart} of {settings.replicas} x {formula}, "
-            f"{settings.ensemble} at {settings.temperature:g} K; then {settings.train_steps} optimiser steps each"
+            f"plan: {settings.rounds} rounds, {labels} labels by {self.command.oracle}; then {settings.train_steps} "
+            "optimiser steps each"
         )
+        for system in plan.systems:
+            own, numbers = system.settings, system.start.system.atomic_numbers
+            apart = f"{own.steps} steps ({(own.steps or 0) * (own.timestep or 0.0):g} fs)"
+            self.console.print(
+                f"{system.name}: {own.labels_per_round} labels a round, one every {apart} of {own.replicas} x "
+                f"{Formula.from_list(_symbols(numbers)).format('hill')}, {own.ensemble} at {own.temperature:g} K"
+            )
+        elements = ", ".join(sorted({_symbols([z])[0] for own in plan.setup.systems for z, _ in own.composition}))
         self.console.print(
-            f"{self.command.model} knows {', '.join(sorted(set(_symbols(numbers))))}; trains {plan.n_trained} of its "
-            f"{plan.n_parameters} parameters ({settings.strategy}, learning rate {plan.strategy.learning_rate:g})"
+            f"{self.command.model} knows {elements}; trains {plan.n_trained} of its {plan.n_parameters} parameters "
+            f"({settings.strategy}, learning rate {plan.strategy.learning_rate:g})"
         )
 
     def piece(self, piece: Piece) -> None:
@@ -96,7 +112,7 @@ def rounds_table(report: Mapping[str, Any]) -> Table:
     return Table(headings, rows, "energies in meV/atom, forces in meV/Å")
 
 
-def _symbols(numbers: np.ndarray) -> list[str]:
+def _symbols(numbers: Any) -> list[str]:
     from ase.data import chemical_symbols
 
     return [chemical_symbols[z] for z in numbers]

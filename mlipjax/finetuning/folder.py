@@ -24,7 +24,7 @@ from mlipjax.settings import FinetuneSettings
 from mlipjax.train.loop import BAD_FRAMES
 from mlipjax.train.recorder import CHECKPOINTS, METRICS
 
-RUN, REPORT, SNAPSHOTS = "run.json", "report.json", "snapshots"
+RUN, REPORT, SNAPSHOTS, SPEC = "run.json", "report.json", "snapshots", "run.toml"
 
 
 def describe_run(
@@ -137,7 +137,7 @@ def _is_begun(folder: Path) -> bool:
             names = [_STEP.fullmatch(part.name) for part in path.iterdir()]
             begun = any(name is None or (int(name[1]) > 0 and name[2] is None) for name in names)
         else:
-            begun = path.name not in (RUN, LOCK, BAD_FRAMES) and path.suffix != ".tmp"
+            begun = path.name not in (RUN, LOCK, BAD_FRAMES, SPEC) and path.suffix != ".tmp"
         if begun:
             return True
     return False

@@ -26,14 +26,14 @@ from mlipjax.data import Dataset, read_dataset, structure_hash, write_dataset
 from mlipjax.defaults import COMPONENTS
 from mlipjax.files import plain, write_atomic
 from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.compiled import init, run_rounds
+from mlipjax.finetuning.compiled import SystemStart, init, run_rounds
 from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
 from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.host import HostLoop
 from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece
 from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
 from mlipjax.finetuning.run_report import complete_run_report, write_run_report
-from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
+from mlipjax.finetuning.setup import Controls, RoundConfig, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.state import FineTuneState
 from mlipjax.graph import VerletSpec
 from mlipjax.losses import LossWeights, huber_loss
@@ -41,18 +41,34 @@ from mlipjax.md import Start, default_limits, default_timestep, make_ensemble, m
 from mlipjax.models import load, save
 from mlipjax.optim import Optimizer, Strategy, make_strategy
 from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle
-from mlipjax.potential import Model
-from mlipjax.settings import PeriodicSettings
+from mlipjax.potential import Model, Potential
+from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.system import Labels
 
 RESULTS, MODEL, FRAMES, LABELS = "results.json", "model", "frames.extxyz", "labels.db"
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """A system of a run.
+
+    Attributes:
+        start: where every replica starts, what may move there; velocities are drawn.
+        settings: its own ones; what they leave open is as for the run.
+        name: in reports.
+    """
+
+    start: Start
+    settings: SystemSettings = dataclasses.field(default_factory=SystemSettings)
+    name: str = "the structure"
 
 
 class Plan(NamedTuple):
     """A periodic fine-tune ready to start.
 
     Attributes:
-        settings: with the time step in numbers.
+        settings: of the run.
+        systems: with complete settings.
         setup, controls: static parts, and the numbers of the run.
         state: before the first round.
         strategy: what is trained and how fast.
@@ -60,6 +76,7 @@ class Plan(NamedTuple):
     """
 
     settings: PeriodicSettings
+    systems: tuple[Simulated, ...]
     setup: Setup
     controls: Controls
     state: FineTuneState
@@ -88,68 +105,111 @@ class PeriodicListener:
     """Is told of a run; this one says nothing."""
 
     def start(self, plan: Plan) -> None:
-        """Before the first step."""
+        """Before the first step; a folder is the run's by then, and may be given files such as its ``run.toml``."""
 
     def piece(self, piece: Piece) -> None:
         """Before and after every piece of work."""
 
 
-def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Plan:
+def plan_periodic(model: Model, systems: Sequence[Simulated], settings: PeriodicSettings) -> Plan:
     """Make everything that is fixed before the first step.
 
     Args:
         model: that drives the first round; its first energy head is trained.
-        start: where every trajectory starts, what may move there; velocities are drawn.
+        systems: what is simulated, at least one.
         settings: everything else.
 
     Raises:
         ValueError: for elements the model does not know, settings that do not fit each other, or an ensemble that
-            cannot simulate the structure.
+            cannot simulate a structure.
     """
     potential, params = model
-    system = start.system
-    potential.check_elements(np.asarray(system.atomic_numbers).tolist())
-    config = _round_config(settings)
+    systems = tuple(_complete(potential, system, settings) for system in systems)
     potential, params = potential.replace(precision=settings.precision), tree.cast(params, settings.dtype)
-    timestep = settings.timestep or default_timestep(system.atomic_numbers, masses_of(system))
-    settings = dataclasses.replace(settings, timestep=timestep)
     strategy = make_strategy(settings.strategy, params).override(learning_rate=settings.learning_rate)
-    optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
-    spec = VerletSpec.for_systems([system], potential.cutoff)
-    setup = Setup(potential, spec, config, optimizer, huber_loss())
-    ensemble = make_ensemble(
-        settings.ensemble, timestep_fs=timestep, temperature_K=settings.temperature, pressure_bar=settings.pressure
+    optimizer = Optimizer(strategy.optimizer_config(settings.train_steps))
+    setups = tuple(
+        _system_setup(potential, system, size)
+        for system, size in zip(systems, share_batch(settings.batch_size, systems), strict=True)
     )
-    limits = default_limits(settings.temperature, system.n_atoms, freedom=start.freedom)
-    controls = Controls(strategy.hyper(LossWeights()), ensemble, limits)
-    state = init(
-        setup,
-        params,
-        dataclasses.replace(start, momenta=None),
-        controls,
-        jax.random.key(settings.seed),
-        n_replicas=settings.replicas,
-        capacity=settings.rounds * settings.labels_per_round,
-    )
+    setup = Setup(potential, setups, _round_config(settings), optimizer, huber_loss())
+    controls = Controls(strategy.hyper(LossWeights()), tuple(map(_system_controls, systems)))
+    starts = [
+        SystemStart(
+            dataclasses.replace(system.start, momenta=None),
+            n_replicas=system.settings.replicas or 1,
+            capacity=settings.rounds * (system.settings.labels_per_round or 1),
+        )
+        for system in systems
+    ]
+    state = init(setup, params, starts, controls, jax.random.key(settings.seed))
     n_trained = tree.count(optimizer.split(params)[0])
-    return Plan(settings, setup, controls, state, strategy, tree.count(params), n_trained)
+    return Plan(settings, systems, setup, controls, state, strategy, tree.count(params), n_trained)
+
+
+def _complete(potential: Potential, system: Simulated, settings: PeriodicSettings) -> Simulated:
+    """A system with all its settings; errors name it."""
+    numbers = system.start.system.atomic_numbers
+    try:
+        potential.check_elements(np.unique(numbers).tolist())
+    except ValueError as error:
+        raise ValueError(f"{system.name}: {error}") from error
+    own = settings.of(system.settings)
+    timestep = own.timestep or default_timestep(numbers, masses_of(system.start.system))
+    return dataclasses.replace(system, settings=dataclasses.replace(own, timestep=timestep))
+
+
+def _system_setup(potential: Potential, system: Simulated, batch_size: int) -> SystemSetup:
+    own, start = system.settings, system.start.system
+    steps, labels, replicas = own.steps or 1, own.labels_per_round or 1, own.replicas or 1
+    steps_per_chunk = next(n for n in range(min(10, steps), 0, -1) if steps % n == 0)
+    numbers, counts = np.unique(start.atomic_numbers, return_counts=True)
+    return SystemSetup(
+        spec=VerletSpec.for_systems([start], potential.cutoff),
+        composition=tuple(zip(numbers.tolist(), counts.tolist(), strict=True)),
+        labels_per_replica=labels // replicas,
+        chunks_per_label=steps // steps_per_chunk,
+        steps_per_chunk=steps_per_chunk,
+        batch_size=batch_size,
+    )
+
+
+def _system_controls(system: Simulated) -> SystemControls:
+    own, start = system.settings, system.start
+    kelvin = _number(own.temperature)
+    ensemble = make_ensemble(
+        own.ensemble or "nvt",
+        timestep_fs=_number(own.timestep),
+        temperature_K=kelvin,
+        pressure_bar=_number(own.pressure),
+    )
+    return SystemControls(ensemble, default_limits(kelvin, start.system.n_atoms, freedom=start.freedom), own.weight)
+
+
+def _number(value: Any) -> float:
+    """A setting that has been completed, and is one number."""
+    return float(value)
+
+
+def share_batch(batch_size: int, systems: Sequence[Simulated]) -> list[int]:
+    """Frames of each system in an optimiser step: in proportion to their labels, by largest remainders.
+
+    Each has one at least, so that a batch may be larger than asked for, and none more than its labels of a round.
+    """
+    labels = np.array([system.settings.labels_per_round or 1 for system in systems])
+    quotas = batch_size * labels / labels.sum()
+    sizes = np.maximum(quotas.astype(int), 1)
+    for index in np.argsort(sizes - quotas, kind="stable")[: max(batch_size - int(sizes.sum()), 0)]:
+        sizes[index] += 1
+    return np.minimum(sizes, labels).tolist()
 
 
 def _round_config(settings: PeriodicSettings) -> RoundConfig:
-    if settings.labels_per_round % settings.replicas:
-        raise ValueError(
-            f"labels_per_round={settings.labels_per_round} must be a multiple of replicas={settings.replicas}: every "
-            "replica gives as many frames."
-        )
-    steps_per_chunk = next(n for n in range(min(10, settings.steps), 0, -1) if settings.steps % n == 0)
+    watched = settings.on_alarm != "off"
     return RoundConfig(
-        labels_per_replica=settings.labels_per_round // settings.replicas,
-        chunks_per_label=settings.steps // steps_per_chunk,
-        steps_per_chunk=steps_per_chunk,
         train_steps=settings.train_steps,
-        batch_size=min(settings.batch_size, settings.labels_per_round),
-        chart_components=0 if settings.on_alarm == "off" else COMPONENTS,
-        alarm=None if settings.on_alarm == "off" else AlarmConfig(settings.on_alarm),
+        chart_components=COMPONENTS if watched else 0,
+        alarm=AlarmConfig(settings.on_alarm) if settings.on_alarm != "off" else None,
         estimate_shift=settings.e0s == "estimate",
     )
 
@@ -170,7 +230,7 @@ def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPi
 
 def run_periodic(
     model: Model,
-    start: Start,
+    systems: Sequence[Simulated],
     oracle: Oracle,
     settings: PeriodicSettings,
     *,
@@ -182,7 +242,7 @@ def run_periodic(
 
     Args:
         model: that drives the first round.
-        start: where every trajectory starts.
+        systems: what is simulated, at least one.
         oracle: source of the labels.
         settings: everything else.
         out: folder of the run; ``None`` keeps nothing on disk.
@@ -196,19 +256,19 @@ def run_periodic(
     """
     listener = PeriodicListener() if listener is None else listener
     if out is None:
-        plan = plan_periodic(model, start, settings)
+        plan = plan_periodic(model, systems, settings)
         listener.start(plan)
         with Labeller(oracle, n_workers=workers) as labeller:
             end = run_plan(plan, labeller, None, listener.piece)
         return PeriodicResult(model_of(plan.setup, end.state), *_results(plan, oracle, end))
-    description = _describe(model, start, oracle, settings)
+    description = _describe(model, systems, oracle, settings)
     with run_folder(out, description, RESULTS) as finished:
         if finished is not None:
             complete_run_report(out, finished)
             return _read(out, finished)
-        plan = plan_periodic(model, start, settings)
-        listener.start(plan)
+        plan = plan_periodic(model, systems, settings)
         claim_run(out, description)
+        listener.start(plan)
         with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
             end = run_plan(plan, labeller, out, listener.piece)
             frames, _, report = _results(plan, oracle, end)
@@ -232,15 +292,28 @@ def in_full_precision(frames: Dataset, labels: Sequence[Labels | Failure]) -> Da
     return dataclasses.replace(frames, labels=tuple(own if isinstance(new, Failure) else new for own, new in pairs))
 
 
-def _describe(model: Model, start: Start, oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:
+def _describe(model: Model, systems: Sequence[Simulated], oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:
     """Return what must be equal for a folder to be the same run; JSON types."""
-    held = "" if start.freedom is None else start.freedom.mask.hex()
+    hashes = []
+    for system in systems:
+        freedom = system.start.freedom
+        hashes.append(structure_hash(system.start.system) + ("" if freedom is None else freedom.mask.hex()))
+    own = [_told(system) for system in systems]
     return {
         "settings": dataclasses.asdict(settings),
         "model_sha256": hash_model(model),
-        "structure_sha256": structure_hash(start.system) + held,
+        "structure_sha256": " ".join(hashes),
+        "systems": own if any(own) else None,
         "oracle": oracle.identity,
     }
+
+
+def _told(system: Simulated) -> dict[str, Any]:
+    """Settings of a system that are its own; JSON types."""
+    return {name: value for name, default in _OWN.items() if (value := getattr(system.settings, name)) != default}
+
+
+_OWN = {field.name: field.default for field in dataclasses.fields(SystemSettings) if field.name != "structure"}
 
 
 def _read(folder: Path, report: dict[str, Any]) -> PeriodicResult:
@@ -248,20 +321,28 @@ def _read(folder: Path, report: dict[str, Any]) -> PeriodicResult:
 
 
 def _results(plan: Plan, oracle: Oracle, end: LoopResult) -> tuple[Dataset, list[dict[str, Any]], dict[str, Any]]:
-    state, rows = end.state, round_rows(end.history)
+    rows = round_rows(end.history)
     report = {
         "settings": dataclasses.asdict(plan.settings),
         "oracle": oracle.name,
-        "n_atoms": int(state.sim.atomic_numbers.shape[0]),
-        "elements": sorted(set(np.asarray(state.sim.atomic_numbers).tolist())),
+        "systems": [
+            {
+                "name": system.name,
+                "formula": system.start.system.to_ase().get_chemical_formula(),
+                "n_atoms": system.start.system.n_atoms,
+                **{name: getattr(system.settings, name) for name in _OWN},
+                "energy_shift_eV": float(state.energy_shift),
+            }
+            for system, state in zip(plan.systems, end.state.systems, strict=True)
+        ],
+        "elements": sorted({z for own in plan.setup.systems for z, _ in own.composition}),
         "n_parameters": plan.n_parameters,
         "n_trained_parameters": plan.n_trained,
         # no epochs are chosen among, so the weight of an anchor means nothing
         "strategy": [list(row) for row in plan.strategy.explain() if row[0] != "anchor_weight"],
-        "energy_shift_eV": float(state.energy_shift),
         "labels_made": sum(row["labels"] for row in rows),
         "labels_failed": sum(row["failed"] for row in rows),
         "rounds": rows,
         "versions": runtime.versions(),
     }
-    return labelled_frames(plan.setup, state), end.history, plain(report)
+    return labelled_frames(plan.setup, end.state), end.history, plain(report)

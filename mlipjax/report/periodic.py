@@ -37,7 +37,8 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
         history: its records of pieces, as in ``history.jsonl``.
     """
     settings = report["settings"]
-    replicas = "" if settings["replicas"] <= _MOST_TRACES else f" The first {_MOST_TRACES} replicas are drawn."
+    many = sum(system["replicas"] for system in report["systems"]) > _MOST_TRACES
+    replicas = f" The first {_MOST_TRACES} replicas are drawn." if many else ""
     figures = {
         "errors": (
             "What each round's model did not know yet",
@@ -57,7 +58,8 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
     for name, (title, caption, figure) in figures.items():
         save_figure(figure, folder / f"{name}.png")
         content.append(Illustration(figure, caption, title))
-    content.insert(1, _table(report))
+    content[1:1] = [_table(report), _parts_table(report)]
+    content.append(_systems_table(report))
     content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
     content.append(Table(("option", "value"), [[k, str(v)] for k, v in settings.items()], "All options."))
     content.append(_next_steps(folder, report))
@@ -104,26 +106,37 @@ def errors_figure(report: Mapping[str, Any]) -> Figure:
 
 
 def trajectory_figure(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Temperature and potential energy of the replicas over all rounds."""
-    settings, n_atoms = report["settings"], report["n_atoms"]
-    samples = [record for record in history if record["stage"] == "sample"]
-    step_ps = 1e-3 * settings["timestep"]
+    """Temperature and potential energy of the replicas of all systems over all rounds."""
+    runs: dict[str, Trace] = {}
+    systems = report["systems"]
+    for index, system in enumerate(systems):
+        samples = [record for record in history if record["stage"] == "sample" and record.get("system", 0) == index]
+        for replica in range(system["replicas"] if samples else 0):
+            kelvin, energy = (
+                np.concatenate([record[key][replica] for record in samples])
+                for key in ("temperature_K", "potential_energy_eV")
+            )
+            time = 1e-3 * system["timestep"] * np.arange(1, len(kelvin) + 1)
+            # the model is the same for all replicas: one row of triangles
+            marks = () if runs else 1e-3 * system["timestep"] * _ends(samples)
+            runs[_run_name(systems, index, replica)] = Trace(time, kelvin, energy / system["n_atoms"], marks)
+    targets = {None if system["ensemble"] == "nve" else system["temperature"] for system in systems}
+    shown = dict(list(runs.items())[:_MOST_TRACES])
+    return traces(shown, target_temperature=targets.pop() if len(targets) == 1 else None)
+
+
+def _ends(samples: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Steps after which each round was over."""
     lengths: dict[int, int] = {}
     for record in samples:
         lengths[record["round"]] = lengths.get(record["round"], 0) + len(record["temperature_K"][0])
-    events = step_ps * np.cumsum(list(lengths.values()))
-    n_replicas = settings["replicas"]
-    runs = {}
-    for replica in range(min(n_replicas, _MOST_TRACES)):
-        kelvin, energy = (
-            np.concatenate([record[key][replica] for record in samples])
-            for key in ("temperature_K", "potential_energy_eV")
-        )
-        name = "periodic" if n_replicas == 1 else f"replica {replica}"
-        # the model is the same for all replicas: one row of triangles
-        marks = events if replica == 0 else ()
-        runs[name] = Trace(step_ps * np.arange(1, len(kelvin) + 1), kelvin, energy / n_atoms, marks)
-    return traces(runs, target_temperature=None if settings["ensemble"] == "nve" else settings["temperature"])
+    return np.cumsum(list(lengths.values()))
+
+
+def _run_name(systems: Sequence[Mapping[str, Any]], index: int, replica: int) -> str:
+    parts = [f"system {index + 1}"] if len(systems) > 1 else []
+    parts += [f"replica {replica}"] if systems[index]["replicas"] > 1 else []
+    return ", ".join(parts) or "periodic"
 
 
 @styled
@@ -151,16 +164,50 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
 def _table(report: Mapping[str, Any]) -> Table:
     rows = []
     for row in report["rounds"]:
-        errors = (round(row[key], 3) + 0.0 for key in _ERRORS.values())
+        errors = (_rounded(row[key]) for key in _ERRORS.values())
         counts = (row["round"], row["labels_before"], row["labels"], row["failed"])
         rows.append([*counts, *errors, row["loss"], row["alarms"]])
     shift = ""
     if report["settings"]["e0s"] == "estimate":
-        shift = (
-            f" The energy zero is that of the first round's labels: {report['energy_shift_eV']:.6g} eV were taken off, "
-            "so the mean error of that round is zero by construction."
-        )
-    return Table(_COLUMNS, rows, f"Errors are model minus {report['oracle']}; {report['n_atoms']} atoms.{shift}")
+        taken = ", ".join(f"{system['energy_shift_eV']:.6g} eV" for system in report["systems"])
+        shift = f" The energy zero is that of the first round's labels: {taken} were taken off."
+        if len(report["systems"]) == 1:
+            shift += " The mean error of that round is zero by construction."
+    return Table(_COLUMNS, rows, f"Errors are model minus {report['oracle']}.{shift}")
+
+
+def _systems_table(report: Mapping[str, Any]) -> Table:
+    names = ("name", "formula", "ensemble", "temperature", "timestep", "replicas", "labels_per_round", "weight")
+    rows = [[number, *(system[name] for name in names)] for number, system in enumerate(report["systems"], 1)]
+    heads = (
+        "system",
+        "structure",
+        "formula",
+        "ensemble",
+        "K",
+        "time step (fs)",
+        "replicas",
+        "labels a round",
+        "weight",
+    )
+    return Table(heads, rows, "What was simulated.")
+
+
+def _parts_table(report: Mapping[str, Any]) -> Table:
+    """Errors of every round by system and by element."""
+    rows = []
+    for row in report["rounds"]:
+        parts = [(f"system {number}", part) for number, part in enumerate(row["systems"], 1)]
+        for name, part in parts if len(parts) > 1 else ():
+            rows.append([row["round"], name, *(_rounded(part[key]) for key in _ERRORS.values()), part["alarms"]])
+        for element, part in row["elements"].items():
+            rows.append([row["round"], element, None, None, None, _rounded(part["force_rmse_meV_per_A"]), None])
+    heads = ("round", "of", "energy: mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)", "alarms")
+    return Table(heads, rows, "The same errors, by system and by element.")
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 3) + 0.0 if np.isfinite(value) else None
 
 
 def _next_steps(folder: Path, report: Mapping[str, Any]) -> Table:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from mlipjax.data import read_last_atoms
-from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, run_periodic
-from mlipjax.md import Start
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Simulated, run_periodic
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
-from mlipjax.settings import PeriodicSettings
+from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.verbs.inputs import ModelLike, in_dtype, open_native
 from mlipjax.verbs.settings import completed, refuse_unknown
 from mlipjax.verbs.simulate_start import start_of
@@ -22,8 +21,9 @@ from mlipjax.verbs.simulate_start import start_of
 
 def periodic(
     model: ModelLike,
-    structure: Atoms | str | os.PathLike[str],
+    structure: Atoms | str | os.PathLike[str] | Sequence[Atoms | str | os.PathLike[str]] = (),
     *,
+    systems: Sequence[SystemSettings] = (),
     oracle: Oracle | str,
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
@@ -36,8 +36,10 @@ def periodic(
 
     Args:
         model: what ``mlipjax.load`` takes or returns.
-        structure: where every trajectory starts: ``Atoms``, or a file that ASE reads (its last structure). Its masses
-            and fixed atoms are honoured; velocities are drawn.
+        structure: where trajectories start: ``Atoms``, or a file that ASE reads (its last structure); one or several,
+            of any sizes, elements and periodicities. Masses and fixed atoms are honoured; velocities are drawn.
+        systems: structures with settings of their own (``mlipjax.settings.SystemSettings``), besides those of
+            ``structure``.
         oracle: source of the labels, by name (``"xtb"``, ``"teacher:MODEL"``, ``"ase:module:factory"``, ``"lj:..."``)
             or an object (``mlipjax.oracles``).
         out: folder of the run, which the same call resumes; ``None`` keeps nothing on disk.
@@ -70,18 +72,24 @@ def periodic(
     refuse_unknown(options, PeriodicSettings)
     with in_dtype(settings.dtype):
         opened = open_native(model, head)
-        start, name = _read_start(structure)
-        try:
-            opened.potential.check_elements(np.unique(start.system.atomic_numbers).tolist())
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        simulated = [part for system in (*_shared(structure), *systems) for part in _read_system(system)]
+        if not simulated:
+            raise ValueError("a periodic fine-tune needs a structure to start from, found none.")
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
-        return run_periodic(opened.first, start, source, settings, out=folder, workers=workers, listener=listener)
+        return run_periodic(opened.first, simulated, source, settings, out=folder, workers=workers, listener=listener)
 
 
-def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
-    """The structure with masses and constraints, and its name; what is honoured or not is said."""
+def _shared(structures: Any) -> list[SystemSettings]:
+    """Structures with the settings of the run."""
+    if isinstance(structures, (Atoms, str, os.PathLike)) or not isinstance(structures, Sequence):
+        structures = (structures,)
+    return [SystemSettings(structure=structure) for structure in structures]
+
+
+def _read_system(system: SystemSettings) -> list[Simulated]:
+    """A structure with masses and constraints at each of its temperatures; what is honoured or not is said."""
+    structure = system.structure
     if isinstance(structure, Atoms):
         atoms, name = structure, "the structure"
     elif isinstance(structure, (str, os.PathLike)):
@@ -91,4 +99,4 @@ def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
     start = start_of(atoms, name)
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
-    return start, name
+    return [Simulated(start, own, name) for own in system.at_each_temperature]

@@ -20,21 +20,26 @@ class Periodic(Computes):
     labels so far. Labels are kept in OUT/labels.db before they are used, and are never computed twice. At the end
     OUT/model is a --model, OUT/frames.extxyz holds the labelled frames, and OUT/report.html says how it went.
 
+    All options may stand in one TOML file: mlipjax periodic run.toml. There structures can have settings of their own.
+
     Attributes:
         model: name, .nqx or .model file or saved folder to start from.
-        structure: where every trajectory starts: any file ASE reads; of several frames the last one. Its masses and
-            fixed atoms (FixAtoms, move_mask) are honoured; velocities are drawn.
+        structure: where trajectories start: files that ASE reads, of any sizes, elements and periodicities; of several
+            frames in a file the last one. Masses and fixed atoms (FixAtoms, move_mask) are honoured; velocities are
+            drawn.
         oracle: source of the labels: xtb, teacher:MODEL, ase:module:factory (any ASE calculator),
             lj:sigma=..,epsilon=.. or sw.
         out: folder of the run.
         settings: everything else.
         head: name of the energy head that is trained; by default the model's first.
         workers: processes that label; by default one per core.
+        spec: TOML file of options, which can also be named before all of them; OUT/run.toml is the one of a run.
+        write_spec: write these options to a TOML file, each with what it means, and do nothing else.
     """
 
     sections: ClassVar[Sections] = {
         "main options": (
-            "model structure oracle out rounds labels_per_round steps train_steps temperature strategy "
+            "spec write_spec model structure oracle out rounds labels_per_round steps train_steps temperature strategy "
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
@@ -42,9 +47,11 @@ class Periodic(Computes):
     }
 
     model: str
-    structure: Path
     oracle: str
     out: Path
+    structure: tuple[Path, ...] = ()
     settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
     head: str | None = None
     workers: int | None = None
+    spec: Path | None = None
+    write_spec: Path | None = None

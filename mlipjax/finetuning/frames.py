@@ -1,0 +1,82 @@
+"""Labelled frames as a compiled loop trains on them: stacks of equal sizes, and batches drawn from several of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mlipjax.finetuning.state import SystemState, system_key
+from mlipjax.graph import GraphBatch, fold_graphs, join_graphs
+from mlipjax.system import Labels
+from mlipjax.train import Batch
+from mlipjax.typing import Array, Bool, Int, Key
+
+
+@struct.dataclass
+class FrameStack:
+    """Frames of equal padded sizes, C of them.
+
+    Attributes:
+        graphs: one structure each, with a leading axis C.
+        labels: with a leading axis C; energies without isolated-atom energies.
+        labelled: (C,) frames to train on.
+        batch_size: of them in every optimiser step (static).
+    """
+
+    graphs: GraphBatch
+    labels: Labels
+    labelled: Bool[Array, " C"]
+    batch_size: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def of_buffer(cls, batch_size: int, system: SystemState, graphs: GraphBatch, weight: float | Array) -> FrameStack:
+        """The frames of a system.
+
+        Args:
+            batch_size: of its frames in every optimiser step.
+            system: with labels.
+            graphs: of all slots of its buffer.
+            weight: factor of all labels in the loss.
+        """
+        labels = system.buffer.labels
+        labels = dataclasses.replace(
+            labels,
+            energy=labels.energy - system.energy_shift,
+            energy_weight=labels.energy_weight * weight,
+            forces_weight=labels.forces_weight * weight,
+            stress_weight=labels.stress_weight * weight,
+        )
+        return cls(graphs, labels, system.buffer.labelled, batch_size)
+
+
+def draw_batch(stacks: Sequence[FrameStack], key: Key, step: Int[Array, ""]) -> Batch:
+    """The batch of a step: some frames of every stack, in a graph without padding atoms between them.
+
+    Frames are drawn without replacement, epoch by epoch of their stack; the order is a function of key and step, so
+    that training in pieces is training in one go.
+    """
+    graphs, labels = [], []
+    for index, stack in enumerate(stacks):
+        chosen = draw_frames(system_key(key, index), step, stack.labelled, stack.batch_size)
+        graphs.append(fold_graphs(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.graphs)))
+        labels.append(_fold_labels(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.labels)))
+    return Batch(join_graphs(graphs), jax.tree.map(lambda *parts: jnp.concatenate(parts), *labels))
+
+
+def draw_frames(key: Key, step: Array, labelled: Bool[Array, " C"], batch_size: int) -> Int[Array, " B"]:
+    """Slots of the batch of a step: epochs of all labelled frames in random order, cut into batches."""
+    n_labelled = jnp.maximum(jnp.sum(labelled), 1)
+
+    def draw(position: Array) -> Array:
+        order = jax.random.uniform(jax.random.fold_in(key, position // n_labelled), labelled.shape)
+        return jnp.argsort(jnp.where(labelled, order, jnp.inf))[position % n_labelled]
+
+    return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
+
+
+def _fold_labels(labels: Labels) -> Labels:
+    return dataclasses.replace(labels, forces=labels.forces.reshape(-1, 3))
