@@ -101,6 +101,8 @@ OPTIONS: dict[str, Range] = {
     "timestep": Range(0, 1000, "fs", open=True),
     "train_steps": Range(1, 10**9),
     "tsne_seeds": Range(0, 1000),
+    "until_alarm_rate": _SHARE,
+    "until_force_rmse": Range(0, 1e6, "meV/Å", open=True),
     "valid_fraction": Range(0, 1),
     "validate_every": _COUNT,
     "vector": Range(-1000, 1000),

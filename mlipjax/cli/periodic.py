@@ -9,15 +9,17 @@ from ase.formula import Formula
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.error_tables import number
+from mlipjax.cli.error_tables import error_table, number
 from mlipjax.cli.options.periodic import Periodic
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
 from mlipjax.cli.spec import read_systems, write_spec
 from mlipjax.cli.tables import Table
+from mlipjax.cli.wording import print_findings
 from mlipjax.finetuning.folder import SPEC
-from mlipjax.finetuning.periodic import MODEL, PeriodicListener, Plan
+from mlipjax.finetuning.periodic import MODEL, PeriodicListener
 from mlipjax.finetuning.pieces import Piece
+from mlipjax.finetuning.plan import Plan, Preflight
 from mlipjax.settings import SystemSettings
 from mlipjax.verbs import periodic
 
@@ -45,6 +47,9 @@ def run(command: Periodic) -> None:
         "errors of the model before each round on the frames it sampled, which it had not been trained on; the model "
         "of the last round has seen all labels"
     )
+    if (reason := report["ended_early"]) is not None:
+        console.print(f"ended early: {reason}")
+    console.print(f"{report['verdict']['text']} Next: {report['verdict']['next']}")
     console.print(f"model saved in {command.out / MODEL}; labelled frames, figures: {command.out / 'report.html'}")
     write_json(command.json, {"model": command.model, "structure": command.structure, **report})
 
@@ -81,6 +86,20 @@ class PeriodicDisplay(PeriodicListener):
             f"{self.command.model} knows {elements}; trains {plan.n_trained} of its {plan.n_parameters} parameters "
             f"({settings.strategy}, learning rate {plan.strategy.learning_rate:g})"
         )
+        self._preflight(plan.preflight)
+
+    def _preflight(self, known: Preflight) -> None:
+        """Print what is known before the first step."""
+        for note in known.notes:
+            self.console.print(note)
+        if known.before is not None:
+            self.console.print(f"trains on {known.n_given} frames from before, too; errors of the model on them:")
+            self.console.print(error_table({"before": known.before}))
+        print_findings(self.console, known.findings)
+        each = ", ".join(f"{1000.0 * seconds:.3g}" for seconds in known.seconds)
+        self.console.print(
+            f"one energy with forces takes {each} ms: MD and training about {_duration(known.hours)}, besides labels"
+        )
 
     def piece(self, piece: Piece) -> None:
         """Move the bar of a stage, or print a line when it begins."""
@@ -89,6 +108,10 @@ class PeriodicDisplay(PeriodicListener):
             self.progress.update(self.task, description=work, completed=piece.done, total=piece.total)
             if not self.console.is_terminal:
                 self.lines(work, piece.done, piece.total)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1.0 else f"{60.0 * hours:.2g} minutes"
 
 
 _STAGES = {"sample": "frames sampled", "label": "labels", "train": "optimiser steps"}

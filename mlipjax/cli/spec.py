@@ -101,7 +101,8 @@ def _system(path: Path, number: int, table: Mapping[str, Any]) -> SystemSettings
     if "structure" not in table:
         raise ValueError(f"{where}: it has no structure; name a file.")
     try:
-        return SystemSettings(**{k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in table.items()})
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
+        return SystemSettings(**given)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -2,7 +2,8 @@
 
 from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.compiled import SystemStart, init, run_compiled, run_rounds
-from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Simulated, plan_periodic, run_periodic
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
+from mlipjax.finetuning.plan import Simulated, plan_periodic
 from mlipjax.finetuning.run import FinetuneResult
 from mlipjax.finetuning.setup import Controls, RoundConfig, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.single import finetune
@@ -18,6 +19,7 @@ __all__ = [
     "PeriodicListener",
     "PeriodicResult",
     "PeriodicSettings",
+    "Problem",
     "RoundConfig",
     "Setup",
     "Simulated",

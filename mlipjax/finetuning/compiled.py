@@ -22,9 +22,11 @@ from mlipjax.finetuning.pieces import (
     OnPiece,
     Piece,
     Stopped,
+    Until,
     alarm_stop,
     collapsing,
     enlarged,
+    never,
     not_finite,
     out_of_bounds,
 )
@@ -131,6 +133,7 @@ def run_rounds(
     state: FineTuneState,
     n_rounds: int,
     on_piece: OnPiece = lambda piece: None,
+    until: Until = never,
 ) -> LoopResult:
     """Run rounds one after the other, each a compiled program; records are those of ``HostLoop``.
 
@@ -141,6 +144,7 @@ def run_rounds(
         state: before the first round.
         n_rounds: rounds to run.
         on_piece: is told of every round before it, and of its stages after it.
+        until: says before a round whether it is wanted at all.
 
     Raises:
         ValueError: if the oracle needs pairs further apart than the student's graphs hold.
@@ -149,6 +153,8 @@ def run_rounds(
     """
     history: list[dict[str, Any]] = []
     for _ in range(n_rounds):
+        if (reason := until(history)) is not None:
+            return LoopResult(state, history, reason)
         this = int(state.round)
         on_piece(Piece(this, "sample", 0, sum(own.labels_per_replica for own in setup.systems)))
         for _ in range(RETRIES):

@@ -1,4 +1,4 @@
-"""Labelled frames as a compiled loop trains on them: stacks of equal sizes, and batches drawn from several of them."""
+"""Batches of the compiled loop: some frames of every stack, in a graph without padding between them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from mlipjax.finetuning.stack import FrameStack
 from mlipjax.finetuning.state import SystemState, system_key
 from mlipjax.graph import GraphBatch, fold_graphs, join_graphs
 from mlipjax.system import Labels
@@ -16,41 +16,24 @@ from mlipjax.train import Batch
 from mlipjax.typing import Array, Bool, Int, Key
 
 
-@struct.dataclass
-class FrameStack:
-    """Frames of equal padded sizes, C of them.
+def stack_buffer(batch_size: int, system: SystemState, graphs: GraphBatch, weight: float | Array) -> FrameStack:
+    """The frames of a system's buffer.
 
-    Attributes:
-        graphs: one structure each, with a leading axis C.
-        labels: with a leading axis C; energies without isolated-atom energies.
-        labelled: (C,) frames to train on.
-        batch_size: of them in every optimiser step (static).
+    Args:
+        batch_size: of its frames in every optimiser step.
+        system: with labels.
+        graphs: of all slots of its buffer.
+        weight: factor of all labels in the loss.
     """
-
-    graphs: GraphBatch
-    labels: Labels
-    labelled: Bool[Array, " C"]
-    batch_size: int = struct.field(pytree_node=False)
-
-    @classmethod
-    def of_buffer(cls, batch_size: int, system: SystemState, graphs: GraphBatch, weight: float | Array) -> FrameStack:
-        """The frames of a system.
-
-        Args:
-            batch_size: of its frames in every optimiser step.
-            system: with labels.
-            graphs: of all slots of its buffer.
-            weight: factor of all labels in the loss.
-        """
-        labels = system.buffer.labels
-        labels = dataclasses.replace(
-            labels,
-            energy=labels.energy - system.energy_shift,
-            energy_weight=labels.energy_weight * weight,
-            forces_weight=labels.forces_weight * weight,
-            stress_weight=labels.stress_weight * weight,
-        )
-        return cls(graphs, labels, system.buffer.labelled, batch_size)
+    labels = system.buffer.labels
+    labels = dataclasses.replace(
+        labels,
+        energy=labels.energy - system.energy_shift,
+        energy_weight=labels.energy_weight * weight,
+        forces_weight=labels.forces_weight * weight,
+        stress_weight=labels.stress_weight * weight,
+    )
+    return FrameStack(graphs, labels, system.buffer.labelled, batch_size)
 
 
 def draw_batch(stacks: Sequence[FrameStack], key: Key, step: Int[Array, ""]) -> Batch:

@@ -29,10 +29,12 @@ from mlipjax.finetuning.pieces import (
     Piece,
     Stage,
     Stopped,
+    Until,
     alarm_stop,
     collapsing,
     enlarged,
     frame_at,
+    never,
     not_finite,
     out_of_bounds,
     save_stopped,
@@ -69,6 +71,7 @@ class HostLoop:
         folder: of the run: ``checkpoints/``, ``history.jsonl``, ``model_1`` and so on after every round; ``None``
             keeps nothing on disk.
         on_piece: is told of every piece, before and after it.
+        until: says before a round whether it is wanted at all.
     """
 
     setup: Setup
@@ -76,6 +79,7 @@ class HostLoop:
     controls: Controls
     folder: Path | None = None
     on_piece: OnPiece = lambda piece: None
+    until: Until = never
     _found: tuple[int, tuple[GraphBatch, ...]] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def run(self, state: FineTuneState, n_rounds: int) -> LoopResult:
@@ -100,7 +104,8 @@ class HostLoop:
             for index, fields in enumerate(json.loads(tables.read_text())):
                 self.setup = self.setup.with_spec(index, VerletSpec.from_json(fields))
         with Checkpoints(folder / "checkpoints") as checkpoints:
-            restored = checkpoints.restore(_without_tables(state))
+            # a run that goes on for more rounds has room for more frames
+            restored = checkpoints.restore(_without_tables(state), grow=True)
             if restored is not None:
                 # tables are found anew before every use, so they are not part of a checkpoint
                 tables = [system.sim.table for system in state.systems]
@@ -113,6 +118,8 @@ class HostLoop:
         number = (checkpoints.latest() if checkpoints else None) or 0
         while (next_one := next_stage(self.setup, state, n_rounds)).stage != "done":
             stage, index = next_one
+            if self._at_start(state) and (reason := self.until(history.records())) is not None:
+                return LoopResult(state, history.records(), reason)
             before = state
             self._tell(before, before, stage)
             count = state.systems[index].buffer.count if stage == "sample" else state.train.step
@@ -127,6 +134,11 @@ class HostLoop:
                 checkpoints.save(number, _without_tables(state))
             self._tell(before, state, stage, records[0])
         return LoopResult(state, history.records())
+
+    @staticmethod
+    def _at_start(state: FineTuneState) -> bool:
+        """Whether nothing of a round is done yet."""
+        return not any(np.any(np.asarray(system.buffer.round) == int(state.round)) for system in state.systems)
 
     def _piece(self, stage: Stage, index: int, state: FineTuneState) -> tuple[FineTuneState, list[dict[str, Any]]]:
         """Do a piece of work; a record of every system, of training one."""

@@ -46,11 +46,21 @@ class Piece(NamedTuple):
 OnPiece = Callable[[Piece], None]
 
 
+Until = Callable[[Sequence[dict[str, Any]]], str | None]
+"""Is given all records before a round and says why to stop, or ``None``."""
+
+
+def never(history: Sequence[dict[str, Any]]) -> str | None:
+    """Go on to the last round."""
+    return None
+
+
 class LoopResult(NamedTuple):
-    """The final state, and the records of all pieces in order."""
+    """The final state, the records of all pieces in order, and why it ended before its last round, if it did."""
 
     state: FineTuneState
     history: list[dict[str, Any]]
+    reason: str | None = None
 
 
 def frame_at(spec: VerletSpec, system: SystemState, slot: Any) -> System:

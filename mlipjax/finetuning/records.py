@@ -155,12 +155,12 @@ def labelled_frames(setup: Setup, state: FineTuneState) -> Dataset:
 def model_of(setup: Setup, state: FineTuneState) -> Model:
     """The model of a state, on the host: averaged parameters, and the energy zero of the labels."""
     shifts = [float(system.energy_shift) for system in state.systems]
-    potential = with_energy_shifts(setup.potential, setup.counts, np.array(shifts))
-    return Model(potential, jax.device_get(state.train.ema_params))
+    potential, params = setup.model(state.train.ema_params)
+    return Model(with_energy_shifts(potential, setup.counts, np.array(shifts)), jax.device_get(params))
 
 
 def with_energy_shifts(potential: Potential, counts: np.ndarray, shifts: np.ndarray) -> Potential:
-    """Move the isolated-atom energies so that those of some compositions move by given energies.
+    """Move the isolated-atom energies of the first head so that some compositions move by given energies.
 
     Of all moves that do so, the smallest (of those that do it best, if none does).
 
@@ -170,4 +170,6 @@ def with_energy_shifts(potential: Potential, counts: np.ndarray, shifts: np.ndar
         shifts: (S,) eV.
     """
     moves, *_ = np.linalg.lstsq(counts.astype(np.float64), shifts, rcond=1e-3)
-    return potential.replace(e0s=potential.e0s + moves)
+    moved = potential.e0s.copy()
+    moved[0] += moves
+    return potential.replace(e0s=moved)

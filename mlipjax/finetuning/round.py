@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.finetuning.alarm import cross_limits, end_round
-from mlipjax.finetuning.frames import FrameStack, draw_batch
+from mlipjax.finetuning.frames import draw_batch, stack_buffer
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup, SystemControls, SystemSetup
+from mlipjax.finetuning.stack import FrameStack
 from mlipjax.finetuning.state import (
     FineTuneState,
     FrameErrors,
@@ -27,13 +28,15 @@ from mlipjax.finetuning.state import (
     system_key,
 )
 from mlipjax.graph import GraphBatch, VerletSpec, build_table, graph_from_table, pack_edges
+from mlipjax.losses import LossWeights, label_counts
 from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import MonitorState, fit_charts
 from mlipjax.oracles import JittableOracle
 from mlipjax.potential import Potential
 from mlipjax.system import Labels
-from mlipjax.train import StepInfo, TrainState, train_step
-from mlipjax.typing import Array, Bool, Float, Int, Params
+from mlipjax.train import ForceField, StepInfo, TrainState
+from mlipjax.train.step import LossGradient, apply_gradient, loss_gradient
+from mlipjax.typing import Array, Bool, Float, Int, Key, Params
 
 
 def make_round(
@@ -203,6 +206,8 @@ def train_frames(
 ) -> tuple[FineTuneState, StepInfo]:
     """Train on the labelled frames of all systems for ``n_steps`` steps, going on from ``state.train.step``.
 
+    Given frames join those of the systems in every batch; replayed ones have a batch of their own beside it.
+
     Args:
         setup: static parts.
         state: with the frames and their labels.
@@ -210,18 +215,34 @@ def train_frames(
         controls: the numbers of the training.
         n_steps: optimiser steps.
     """
-    step = train_step(setup.potential, setup.optimizer, setup.loss)
     key = jax.random.fold_in(state.train.key, state.round)
     stacks = [
-        FrameStack.of_buffer(own.batch_size, system, stack, numbers.weight)
+        stack_buffer(own.batch_size, system, stack, numbers.weight)
         for own, system, stack, numbers in zip(setup.systems, state.systems, graphs, controls.systems, strict=True)
     ]
+    gradient = loss_gradient(ForceField(setup.potential, setup.loss), setup.optimizer)
+    update = apply_gradient(setup.optimizer)
+    weights = controls.hyper.weights
+    less = jax.tree.map(lambda weight: controls.replay_weight * weight, weights)
+
+    def on(stacks: Sequence[FrameStack], key: Key, weights: LossWeights, train: TrainState) -> LossGradient:
+        batch = draw_batch(stacks, key, train.step)
+        return gradient(train.params, batch, weights, label_counts(batch.labels, batch.graph))
 
     def body(train: TrainState, _: None) -> tuple[TrainState, StepInfo]:
-        return step(train, draw_batch(stacks, key, train.step), controls.hyper)
+        result = on([*stacks, *controls.given], key, weights, train)
+        if controls.replay:
+            again = on(controls.replay, jax.random.fold_in(key, _REPLAY), less, train)
+            added = jax.tree.map(jnp.add, result.gradient, again.gradient)
+            result = LossGradient(result.loss + again.loss, result.terms, added)
+        return update(train, result, controls.hyper)
 
     train, info = jax.lax.scan(body, state.train, length=n_steps)
     return dataclasses.replace(state, train=train), info
+
+
+_REPLAY = 0x5245_504C
+"""Another stream than the order of frames to learn from."""
 
 
 def finish_round(setup: Setup, state: FineTuneState, graphs: Sequence[GraphBatch], controls: Controls) -> FineTuneState:

@@ -13,12 +13,14 @@ import numpy as np
 from flax import struct
 
 from mlipjax.finetuning.alarm import AlarmConfig
+from mlipjax.finetuning.stack import FrameStack
 from mlipjax.graph import VerletSpec
 from mlipjax.losses import Loss
 from mlipjax.md.gate import Limits
 from mlipjax.optim import Hyper, Optimizer
-from mlipjax.potential import Potential
-from mlipjax.typing import Array
+from mlipjax.optim.lora import Adapters, merge_adapters
+from mlipjax.potential import Model, Potential
+from mlipjax.typing import Array, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +97,18 @@ class Controls:
     """The numbers of a run that may be traced: swept over by ``vmap``, differentiated by ``grad``.
 
     Attributes:
-        hyper: learning rate, layer decay, loss weights.
+        hyper: learning rate, layer decay, loss weights, a pull to earlier parameters.
         systems: numbers of each system.
+        given: labelled frames from before, trained on like the systems'.
+        replay: frames that are replayed beside them in every step.
+        replay_weight: factor of the loss of these.
     """
 
     hyper: Hyper
     systems: tuple[SystemControls, ...]
+    given: tuple[FrameStack, ...] = ()
+    replay: tuple[FrameStack, ...] = ()
+    replay_weight: float | Array = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +120,8 @@ class Setup:
         systems: sizes of each system, at least one.
         config: of a round.
         optimizer, loss: of the training.
+        plain: the potential without adapters, which is saved; ``None`` for the student itself.
+        adapters: of the student, merged in what is saved.
     """
 
     potential: Potential
@@ -119,6 +129,13 @@ class Setup:
     config: RoundConfig
     optimizer: Optimizer
     loss: Loss
+    plain: Potential | None = None
+    adapters: Adapters | None = None
+
+    def model(self, params: Params) -> Model:
+        """The model that parameters of a run are: without adapters, which are merged."""
+        merged = params if self.adapters is None else merge_adapters(params, self.adapters.scale)
+        return Model(self.plain or self.potential, merged)
 
     @property
     def counts(self) -> np.ndarray:

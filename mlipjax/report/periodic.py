@@ -1,4 +1,7 @@
-"""The report of one periodic fine-tune, as HTML and PNG: what each round's model did not know, and where it went."""
+"""The report of one periodic fine-tune, as HTML and PNG: what each round's model did not know, and where it went.
+
+It can be drawn at any time of a run, of what is done by then.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.report.errors import ErrorCurve, error_against_labels
 from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import arm_styles, new_figure, rounded, save_figure, styled
+from mlipjax.report.style import arm_styles, new_figure, save_figure, styled
 from mlipjax.report.trajectories import Trace, traces
 
 _ERRORS = {
@@ -36,7 +39,7 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
         report: its ``results.json``.
         history: its records of pieces, as in ``history.jsonl``.
     """
-    settings = report["settings"]
+    settings, stages = report["settings"], {record["stage"] for record in history}
     many = sum(system["replicas"] for system in report["systems"]) > _MOST_TRACES
     replicas = f" The first {_MOST_TRACES} replicas are drawn." if many else ""
     figures = {
@@ -44,57 +47,36 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
             "What each round's model did not know yet",
             "Errors of the model that sampled a round's frames on their labels, before it was trained on them, against "
             "the labels it had seen. The model of the last round has seen all labels, so it has no point here.",
-            errors_figure(report),
+            errors_figure(report) if report["rounds"] else None,
         ),
         "trajectory": (
             "Where it went",
             "Temperature and potential energy along the trajectory; at a triangle the model was fine-tuned, and what "
             f"came of it drives on.{replicas}",
-            trajectory_figure(report, history),
+            trajectory_figure(report, history) if "sample" in stages else None,
         ),
-        "loss": ("Training", "Loss of every optimiser step; each round starts a new fine-tune.", loss_figure(history)),
+        "loss": (
+            "Training",
+            "Loss of every optimiser step; each round starts a new fine-tune.",
+            loss_figure(history) if "train" in stages else None,
+        ),
     }
-    content: list[Illustration | Table] = []
+    content: list[Illustration | Table] = [_table(report), _parts_table(report)] if report["rounds"] else []
     for name, (title, caption, figure) in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-        content.append(Illustration(figure, caption, title))
-    content[1:1] = [_table(report), _parts_table(report)]
-    content.append(_systems_table(report))
+        if figure is not None:
+            save_figure(figure, folder / f"{name}.png")
+            content.append(Illustration(figure, caption, title))
+    content += [_next_steps(folder, report), _systems_table(report), *_preflight_tables(report)]
     content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
     content.append(Table(("option", "value"), [[k, str(v)] for k, v in settings.items()], "All options."))
-    content.append(_next_steps(folder, report))
-    verdict, alarm = periodic_verdict(report)
     write_report(
         folder / "report.html",
         title=f"Periodic fine-tune in {folder.resolve().name}",
-        verdict=verdict,
-        alarm=alarm,
+        verdict=f"{report['verdict']['text']} Next: {report['verdict']['next']}",
+        alarm=report["verdict"]["alarm"],
         content=content,
         versions=report["versions"],
     )
-
-
-def periodic_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return what a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
-    rows = report["rounds"]
-    first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
-    parts = [f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds."]
-    worse = len(rows) > 1 and last > first
-    if len(rows) > 1:
-        parts.append(
-            f"On frames that it had not seen the force RMSE went from {rounded(first)} (before any training) to "
-            f"{rounded(last)} meV/Å (after {rows[-1]['labels_before']} labels)."
-        )
-    else:
-        parts.append(f"Before training the force RMSE on its own frames was {rounded(first)} meV/Å.")
-    if worse:
-        parts.append("It did not fall: look at the trajectory, and at the losses.")
-    if failed := report["labels_failed"]:
-        parts.append(f"{failed} labels failed and were left out.")
-    if alarms := sum(row["alarms"] or 0 for row in rows):
-        parts.append(f"The charts raised {alarms} alarm{'s' * (alarms > 1)}.")
-    parts.append("The model of the last round was not tested on frames that it had not seen.")
-    return " ".join(parts), bool(worse or failed)
 
 
 def errors_figure(report: Mapping[str, Any]) -> Figure:
@@ -193,6 +175,33 @@ def _systems_table(report: Mapping[str, Any]) -> Table:
     return Table(heads, rows, "What was simulated.")
 
 
+def _preflight_tables(report: Mapping[str, Any]) -> list[Table]:
+    """What was known before the first step."""
+    known = report["preflight"]
+    rows = [
+        ["labels asked for", known["n_labels"]],
+        ["parameters trained", f"{report['n_trained_parameters']} of {report['n_parameters']}"],
+        ["labelled frames from before", known["n_given"]],
+        ["replayed frames", known["n_replayed"]],
+        *(["note", note] for note in known["notes"]),
+        *(
+            [f"seconds of one energy with forces, system {number}", f"{seconds:.3g}"]
+            for number, seconds in enumerate(known["seconds"], 1)
+        ),
+        ["hours of MD and training, roughly, without labels", f"{known['hours']:.2g}"],
+    ]
+    if (before := known["before"]) is not None:
+        rows += [[name, _rounded(before[name])] for name in _BEFORE if before.get(name) is not None]
+    tables = [Table(("before the first step", ""), rows, "What was known then; errors are on the frames from before.")]
+    if known["findings"]:
+        found = [[finding["severity"], finding["message"], finding["remedy"]] for finding in known["findings"]]
+        tables.append(Table(("", "the doctor", "what to do"), found, "In the frames from before."))
+    return tables
+
+
+_BEFORE = ("energy_mean_meV_per_atom", "energy_std_meV_per_atom", "force_rmse_meV_per_A")
+
+
 def _parts_table(report: Mapping[str, Any]) -> Table:
     """Errors of every round by system and by element."""
     rows = []
@@ -206,8 +215,8 @@ def _parts_table(report: Mapping[str, Any]) -> Table:
     return Table(heads, rows, "The same errors, by system and by element.")
 
 
-def _rounded(value: float) -> float | None:
-    return round(value, 3) + 0.0 if np.isfinite(value) else None
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3) + 0.0
 
 
 def _next_steps(folder: Path, report: Mapping[str, Any]) -> Table:

@@ -10,11 +10,14 @@ from typing import Any
 from ase import Atoms
 
 from mlipjax.data import read_last_atoms
-from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Simulated, run_periodic
+from mlipjax.data.label_keys import AUTO
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
+from mlipjax.finetuning.plan import Simulated
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.settings import PeriodicSettings, SystemSettings
-from mlipjax.verbs.inputs import ModelLike, in_dtype, open_native
+from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native
+from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 from mlipjax.verbs.simulate_start import start_of
 
@@ -25,6 +28,11 @@ def periodic(
     *,
     systems: Sequence[SystemSettings] = (),
     oracle: Oracle | str,
+    data: Structures = (),
+    energy_key: str = AUTO,
+    forces_key: str = AUTO,
+    stress_key: str = AUTO,
+    virial_key: str = AUTO,
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
     workers: int | None = None,
@@ -42,7 +50,11 @@ def periodic(
             ``structure``.
         oracle: source of the labels, by name (``"xtb"``, ``"teacher:MODEL"``, ``"ase:module:factory"``, ``"lj:..."``)
             or an object (``mlipjax.oracles``).
-        out: folder of the run, which the same call resumes; ``None`` keeps nothing on disk.
+        data: labelled frames from before, of the oracle's level of theory, that are trained on too: what
+            ``mlipjax.read`` takes or returns.
+        energy_key, forces_key, stress_key, virial_key: names of their labels in files, as for ``mlipjax.read``.
+        out: folder of the run, which the same call resumes, and with more rounds goes on with; ``None`` keeps nothing
+            on disk.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         workers: processes that label; by default one per core.
         settings: everything else; by default what ``options`` say.
@@ -54,8 +66,8 @@ def periodic(
         not seen.
 
     Raises:
-        ValueError, FileNotFoundError: if model, structure, oracle or settings cannot be honoured, or the folder holds
-            another run.
+        ValueError, FileNotFoundError: if model, structure, oracle, data or settings cannot be honoured, a finding of
+            the doctor in the data is fatal, or the folder holds another run.
         TypeError: for an option that does not exist.
         Stopped: if the run cannot go on (MD left its limits, training diverged, no label succeeded).
         InUseError: if another process works in the folder.
@@ -77,7 +89,15 @@ def periodic(
             raise ValueError("a periodic fine-tune needs a structure to start from, found none.")
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
-        return run_periodic(opened.first, simulated, source, settings, out=folder, workers=workers, listener=listener)
+        keys = {
+            "energy_key": energy_key,
+            "forces_key": forces_key,
+            "stress_key": stress_key,
+            "virial_key": virial_key,
+        }
+        known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
+        problem = Problem(opened.first, simulated, source, known)
+        return run_periodic(problem, settings, out=folder, workers=workers, listener=listener)
 
 
 def _shared(structures: Any) -> list[SystemSettings]:

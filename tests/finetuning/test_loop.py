@@ -10,7 +10,7 @@ import pytest
 from finetuning.loop_case import CONFIG, atoms, case, molecule, potential, start
 
 from mlipjax.finetuning import FineTuneState, RoundConfig, run_compiled, run_rounds
-from mlipjax.finetuning.frames import FrameStack, draw_batch, draw_frames
+from mlipjax.finetuning.frames import draw_batch, draw_frames, stack_buffer
 from mlipjax.finetuning.host import HostLoop
 from mlipjax.finetuning.pieces import frame_at
 from mlipjax.finetuning.records import round_rows, with_energy_shifts
@@ -181,7 +181,7 @@ def test_a_batch_holds_frames_of_all_systems_as_if_they_were_put_together_on_the
         moved = system.buffer.position.at[1].add(0.01 * jnp.arange(own.n_atoms)[:, None])
         system = dataclasses.replace(system, buffer=system.buffer.replace(position=moved, labelled=jnp.arange(8) < 2))
         graphs = frame_graphs(own.spec, system, jnp.arange(8))
-        stacks.append(FrameStack.of_buffer(2, system, graphs, 3.0))
+        stacks.append(stack_buffer(2, system, graphs, 3.0))
         systems += [frame_at(own.spec, system, slot) for slot in (0, 1)]
     batch = draw_batch(stacks, jax.random.key(0), jnp.asarray(0))
     found = setup.potential.apply(params, batch.graph)

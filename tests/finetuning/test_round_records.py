@@ -9,9 +9,10 @@ from mlipjax.finetuning.pieces import Stopped
 from mlipjax.finetuning.records import record_labels, round_rows
 from mlipjax.finetuning.setup import SystemSetup
 from mlipjax.finetuning.state import FrameErrors
+from mlipjax.finetuning.verdict import judge_run
 from mlipjax.graph import VerletSpec
 from mlipjax.oracles import Failure
-from mlipjax.report.periodic import periodic_verdict, write_periodic_report
+from mlipjax.report.periodic import write_periodic_report
 from mlipjax.system import Labels, System
 
 NUMBERS = np.array([8, 1, 1, 1])
@@ -75,6 +76,10 @@ def test_labels_of_another_zero_are_refused_unless_it_is_taken_off():
     assert record_labels(OWN, far, good, 0, 0.0, check_zero=False)["labels_made"] == 3
 
 
+PREFLIGHT = {"n_labels": 6, "findings": [], "before": None, "n_given": 0, "n_replayed": 0, "notes": ["E0s: of a file"]}
+FINDING = {"severity": "warning", "check": "c", "message": "odd", "remedy": "look", "frames": [], "where": ""}
+
+
 def report():
     system = {"name": "s", "formula": "H3O", "n_atoms": 4, "replicas": 1, "timestep": 0.5, "ensemble": "nvt"}
     system |= {"temperature": 300.0, "energy_shift_eV": 1.5, "labels_per_round": 3, "weight": 1.0}
@@ -87,17 +92,31 @@ def report():
         "rounds": round_rows(history()),
         "strategy": [["strategy", "naive", ""]],
         "versions": {"mlipjax": "0"},
+        "n_parameters": 9,
+        "n_trained_parameters": 9,
+        "preflight": {**PREFLIGHT, "seconds": [0.1], "hours": 2.0},
     }
 
 
 def test_the_report_shows_every_round_and_says_what_went_wrong(tmp_path):
-    write_periodic_report(tmp_path, report(), history())
+    found = judge_run(report(), history())
+    write_periodic_report(tmp_path, {**report(), "verdict": found._asdict()}, history())
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "errors.png", "trajectory.png", "loss.png"}
     assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 3
-    text, alarm = periodic_verdict(report())
-    assert alarm
-    assert "2 labels failed" in text
-    assert "2 alarms" in text
+    assert found.alarm
+    assert "2 labels failed" in found.text
+    assert "2 alarms" in found.text
+
+
+@pytest.mark.parametrize("n_records", range(9))
+def test_the_report_can_be_drawn_after_every_piece(tmp_path, n_records):
+    part = history()[:n_records]
+    now = {**report(), "rounds": round_rows(part), "status": "running"}
+    now["preflight"]["findings"] = [FINDING]
+    write_periodic_report(tmp_path, {**now, "verdict": judge_run(now, part)._asdict()}, part)
+    text = (tmp_path / "report.html").read_text()
+    assert ("Running." if any(record["stage"] == "label" for record in part) else "No frame is labelled yet") in text
+    assert "odd" in text
 
 
 def test_a_label_that_cannot_be_had_again_does_not_move_those_behind_it():

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import tyro
 
-from mlipjax.cli.options.common import Computes, Sections
+from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
 from mlipjax.settings import PeriodicSettings
 
 
@@ -30,6 +30,9 @@ class Periodic(Computes):
         oracle: source of the labels: xtb, teacher:MODEL, ase:module:factory (any ASE calculator),
             lj:sigma=..,epsilon=.. or sw.
         out: folder of the run.
+        data: labelled frames from before, of the oracle's level of theory, to train on too: files like those of
+            mlipjax finetune --train.
+        labels: names of the labels in these files.
         settings: everything else.
         head: name of the energy head that is trained; by default the model's first.
         workers: processes that label; by default one per core.
@@ -39,17 +42,25 @@ class Periodic(Computes):
 
     sections: ClassVar[Sections] = {
         "main options": (
-            "spec write_spec model structure oracle out rounds labels_per_round steps train_steps temperature strategy "
+            "spec write_spec model structure data oracle out rounds labels_per_round steps train_steps temperature "
+            "strategy "
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": "head batch_size workers seed",
+        "training and labels": f"head batch_size workers seed {LABELS}",
+        "strategies": (
+            "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
+            "replay_weight"
+        ),
+        "when to stop": "until_force_rmse until_alarm_rate",
     }
 
     model: str
     oracle: str
     out: Path
     structure: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
     head: str | None = None
     workers: int | None = None
