@@ -98,7 +98,8 @@ class PeriodicDisplay(PeriodicListener):
         print_findings(self.console, known.findings)
         each = ", ".join(f"{1000.0 * seconds:.3g}" for seconds in known.seconds)
         self.console.print(
-            f"one energy with forces takes {each} ms: MD and training about {_duration(known.hours)}, besides labels"
+            f"one energy with forces takes {each} ms: MD and training about {_duration(known.hours)}, besides labels; "
+            f"training takes {1e-9 * (known.training_bytes or 0):.2g} GB"
         )
 
     def piece(self, piece: Piece) -> None:

@@ -293,6 +293,27 @@ class HostLoop:
         return self._found[1]
 
 
+def training_memory(setup: Setup, state: FineTuneState, controls: Controls) -> int | None:
+    """Bytes that a piece of training will take, from the program that will run: compiled once, here instead of later.
+
+    ``None`` where the compiler does not say.
+
+    Args:
+        setup: static parts.
+        state: before the first round.
+        controls: the numbers of the run.
+    """
+    graphs = tuple(
+        jax.eval_shape(functools.partial(frame_graphs, own.spec), system, jnp.arange(system.buffer.labelled.shape[0]))
+        for own, system in zip(setup.systems, state.systems, strict=True)
+    )
+    static = (("n_steps", min(TRAIN_PIECE, setup.config.train_steps)),)
+    found = _run.lower(train_frames, (setup,), static, state, graphs, controls).compile().memory_analysis()
+    if found is None:
+        return None
+    return int(found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes)
+
+
 class Next(NamedTuple):
     """A stage, and the system that it is about (0 for those of all systems)."""
 

@@ -25,7 +25,7 @@ from mlipjax.files import plain, write_atomic
 from mlipjax.finetuning.compiled import run_rounds
 from mlipjax.finetuning.folder import claim_run, hash_dataset, hash_model, run_folder
 from mlipjax.finetuning.history import HISTORY, read_history
-from mlipjax.finetuning.host import HostLoop
+from mlipjax.finetuning.host import HostLoop, training_memory
 from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, Stopped
 from mlipjax.finetuning.plan import OWN, Plan, Simulated, plan_periodic
 from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
@@ -141,6 +141,8 @@ def run_periodic(
             complete_run_report(out, finished)
             return _read(out, finished)
         plan = plan_periodic(model, systems, settings, data)
+        needed = training_memory(plan.setup, plan.state, plan.controls)
+        plan = plan._replace(preflight=plan.preflight._replace(training_bytes=needed))
         claim_run(out, description)
         listener.start(plan)
         reporter = _Reporter(out, plan, oracle, listener)

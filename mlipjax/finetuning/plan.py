@@ -58,6 +58,7 @@ class Preflight(NamedTuple):
         notes: on what is replayed, and how E0s were settled.
         seconds: of one energy with forces of each system, measured.
         hours: of all MD and training by these, roughly: a gradient is taken to cost as much as three.
+        training_bytes: memory that training takes, of its compiled program; ``None`` if that is not known.
     """
 
     n_labels: int
@@ -68,6 +69,7 @@ class Preflight(NamedTuple):
     notes: tuple[str, ...]
     seconds: tuple[float, ...]
     hours: float
+    training_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in JSON types."""
@@ -140,9 +142,9 @@ def plan_periodic(
         training.make_loss(),
         *((None, None) if strategy.adapters is None else (plain, strategy.adapters)),
     )
-    known = (
-        replayed if strategy.replay == "labels" else None if isolated is None else _batches(plain, isolated, settings)
-    )
+    known = None
+    if strategy.pull == "ewc":
+        known = replayed if strategy.replay == "labels" else isolated and _batches(plain, isolated, settings)
     controls = Controls(
         hyper=_hyper(strategy, setup, params, known),
         systems=tuple(map(_system_controls, systems)),

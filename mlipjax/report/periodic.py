@@ -189,6 +189,7 @@ def _preflight_tables(report: Mapping[str, Any]) -> list[Table]:
             for number, seconds in enumerate(known["seconds"], 1)
         ),
         ["hours of MD and training, roughly, without labels", f"{known['hours']:.2g}"],
+        ["memory for training (GB)", f"{1e-9 * (known['training_bytes'] or 0.0):.2g}"],
     ]
     if (before := known["before"]) is not None:
         rows += [[name, _rounded(before[name])] for name in _BEFORE if before.get(name) is not None]

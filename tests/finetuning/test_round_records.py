@@ -94,7 +94,7 @@ def report():
         "versions": {"mlipjax": "0"},
         "n_parameters": 9,
         "n_trained_parameters": 9,
-        "preflight": {**PREFLIGHT, "seconds": [0.1], "hours": 2.0},
+        "preflight": {**PREFLIGHT, "seconds": [0.1], "hours": 2.0, "training_bytes": 10**9},
     }
 
 

@@ -162,7 +162,7 @@ def test_a_run_that_is_done_goes_on_for_more_rounds_as_if_it_had_been_asked_for_
 @pytest.mark.parametrize(
     ("settings", "with_data"),
     [
-        ({"strategy": "lora", "lora_rank": 2}, False),
+        ({"strategy": "lora", "lora_rank": 1}, False),
         ({"strategy": "pseudo-replay", "replay_size": 6}, True),
         ({"strategy": "ewc", "e0s": "estimate"}, True),
         ({"strategy": "l2sp"}, False),
