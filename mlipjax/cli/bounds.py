@@ -33,6 +33,7 @@ _SHARE = Range(0, 1, open=True)
 _WEIGHT = Range(0, 1e12)
 
 OPTIONS: dict[str, Range] = {
+    "age_weight": Range(0, 1000, open=True),
     "alarm_readings": _COUNT,
     "anchor_weight": _WEIGHT,
     "barostat_damping": Range(0, 1e9, "fs", open=True),

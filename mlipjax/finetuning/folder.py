@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_LATER: dict[str, Any] = {"snapshots": 0, "precision": "highest"}
+_LATER: dict[str, Any] = {"age_weight": 1.0, "snapshots": 0, "precision": "highest"}
 """Settings that folders of earlier versions do not name, and what they did."""
 
 

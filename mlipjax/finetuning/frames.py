@@ -9,21 +9,38 @@ import jax
 import jax.numpy as jnp
 
 from mlipjax.finetuning.stack import FrameStack
-from mlipjax.finetuning.state import SystemState, system_key
+from mlipjax.finetuning.state import LabelBuffer, SystemState, system_key
 from mlipjax.graph import GraphBatch, fold_graphs, join_graphs
 from mlipjax.system import Labels
 from mlipjax.train import Batch
-from mlipjax.typing import Array, Bool, Int, Key
+from mlipjax.typing import Array, Bool, Float, Int, Key
 
 
-def stack_buffer(batch_size: int, system: SystemState, graphs: GraphBatch, weight: float | Array) -> FrameStack:
+def frame_weights(
+    labels: LabelBuffer, weight: float | Array, age_weight: float | Array, round: Int[Array, ""]
+) -> Float[Array, " C"]:
+    """Factors of labels in the loss: ``weight * age_weight ** age``, the age in rounds.
+
+    Args:
+        labels: of a system; empty slots get a factor of no meaning.
+        weight: of the system.
+        age_weight: of every round of a label's age.
+        round: now.
+    """
+    age = (round - labels.round).astype(labels.labels.energy.dtype)
+    return weight * age_weight**age
+
+
+def stack_buffer(
+    batch_size: int, system: SystemState, graphs: GraphBatch, weight: float | Float[Array, " C"]
+) -> FrameStack:
     """The frames of a system's buffer.
 
     Args:
         batch_size: of its frames in every optimiser step.
         system: with labels.
         graphs: of all slots of its buffer.
-        weight: factor of all labels in the loss.
+        weight: factor of labels in the loss.
     """
     labels = system.buffer.labels
     labels = dataclasses.replace(

@@ -151,6 +151,7 @@ def plan_periodic(
         given=given,
         replay=_replayed(plain, replayed, settings),
         replay_weight=strategy.replay_weight,
+        age_weight=settings.age_weight,
     )
     starts = [_start(system, settings.rounds) for system in systems]
     state = init(setup, params, starts, controls, key)

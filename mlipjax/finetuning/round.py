@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.finetuning.alarm import cross_limits, end_round
-from mlipjax.finetuning.frames import draw_batch, stack_buffer
+from mlipjax.finetuning.frames import draw_batch, frame_weights, stack_buffer
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.stack import FrameStack
@@ -217,7 +217,12 @@ def train_frames(
     """
     key = jax.random.fold_in(state.train.key, state.round)
     stacks = [
-        stack_buffer(own.batch_size, system, stack, numbers.weight)
+        stack_buffer(
+            own.batch_size,
+            system,
+            stack,
+            frame_weights(system.buffer, numbers.weight, controls.age_weight, state.round),
+        )
         for own, system, stack, numbers in zip(setup.systems, state.systems, graphs, controls.systems, strict=True)
     ]
     gradient = loss_gradient(ForceField(setup.potential, setup.loss), setup.optimizer)

@@ -102,6 +102,7 @@ class Controls:
         given: labelled frames from before, trained on like the systems'.
         replay: frames that are replayed beside them in every step.
         replay_weight: factor of the loss of these.
+        age_weight: factor of a system's labels for every round of their age.
     """
 
     hyper: Hyper
@@ -109,6 +110,7 @@ class Controls:
     given: tuple[FrameStack, ...] = ()
     replay: tuple[FrameStack, ...] = ()
     replay_weight: float | Array = 1.0
+    age_weight: float | Array = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,9 +88,10 @@ def errors_figure(report: Mapping[str, Any]) -> Figure:
 
 
 def trajectory_figure(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Temperature and potential energy of the replicas of all systems over all rounds."""
+    """Temperature and potential energy of all systems' replicas over all rounds; energies from where a system began."""
     runs: dict[str, Trace] = {}
     systems = report["systems"]
+    trained = {record["round"] for record in history if record["stage"] == "finish"}
     for index, system in enumerate(systems):
         samples = [record for record in history if record["stage"] == "sample" and record.get("system", 0) == index]
         for replica in range(system["replicas"] if samples else 0):
@@ -100,8 +101,10 @@ def trajectory_figure(report: Mapping[str, Any], history: Sequence[Mapping[str, 
             )
             time = 1e-3 * system["timestep"] * np.arange(1, len(kelvin) + 1)
             # the model is the same for all replicas: one row of triangles
-            marks = () if runs else 1e-3 * system["timestep"] * _ends(samples)
-            runs[_run_name(systems, index, replica)] = Trace(time, kelvin, energy / system["n_atoms"], marks)
+            marks = () if runs else 1e-3 * system["timestep"] * _ends(samples)[: len(trained)]
+            # systems of other sizes and elements have other zeros
+            energy = (energy - samples[0]["potential_energy_eV"][0][0]) / system["n_atoms"]
+            runs[_run_name(systems, index, replica)] = Trace(time, kelvin, energy, marks)
     targets = {None if system["ensemble"] == "nve" else system["temperature"] for system in systems}
     shown = dict(list(runs.items())[:_MOST_TRACES])
     return traces(shown, target_temperature=targets.pop() if len(targets) == 1 else None)

@@ -71,6 +71,7 @@ class PeriodicSettings:
         learning_rate: peak learning rate; by default the strategy's; for the small embedded model 1e-3 is better.
         batch_size: frames per optimiser step; of several structures, and frames from before, in proportion to how many
             there will be, and one at least.
+        age_weight: factor of a label in the loss for every round of its age; below 1 old ones fade.
         freeze_layers: for "freeze", or added to replay, l2sp, ewc: number of layers held fixed, from the bottom.
         layer_decay: for "llrd", or likewise: ratio of the learning rates of neighbouring layers.
         layer_multipliers: for "llrd", or likewise: one factor per layer from the bottom instead.
@@ -110,6 +111,7 @@ class PeriodicSettings:
     strategy: Literal["naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"] = "naive"
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("--lr",))] = None
     batch_size: int = 5
+    age_weight: float = 1.0
     freeze_layers: int | None = None
     layer_decay: float | None = None
     layer_multipliers: tuple[float, ...] | None = None
@@ -186,7 +188,7 @@ def _check_settings(settings: Any) -> None:
 
 
 _COUNTS = {"rounds", "labels_per_round", "steps", "train_steps", "replicas", "batch_size"}
-_POSITIVE = {"temperature", "timestep", "learning_rate", "until_force_rmse"}
+_POSITIVE = {"temperature", "timestep", "learning_rate", "until_force_rmse", "age_weight"}
 _CHOICES = {
     "ensemble": ("nvt", "npt", "nve"),
     "strategy": ("naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"),

@@ -7,8 +7,9 @@ import pytest
 from finetuning.loop_case import atoms, molecule, potential
 
 from mlipjax.data import Dataset, Example
-from mlipjax.finetuning.frames import draw_batch
+from mlipjax.finetuning.frames import draw_batch, frame_weights
 from mlipjax.finetuning.given import make_stack, share_batch, size_groups
+from mlipjax.finetuning.state import LabelBuffer
 from mlipjax.graph import batch_graphs
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.system import Labels, System
@@ -45,6 +46,14 @@ def test_structures_are_grouped_so_that_less_than_half_is_padding():
 )
 def test_a_batch_is_shared_in_proportion_and_each_has_one(size, amounts, most, expected):
     assert share_batch(size, amounts, most) == expected
+
+
+def test_labels_count_less_with_every_round_of_their_age():
+    buffer = LabelBuffer.empty(System.from_ase(atoms()), 4, "float32").replace(round=jnp.array([0, 1, 2, 2]))
+    found = frame_weights(buffer, 2.0, 0.5, jnp.asarray(2))
+    np.testing.assert_array_equal(found, [0.5, 1.0, 2.0, 2.0])
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(frame_weights(buffer, 1.0, 1.0, jnp.asarray(2)), 1.0)
 
 
 def test_a_stack_of_padded_frames_has_the_loss_of_the_same_frames_put_together_on_the_host():

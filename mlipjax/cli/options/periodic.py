@@ -47,7 +47,7 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": f"head batch_size workers seed {LABELS}",
+        "training and labels": f"head batch_size age_weight workers seed {LABELS}",
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
             "replay_weight"
