@@ -27,6 +27,7 @@ from mlipjax.finetuning.pieces import (
     collapsing,
     enlarged,
     never,
+    no_zero,
     not_finite,
     out_of_bounds,
 )
@@ -203,6 +204,10 @@ def _check(setup: Setup, info: RoundInfo, round: int) -> None:
             raise alarm_stop(round, index, alarm, np.flatnonzero(system.alarms).tolist(), _lists(system.alarm_index))
     if not any(np.any(system.labelled) for system in info.systems):
         raise Stopped(f"round {round}: energies or forces of all labels are not finite")
+    if round == 0 and setup.config.estimate_shift:
+        for index, system in enumerate(info.systems):
+            if not np.any(system.labelled):
+                raise no_zero(index)
     if not info.train_finite:
         raise not_finite(round)
 

@@ -35,6 +35,7 @@ from mlipjax.finetuning.pieces import (
     enlarged,
     frame_at,
     never,
+    no_zero,
     not_finite,
     out_of_bounds,
     save_stopped,
@@ -220,8 +221,10 @@ class HostLoop:
         predictions = [self._predicted(state, index, new) for index, new in enumerate(slots)]
         systems = list(state.systems)
         if first and self.setup.config.estimate_shift:
+            if missing := [index for index, (_, good) in enumerate(found) if not good.any()]:
+                raise no_zero(missing[0])
             means = [
-                np.mean(labels.energy[good] - energies[good]) if good.any() else 0.0
+                np.mean(labels.energy[good] - energies[good])
                 for (labels, good), (energies, _) in zip(found, predictions, strict=True)
             ]
             shifts = self.setup.explained @ np.array(means)

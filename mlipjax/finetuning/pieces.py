@@ -111,6 +111,14 @@ def alarm_stop(
     )
 
 
+def no_zero(system: int) -> Stopped:
+    """The error for a system without any label in the first round, from which energy zeros are estimated."""
+    return Stopped(
+        f"round 0: no label of system {system} succeeded, so the difference of its energy zero cannot be estimated. "
+        'Start it elsewhere, give labelled frames (data), or choose e0s="model"'
+    )
+
+
 def not_finite(round: int) -> Stopped:
     """The error for training that diverged."""
     return Stopped(f"round {round}: loss or gradient is not finite; lower the learning rate")

@@ -12,12 +12,12 @@ from finetuning.loop_case import CONFIG, atoms, case, molecule, potential, start
 from mlipjax.finetuning import FineTuneState, RoundConfig, run_compiled, run_rounds
 from mlipjax.finetuning.frames import draw_batch, draw_frames, stack_buffer
 from mlipjax.finetuning.host import HostLoop
-from mlipjax.finetuning.pieces import frame_at
+from mlipjax.finetuning.pieces import Stopped, frame_at
 from mlipjax.finetuning.records import round_rows, with_energy_shifts
 from mlipjax.finetuning.round import frame_graphs
 from mlipjax.graph import batch_graphs
 from mlipjax.models import load
-from mlipjax.oracles import Labeller
+from mlipjax.oracles import Labeller, Teacher
 from mlipjax.system import System
 
 
@@ -203,6 +203,27 @@ def test_energy_zeros_are_what_constants_per_element_explain() -> None:
     moved = with_energy_shifts(setup.potential, setup.counts, np.array([2.0, 2.0, 7.0]))
     shifts = moved.e0s - setup.potential.e0s
     np.testing.assert_allclose(setup.counts @ shifts[0], [2.0, 2.0, 7.0], atol=1e-12)
+
+
+class NoMolecules(Teacher):
+    """Fails for the second system."""
+
+    def label(self, system):
+        if system.n_atoms == 4:
+            raise RuntimeError("did not converge")
+        return super().label(system)
+
+
+@pytest.mark.slow
+def test_a_system_without_any_label_has_no_energy_zero_to_estimate(tmp_path) -> None:
+    config = dataclasses.replace(CONFIG, estimate_shift=True)
+    setup, teacher, params, controls = case(config, structures=STRUCTURES["two"])
+    fails = NoMolecules(teacher.potential, teacher.params)
+    state = start(setup, params, controls, structures=STRUCTURES["two"])
+    with Labeller(fails, tmp_path / "labels.db") as labeller:
+        with pytest.raises(Stopped, match="no label of system 1 succeeded"):
+            HostLoop(setup, labeller, controls, tmp_path).run(state, 1)
+        assert labeller.counts.computed == 4
 
 
 def test_oracle_with_longer_reach_is_refused() -> None:
