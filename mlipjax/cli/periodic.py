@@ -119,21 +119,26 @@ _STAGES = {"sample": "frames sampled", "label": "labels", "train": "optimiser st
 
 
 def rounds_table(report: Mapping[str, Any]) -> Table:
-    """A line for each round: its labels, errors on them, loss, alarms."""
-    rows = [
-        (
-            str(row["round"]),
-            str(row["labels_before"]),
-            f"{row['labels']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
-            *(f"{round(row[f'energy_{kind}_meV_per_atom'], 2) + 0.0:.2f}" for kind in ("mean", "std", "rmse")),
-            f"{row['force_rmse_meV_per_A']:.1f}",
-            number(row["loss"]),
-            "-" if row["alarms"] is None else str(row["alarms"]),
-        )
-        for row in report["rounds"]
-    ]
+    """A line for each round, and of several systems for each of them: labels, errors on them, loss, alarms."""
+    rows = []
+    for row in report["rounds"]:
+        parts = row.get("systems", [])
+        rows.append(_cells(str(row["round"]), row))
+        rows += [_cells(f"system {number}", part) for number, part in enumerate(parts, 1)] if len(parts) > 1 else []
     headings = ("round", "seen", "labels", "E mean", "E std", "E RMSE", "F RMSE", "loss", "alarms")
     return Table(headings, rows, "energies in meV/atom, forces in meV/Å")
+
+
+def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    errors = [(f"energy_{kind}_meV_per_atom", 2) for kind in ("mean", "std", "rmse")] + [("force_rmse_meV_per_A", 1)]
+    return (
+        name,
+        str(row["labels_before"]),
+        f"{row['labels']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+        *("-" if row[key] is None else f"{round(row[key], digits) + 0.0:.{digits}f}" for key, digits in errors),
+        "-" if row.get("loss") is None else number(row["loss"]),
+        "-" if row["alarms"] is None else str(row["alarms"]),
+    )
 
 
 def _symbols(numbers: Any) -> list[str]:

@@ -16,6 +16,7 @@ from finetuning.loop_case import atoms, molecule, potential
 
 import mlipjax
 from mlipjax.cli import main
+from mlipjax.cli.periodic import rounds_table
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, capsys, wrong
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_the_table_has_a_line_for_each_of_several_systems():
+    part = {"labels_before": 3, "labels": 2, "failed": 1, "energy_mean_meV_per_atom": -0.001, "alarms": None}
+    part |= {"energy_std_meV_per_atom": None, "energy_rmse_meV_per_atom": 2.0, "force_rmse_meV_per_A": 88.12}
+    one = {**part, "round": 1, "loss": 0.5, "systems": [part]}
+    assert [row[0] for row in rounds_table({"rounds": [one]}).rows] == ["1"]
+    rows = rounds_table({"rounds": [{**one, "systems": [part, part]}]}).rows
+    assert [row[0] for row in rows] == ["1", "system 1", "system 2"]
+    assert rows[2][1:] == ("3", "2 (1 failed)", "0.00", "-", "2.00", "88.1", "-", "-")
 
 
 @pytest.mark.slow
