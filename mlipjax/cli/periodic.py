@@ -99,7 +99,7 @@ class PeriodicDisplay(PeriodicListener):
         each = ", ".join(f"{1000.0 * seconds:.3g}" for seconds in known.seconds)
         self.console.print(
             f"one energy with forces takes {each} ms: MD and training about {_duration(known.hours)}, besides labels; "
-            f"training takes {1e-9 * (known.training_bytes or 0):.2g} GB"
+            f"training takes {_size(known.training_bytes)}"
         )
 
     def piece(self, piece: Piece) -> None:
@@ -112,7 +112,14 @@ class PeriodicDisplay(PeriodicListener):
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1.0 else f"{60.0 * hours:.2g} minutes"
+    minutes = 60.0 * hours
+    return f"{hours:.1f} hours" if hours >= 1.0 else f"{minutes:.0f} minutes" if minutes >= 1.0 else "a minute or less"
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return "an unknown amount"
+    return f"{1e-9 * n_bytes:.2g} GB" if n_bytes >= 1e9 else f"{1e-6 * n_bytes:.2g} MB"
 
 
 _STAGES = {"sample": "frames sampled", "label": "labels", "train": "optimiser steps"}

@@ -82,7 +82,7 @@ def find_trend(history: Sequence[Mapping[str, Any]]) -> Trend:
 
 _TRENDS = {
     "falling": "It still falls.",
-    "level": "From the last round to the one before, the difference is within what frames differ by.",
+    "level": "Between the last two rounds it changed by no more than frames differ by.",
     "rising": "It rose in the last round.",
     "unknown": "Too few frames were labelled to say whether it still falls.",
 }
