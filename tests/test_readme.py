@@ -26,7 +26,7 @@ def test_python_blocks_run_as_they_stand(capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("True [")
     assert len(names["predicted"]) == 2
     assert float(names["prediction"].energy[0]) < 0
-    assert int(names["state"].buffer.count) == 4
+    assert int(names["state"].systems[0].buffer.count) == 4
 
 
 def test_imports_of_the_blocks_exist():

@@ -8,7 +8,8 @@ from experiments.lab.paths import ELECTROLYTE
 from experiments.periodic.config import Config
 from mlipjax import md, runtime
 from mlipjax.data import read_atoms
-from mlipjax.finetuning.periodic import FRAMES, run_periodic
+from mlipjax.finetuning.periodic import FRAMES, Problem, run_periodic
+from mlipjax.finetuning.plan import Simulated
 from mlipjax.models import load
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
@@ -65,7 +66,8 @@ def settings_of(config: Config, arm: str) -> PeriodicSettings:
 def run_arm(config: Config, arm: str) -> dict[str, Any]:
     """Sample, label and train; the models and the labelled frames stay in the arm's folder."""
     system, model, oracle = open_experiment(config)
-    found = run_periodic(model, md.Start(system), oracle, settings_of(config, arm), out=config.out / arm, workers=1)
+    problem = Problem(model, [Simulated(md.Start(system))], oracle)
+    found = run_periodic(problem, settings_of(config, arm), out=config.out / arm, workers=1)
     return {"history": found.history, "rounds": found.report["rounds"], "n_atoms": system.n_atoms}
 
 

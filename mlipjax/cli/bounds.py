@@ -33,6 +33,7 @@ _SHARE = Range(0, 1, open=True)
 _WEIGHT = Range(0, 1e12)
 
 OPTIONS: dict[str, Range] = {
+    "age_weight": Range(0, 1000, open=True),
     "alarm_readings": _COUNT,
     "anchor_weight": _WEIGHT,
     "barostat_damping": Range(0, 1e9, "fs", open=True),
@@ -101,6 +102,8 @@ OPTIONS: dict[str, Range] = {
     "timestep": Range(0, 1000, "fs", open=True),
     "train_steps": Range(1, 10**9),
     "tsne_seeds": Range(0, 1000),
+    "until_alarm_rate": _SHARE,
+    "until_force_rmse": Range(0, 1e6, "meV/Å", open=True),
     "valid_fraction": Range(0, 0.99),
     "validate_every": _COUNT,
     "vector": Range(-1000, 1000),

@@ -62,7 +62,7 @@ def help_text(prog: str, options: Any, *, everything: bool, width: int | None = 
 
 def options_in(options: Any) -> Iterator[Option]:
     """All options of a dataclass, with those of the dataclasses in it, in their order; inherited ones come last."""
-    texts = {name: text for kind in options.__mro__[:-1] for name, text in _attributes(kind.__doc__ or "")}
+    texts = texts_of(options)
     hints = typing.get_type_hints(options, include_extras=True)
     own = inspect.get_annotations(options)
     for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in own):
@@ -78,6 +78,11 @@ def options_in(options: Any) -> Iterator[Option]:
             shown = " ".join(map(_shown, default)) if isinstance(default, tuple) else _shown(default)
             text = f"{text.rstrip('.')} (default: {shown})"
         yield Option(field.name, _typed(field.name, kind, marks, default), text)
+
+
+def texts_of(options: Any) -> dict[str, str]:
+    """What the fields of a dataclass mean, by their names."""
+    return {name: text for kind in options.__mro__[:-1] for name, text in _attributes(kind.__doc__ or "")}
 
 
 def _shown(value: Any) -> str:

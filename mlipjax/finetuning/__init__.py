@@ -1,13 +1,14 @@
 """Fine-tuning: once on labelled structures, or periodically along molecular dynamics."""
 
 from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.compiled import init, run_compiled, run_rounds
-from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, plan_periodic, run_periodic
+from mlipjax.finetuning.compiled import SystemStart, init, run_compiled, run_rounds
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
+from mlipjax.finetuning.plan import Simulated, plan_periodic
 from mlipjax.finetuning.run import FinetuneResult
-from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
+from mlipjax.finetuning.setup import Controls, RoundConfig, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.single import finetune
 from mlipjax.finetuning.state import FineTuneState
-from mlipjax.settings import FinetuneSettings, PeriodicSettings
+from mlipjax.settings import FinetuneSettings, PeriodicSettings, SystemSettings
 
 __all__ = [
     "AlarmConfig",
@@ -18,8 +19,14 @@ __all__ = [
     "PeriodicListener",
     "PeriodicResult",
     "PeriodicSettings",
+    "Problem",
     "RoundConfig",
     "Setup",
+    "Simulated",
+    "SystemControls",
+    "SystemSettings",
+    "SystemSetup",
+    "SystemStart",
     "finetune",
     "init",
     "plan_periodic",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +21,20 @@ from mlipjax.finetuning.pieces import (
     LoopResult,
     OnPiece,
     Piece,
-    Stage,
     Stopped,
+    Until,
     alarm_stop,
     collapsing,
     enlarged,
+    never,
+    no_zero,
     not_finite,
     out_of_bounds,
 )
 from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import make_round
-from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo
+from mlipjax.finetuning.setup import Controls, Setup, SystemSetup
+from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo, SystemState, system_key
 from mlipjax.md.start import Start
 from mlipjax.md.state import init as init_replicas
 from mlipjax.md.state import rebuild
@@ -45,44 +47,58 @@ from mlipjax.typing import Key, Params
 Run = Callable[[FineTuneState, Controls], tuple[FineTuneState, RoundInfo]]
 
 
-def init(
-    setup: Setup,
-    params: Params,
-    start: Start,
-    controls: Controls,
-    key: Key,
-    *,
-    n_replicas: int,
-    capacity: int,
-) -> FineTuneState:
+class SystemStart(NamedTuple):
+    """How a system starts.
+
+    Attributes:
+        start: where every replica starts.
+        n_replicas: trajectories run side by side.
+        capacity: frames its buffer holds, all rounds together.
+    """
+
+    start: Start
+    n_replicas: int
+    capacity: int
+
+
+def init(setup: Setup, params: Params, starts: Sequence[SystemStart], controls: Controls, key: Key) -> FineTuneState:
     """State before the first round.
 
     Args:
         setup: static parts.
         params: of the universal model; their dtype is the dtype of the run.
-        start: where every replica starts.
-        controls: the ensemble gives the temperature of drawn velocities.
+        starts: of each system.
+        controls: ensembles give the temperatures of drawn velocities.
         key: PRNG key of the run.
-        n_replicas: trajectories run side by side.
-        capacity: frames the buffer holds, all rounds together.
 
     Raises:
-        ValueError: if the ensemble cannot simulate the system (see ``md.init``).
+        ValueError: if an ensemble cannot simulate its system (see ``md.init``).
     """
     sim_key, train_key, run_key = jax.random.split(key, 3)
-    sim = init_replicas(Model(setup.potential, params), setup.spec, start, controls.ensemble, sim_key, n_replicas)
-    dtype = sim.dynamics.position.dtype
-    last = setup.potential.feature_slices[-1]
-    n_components = setup.config.chart_components
-    charts = (len(setup.potential.species), last.stop - last.start, n_components, dtype)
     return FineTuneState(
         round=jnp.zeros((), jnp.int32),
         key=run_key,
         train=TrainState.create(params, setup.optimizer, train_key),
+        systems=tuple(
+            _init_system(setup, own, params, start, numbers.ensemble, system_key(sim_key, index))
+            for index, (own, start, numbers) in enumerate(zip(setup.systems, starts, controls.systems, strict=True))
+        ),
+    )
+
+
+def _init_system(
+    setup: Setup, own: SystemSetup, params: Params, start: SystemStart, ensemble: Any, key: Key
+) -> SystemState:
+    sim = init_replicas(Model(setup.potential, params), own.spec, start.start, ensemble, key, start.n_replicas)
+    dtype = sim.dynamics.position.dtype
+    last = setup.potential.feature_slices[-1]
+    n_components = setup.config.chart_components
+    charts = (len(setup.potential.species), last.stop - last.start, n_components, dtype)
+    return SystemState(
         sim=sim,
-        buffer=LabelBuffer.empty(start.system, capacity, dtype),
-        monitor=MonitorState.empty(*charts) if n_components else None,
+        buffer=LabelBuffer.empty(start.start.system, start.capacity, dtype),
         energy_shift=jnp.zeros((), dtype),
+        monitor=MonitorState.empty(*charts) if n_components else None,
         watch=None if setup.config.alarm is None else WatchState.start(sim),
     )
 
@@ -118,6 +134,7 @@ def run_rounds(
     state: FineTuneState,
     n_rounds: int,
     on_piece: OnPiece = lambda piece: None,
+    until: Until = never,
 ) -> LoopResult:
     """Run rounds one after the other, each a compiled program; records are those of ``HostLoop``.
 
@@ -128,6 +145,7 @@ def run_rounds(
         state: before the first round.
         n_rounds: rounds to run.
         on_piece: is told of every round before it, and of its stages after it.
+        until: says before a round whether it is wanted at all.
 
     Raises:
         ValueError: if the oracle needs pairs further apart than the student's graphs hold.
@@ -136,25 +154,38 @@ def run_rounds(
     """
     history: list[dict[str, Any]] = []
     for _ in range(n_rounds):
+        if (reason := until(history)) is not None:
+            return LoopResult(state, history, reason)
         this = int(state.round)
-        on_piece(Piece(this, "sample", 0, setup.config.labels_per_replica))
+        on_piece(Piece(this, "sample", 0, sum(own.labels_per_replica for own in setup.systems)))
         for _ in range(RETRIES):
-            # the program searches again; here it gives the tables the shapes of the setup
-            start = dataclasses.replace(state, sim=rebuild(setup.spec, state.sim))
-            after, info = _round(setup, oracle, start, controls)
-            if bool(info.md_valid[0]):
+            after, info = _round(setup, oracle, _with_tables(setup, state), controls)
+            invalid = [i for i, system in enumerate(info.systems) if not bool(system.md_valid[0])]
+            if not invalid:
                 break
-            spec = enlarged(setup, state, bool(info.moved_too_far[0]), int(info.n_neighbors[0]))
-            setup = dataclasses.replace(setup, spec=spec)
+            for index in invalid:
+                found, system = info.systems[index], state.systems[index]
+                spec = setup.systems[index].spec
+                spec = enlarged(spec, system, bool(found.moved_too_far[0]), int(found.n_neighbors[0]))
+                setup = setup.with_spec(index, spec)
         else:
             raise collapsing()
         info = jax.tree.map(lambda leaf: np.asarray(leaf[0]), info)
         _check(setup, info, this)
-        for stage, record in _records(setup, info, after).items():
-            history.append({"key": [this, stage, 0], "round": this, "stage": stage, **record})
-            on_piece(Piece(this, stage, 1, 1, history[-1]))
+        for record in _records(setup, info, after):
+            history.append({"key": [this, record["stage"], 0, record["system"]], "round": this, **record})
+            on_piece(Piece(this, record["stage"], 1, 1, history[-1]))
         state = after
     return LoopResult(state, history)
+
+
+def _with_tables(setup: Setup, state: FineTuneState) -> FineTuneState:
+    """Give the tables the shapes of the setup; the program searches again."""
+    systems = (
+        dataclasses.replace(system, sim=rebuild(own.spec, system.sim))
+        for own, system in zip(setup.systems, state.systems, strict=True)
+    )
+    return dataclasses.replace(state, systems=tuple(systems))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -166,30 +197,40 @@ def _round(
 
 def _check(setup: Setup, info: RoundInfo, round: int) -> None:
     alarm = setup.config.alarm
-    if not info.md_good:
-        raise out_of_bounds(round)
-    if alarm is not None and alarm.on_alarm == "stop" and np.any(info.alarms):
-        raise alarm_stop(round, alarm, np.flatnonzero(info.alarms).tolist(), _lists(info.alarm_index))
-    if not np.any(info.labelled):
+    for index, system in enumerate(info.systems):
+        if not system.md_good:
+            raise out_of_bounds(round, index)
+        if alarm is not None and alarm.on_alarm == "stop" and np.any(system.alarms):
+            raise alarm_stop(round, index, alarm, np.flatnonzero(system.alarms).tolist(), _lists(system.alarm_index))
+    if not any(np.any(system.labelled) for system in info.systems):
         raise Stopped(f"round {round}: energies or forces of all labels are not finite")
+    if round == 0 and setup.config.estimate_shift:
+        for index, system in enumerate(info.systems):
+            if not np.any(system.labelled):
+                raise no_zero(index)
     if not info.train_finite:
         raise not_finite(round)
 
 
-def _records(setup: Setup, info: RoundInfo, after: FineTuneState) -> dict[Stage, dict[str, Any]]:
-    """Records that the host loop would have written, by stage."""
-    watched: dict[str, Any] = {}
-    if info.alarm_index.shape[-1]:
-        watched = {"alarms": np.flatnonzero(info.alarms).tolist(), "alarm_index": _lists(info.alarm_index)}
-    traces = {"temperature_K": _lists(info.temperature), "potential_energy_eV": _lists(info.potential_energy)}
+def _records(setup: Setup, info: RoundInfo, after: FineTuneState) -> Iterator[dict[str, Any]]:
+    """Records that the host loop would have written, in the order of stages."""
+    for index, system in enumerate(info.systems):
+        watched: dict[str, Any] = {}
+        if system.alarm_index.shape[-1]:
+            watched = {"alarms": np.flatnonzero(system.alarms).tolist(), "alarm_index": _lists(system.alarm_index)}
+        traces = {"temperature_K": _lists(system.temperature), "potential_energy_eV": _lists(system.potential_energy)}
+        yield {"stage": "sample", "system": index, **traces, **watched}
     check_zero = int(after.round) == 1 and not setup.config.estimate_shift
-    good, n_failed = np.asarray(info.labelled), int(info.labels_failed)
-    return {
-        "sample": {**traces, **watched},
-        "label": record_labels(info.errors, good, n_failed, after, check_zero=check_zero),
-        "train": {"loss": _lists(info.loss)},
-        "finish": {},
-    }
+    for index, (own, system, state) in enumerate(zip(setup.systems, info.systems, after.systems, strict=True)):
+        good, n_failed = np.asarray(system.labelled), int(system.labels_failed)
+        shift = float(state.energy_shift)
+        yield {
+            "stage": "label",
+            "system": index,
+            **record_labels(own, system.errors, good, n_failed, shift, check_zero=check_zero),
+        }
+    yield {"stage": "train", "system": 0, "loss": _lists(info.loss)}
+    yield {"stage": "finish", "system": 0}
 
 
 def _lists(values: Any) -> list[Any]:

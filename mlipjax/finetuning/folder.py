@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mlipjax.settings import FinetuneSettings
 from mlipjax.train.loop import BAD_FRAMES
 from mlipjax.train.recorder import CHECKPOINTS, METRICS
 
-RUN, REPORT, SNAPSHOTS = "run.json", "report.json", "snapshots"
+RUN, REPORT, SNAPSHOTS, SPEC = "run.json", "report.json", "snapshots", "run.toml"
 
 
 def describe_settings(settings: FinetuneSettings) -> dict[str, Any]:
@@ -70,22 +70,33 @@ def find_run(folder: Path, description: dict[str, Any], report: str = REPORT) ->
 
 @contextmanager
 def run_folder(
-    folder: Path | None, description: dict[str, Any], report: str = REPORT
+    folder: Path | None,
+    description: dict[str, Any],
+    report: str = REPORT,
+    is_done: Callable[[dict[str, Any]], bool] = lambda report: True,
 ) -> Iterator[dict[str, Any] | None]:
     """Hold the folder of a run alone, and yield the report if the run is done already.
 
     A run that is done is only read, without a lock: it may lie where nothing can be written.
+
+    Args:
+        folder: of the run.
+        description: what must be equal for it to be the same run.
+        report: name of its results.
+        is_done: whether a run with these results has nothing left to do.
 
     Raises:
         ValueError: see ``find_run``.
         InUseError: if another process works in the folder.
         OSError: if it cannot be made or written.
     """
-    if folder is not None and (finished := find_run(folder, description, report)) is not None:
+    finished = None if folder is None else find_run(folder, description, report)
+    if finished is not None and is_done(finished):
         yield finished
         return
     with folder_alone(folder):
-        yield None if folder is None else find_run(folder, description, report)
+        finished = None if folder is None else find_run(folder, description, report)
+        yield finished if finished is not None and is_done(finished) else None
 
 
 def claim_run(folder: Path, description: dict[str, Any]) -> None:
@@ -118,7 +129,7 @@ def _is_begun(folder: Path) -> bool:
             names = [_STEP.fullmatch(part.name) for part in path.iterdir()]
             begun = any(name is None or (int(name[1]) > 0 and name[2] is None) for name in names)
         else:
-            begun = path.name not in (RUN, LOCK, BAD_FRAMES) and path.suffix != ".tmp"
+            begun = path.name not in (RUN, LOCK, BAD_FRAMES, SPEC) and path.suffix != ".tmp"
         if begun:
             return True
     return False
@@ -132,13 +143,18 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_LATER: dict[str, Any] = {"snapshots": 0, "precision": "highest"}
+_LATER: dict[str, Any] = {"age_weight": 1.0, "snapshots": 0, "precision": "highest"}
 """Settings that folders of earlier versions do not name, and what they did."""
+
+
+_BUDGET = ("rounds", "until_force_rmse", "until_alarm_rate")
+"""Settings that say how far a run goes: it may go further."""
 
 
 def _given(description: dict[str, Any]) -> dict[str, Any]:
     """The settings chosen: an option that is not given may be one that did not exist when the folder was made."""
     given = {name: value for name, value in description.get("settings", {}).items() if value is not None}
+    given = {name: value for name, value in given.items() if name not in _BUDGET}
     settings = {**_LATER, **given}
     return {**{name: value for name, value in description.items() if value is not None}, "settings": settings}
 
@@ -149,5 +165,6 @@ def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
     names = [name.removesuffix("_sha256") for name in differing]
     parts = [f"another {name} set" if name in ("train", "valid") else f"another {name}" for name in names]
     old, new = {**_LATER, **found.get("settings", {})}, expected["settings"]
-    parts += [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in new if old.get(name) != new.get(name)]
+    changed = [name for name in new if old.get(name) != new.get(name) and name not in _BUDGET]
+    parts += [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed]
     return "; ".join(parts)

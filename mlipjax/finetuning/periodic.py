@@ -5,41 +5,35 @@ that lives inside JAX is labelled with in compiled rounds (``compiled``); any ot
 the loop on the host (``host``), which saves after every piece. Both give the same numbers.
 
 A run with a folder keeps ``run.json`` (whose folder it is), ``labels.db``, ``checkpoints/``, ``history.jsonl``,
-``model_1`` and so on after every round, and at its end ``model/``, ``frames.extxyz`` (all labelled frames),
-``results.json`` and ``report.html``. The same call again resumes a run that was stopped at any moment, and only reads
-one that is done.
+``model_1`` and so on after every round, and at its end ``model/`` and ``frames.extxyz`` (all labelled frames).
+``results.json`` and ``report.html`` are there from the beginning and written again as pieces of work are done. The same
+call again resumes a run that was stopped at any moment, and only reads one that is done; with more rounds it goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from mlipjax import runtime, tree
-from mlipjax.data import Dataset, read_dataset, structure_hash, write_dataset
-from mlipjax.defaults import COMPONENTS
+from mlipjax import runtime
+from mlipjax.data import Dataset, hash_input, read_dataset, structure_hash, write_dataset
+from mlipjax.data.hashing import hash_dataset
 from mlipjax.files import plain, write_atomic
-from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.compiled import init, run_rounds
+from mlipjax.finetuning.compiled import run_rounds
 from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
 from mlipjax.finetuning.history import HISTORY, read_history
-from mlipjax.finetuning.host import HostLoop
-from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece
+from mlipjax.finetuning.host import HostLoop, training_memory
+from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, Stopped
+from mlipjax.finetuning.plan import OWN, Plan, Simulated, plan_periodic
 from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
-from mlipjax.finetuning.run_report import complete_run_report, write_run_report
-from mlipjax.finetuning.setup import Controls, RoundConfig, Setup
-from mlipjax.finetuning.state import FineTuneState
-from mlipjax.graph import VerletSpec
-from mlipjax.losses import LossWeights, huber_loss
-from mlipjax.md import Start, default_limits, default_timestep, make_ensemble, masses_of
+from mlipjax.finetuning.run_report import complete_run_report
+from mlipjax.finetuning.stopping import reason_to_stop
+from mlipjax.finetuning.verdict import judge_run
 from mlipjax.models import load, save
-from mlipjax.optim import Optimizer, Strategy, make_strategy
 from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle
 from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
@@ -47,25 +41,23 @@ from mlipjax.system import Labels
 
 RESULTS, MODEL, FRAMES, LABELS = "results.json", "model", "frames.extxyz", "labels.db"
 
+RUNNING, DONE = "running", "done"
 
-class Plan(NamedTuple):
-    """A periodic fine-tune ready to start.
+
+class Problem(NamedTuple):
+    """What a periodic fine-tune is about.
 
     Attributes:
-        settings: with the time step in numbers.
-        setup, controls: static parts, and the numbers of the run.
-        state: before the first round.
-        strategy: what is trained and how fast.
-        n_parameters, n_trained: numbers of the model, and those that are trained.
+        model: that drives the first round.
+        systems: what is simulated, at least one.
+        oracle: source of the labels.
+        data: labelled frames from before, with total energies; ``None`` for none.
     """
 
-    settings: PeriodicSettings
-    setup: Setup
-    controls: Controls
-    state: FineTuneState
-    strategy: Strategy
-    n_parameters: int
-    n_trained: int
+    model: Model
+    systems: Sequence[Simulated]
+    oracle: Oracle
+    data: Dataset | None = None
 
 
 class PeriodicResult(NamedTuple):
@@ -73,7 +65,7 @@ class PeriodicResult(NamedTuple):
 
     Attributes:
         model: after the last round, with the energy zero of the labels.
-        frames: labelled structures in the order of time, with their ``round`` (from 1); a data set to train on.
+        frames: labelled structures in the order of time, with their ``round`` and ``system`` (from 1).
         history: records of all pieces of work.
         report: what also stands in ``results.json``; ``report["rounds"]`` has a row for each round.
     """
@@ -88,70 +80,10 @@ class PeriodicListener:
     """Is told of a run; this one says nothing."""
 
     def start(self, plan: Plan) -> None:
-        """Before the first step."""
+        """Before the first step; a folder is the run's by then, and may be given files such as its ``run.toml``."""
 
     def piece(self, piece: Piece) -> None:
         """Before and after every piece of work."""
-
-
-def plan_periodic(model: Model, start: Start, settings: PeriodicSettings) -> Plan:
-    """Make everything that is fixed before the first step.
-
-    Args:
-        model: that drives the first round; its first energy head is trained.
-        start: where every trajectory starts, what may move there; velocities are drawn.
-        settings: everything else.
-
-    Raises:
-        ValueError: for elements the model does not know, settings that do not fit each other, or an ensemble that
-            cannot simulate the structure.
-    """
-    potential, params = model
-    system = start.system
-    potential.check_elements(np.asarray(system.atomic_numbers).tolist())
-    config = _round_config(settings)
-    potential, params = potential.replace(precision=settings.precision), tree.cast(params, settings.dtype)
-    timestep = settings.timestep or default_timestep(system.atomic_numbers, masses_of(system))
-    settings = dataclasses.replace(settings, timestep=timestep)
-    strategy = make_strategy(settings.strategy, params).override(learning_rate=settings.learning_rate)
-    optimizer = Optimizer(strategy.optimizer_config(config.train_steps))
-    spec = VerletSpec.for_systems([system], potential.cutoff)
-    setup = Setup(potential, spec, config, optimizer, huber_loss())
-    ensemble = make_ensemble(
-        settings.ensemble, timestep_fs=timestep, temperature_K=settings.temperature, pressure_bar=settings.pressure
-    )
-    limits = default_limits(settings.temperature, system.n_atoms, freedom=start.freedom)
-    controls = Controls(strategy.hyper(LossWeights()), ensemble, limits)
-    state = init(
-        setup,
-        params,
-        dataclasses.replace(start, momenta=None),
-        controls,
-        jax.random.key(settings.seed),
-        n_replicas=settings.replicas,
-        capacity=settings.rounds * settings.labels_per_round,
-    )
-    n_trained = tree.count(optimizer.split(params)[0])
-    return Plan(settings, setup, controls, state, strategy, tree.count(params), n_trained)
-
-
-def _round_config(settings: PeriodicSettings) -> RoundConfig:
-    if settings.labels_per_round % settings.replicas:
-        raise ValueError(
-            f"labels_per_round={settings.labels_per_round} must be a multiple of replicas={settings.replicas}: every "
-            "replica gives as many frames."
-        )
-    steps_per_chunk = next(n for n in range(min(10, settings.steps), 0, -1) if settings.steps % n == 0)
-    return RoundConfig(
-        labels_per_replica=settings.labels_per_round // settings.replicas,
-        chunks_per_label=settings.steps // steps_per_chunk,
-        steps_per_chunk=steps_per_chunk,
-        train_steps=settings.train_steps,
-        batch_size=min(settings.batch_size, settings.labels_per_round),
-        chart_components=0 if settings.on_alarm == "off" else COMPONENTS,
-        alarm=None if settings.on_alarm == "off" else AlarmConfig(settings.on_alarm),
-        estimate_shift=settings.e0s == "estimate",
-    )
 
 
 def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPiece) -> LoopResult:
@@ -161,17 +93,19 @@ def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPi
         Stopped: see ``HostLoop.run``.
     """
     rounds, oracle = plan.settings.rounds, labeller.oracle
+
+    def until(history: Sequence[dict[str, Any]]) -> str | None:
+        return reason_to_stop(plan.settings, history)
+
     if folder is None and isinstance(oracle, JittableOracle) and oracle.jittable:
         reach = plan.setup.potential.cutoff  # the graphs of the student hold no pairs further apart
         if oracle.cutoff <= reach:
-            return run_rounds(plan.setup, oracle, plan.controls, plan.state, rounds, on_piece)
-    return HostLoop(plan.setup, labeller, plan.controls, folder, on_piece).run(plan.state, rounds)
+            return run_rounds(plan.setup, oracle, plan.controls, plan.state, rounds, on_piece, until)
+    return HostLoop(plan.setup, labeller, plan.controls, folder, on_piece, until).run(plan.state, rounds)
 
 
 def run_periodic(
-    model: Model,
-    start: Start,
-    oracle: Oracle,
+    problem: Problem,
     settings: PeriodicSettings,
     *,
     out: Path | None = None,
@@ -181,9 +115,7 @@ def run_periodic(
     """Fine-tune a model along its own MD; ``mlipjax.periodic`` is the same for names and files.
 
     Args:
-        model: that drives the first round.
-        start: where every trajectory starts.
-        oracle: source of the labels.
+        problem: model, systems, oracle, and labelled frames from before.
         settings: everything else.
         out: folder of the run; ``None`` keeps nothing on disk.
         workers: processes that label; by default one per core.
@@ -195,30 +127,90 @@ def run_periodic(
         InUseError: if another process works in ``out``.
     """
     listener = PeriodicListener() if listener is None else listener
+    model, systems, oracle, data = problem
     if out is None:
-        plan = plan_periodic(model, start, settings)
+        plan = plan_periodic(model, systems, settings, data)
         listener.start(plan)
         with Labeller(oracle, n_workers=workers) as labeller:
             end = run_plan(plan, labeller, None, listener.piece)
-        return PeriodicResult(model_of(plan.setup, end.state), *_results(plan, oracle, end))
-    description = _describe(model, start, oracle, settings)
-    with run_folder(out, description, RESULTS) as finished:
+        report = results_of(plan, oracle, end.history, DONE, end.reason)
+        model, frames = model_of(plan.setup, end.state), labelled_frames(plan.setup, end.state)
+        return PeriodicResult(model, frames, end.history, report)
+    description = _describe(problem, settings)
+    with run_folder(out, description, RESULTS, lambda report: is_done(report, settings)) as finished:
         if finished is not None:
             complete_run_report(out, finished)
             return _read(out, finished)
-        plan = plan_periodic(model, start, settings)
-        listener.start(plan)
+        plan = plan_periodic(model, systems, settings, data)
+        needed = training_memory(plan.setup, plan.state, plan.controls)
+        plan = plan._replace(preflight=plan.preflight._replace(training_bytes=needed))
         claim_run(out, description)
-        with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
-            end = run_plan(plan, labeller, out, listener.piece)
-            frames, _, report = _results(plan, oracle, end)
-            frames = in_full_precision(frames, labeller.label(frames.systems))
+        listener.start(plan)
+        reporter = _Reporter(out, plan, oracle, listener)
+        reporter.write(RUNNING)
+        try:
+            with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
+                end = run_plan(plan, labeller, out, reporter.piece)
+                frames = labelled_frames(plan.setup, end.state)
+                frames = in_full_precision(frames, labeller.label(frames.systems))
+        except Stopped as error:
+            reporter.write(f"stopped: {error}")
+            raise
         write_dataset(out / FRAMES, frames)
         save(out / MODEL, *model_of(plan.setup, end.state))
-        # its presence says that the run is done; figures can be drawn at any time
-        write_atomic(out / RESULTS, json.dumps(report, indent=1) + "\n")
-        write_run_report(out, report)
+        # what it says of itself is that the run is done; figures can be drawn at any time
+        report = reporter.write(DONE, end.reason)
     return _read(out, report)
+
+
+def is_done(report: dict[str, Any], settings: PeriodicSettings) -> bool:
+    """Whether a run with these results has nothing left to do.
+
+    Raises:
+        ValueError: if it has done more rounds than are asked for.
+    """
+    if report.get("status", DONE) != DONE:
+        return False
+    old, new = report["settings"], dataclasses.asdict(settings)
+    n_rounds = len(report["rounds"])
+    if n_rounds > settings.rounds:
+        raise ValueError(f"the run has done {n_rounds} rounds; found rounds={settings.rounds}. Choose another folder.")
+    asked = ("until_force_rmse", "until_alarm_rate")
+    return n_rounds == settings.rounds or all(old.get(name) == new[name] for name in ("rounds", *asked))
+
+
+@dataclasses.dataclass
+class _Reporter:
+    """Keeps ``results.json`` and ``report.html`` up to date, at no more than a tenth of the time of a run."""
+
+    folder: Path
+    plan: Plan
+    oracle: Oracle
+    listener: PeriodicListener
+    _next: float = 0.0
+
+    def piece(self, piece: Piece) -> None:
+        """Tell the listener, and write if a piece is done and the last writing is long enough ago."""
+        self.listener.piece(piece)
+        if piece.record is not None and time.monotonic() >= self._next:
+            self.write(RUNNING)
+
+    def write(self, status: str, reason: str | None = None) -> dict[str, Any]:
+        """Write both files; return the results."""
+        from mlipjax.report.periodic import write_periodic_report
+
+        began = time.monotonic()
+        path = self.folder / HISTORY
+        history = read_history(path) if path.is_file() else []
+        report = results_of(self.plan, self.oracle, history, status, reason)
+        if status == DONE:  # a report that cannot be drawn does not make a run undone
+            write_atomic(self.folder / RESULTS, json.dumps(report, indent=1) + "\n")
+        write_periodic_report(self.folder, json.loads(json.dumps(report)), history)
+        if status != DONE:
+            write_atomic(self.folder / RESULTS, json.dumps(report, indent=1) + "\n")
+        now = time.monotonic()
+        self._next = now + 10.0 * (now - began)
+        return report
 
 
 def in_full_precision(frames: Dataset, labels: Sequence[Labels | Failure]) -> Dataset:
@@ -232,36 +224,73 @@ def in_full_precision(frames: Dataset, labels: Sequence[Labels | Failure]) -> Da
     return dataclasses.replace(frames, labels=tuple(own if isinstance(new, Failure) else new for own, new in pairs))
 
 
-def _describe(model: Model, start: Start, oracle: Oracle, settings: PeriodicSettings) -> dict[str, Any]:
+def _describe(problem: Problem, settings: PeriodicSettings) -> dict[str, Any]:
     """Return what must be equal for a folder to be the same run; JSON types."""
-    held = "" if start.freedom is None else start.freedom.mask.hex()
-    return {
-        "settings": dataclasses.asdict(settings),
-        "model_sha256": hash_model(model),
-        "structure_sha256": structure_hash(start.system) + held,
-        "oracle": oracle.identity,
-    }
+    hashes = []
+    for system in problem.systems:
+        freedom = system.start.freedom
+        hashes.append(structure_hash(system.start.system) + ("" if freedom is None else freedom.mask.hex()))
+    own = [
+        {name: value for name, default in OWN.items() if (value := getattr(system.settings, name)) != default}
+        for system in problem.systems
+    ]
+    given = json.loads(json.dumps(dataclasses.asdict(settings)))
+    for name in ("e0s", "replay"):
+        path = getattr(settings, name)
+        if path is not None and (digest := hash_input(path)) is not None:
+            given[f"{name}_sha256"] = digest
+    return json.loads(json.dumps({
+        "settings": given,
+        "model_sha256": hash_model(problem.model),
+        "structure_sha256": " ".join(hashes),
+        "systems": own if any(own) else None,
+        "data_sha256": None if problem.data is None else hash_dataset(problem.data),
+        "oracle": problem.oracle.identity,
+    }))  # fmt: skip
 
 
 def _read(folder: Path, report: dict[str, Any]) -> PeriodicResult:
     return PeriodicResult(load(folder / MODEL), read_dataset(folder / FRAMES), read_history(folder / HISTORY), report)
 
 
-def _results(plan: Plan, oracle: Oracle, end: LoopResult) -> tuple[Dataset, list[dict[str, Any]], dict[str, Any]]:
-    state, rows = end.state, round_rows(end.history)
+def results_of(
+    plan: Plan, oracle: Oracle, history: list[dict[str, Any]], status: str, reason: str | None = None
+) -> dict[str, Any]:
+    """What is known of a run so far; JSON types.
+
+    Args:
+        plan: of the run.
+        oracle: its source of labels.
+        history: its records.
+        status: "running", "done", or why it was stopped.
+        reason: why it is done before its last round.
+    """
+    rows = round_rows(history)
+    shifts = {record.get("system", 0): record["energy_shift_eV"] for record in history if record["stage"] == "label"}
     report = {
+        "status": status,
         "settings": dataclasses.asdict(plan.settings),
         "oracle": oracle.name,
-        "n_atoms": int(state.sim.atomic_numbers.shape[0]),
-        "elements": sorted(set(np.asarray(state.sim.atomic_numbers).tolist())),
+        "systems": [
+            {
+                "name": system.name,
+                "formula": system.start.system.to_ase().get_chemical_formula(),
+                "n_atoms": system.start.system.n_atoms,
+                **{name: getattr(system.settings, name) for name in OWN},
+                "energy_shift_eV": shifts.get(index, 0.0),
+            }
+            for index, system in enumerate(plan.systems)
+        ],
+        "elements": sorted({z for own in plan.setup.systems for z, _ in own.composition}),
         "n_parameters": plan.n_parameters,
         "n_trained_parameters": plan.n_trained,
         # no epochs are chosen among, so the weight of an anchor means nothing
         "strategy": [list(row) for row in plan.strategy.explain() if row[0] != "anchor_weight"],
-        "energy_shift_eV": float(state.energy_shift),
+        "preflight": plan.preflight.to_json(),
         "labels_made": sum(row["labels"] for row in rows),
         "labels_failed": sum(row["failed"] for row in rows),
         "rounds": rows,
+        "ended_early": reason,
         "versions": runtime.versions(),
     }
-    return labelled_frames(plan.setup, state), end.history, plain(report)
+    return plain({**report, "verdict": judge_run(report, history)._asdict()})

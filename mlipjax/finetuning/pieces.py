@@ -11,8 +11,7 @@ import numpy as np
 
 from mlipjax.files import replace_on_success
 from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.setup import Setup
-from mlipjax.finetuning.state import FineTuneState
+from mlipjax.finetuning.state import FineTuneState, SystemState
 from mlipjax.graph import VerletSpec
 from mlipjax.system import System
 
@@ -33,7 +32,8 @@ class Piece(NamedTuple):
         round: from 0.
         stage: "sample" counts frames of a replica, "label" labels, "train" optimiser steps.
         done, total: parts of the stage; 0 done when it begins.
-        record: what also stands in the history, once a part is done and saved; ``None`` before.
+        record: what also stands in the history, once a part is done and saved; ``None`` before. Of a part that
+            has a record of every system, the first one's.
     """
 
     round: int
@@ -46,20 +46,30 @@ class Piece(NamedTuple):
 OnPiece = Callable[[Piece], None]
 
 
+Until = Callable[[Sequence[dict[str, Any]]], str | None]
+"""Is given all records before a round and says why to stop, or ``None``."""
+
+
+def never(history: Sequence[dict[str, Any]]) -> str | None:
+    """Go on to the last round."""
+    return None
+
+
 class LoopResult(NamedTuple):
-    """The final state, and the records of all pieces in order."""
+    """The final state, the records of all pieces in order, and why it ended before its last round, if it did."""
 
     state: FineTuneState
     history: list[dict[str, Any]]
+    reason: str | None = None
 
 
-def frame_at(setup: Setup, state: FineTuneState, slot: Any) -> System:
-    """A frame of the buffer, on the host."""
+def frame_at(spec: VerletSpec, system: SystemState, slot: Any) -> System:
+    """A frame of a system's buffer, on the host."""
     return System(
-        positions=np.asarray(state.buffer.position[slot], np.float64),
-        atomic_numbers=np.asarray(state.sim.atomic_numbers),
-        cell=np.asarray(state.buffer.cell[slot], np.float64),
-        pbc=setup.spec.pbc,
+        positions=np.asarray(system.buffer.position[slot], np.float64),
+        atomic_numbers=np.asarray(system.sim.atomic_numbers),
+        cell=np.asarray(system.buffer.cell[slot], np.float64),
+        pbc=spec.pbc,
     )
 
 
@@ -68,21 +78,27 @@ def collapsing() -> Stopped:
     return Stopped(f"neighbour tables overflowed {RETRIES} times in a row: the structure is collapsing")
 
 
-def out_of_bounds(round: int, saved: str = "", after: str = "") -> Stopped:
-    """The error for MD that left its limits; ``after`` how many steps, its frame ``saved`` where."""
+def out_of_bounds(round: int, system: int, saved: str = "", after: str = "") -> Stopped:
+    """The error for MD of a system that left its limits; ``after`` how many steps, its frame ``saved`` where."""
     return Stopped(
-        f"round {round}: a replica became too hot, too dense or not finite{after}{saved}. Shorten the time step, lower "
-        "the temperature or label more often"
+        f"round {round}: a replica of system {system} became too hot, too dense or not finite{after}{saved}. Shorten "
+        "the time step, lower the temperature or label more often"
     )
 
 
 def alarm_stop(
-    round: int, alarm: AlarmConfig, raised: Sequence[int], index: Sequence[Sequence[float]], saved: str = ""
+    round: int,
+    system: int,
+    alarm: AlarmConfig,
+    raised: Sequence[int],
+    index: Sequence[Sequence[float]],
+    saved: str = "",
 ) -> Stopped:
     """The error for the alarm of some replicas that stops a run.
 
     Args:
         round: from 0.
+        system: from 0.
         alarm: whose index decides.
         raised: replicas with an alarm.
         index: (R, C) readings of every replica.
@@ -90,8 +106,16 @@ def alarm_stop(
     """
     worst = max(max(index[replica]) for replica in raised)
     return Stopped(
-        f"round {round}: the {alarm.index} index of replica {', '.join(map(str, raised))} is {worst:.2f} times its "
-        f"limit{saved}. Choose on_alarm label or rollback to label such frames and go on"
+        f"round {round}: the {alarm.index} index of replica {', '.join(map(str, raised))} of system {system} is "
+        f"{worst:.2f} times its limit{saved}. Choose on_alarm label or rollback to label such frames and go on"
+    )
+
+
+def no_zero(system: int) -> Stopped:
+    """The error for a system without any label in the first round, from which energy zeros are estimated."""
+    return Stopped(
+        f"round 0: no label of system {system} succeeded, so the difference of its energy zero cannot be estimated. "
+        'Start it elsewhere, give labelled frames (data), or choose e0s="model"'
     )
 
 
@@ -100,23 +124,23 @@ def not_finite(round: int) -> Stopped:
     return Stopped(f"round {round}: loss or gradient is not finite; lower the learning rate")
 
 
-def save_stopped(setup: Setup, state: FineTuneState, folder: Path | None) -> str:
+def save_stopped(spec: VerletSpec, system: SystemState, folder: Path | None) -> str:
     """Save the newest frame of every replica as ``stopped.extxyz``, if there is a folder; say so in words."""
     if folder is None:
         return ""
     from ase.io import write
 
-    frames = [frame_at(setup, state, state.buffer.count - 1 - i) for i in range(state.sim.n_replicas)]
+    frames = [frame_at(spec, system, system.buffer.count - 1 - i) for i in range(system.sim.n_replicas)]
     with replace_on_success(folder / "stopped.extxyz") as temporary:
         write(temporary, [frame.to_ase() for frame in frames], format="extxyz")
     return "; see stopped.extxyz"
 
 
-def enlarged(setup: Setup, state: FineTuneState, moved_too_far: bool, n_neighbors: int) -> VerletSpec:
+def enlarged(spec: VerletSpec, system: SystemState, moved_too_far: bool, n_neighbors: int) -> VerletSpec:
     """Tables for where the replicas are now: more slots after an overflow, a wider skin after atoms moved too far."""
-    dynamics, spec = state.sim.dynamics, setup.spec
+    dynamics, numbers = system.sim.dynamics, np.asarray(system.sim.atomic_numbers)
     systems = [
-        System(np.asarray(position), np.asarray(state.sim.atomic_numbers), np.asarray(cell), spec.pbc)
+        System(np.asarray(position), numbers, np.asarray(cell), spec.pbc)
         for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
     ]
     if moved_too_far:

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from mlipjax.data import Dataset, Example
+from mlipjax.elements import symbols
 from mlipjax.finetuning.pieces import Stopped, frame_at
-from mlipjax.finetuning.setup import Setup
+from mlipjax.finetuning.setup import Setup, SystemSetup
 from mlipjax.finetuning.state import FineTuneState, FrameErrors
 from mlipjax.potential import Model, Potential
 from mlipjax.settings.finetune import STEP_0_LIMIT
@@ -19,34 +20,39 @@ from mlipjax.system import Labels
 
 
 def record_labels(
-    errors: FrameErrors, good: np.ndarray, n_failed: int, state: FineTuneState, *, check_zero: bool
+    own: SystemSetup, errors: FrameErrors, good: np.ndarray, n_failed: int, shift: float, *, check_zero: bool
 ) -> dict[str, Any]:
-    """Record of the labels of a round, with the errors of the model that sampled their frames.
+    """Record of a system's labels of a round, with the errors of the model that sampled their frames.
 
     Args:
+        own: the system.
         errors: of all frames.
         good: (R,) frames whose label counts.
         n_failed: frames that could not be labelled.
-        state: with the energy shift of these labels.
+        shift: eV, the energy shift of these labels.
         check_zero: whether energies must be near the model's, as nothing is taken off them.
 
     Raises:
         Stopped: if they are not: the isolated atoms of labels and model have other energies.
     """
-    n_atoms, shift = state.sim.atomic_numbers.shape[0], float(state.energy_shift)
-    energy, rmse, mae = (np.asarray(values, np.float64)[good] for values in errors)
-    if check_zero and (offset := abs(float(np.mean(energy))) / n_atoms) > STEP_0_LIMIT:
+    energy, rmse, mae = (np.asarray(values, np.float64)[good] for values in errors[:3])
+    elements = [np.asarray(values, np.float64)[good].tolist() for values in errors.element_force_rmse]
+    if check_zero and len(energy) and (offset := abs(float(np.mean(energy))) / own.n_atoms) > STEP_0_LIMIT:
         raise Stopped(
             f"energies of the model and its first labels differ by {offset:.3g} eV/atom (limit {STEP_0_LIMIT:g}): "
             'their isolated atoms have other energies. Take the difference off with e0s="estimate"'
         )
+    names = symbols(z for z, _ in own.composition)
     return {
         "labels_made": int(good.sum()),
         "labels_failed": n_failed,
+        "n_atoms": own.n_atoms,
         "energy_shift_eV": shift,
-        "energy_error_eV_per_atom": (energy / n_atoms).tolist(),
+        "energy_error_eV_per_atom": (energy / own.n_atoms).tolist(),
         "force_rmse_eV_per_A": rmse.tolist(),
         "force_mae_eV_per_A": mae.tolist(),
+        "element_force_rmse_eV_per_A": dict(zip(names, elements, strict=True)),
+        "element_counts": dict(zip(names, (count for _, count in own.composition), strict=True)),
     }
 
 
@@ -58,54 +64,112 @@ def round_rows(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         JSON types. ``labels_before`` is what the model had seen; errors are model minus label, of the energy per atom.
+        Those of all systems together give every frame the same weight for energies and every atom for forces; the
+        standard deviation is about the mean of each system. ``systems`` has the same for each system by itself.
     """
     rows: list[dict[str, Any]] = []
-    seen = 0
+    seen: dict[int, int] = {}
     for number in sorted({record["round"] for record in history if record["stage"] == "label"}):
         own = [record for record in history if record["round"] == number]
-        label = next(record for record in own if record["stage"] == "label")
-        error = 1000.0 * np.array(label["energy_error_eV_per_atom"])
+        labels = sorted((r for r in own if r["stage"] == "label"), key=lambda record: record.get("system", 0))
         losses = [loss for record in own if record["stage"] == "train" for loss in record["loss"]]
-        alarms = [len(record["alarms"]) for record in own if "alarms" in record]
+        parts = []
+        for record in labels:
+            system = record.get("system", 0)
+            alarms = [len(r["alarms"]) for r in own if "alarms" in r and r.get("system", 0) == system]
+            counts = {"labels_before": seen.get(system, 0), "labels": record["labels_made"]}
+            parts.append({
+                **counts,
+                "failed": record["labels_failed"],
+                **_errors([record]),
+                "alarms": sum(alarms) if alarms else None,
+            })  # fmt: skip
+            seen[system] = seen.get(system, 0) + record["labels_made"]
+        alarms = [part["alarms"] for part in parts if part["alarms"] is not None]
         rows.append({
             "round": number + 1,
-            "labels_before": seen,
-            "labels": label["labels_made"],
-            "failed": label["labels_failed"],
-            "energy_mean_meV_per_atom": float(error.mean()),
-            "energy_std_meV_per_atom": float(error.std()),
-            "energy_rmse_meV_per_atom": float(np.sqrt(np.mean(error**2))),
-            "force_rmse_meV_per_A": 1000.0 * float(np.sqrt(np.mean(np.square(label["force_rmse_eV_per_A"])))),
+            **{name: sum(part[name] for part in parts) for name in ("labels_before", "labels", "failed")},
+            **_errors(labels),
             "loss": losses[-1] if losses else None,
             "alarms": sum(alarms) if alarms else None,
+            "systems": parts,
         })  # fmt: skip
-        seen += label["labels_made"]
     return rows
 
 
+def _errors(labels: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Errors on the labels of some records, one for each system."""
+    energies = [1000.0 * np.array(record["energy_error_eV_per_atom"]) for record in labels]
+    energy = np.concatenate(energies)
+    spread = np.concatenate([error - error.mean() for error in energies if len(error)] or [energy])
+    forces = [(record.get("n_atoms", 1), record["force_rmse_eV_per_A"]) for record in labels]
+    found = sorted({symbol for record in labels for symbol in record.get("element_counts", {})})
+    return {
+        "energy_mean_meV_per_atom": _mean(energy),
+        "energy_std_meV_per_atom": _mean(spread**2) ** 0.5,
+        "energy_rmse_meV_per_atom": _mean(energy**2) ** 0.5,
+        "force_rmse_meV_per_A": _pooled(forces),
+        "elements": {
+            symbol: {
+                "force_rmse_meV_per_A": _pooled([
+                    (record["element_counts"][symbol], record["element_force_rmse_eV_per_A"][symbol])
+                    for record in labels
+                    if symbol in record.get("element_counts", {})
+                ])
+            }
+            for symbol in found
+        },
+    }  # fmt: skip
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _pooled(parts: Sequence[tuple[int, Sequence[float]]]) -> float:
+    """Root mean square over atoms, meV/Å, of frames given as their numbers of atoms and root mean squares in eV/Å."""
+    weights = np.concatenate([np.full(len(values), n) for n, values in parts])
+    squares = np.concatenate([np.square(values) for _, values in parts])
+    return 1000.0 * float(np.sqrt(np.sum(weights * squares) / np.sum(weights))) if len(squares) else float("nan")
+
+
 def labelled_frames(setup: Setup, state: FineTuneState) -> Dataset:
-    """The frames of a run that have labels, in the order of time; total energies, in the precision of the run."""
-    buffer = jax.device_get(state.buffer)
-    reference = setup.potential.reference_energy(np.asarray(state.sim.atomic_numbers))
-    examples = []
-    for slot in np.flatnonzero(buffer.labelled):
-        labels: Labels = jax.tree.map(lambda leaf, slot=slot: np.asarray(leaf[slot], np.float64), buffer.labels)
-        labels = dataclasses.replace(labels, energy=labels.energy + reference)
-        examples.append(Example(frame_at(setup, state, slot), labels, {"round": int(buffer.round[slot]) + 1}))
-    return Dataset.from_examples(examples)
+    """The frames of a run that have labels, in the order of time; total energies, in the precision of the run.
+
+    Each knows its ``round`` and ``system``, both from 1.
+    """
+    found = []
+    for number, (own, system) in enumerate(zip(setup.systems, state.systems, strict=True), 1):
+        system = dataclasses.replace(system, buffer=jax.device_get(system.buffer))
+        reference = setup.potential.reference_energy(np.asarray(system.sim.atomic_numbers))
+        for slot in np.flatnonzero(system.buffer.labelled):
+            labels: Labels = jax.tree.map(
+                lambda leaf, slot=slot: np.asarray(leaf[slot], np.float64), system.buffer.labels
+            )
+            labels = dataclasses.replace(labels, energy=labels.energy + reference)
+            info = {"round": int(system.buffer.round[slot]) + 1, "system": number}
+            found.append(Example(frame_at(own.spec, system, slot), labels, info))
+    return Dataset.from_examples(sorted(found, key=lambda example: example.info["round"]))
 
 
 def model_of(setup: Setup, state: FineTuneState) -> Model:
     """The model of a state, on the host: averaged parameters, and the energy zero of the labels."""
-    numbers = np.asarray(state.sim.atomic_numbers)
-    potential = with_energy_shift(setup.potential, numbers, float(state.energy_shift))
-    return Model(potential, jax.device_get(state.train.ema_params))
+    shifts = [float(system.energy_shift) for system in state.systems]
+    potential, params = setup.model(state.train.ema_params)
+    return Model(with_energy_shifts(potential, setup.counts, np.array(shifts)), jax.device_get(params))
 
 
-def with_energy_shift(potential: Potential, atomic_numbers: np.ndarray, shift: float) -> Potential:
-    """Move the isolated-atom energies so that the energy of one composition moves by ``shift`` eV.
+def with_energy_shifts(potential: Potential, counts: np.ndarray, shifts: np.ndarray) -> Potential:
+    """Move the isolated-atom energies of the first head so that some compositions move by given energies.
 
-    Of all moves that do so, the smallest: in proportion to the number of atoms of each element.
+    Of all moves that do so, the smallest (of those that do it best, if none does).
+
+    Args:
+        potential: whose energies are moved.
+        counts: (S, E) atoms of each of its elements in each composition.
+        shifts: (S,) eV.
     """
-    counts = np.array([np.sum(np.asarray(atomic_numbers) == z) for z in potential.species], np.float64)
-    return potential.replace(e0s=potential.e0s + shift * counts / np.sum(counts**2))
+    moves, *_ = np.linalg.lstsq(counts.astype(np.float64), shifts, rcond=1e-3)
+    moved = potential.e0s.copy()
+    moved[0] += moves
+    return potential.replace(e0s=moved)

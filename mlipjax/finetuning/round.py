@@ -1,4 +1,4 @@
-"""The pieces of a round, and the round itself: sample, label, chart, train.
+"""The pieces of a round, and the round itself: sample, label, chart, train; each system by itself, training on all.
 
 All are pure functions. ``run_compiled`` scans ``make_round``; ``HostLoop`` calls the same pieces one by one, with an
 oracle that lives outside JAX and a checkpoint in between.
@@ -7,24 +7,36 @@ oracle that lives outside JAX and a checkpoint in between.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from mlipjax.finetuning.alarm import cross_limits, end_round
+from mlipjax.finetuning.frames import draw_batch, frame_weights, stack_buffer
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
-from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.state import FineTuneState, FrameErrors, LabelBuffer, RoundInfo
-from mlipjax.graph import GraphBatch, build_table, fold_graphs, graph_from_table, pack_edges
+from mlipjax.finetuning.setup import Controls, Setup, SystemControls, SystemSetup
+from mlipjax.finetuning.stack import FrameStack
+from mlipjax.finetuning.state import (
+    FineTuneState,
+    FrameErrors,
+    RoundInfo,
+    SystemInfo,
+    SystemState,
+    system_key,
+)
+from mlipjax.graph import GraphBatch, VerletSpec, build_table, graph_from_table, pack_edges
+from mlipjax.losses import LossWeights, label_counts
 from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import MonitorState, fit_charts
 from mlipjax.oracles import JittableOracle
 from mlipjax.potential import Potential
 from mlipjax.system import Labels
-from mlipjax.train import Batch, StepInfo, TrainState, train_step
-from mlipjax.typing import Array, Bool, Float, Int, Params
+from mlipjax.train import ForceField, StepInfo, TrainState
+from mlipjax.train.step import LossGradient, apply_gradient, loss_gradient
+from mlipjax.typing import Array, Bool, Float, Int, Key, Params
 
 
 def make_round(
@@ -37,64 +49,129 @@ def make_round(
         oracle: one that can live inside a compiled program.
         offsets: (119,) eV, from ``oracles.energy_offsets``.
     """
-    config = setup.config
 
     def run(state: FineTuneState, controls: Controls) -> tuple[FineTuneState, RoundInfo]:
-        first = state.buffer.count
-        sample = partial(sample_frame, setup)
-
-        def interval(state: FineTuneState, _: None) -> tuple[FineTuneState, SampleInfo]:
-            return sample(state, controls)
-
-        sampler = state.train.ema_params
-        state, (md, fresh, reading) = jax.lax.scan(interval, state, length=config.labels_per_replica)
-        alarmed = _alarmed(state)
-        slots = first + jnp.arange(config.labels_per_replica * state.sim.n_replicas)
-        # found once a round: its new frames are labelled, all of them train and are charted
-        buffered = frame_graphs(setup, state, jnp.arange(state.buffer.labelled.shape[0]))
-        graphs = jax.tree.map(lambda x: x[slots], buffered)
-        labels = jax.lax.map(partial(label_one, oracle, offsets), graphs)
-        fresh = fresh.reshape(-1)
-        good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & fresh
-        state = dataclasses.replace(state, buffer=state.buffer.set_labels(slots, labels, good))
-        energies, forces = predict_frames(setup, sampler, graphs)
-        if config.estimate_shift:
-            difference = jnp.sum(jnp.where(good, labels.energy - energies, 0.0)) / jnp.maximum(jnp.sum(good), 1)
-            shift = jnp.where(state.round == 0, difference, state.energy_shift)
-            state = dataclasses.replace(state, energy_shift=shift.astype(state.energy_shift.dtype))
-        # for reading; the slope of a root mean square at no error is infinite and must not enter derivatives
-        errors = FrameErrors.of(*jax.lax.stop_gradient((energies, forces, labels, state.energy_shift)))
-        state, steps = train_frames(setup, state, buffered, controls, config.train_steps)
-        state = finish_round(setup, state, buffered, controls)
-        return state, RoundInfo(
-            loss=steps.loss,
-            temperature=_steps_of(md.trace.temperature),
-            potential_energy=_steps_of(md.trace.potential_energy),
-            labels_made=jnp.sum(good),
-            labels_failed=jnp.sum(~good & fresh),
-            md_good=jnp.all(md.good),
-            md_valid=jnp.all(md.valid),
-            moved_too_far=jnp.any(md.moved_too_far),
-            n_neighbors=jnp.max(md.n_neighbors),
-            train_finite=jnp.all(steps.finite),
-            errors=errors,
-            labelled=good,
-            alarms=alarmed,
-            alarm_index=_steps_of(reading.index),
+        sampler, systems, graphs, found = state.train.ema_params, [], [], []
+        for own, system, numbers in zip(setup.systems, state.systems, controls.systems, strict=True):
+            sampled, info = _sample_round(setup, own, sampler, system, numbers, state.round)
+            # found once a round: its new frames are labelled, all of them train and are charted
+            buffered = frame_graphs(own.spec, sampled, jnp.arange(sampled.buffer.labelled.shape[0]))
+            labelled = _label_round(setup, own, sampler, (system, sampled), buffered, info, (oracle, offsets))
+            systems.append(labelled.state)
+            graphs.append(buffered)
+            found.append((info, labelled))
+        if setup.config.estimate_shift:
+            systems = _share_zero(setup, systems, [labelled.difference for _, labelled in found], state.round)
+        infos = tuple(
+            _report(own, system, *parts) for own, system, parts in zip(setup.systems, systems, found, strict=True)
         )
+        state = dataclasses.replace(state, systems=tuple(systems))
+        state, steps = train_frames(setup, state, graphs, controls, setup.config.train_steps)
+        state = finish_round(setup, state, graphs, controls)
+        return state, RoundInfo(steps.loss, jnp.all(steps.finite), infos)
 
     return run
 
 
-def frame_graphs(setup: Setup, state: FineTuneState, slots: Int[Array, " R"]) -> GraphBatch:
+@struct.dataclass
+class _Labelled:
+    """A system with the labels of a round.
+
+    Attributes:
+        state: with the labels in its buffer.
+        good: (F,) which of them count.
+        labels: (F, ...).
+        predicted: energies and forces of the model that sampled the frames.
+        difference: () eV, mean of labels minus predictions.
+    """
+
+    state: SystemState
+    good: Bool[Array, " F"]
+    labels: Labels
+    predicted: tuple[Array, Array]
+    difference: Float[Array, ""]
+
+
+def _sample_round(
+    setup: Setup,
+    own: SystemSetup,
+    params: Params,
+    system: SystemState,
+    controls: SystemControls,
+    round: Int[Array, ""],
+) -> tuple[SystemState, SampleInfo]:
+    """All frames of a system in a round, unlabelled; fields of the record have a leading axis for the frames."""
+
+    def interval(system: SystemState, _: None) -> tuple[SystemState, SampleInfo]:
+        return sample_frame(setup.potential, setup.config, own, params, system, controls, round)
+
+    return jax.lax.scan(interval, system, length=own.labels_per_replica)
+
+
+def _label_round(
+    setup: Setup,
+    own: SystemSetup,
+    params: Params,
+    states: tuple[SystemState, SystemState],
+    graphs: GraphBatch,
+    info: SampleInfo,
+    source: tuple[JittableOracle, Array],
+) -> _Labelled:
+    """Label the new frames of a system: those between its two ``states``."""
+    before, after = states
+    slots = before.buffer.count + jnp.arange(own.labels_per_replica * before.sim.n_replicas)
+    new = jax.tree.map(lambda x: x[slots], graphs)
+    labels = jax.lax.map(partial(label_one, *source), new)
+    good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & info.fresh.reshape(-1)
+    energies, forces = predict_frames(setup.potential, params, new)
+    difference = jnp.sum(jnp.where(good, labels.energy - energies, 0.0)) / jnp.maximum(jnp.sum(good), 1)
+    state = dataclasses.replace(after, buffer=after.buffer.set_labels(slots, labels, good))
+    return _Labelled(state, good, labels, (energies, forces), difference)
+
+
+def _share_zero(
+    setup: Setup, systems: Sequence[SystemState], differences: Sequence[Array], round: Int[Array, ""]
+) -> list[SystemState]:
+    """In the first round, take what a constant per element explains of the differences off all labels."""
+    shifts = jnp.sum(jnp.asarray(setup.explained) * jnp.stack(list(differences))[None, :], axis=1)
+    return [
+        dataclasses.replace(
+            system, energy_shift=jnp.where(round == 0, shift, system.energy_shift).astype(system.energy_shift.dtype)
+        )
+        for system, shift in zip(systems, shifts, strict=True)
+    ]
+
+
+def _report(own: SystemSetup, system: SystemState, sampled: SampleInfo, labelled: _Labelled) -> SystemInfo:
+    md, fresh = sampled.md, sampled.fresh.reshape(-1)
+    numbers = system.sim.atomic_numbers
+    # for reading; the slope of a root mean square at no error is infinite and must not enter derivatives
+    given = jax.lax.stop_gradient((*labelled.predicted, labelled.labels, system.energy_shift))
+    return SystemInfo(
+        temperature=_steps_of(md.trace.temperature),
+        potential_energy=_steps_of(md.trace.potential_energy),
+        labels_made=jnp.sum(labelled.good),
+        labels_failed=jnp.sum(~labelled.good & fresh),
+        md_good=jnp.all(md.good),
+        md_valid=jnp.all(md.valid),
+        moved_too_far=jnp.any(md.moved_too_far),
+        n_neighbors=jnp.max(md.n_neighbors),
+        errors=FrameErrors.of(*given, numbers, own),
+        labelled=labelled.good,
+        alarms=_alarmed(system),
+        alarm_index=_steps_of(sampled.reading.index),
+    )
+
+
+def frame_graphs(spec: VerletSpec, system: SystemState, slots: Int[Array, " R"]) -> GraphBatch:
     """Graphs of frames in the buffer, one structure each, stacked along a leading axis R."""
-    numbers, head = state.sim.atomic_numbers, state.sim.head
+    numbers, head = system.sim.atomic_numbers, system.sim.head
 
     def graph(slot: Array) -> GraphBatch:
-        position, cell = state.buffer.position[slot], state.buffer.cell[slot]
-        table = build_table(setup.spec, position, cell)
+        position, cell = system.buffer.position[slot], system.buffer.cell[slot]
+        table = build_table(spec, position, cell)
         candidates = graph_from_table(numbers, head, table, position, cell)
-        return pack_edges(setup.spec, candidates)[0]
+        return pack_edges(spec, candidates)[0]
 
     return jax.lax.map(graph, slots)
 
@@ -113,84 +190,98 @@ def label_one(oracle: JittableOracle, offsets: Array, graph: GraphBatch) -> Labe
 
 
 def predict_frames(
-    setup: Setup, params: Params, graphs: GraphBatch
+    potential: Potential, params: Params, graphs: GraphBatch
 ) -> tuple[Float[Array, " R"], Float[Array, "R N 3"]]:
     """Energies (eV, without isolated atoms) and forces (eV/Å) of stacked frames, one after the other."""
 
     def one(graph: GraphBatch) -> tuple[Array, Array]:
-        prediction = setup.potential.apply(params, graph, stress=False)
+        prediction = potential.apply(params, graph, stress=False)
         return prediction.energy[0], prediction.forces
 
     return jax.lax.map(one, graphs)
 
 
 def train_frames(
-    setup: Setup, state: FineTuneState, graphs: GraphBatch, controls: Controls, n_steps: int
+    setup: Setup, state: FineTuneState, graphs: Sequence[GraphBatch], controls: Controls, n_steps: int
 ) -> tuple[FineTuneState, StepInfo]:
-    """Train on the labelled frames for ``n_steps`` steps, going on from ``state.train.step``.
+    """Train on the labelled frames of all systems for ``n_steps`` steps, going on from ``state.train.step``.
 
-    Frames are drawn without replacement, epoch by epoch; the order is a function of the key, the round and the step,
-    so that training in pieces is training in one go.
+    Given frames join those of the systems in every batch; replayed ones have a batch of their own beside it.
 
     Args:
         setup: static parts.
         state: with the frames and their labels.
-        graphs: of all slots of the buffer (``frame_graphs``).
+        graphs: of all slots of each system's buffer (``frame_graphs``).
         controls: the numbers of the training.
         n_steps: optimiser steps.
     """
-    step = train_step(setup.potential, setup.optimizer, setup.loss)
-    labels = dataclasses.replace(state.buffer.labels, energy=state.buffer.labels.energy - state.energy_shift)
     key = jax.random.fold_in(state.train.key, state.round)
+    stacks = [
+        stack_buffer(
+            own.batch_size,
+            system,
+            stack,
+            frame_weights(system.buffer, numbers.weight, controls.age_weight, state.round),
+        )
+        for own, system, stack, numbers in zip(setup.systems, state.systems, graphs, controls.systems, strict=True)
+    ]
+    gradient = loss_gradient(ForceField(setup.potential, setup.loss), setup.optimizer)
+    update = apply_gradient(setup.optimizer)
+    weights = controls.hyper.weights
+    less = jax.tree.map(lambda weight: controls.replay_weight * weight, weights)
+
+    def on(stacks: Sequence[FrameStack], key: Key, weights: LossWeights, train: TrainState) -> LossGradient:
+        batch = draw_batch(stacks, key, train.step)
+        return gradient(train.params, batch, weights, label_counts(batch.labels, batch.graph))
 
     def body(train: TrainState, _: None) -> tuple[TrainState, StepInfo]:
-        chosen = draw_frames(key, train.step, state.buffer, setup.config.batch_size)
-        graph = fold_graphs(jax.tree.map(lambda x: x[chosen], graphs))
-        batch = Batch(graph, _fold_labels(jax.tree.map(lambda x: x[chosen], labels)))
-        return step(train, batch, controls.hyper)
+        result = on([*stacks, *controls.given], key, weights, train)
+        if controls.replay:
+            again = on(controls.replay, jax.random.fold_in(key, _REPLAY), less, train)
+            added = jax.tree.map(jnp.add, result.gradient, again.gradient)
+            result = LossGradient(result.loss + again.loss, result.terms, added)
+        return update(train, result, controls.hyper)
 
     train, info = jax.lax.scan(body, state.train, length=n_steps)
     return dataclasses.replace(state, train=train), info
 
 
-def draw_frames(key: Array, step: Array, buffer: LabelBuffer, batch_size: int) -> Int[Array, " B"]:
-    """Slots of the batch of a step: epochs of all labelled frames in random order, cut into batches."""
-    n_labelled = jnp.maximum(jnp.sum(buffer.labelled), 1)
-
-    def draw(position: Array) -> Array:
-        order = jax.random.uniform(jax.random.fold_in(key, position // n_labelled), buffer.labelled.shape)
-        return jnp.argsort(jnp.where(buffer.labelled, order, jnp.inf))[position % n_labelled]
-
-    return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
+_REPLAY = 0x5245_504C
+"""Another stream than the order of frames to learn from."""
 
 
-def finish_round(setup: Setup, state: FineTuneState, graphs: GraphBatch, controls: Controls) -> FineTuneState:
+def finish_round(setup: Setup, state: FineTuneState, graphs: Sequence[GraphBatch], controls: Controls) -> FineTuneState:
     """Refresh the replicas' forces and the charts with the new parameters, and get ready for the next round.
 
     The next round trains a new optimiser, from the averaged parameters of this one. Replicas that raised an alarm are
-    rolled back if that was asked for. ``graphs`` are those of all slots of the buffer (``frame_graphs``).
+    rolled back if that was asked for. ``graphs`` are those of all slots of each buffer (``frame_graphs``).
     """
     averaged = state.train.ema_params
-    if setup.config.alarm is not None and state.watch is not None:
-        key = jax.random.fold_in(state.key, state.round)
-        temperature = controls.ensemble.temperature_K
-        watch, sim = end_round(setup.config.alarm, state.watch, state.sim, key, temperature)
-        state = dataclasses.replace(state, watch=watch, sim=sim)
-    if setup.config.chart_components:
-        state = dataclasses.replace(state, monitor=chart_frames(setup, state, graphs))
+    key = jax.random.fold_in(state.key, state.round)
+    systems = []
+    for index, (own, system, stack) in enumerate(zip(setup.systems, state.systems, graphs, strict=True)):
+        if setup.config.alarm is not None and system.watch is not None:
+            kelvin = controls.systems[index].ensemble.temperature_K
+            watch, sim = end_round(setup.config.alarm, system.watch, system.sim, system_key(key, index), kelvin)
+            system = dataclasses.replace(system, watch=watch, sim=sim)
+        if setup.config.chart_components:
+            system = dataclasses.replace(system, monitor=chart_frames(setup, averaged, system, stack))
+        sim = refresh(setup.potential, own.spec, averaged, rebuild(own.spec, system.sim))
+        systems.append(dataclasses.replace(system, sim=sim))
     return dataclasses.replace(
         state,
-        sim=refresh(setup.potential, setup.spec, averaged, rebuild(setup.spec, state.sim)),
+        systems=tuple(systems),
         train=TrainState.create(averaged, setup.optimizer, state.train.key),
         round=state.round + 1,
     )
 
 
-def chart_frames(setup: Setup, state: FineTuneState, graphs: GraphBatch) -> MonitorState:
-    """Charts of the last layer's features over all labelled frames, with limits if they are to raise alarms."""
-    features = jax.lax.map(partial(frame_features, setup.potential, state.train.ema_params), graphs)
-    species = setup.potential.species_index(state.sim.atomic_numbers)
-    weights = jnp.broadcast_to(state.buffer.labelled[:, None], features.shape[:2]).astype(features.dtype)
+def chart_frames(setup: Setup, params: Params, system: SystemState, graphs: GraphBatch) -> MonitorState:
+    """Charts of the last layer's features over all labelled frames of a system, with limits if they raise alarms."""
+    features = jax.lax.map(partial(frame_features, setup.potential, params), graphs)
+    species = setup.potential.species_index(system.sim.atomic_numbers)
+    labelled = system.buffer.labelled
+    weights = jnp.broadcast_to(labelled[:, None], features.shape[:2]).astype(features.dtype)
     charts = fit_charts(
         features.reshape(-1, features.shape[-1]),
         jnp.tile(species, features.shape[0]),
@@ -201,7 +292,7 @@ def chart_frames(setup: Setup, state: FineTuneState, graphs: GraphBatch) -> Moni
     if setup.config.alarm is None:
         return charts
     features = jax.lax.stop_gradient(features)
-    return cross_limits(charts, features, species, state.buffer.labelled, setup.config.alarm)
+    return cross_limits(charts, features, species, labelled, setup.config.alarm)
 
 
 def frame_features(potential: Potential, params: Params, graph: GraphBatch) -> Float[Array, "N F"]:
@@ -209,12 +300,8 @@ def frame_features(potential: Potential, params: Params, graph: GraphBatch) -> F
     return potential.node_energy(params, graph, graph.positions)[1][:, potential.feature_slices[-1]]
 
 
-def _alarmed(state: FineTuneState) -> Bool[Array, " R"]:
-    return jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.alarmed
-
-
-def _fold_labels(labels: Labels) -> Labels:
-    return dataclasses.replace(labels, forces=labels.forces.reshape(-1, 3))
+def _alarmed(system: SystemState) -> Bool[Array, " R"]:
+    return jnp.zeros((system.sim.n_replicas,), bool) if system.watch is None else system.watch.alarmed
 
 
 def _steps_of(trace: Float[Array, "L C R S"]) -> Float[Array, "R T"]:

@@ -65,6 +65,9 @@ def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:
         return
     # as they stand in the file: tuples are lists there
     report = json.loads(json.dumps(report))
+    if "rounds" in report and "verdict" not in report:
+        notice(f"{folder}: a run of an earlier version; its {HTML} cannot be drawn again, results are in results.json.")
+        return
     if "rounds" in report:
         from mlipjax.report.periodic import write_periodic_report
 

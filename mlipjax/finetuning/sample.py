@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from mlipjax.finetuning.alarm import Reading, WatchState, release, watch_chunk
-from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.state import FineTuneState
+from mlipjax.finetuning.setup import RoundConfig, SystemControls, SystemSetup
+from mlipjax.finetuning.state import SystemState
 from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.state import SimState, rebuild
-from mlipjax.potential import Model
-from mlipjax.typing import Array, Bool
+from mlipjax.potential import Model, Potential
+from mlipjax.typing import Array, Bool, Int, Params
 
 
 class SampleInfo(NamedTuple):
@@ -31,30 +31,36 @@ class SampleInfo(NamedTuple):
     reading: Reading
 
 
-def sample_frame(setup: Setup, state: FineTuneState, controls: Controls) -> tuple[FineTuneState, SampleInfo]:
-    """Run MD to the next frame of every replica and put the frames into the buffer.
+def sample_frame(
+    potential: Potential,
+    config: RoundConfig,
+    own: SystemSetup,
+    params: Params,
+    state: SystemState,
+    controls: SystemControls,
+    round: Int[Array, ""],
+) -> tuple[SystemState, SampleInfo]:
+    """Run MD to the next frame of every replica of a system and put the frames into its buffer.
 
     A replica that the charts find out of control is held where it is, and that is its frame.
     """
-    config = setup.config
-    advance = chunk(setup.potential, setup.spec, config.steps_per_chunk)
-    params = state.train.ema_params
+    advance = chunk(potential, own.spec, own.steps_per_chunk)
 
     def body(carry: tuple[SimState, WatchState | None], _: None) -> tuple[Any, tuple[ChunkInfo, Reading]]:
         before, watch = carry
-        before = rebuild(setup.spec, before)
+        before = rebuild(own.spec, before)
         after, info = advance(params, before, controls.ensemble, controls.limits)
         if config.alarm is None or watch is None or state.monitor is None:
             return (after, watch), (info, _no_reading(after))
-        model = Model(setup.potential, params)
+        model = Model(potential, params)
         after, info, watch, reading = watch_chunk(model, state.monitor, config.alarm, before, after, info, watch)
         return (after, watch), (info, reading)
 
     held = jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.held
-    (sim, watch), (info, reading) = jax.lax.scan(body, (state.sim, state.watch), length=config.chunks_per_label)
+    (sim, watch), (info, reading) = jax.lax.scan(body, (state.sim, state.watch), length=own.chunks_per_label)
     if config.alarm is not None and watch is not None:
         watch = release(config.alarm, watch)
-    buffer = state.buffer.append(sim.dynamics.position, sim.dynamics.cell, state.round)
+    buffer = state.buffer.append(sim.dynamics.position, sim.dynamics.cell, round)
     return dataclasses.replace(state, sim=sim, buffer=buffer, watch=watch), SampleInfo(info, ~held, reading)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.finetuning.alarm import WatchState
+from mlipjax.finetuning.setup import SystemSetup
 from mlipjax.md.state import SimState
 from mlipjax.monitoring import MonitorState
 from mlipjax.system import Labels, System
@@ -71,6 +72,25 @@ class LabelBuffer:
 
 
 @struct.dataclass
+class SystemState:
+    """Everything that belongs to one system.
+
+    Attributes:
+        sim: replicas.
+        buffer: frames and labels so far.
+        energy_shift: () eV, taken off every label: the difference of energy zero between oracle and student.
+        monitor: charts of its labelled frames under the newest parameters; ``None`` if none are kept.
+        watch: what alarms depend on; ``None`` if MD is not watched.
+    """
+
+    sim: SimState
+    buffer: LabelBuffer
+    energy_shift: Float[Array, ""]
+    monitor: MonitorState | None = None
+    watch: WatchState | None = None
+
+
+@struct.dataclass
 class FineTuneState:
     """Everything the next round depends on, besides static configuration and the numbers in ``Controls``.
 
@@ -78,37 +98,46 @@ class FineTuneState:
         round: () rounds done.
         key: PRNG key of the run, never split.
         train: parameters, optimiser and their averages; the averaged parameters drive MD.
-        sim: replicas.
-        buffer: frames and labels so far.
-        monitor: charts of the labelled frames under the newest parameters; ``None`` if none are kept.
-        energy_shift: () eV, taken off every label: the difference of energy zero between oracle and student.
-        watch: what alarms depend on; ``None`` if MD is not watched.
+        systems: replicas, frames and labels of each system.
     """
 
     round: Int[Array, ""]
     key: Key
     train: TrainState
-    sim: SimState
-    buffer: LabelBuffer
-    monitor: MonitorState | None
-    energy_shift: Float[Array, ""]
-    watch: WatchState | None = None
+    systems: tuple[SystemState, ...]
+
+    def with_system(self, index: int, system: SystemState) -> FineTuneState:
+        """The same state with another one of its systems."""
+        systems = list(self.systems)
+        systems[index] = system
+        return dataclasses.replace(self, systems=tuple(systems))
+
+
+def system_key(key: Key, index: int) -> Key:
+    """Key of a system, from the run's; the first one has that itself, so that more systems do not move its numbers."""
+    return key if index == 0 else jax.random.fold_in(key, _SYSTEMS + index)
+
+
+_SYSTEMS = 0x5359_5300
+"""Beyond all numbers of rounds, steps and replicas that keys are folded with."""
 
 
 class FrameErrors(NamedTuple):
-    """Predictions minus labels, of R frames.
+    """Predictions minus labels, of R frames of one system.
 
     Attributes:
         energy: (R,) eV.
         force_rmse, force_mae: (R,) eV/Å, over atoms and components.
+        element_force_rmse: (R,) eV/Å over the atoms of each element, in the order of the composition.
     """
 
     energy: Float[Array, " R"]
     force_rmse: Float[Array, " R"]
     force_mae: Float[Array, " R"]
+    element_force_rmse: tuple[Float[Array, " R"], ...]
 
     @classmethod
-    def of(cls, energies: Any, forces: Any, labels: Labels, shift: Any) -> FrameErrors:
+    def of(cls, energies: Any, forces: Any, labels: Labels, shift: Any, atomic_numbers: Any, own: SystemSetup) -> Self:
         """Compare; arrays of JAX or numpy alike.
 
         Args:
@@ -116,21 +145,26 @@ class FrameErrors(NamedTuple):
             forces: (R, N, 3) eV/Å, predicted.
             labels: with a leading axis R.
             shift: eV, by how much the labels' energies are higher for their zero alone.
+            atomic_numbers: (N,).
+            own: the system.
         """
         difference = forces - labels.forces
+        of_atom = (difference**2).mean(axis=2)
         return cls(
             energy=energies + shift - labels.energy,
             force_rmse=(difference**2).mean(axis=(1, 2)) ** 0.5,
             force_mae=abs(difference).mean(axis=(1, 2)),
+            element_force_rmse=tuple(
+                ((of_atom * (atomic_numbers == z)[None, :]).sum(axis=1) / count) ** 0.5 for z, count in own.composition
+            ),
         )
 
 
 @struct.dataclass
-class RoundInfo:
-    """Report of a round; with a leading axis after a scan.
+class SystemInfo:
+    """Report of a round on one system; with a leading axis after a scan.
 
     Attributes:
-        loss: (T,) training loss of each step.
         temperature: (R, S) K, after every MD step.
         potential_energy: (R, S) eV, interaction energy after every MD step.
         labels_made: () labels the round added.
@@ -139,7 +173,6 @@ class RoundInfo:
         md_valid: () false if a neighbour table overflowed or went stale: the round must be repeated.
         moved_too_far: () whether atoms moved so far that the skin of the tables was too thin.
         n_neighbors: () largest number of neighbours of an atom.
-        train_finite: () false if an optimiser step was skipped because its gradient was not finite.
         errors: of the model that sampled the F frames of the round, on their labels.
         labelled: (F,) which of these labels count.
         alarms: (R,) whether a replica raised an alarm in the round; its frame is then the alarmed one.
@@ -147,7 +180,6 @@ class RoundInfo:
             a replica is held at its alarmed frame. Empty (C = 0) if MD is not watched.
     """
 
-    loss: Float[Array, " T"]
     temperature: Float[Array, "R S"]
     potential_energy: Float[Array, "R S"]
     labels_made: Int[Array, ""]
@@ -156,8 +188,22 @@ class RoundInfo:
     md_valid: Bool[Array, ""]
     moved_too_far: Bool[Array, ""]
     n_neighbors: Int[Array, ""]
-    train_finite: Bool[Array, ""]
     errors: FrameErrors
     labelled: Bool[Array, " F"]
     alarms: Bool[Array, " R"]
     alarm_index: Float[Array, "R C"]
+
+
+@struct.dataclass
+class RoundInfo:
+    """Report of a round; with a leading axis after a scan.
+
+    Attributes:
+        loss: (T,) training loss of each step.
+        train_finite: () false if an optimiser step was skipped because its gradient was not finite.
+        systems: what each system has to report.
+    """
+
+    loss: Float[Array, " T"]
+    train_finite: Bool[Array, ""]
+    systems: tuple[SystemInfo, ...]

@@ -1,6 +1,6 @@
 """Neighbour tables, padded batches and size buckets."""
 
-from mlipjax.graph.batch import GraphBatch, edge_vectors, fold_graphs
+from mlipjax.graph.batch import GraphBatch, edge_vectors, fold_graphs, join_graphs
 from mlipjax.graph.device import (
     DenseTable,
     build_table,
@@ -29,6 +29,7 @@ __all__ = [
     "edge_vectors",
     "fold_graphs",
     "graph_from_table",
+    "join_graphs",
     "near_origin",
     "needs_rebuild",
     "neighbor_bucket",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -102,3 +103,44 @@ def fold_graphs(stack: GraphBatch) -> GraphBatch:
         graph_index=stack.graph_index + offset[:, None] * n_graphs,
     )
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), shifted)
+
+
+def join_graphs(graphs: Sequence[GraphBatch]) -> GraphBatch:
+    """Join batches of different sizes one after the other; rows of their tables get the slots of the longest.
+
+    Works on traced arrays. Structures and atoms keep their order.
+    """
+    n_slots = max(graph.neighbors.shape[1] for graph in graphs)
+    atoms = structures = 0
+    parts = []
+    for graph in graphs:
+        wide = _widened(graph, n_slots)
+        parts.append(
+            dataclasses.replace(
+                wide,
+                neighbors=wide.neighbors + atoms,
+                reverse=wide.reverse + atoms * n_slots,
+                graph_index=wide.graph_index + structures,
+            )
+        )
+        atoms, structures = atoms + graph.positions.shape[0], structures + graph.cells.shape[0]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _widened(graph: GraphBatch, n_slots: int) -> GraphBatch:
+    """The same edges in rows of more slots; what is added is unused."""
+    n_atoms, n_own = graph.neighbors.shape
+    if n_own == n_slots:
+        return graph
+    extra = ((0, 0), (0, n_slots - n_own))
+    own = jnp.arange(n_atoms, dtype=jnp.int32)[:, None]
+    slot = jnp.arange(n_slots, dtype=jnp.int32)[None, :]
+    used = slot < n_own
+    reverse = graph.reverse // n_own * n_slots + graph.reverse % n_own
+    return dataclasses.replace(
+        graph,
+        neighbors=jnp.where(used, jnp.pad(graph.neighbors, extra), own),
+        shifts=jnp.pad(graph.shifts, (*extra, (0, 0))),
+        edge_mask=jnp.pad(graph.edge_mask, extra),
+        reverse=jnp.where(used, jnp.pad(reverse, extra), own * n_slots + slot),
+    )

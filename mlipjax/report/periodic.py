@@ -1,4 +1,7 @@
-"""The report of one periodic fine-tune, as HTML and PNG: what each round's model did not know, and where it went."""
+"""The report of one periodic fine-tune, as HTML and PNG: what each round's model did not know, and where it went.
+
+It can be drawn at any time of a run, of what is done by then.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mlipjax.report.errors import ErrorCurve, error_against_labels
 from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import arm_styles, new_figure, rounded, styled
+from mlipjax.report.style import arm_styles, new_figure, styled
 from mlipjax.report.trajectories import Trace, traces
 
 _ERRORS = {
@@ -36,62 +39,43 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
         report: its ``results.json``.
         history: its records of pieces, as in ``history.jsonl``.
     """
-    settings = report["settings"]
-    replicas = "" if settings["replicas"] <= _MOST_TRACES else f" The first {_MOST_TRACES} replicas are drawn."
+    settings, stages = report["settings"], {record["stage"] for record in history}
+    many = sum(system["replicas"] for system in report["systems"]) > _MOST_TRACES
+    replicas = f" The first {_MOST_TRACES} replicas are drawn." if many else ""
     figures = {
         "errors": (
             "What each round's model did not know yet",
             "Errors of the model that sampled a round's frames on their labels, before it was trained on them, against "
             "the labels it had seen. The model of the last round has seen all labels, so it has no point here.",
-            errors_figure(report),
+            errors_figure(report) if report["rounds"] else None,
         ),
         "trajectory": (
             "Where it went",
             "Temperature and potential energy along the trajectory; at a triangle the model was fine-tuned, and what "
             f"came of it drives on.{replicas}",
-            trajectory_figure(report, history),
+            trajectory_figure(report, history) if "sample" in stages else None,
         ),
-        "loss": ("Training", "Loss of every optimiser step; each round starts a new fine-tune.", loss_figure(history)),
+        "loss": (
+            "Training",
+            "Loss of every optimiser step; each round starts a new fine-tune.",
+            loss_figure(history) if "train" in stages else None,
+        ),
     }
-    content: list[Illustration | Table] = [
-        Illustration(figure, caption, title, name) for name, (title, caption, figure) in figures.items()
-    ]
-    content.insert(1, _table(report))
+    content: list[Illustration | Table] = [_table(report), _parts_table(report)] if report["rounds"] else []
+    for name, (title, caption, figure) in figures.items():
+        if figure is not None:
+            content.append(Illustration(figure, caption, title, name))
+    content += [_next_steps(folder, report), _systems_table(report), *_preflight_tables(report)]
     content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
     content.append(Table(("option", "value"), [[k, str(v)] for k, v in settings.items()], "All options."))
-    content.append(_next_steps(folder, report))
-    verdict, alarm = periodic_verdict(report)
     write_report(
         folder / "report.html",
         title=f"Periodic fine-tune in {folder.resolve().name}",
-        verdict=verdict,
-        alarm=alarm,
+        verdict=f"{report['verdict']['text']} Next: {report['verdict']['next']}",
+        alarm=report["verdict"]["alarm"],
         content=content,
         versions=report["versions"],
     )
-
-
-def periodic_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return what a hurried reader should know of a periodic fine-tune, and whether it is bad news."""
-    rows = report["rounds"]
-    first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
-    parts = [f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds."]
-    worse = len(rows) > 1 and last > first
-    if len(rows) > 1:
-        parts.append(
-            f"On frames that it had not seen the force RMSE went from {rounded(first)} (before any training) to "
-            f"{rounded(last)} meV/Å (after {rows[-1]['labels_before']} labels)."
-        )
-    else:
-        parts.append(f"Before training the force RMSE on its own frames was {rounded(first)} meV/Å.")
-    if worse:
-        parts.append("It did not fall: look at the trajectory, and at the losses.")
-    if failed := report["labels_failed"]:
-        parts.append(f"{failed} labels failed and were left out.")
-    if alarms := sum(row["alarms"] or 0 for row in rows):
-        parts.append(f"The charts raised {alarms} alarm{'s' * (alarms > 1)}.")
-    parts.append("The model of the last round was not tested on frames that it had not seen.")
-    return " ".join(parts), bool(worse or failed)
 
 
 def errors_figure(report: Mapping[str, Any]) -> Figure:
@@ -103,26 +87,40 @@ def errors_figure(report: Mapping[str, Any]) -> Figure:
 
 
 def trajectory_figure(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Temperature and potential energy of the replicas over all rounds."""
-    settings, n_atoms = report["settings"], report["n_atoms"]
-    samples = [record for record in history if record["stage"] == "sample"]
-    step_ps = 1e-3 * settings["timestep"]
+    """Temperature and potential energy of all systems' replicas over all rounds; energies from where a system began."""
+    runs: dict[str, Trace] = {}
+    systems = report["systems"]
+    trained = {record["round"] for record in history if record["stage"] == "finish"}
+    for index, system in enumerate(systems):
+        samples = [record for record in history if record["stage"] == "sample" and record.get("system", 0) == index]
+        for replica in range(system["replicas"] if samples else 0):
+            kelvin, energy = (
+                np.concatenate([record[key][replica] for record in samples])
+                for key in ("temperature_K", "potential_energy_eV")
+            )
+            time = 1e-3 * system["timestep"] * np.arange(1, len(kelvin) + 1)
+            # the model is the same for all replicas: one row of triangles
+            marks = () if runs else 1e-3 * system["timestep"] * _ends(samples)[: len(trained)]
+            # systems of other sizes and elements have other zeros
+            energy = (energy - samples[0]["potential_energy_eV"][0][0]) / system["n_atoms"]
+            runs[_run_name(systems, index, replica)] = Trace(time, kelvin, energy, marks)
+    targets = {None if system["ensemble"] == "nve" else system["temperature"] for system in systems}
+    shown = dict(list(runs.items())[:_MOST_TRACES])
+    return traces(shown, target_temperature=targets.pop() if len(targets) == 1 else None)
+
+
+def _ends(samples: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Steps after which each round was over."""
     lengths: dict[int, int] = {}
     for record in samples:
         lengths[record["round"]] = lengths.get(record["round"], 0) + len(record["temperature_K"][0])
-    events = step_ps * np.cumsum(list(lengths.values()))
-    n_replicas = settings["replicas"]
-    runs = {}
-    for replica in range(min(n_replicas, _MOST_TRACES)):
-        kelvin, energy = (
-            np.concatenate([record[key][replica] for record in samples])
-            for key in ("temperature_K", "potential_energy_eV")
-        )
-        name = "periodic" if n_replicas == 1 else f"replica {replica}"
-        # the model is the same for all replicas: one row of triangles
-        marks = events if replica == 0 else ()
-        runs[name] = Trace(step_ps * np.arange(1, len(kelvin) + 1), kelvin, energy / n_atoms, marks)
-    return traces(runs, target_temperature=None if settings["ensemble"] == "nve" else settings["temperature"])
+    return np.cumsum(list(lengths.values()))
+
+
+def _run_name(systems: Sequence[Mapping[str, Any]], index: int, replica: int) -> str:
+    parts = [f"system {index + 1}"] if len(systems) > 1 else []
+    parts += [f"replica {replica}"] if systems[index]["replicas"] > 1 else []
+    return ", ".join(parts) or "periodic"
 
 
 @styled
@@ -150,16 +148,78 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
 def _table(report: Mapping[str, Any]) -> Table:
     rows = []
     for row in report["rounds"]:
-        errors = (round(row[key], 3) + 0.0 for key in _ERRORS.values())
+        errors = (_rounded(row[key]) for key in _ERRORS.values())
         counts = (row["round"], row["labels_before"], row["labels"], row["failed"])
         rows.append([*counts, *errors, row["loss"], row["alarms"]])
     shift = ""
     if report["settings"]["e0s"] == "estimate":
-        shift = (
-            f" The energy zero is that of the first round's labels: {report['energy_shift_eV']:.6g} eV were taken off, "
-            "so the mean error of that round is zero by construction."
-        )
-    return Table(_COLUMNS, rows, f"Errors are model minus {report['oracle']}; {report['n_atoms']} atoms.{shift}")
+        taken = ", ".join(f"{system['energy_shift_eV']:.6g} eV" for system in report["systems"])
+        shift = f" The energy zero is that of the first round's labels: {taken} were taken off."
+        if len(report["systems"]) == 1:
+            shift += " The mean error of that round is zero by construction."
+    return Table(_COLUMNS, rows, f"Errors are model minus {report['oracle']}.{shift}")
+
+
+def _systems_table(report: Mapping[str, Any]) -> Table:
+    names = ("name", "formula", "ensemble", "temperature", "timestep", "replicas", "labels_per_round", "weight")
+    rows = [[number, *(system[name] for name in names)] for number, system in enumerate(report["systems"], 1)]
+    heads = (
+        "system",
+        "structure",
+        "formula",
+        "ensemble",
+        "K",
+        "time step (fs)",
+        "replicas",
+        "labels a round",
+        "weight",
+    )
+    return Table(heads, rows, "What was simulated.")
+
+
+def _preflight_tables(report: Mapping[str, Any]) -> list[Table]:
+    """What was known before the first step."""
+    known = report["preflight"]
+    rows = [
+        ["labels asked for", known["n_labels"]],
+        ["parameters trained", f"{report['n_trained_parameters']} of {report['n_parameters']}"],
+        ["labelled frames from before", known["n_given"]],
+        ["replayed frames", known["n_replayed"]],
+        *(["note", note] for note in known["notes"]),
+        *(
+            [f"seconds of one energy with forces, system {number}", f"{seconds:.3g}"]
+            for number, seconds in enumerate(known["seconds"], 1)
+        ),
+        ["hours of MD and training, roughly, without labels", f"{known['hours']:.2g}"],
+        ["memory for training (GB)", f"{1e-9 * (known['training_bytes'] or 0.0):.2g}"],
+    ]
+    if (before := known["before"]) is not None:
+        rows += [[name, _rounded(before[name])] for name in _BEFORE if before.get(name) is not None]
+    tables = [Table(("before the first step", ""), rows, "What was known then; errors are on the frames from before.")]
+    if known["findings"]:
+        found = [[finding["severity"], finding["message"], finding["remedy"]] for finding in known["findings"]]
+        tables.append(Table(("", "the doctor", "what to do"), found, "In the frames from before."))
+    return tables
+
+
+_BEFORE = ("energy_mean_meV_per_atom", "energy_std_meV_per_atom", "force_rmse_meV_per_A")
+
+
+def _parts_table(report: Mapping[str, Any]) -> Table:
+    """Errors of every round by system and by element."""
+    rows = []
+    for row in report["rounds"]:
+        parts = [(f"system {number}", part) for number, part in enumerate(row["systems"], 1)]
+        for name, part in parts if len(parts) > 1 else ():
+            rows.append([row["round"], name, *(_rounded(part[key]) for key in _ERRORS.values()), part["alarms"]])
+        for element, part in row["elements"].items():
+            rows.append([row["round"], element, None, None, None, _rounded(part["force_rmse_meV_per_A"]), None])
+    heads = ("round", "of", "energy: mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)", "alarms")
+    return Table(heads, rows, "The same errors, by system and by element.")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3) + 0.0
 
 
 def _next_steps(folder: Path, report: Mapping[str, Any]) -> Table:

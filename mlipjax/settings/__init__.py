@@ -1,7 +1,7 @@
 """Settings of fine-tunes: records that load neither JAX nor ASE until something is made of them."""
 
 from mlipjax.settings.finetune import FinetuneSettings
-from mlipjax.settings.periodic import PeriodicSettings
+from mlipjax.settings.periodic import PeriodicSettings, SystemSettings
 from mlipjax.settings.properties import PropertySettings
 
-__all__ = ["FinetuneSettings", "PeriodicSettings", "PropertySettings"]
+__all__ = ["FinetuneSettings", "PeriodicSettings", "PropertySettings", "SystemSettings"]

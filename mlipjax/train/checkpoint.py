@@ -47,8 +47,12 @@ class Checkpoints:
         if step != self.latest():
             self._manager.save(step, args=self._arguments.StandardSave(_to_arrays(state)), force=True)
 
-    def restore(self, template: T) -> T | None:
+    def restore(self, template: T, *, grow: bool = False) -> T | None:
         """Return the newest checkpoint in the shape of ``template``, or ``None`` if there is none.
+
+        Args:
+            template: a state of the same kind.
+            grow: let arrays be shorter along their first axis than those of ``template``, which fill them up.
 
         Raises:
             ValueError: if its leaves have other paths, shapes or dtypes than the template's.
@@ -58,6 +62,8 @@ class Checkpoints:
             return None
         wanted = _to_arrays(template)
         found = dict(self._manager.restore(step, args=self._arguments.StandardRestore()))
+        if grow:
+            found = {path: _grown(array, wanted.get(path)) for path, array in found.items()}
         expected, present = _shapes(wanted), _shapes(found)
         for path in sorted(set(expected) | set(present)):
             if expected.get(path) != present.get(path):
@@ -80,6 +86,13 @@ class Checkpoints:
 
 def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _grown(array: Any, longer: np.ndarray | None) -> Any:
+    """An array, filled up with the end of one that is like it and longer."""
+    if longer is None or not array.ndim or array.shape[1:] != longer.shape[1:] or array.dtype != longer.dtype:
+        return array
+    return np.concatenate([np.asarray(array), longer[len(array) :]])
 
 
 def _shapes(arrays: dict[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from mlipjax.data import read_last_atoms
-from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, run_periodic
-from mlipjax.md import Start
+from mlipjax.data.label_keys import AUTO
+from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
+from mlipjax.finetuning.plan import Simulated
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
-from mlipjax.settings import PeriodicSettings
-from mlipjax.verbs.inputs import ModelLike, in_dtype, open_native
+from mlipjax.settings import PeriodicSettings, SystemSettings
+from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native
+from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 from mlipjax.verbs.simulate_start import start_of
 
 
 def periodic(
     model: ModelLike,
-    structure: Atoms | str | os.PathLike[str],
+    structure: Atoms | str | os.PathLike[str] | Sequence[Atoms | str | os.PathLike[str]] = (),
     *,
+    systems: Sequence[SystemSettings] = (),
     oracle: Oracle | str,
+    data: Structures = (),
+    energy_key: str = AUTO,
+    forces_key: str = AUTO,
+    stress_key: str = AUTO,
+    virial_key: str = AUTO,
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
     workers: int | None = None,
@@ -36,11 +44,17 @@ def periodic(
 
     Args:
         model: what ``mlipjax.load`` takes or returns.
-        structure: where every trajectory starts: ``Atoms``, or a file that ASE reads (its last structure). Its masses
-            and fixed atoms are honoured; velocities are drawn.
+        structure: where trajectories start: ``Atoms``, or a file that ASE reads (its last structure); one or several,
+            of any sizes, elements and periodicities. Masses and fixed atoms are honoured; velocities are drawn.
+        systems: structures with settings of their own (``mlipjax.settings.SystemSettings``), besides those of
+            ``structure``.
         oracle: source of the labels, by name (``"xtb"``, ``"teacher:MODEL"``, ``"ase:module:factory"``, ``"lj:..."``)
             or an object (``mlipjax.oracles``).
-        out: folder of the run, which the same call resumes; ``None`` keeps nothing on disk.
+        data: labelled frames from before, of the oracle's level of theory, that are trained on too: what
+            ``mlipjax.read`` takes or returns.
+        energy_key, forces_key, stress_key, virial_key: names of their labels in files, as for ``mlipjax.read``.
+        out: folder of the run, which the same call resumes, and with more rounds goes on with; ``None`` keeps nothing
+            on disk.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         workers: processes that label; by default one per core.
         settings: everything else; by default what ``options`` say.
@@ -52,8 +66,8 @@ def periodic(
         not seen.
 
     Raises:
-        ValueError, FileNotFoundError: if model, structure, oracle or settings cannot be honoured, or the folder holds
-            another run.
+        ValueError, FileNotFoundError: if model, structure, oracle, data or settings cannot be honoured, a finding of
+            the doctor in the data is fatal, or the folder holds another run.
         TypeError: for an option that does not exist.
         Stopped: if the run cannot go on (MD left its limits, training diverged, no label succeeded).
         InUseError: if another process works in the folder.
@@ -71,18 +85,32 @@ def periodic(
     refuse_unknown(options, PeriodicSettings)
     with in_dtype(settings.dtype):
         opened = open_native(model, head)
-        start, name = _read_start(structure)
-        try:
-            opened.potential.check_elements(np.unique(start.system.atomic_numbers).tolist())
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        simulated = [part for system in (*_shared(structure), *systems) for part in _read_system(system)]
+        if not simulated:
+            raise ValueError("a periodic fine-tune needs a structure to start from, found none.")
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
-        return run_periodic(opened.first, start, source, settings, out=folder, workers=workers, listener=listener)
+        keys = {
+            "energy_key": energy_key,
+            "forces_key": forces_key,
+            "stress_key": stress_key,
+            "virial_key": virial_key,
+        }
+        known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
+        problem = Problem(opened.first, simulated, source, known)
+        return run_periodic(problem, settings, out=folder, workers=workers, listener=listener)
 
 
-def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
-    """The structure with masses and constraints, and its name; what is honoured or not is said."""
+def _shared(structures: Any) -> list[SystemSettings]:
+    """Structures with the settings of the run."""
+    if isinstance(structures, (Atoms, str, os.PathLike)) or not isinstance(structures, Sequence):
+        structures = (structures,)
+    return [SystemSettings(structure=structure) for structure in structures]
+
+
+def _read_system(system: SystemSettings) -> list[Simulated]:
+    """A structure with masses and constraints at each of its temperatures; what is honoured or not is said."""
+    structure = system.structure
     if isinstance(structure, Atoms):
         atoms, name = structure, "the structure"
     elif isinstance(structure, (str, os.PathLike)):
@@ -92,4 +120,4 @@ def _read_start(structure: Atoms | str | os.PathLike[str]) -> tuple[Start, str]:
     start = start_of(atoms, name)
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
-    return start, name
+    return [Simulated(start, own, name) for own in system.at_each_temperature]

@@ -220,7 +220,9 @@ def loop(folder):
     setup, teacher, params, controls = case()
     with Labeller(teacher, folder / "labels.db") as labeller:
         result = HostLoop(setup, labeller, controls, folder).run(start(setup, params, controls), 2)
-    return labeller, [np.asarray(leaf) for leaf in jax.tree.leaves((result.state.train.params, result.state.buffer))]
+    state = result.state
+    kept = state.train.params, [system.buffer for system in state.systems]
+    return labeller, [np.asarray(leaf) for leaf in jax.tree.leaves(kept)]
 """,
     """
 _, found = loop(FOLDER)

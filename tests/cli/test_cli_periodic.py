@@ -11,10 +11,12 @@ import time
 import jax
 import numpy as np
 import pytest
-from finetuning.loop_case import atoms, potential
+from ase.db import connect
+from finetuning.loop_case import atoms, molecule, potential
 
 import mlipjax
 from mlipjax.cli import main
+from mlipjax.cli.periodic import rounds_table
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def test_one_command_leaves_a_model_frames_and_a_report(files, tmp_path, capsys)
     command = arguments(files, out, *SIZES, "--json", str(tmp_path / "results.json"))
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "plan: 1 rounds of 1 labels (1 in all)" in said
-    assert "one every 2 steps (1 fs) of 1 x H4O2, nvt at 300 K" in said
+    assert f"plan: 1 rounds, 1 labels by teacher:{files / 'teacher'}" in said
+    assert "1 labels a round, one every 2 steps (1 fs) of 1 x H4O2, nvt at 300 K" in said
     assert re.search(r"knows H, O; trains (\d+) of its \1 parameters \(naive, learning rate 0.0005\)", said)
     for stage in ("frames sampled", "labels", "optimiser steps"):
         assert f"round 1 of 1: {stage} ..." in said.splitlines()
@@ -51,7 +53,7 @@ def test_one_command_leaves_a_model_frames_and_a_report(files, tmp_path, capsys)
     assert results["labels_made"] == 1
     assert mlipjax.load(out / "model").potential.species == (1, 8)
     assert len(mlipjax.predict(out / "model", out / "frames.extxyz")) == 1
-    for name in ("report.html", "errors.png", "trajectory.png", "loss.png", "labels.db", "model_1"):
+    for name in ("report.html", "errors.png", "trajectory.png", "loss.png", "labels.db", "model_1", "run.toml"):
         assert (out / name).exists()
     # the same command again reads; figures that are gone are made again
     (out / "report.html").unlink()
@@ -80,13 +82,39 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, capsys, wrong
     assert not (tmp_path / "run").exists()
 
 
+def test_the_table_has_a_line_for_each_of_several_systems():
+    part = {"labels_before": 3, "labels": 2, "failed": 1, "energy_mean_meV_per_atom": -0.001, "alarms": None}
+    part |= {"energy_std_meV_per_atom": None, "energy_rmse_meV_per_atom": 2.0, "force_rmse_meV_per_A": 88.12}
+    one = {**part, "round": 1, "loss": 0.5, "systems": [part]}
+    assert [row[0] for row in rounds_table({"rounds": [one]}).rows] == ["1"]
+    rows = rounds_table({"rounds": [{**one, "systems": [part, part]}]}).rows
+    assert [row[0] for row in rows] == ["1", "system 1", "system 2"]
+    assert rows[2][1:] == ("3", "2 (1 failed)", "0.00", "-", "2.00", "88.1", "-", "-")
+
+
 @pytest.mark.slow
-def test_killed_at_any_stage_the_same_command_ends_with_the_same_bits(files, tmp_path):
-    sizes = ("--rounds", "2", "--labels-per-round", "2", "--steps", "4", "--train-steps", "30", "--workers", "1")
+def test_killed_at_any_stage_the_same_file_ends_with_the_same_bits(files, tmp_path):
+    """Two systems, one of them at two temperatures; options in one file."""
+    molecule().write(files / "molecule.xyz")
+    spec = f"""
+model = "{files / "student"}"
+oracle = "teacher:{files / "teacher"}"
+structure = "{files / "start.extxyz"}"
+rounds = 2
+labels_per_round = 2
+steps = 4
+train_steps = 30
+workers = 1
+[[system]]
+structure = "{files / "molecule.xyz"}"
+temperature = [200, 400.0]
+labels_per_round = 1
+"""
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
 
     def start(out):
-        command = [sys.executable, "-m", "mlipjax.cli", *arguments(files, out, *sizes)]
+        (tmp_path / f"{out.name}.toml").write_text(f'out = "{out}"\n{spec}')
+        command = [sys.executable, "-m", "mlipjax.cli", "periodic", str(tmp_path / f"{out.name}.toml")]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
     def stages(out):
@@ -95,9 +123,9 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_bits(files, tmp
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole).wait() == 0
-    for n_pieces in (2, 4, 7):
+    for n_records in (2, 5, 8, 11):
         process = start(killed)
-        while process.poll() is None and len(stages(killed)) < n_pieces:
+        while process.poll() is None and len(stages(killed)) < n_records:
             time.sleep(0.002)
         assert process.poll() is None, "the run ended before the moment came"
         os.killpg(process.pid, signal.SIGKILL)
@@ -105,3 +133,11 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_bits(files, tmp
     assert start(killed).wait() == 0
     for name in ("model/params.safetensors", "model_1/params.safetensors", "frames.extxyz", "errors.png"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    frames = mlipjax.read(killed / "frames.extxyz")
+    assert [info["system"] for info in frames.infos] == [1, 1, 2, 3] * 2
+    assert [len(system.atomic_numbers) for system in frames.systems] == [6, 6, 4, 4] * 2
+    keys = [row.key_value_pairs for row in connect(killed / "labels.db").select()]
+    assert len(keys) == 8
+    # the file that a run keeps is that run
+    again = subprocess.run([sys.executable, "-m", "mlipjax.cli", "periodic", str(killed / "run.toml")], env=environment)
+    assert again.returncode == 0

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.periodic import __main__ as periodic
 from experiments.periodic import report
-from mlipjax.finetuning.records import with_energy_shift
+from mlipjax.finetuning.records import with_energy_shifts
 from mlipjax.models import NequIPConfig, nequip
 
 
@@ -45,7 +45,7 @@ def test_folder_of_another_run_is_refused(tmp_path, capsys) -> None:
 def test_energy_shift_moves_one_composition_by_that_much() -> None:
     potential = nequip(NequIPConfig(species=(1, 8, 17)), np.array([-1.0, -2.0, -3.0]))
     numbers = np.array([8, 1, 1, 17])
-    moved = with_energy_shift(potential, numbers, 6.0)
+    moved = with_energy_shifts(potential, np.array([[2, 1, 1]]), np.array([6.0]))
     difference = moved.reference_energy(numbers) - potential.reference_energy(numbers)
     assert difference == pytest.approx(6.0, abs=1e-12)
     np.testing.assert_allclose(moved.e0s - potential.e0s, [[2.0, 1.0, 1.0]], atol=1e-12)

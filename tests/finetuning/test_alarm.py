@@ -65,16 +65,17 @@ def refreshed(potential, spec, params, sim):
 def begin(watched, *, bent, setup=None):
     own, _, params, controls, charts = watched
     setup = own if setup is None else setup
-    state = dataclasses.replace(start(setup, params, controls), monitor=charts)
+    state = start(setup, params, controls)
+    system = dataclasses.replace(state.systems[0], monitor=charts)
     if bent:
-        position = state.sim.dynamics.position
+        position = system.sim.dynamics.position
         bond = position[BENT, 1] - position[BENT, 0]
         moved = dataclasses.replace(
-            state.sim, dynamics=state.sim.dynamics.set(position=position.at[BENT, 1].add(-0.3 * bond))
+            system.sim, dynamics=system.sim.dynamics.set(position=position.at[BENT, 1].add(-0.3 * bond))
         )
-        sim = refreshed(setup.potential, setup.spec, params, moved)
-        state = dataclasses.replace(state, sim=sim, watch=WatchState.start(sim))
-    return state
+        sim = refreshed(setup.potential, setup.systems[0].spec, params, moved)
+        system = dataclasses.replace(system, sim=sim, watch=WatchState.start(sim))
+    return state.with_system(0, system)
 
 
 def host(watched, folder, state, n_rounds=1, on_piece=lambda piece: None, setup=None):
@@ -92,7 +93,7 @@ def test_a_calm_run_raises_no_alarm_and_takes_all_its_frames(watched, tmp_path):
     assert [record["alarms"] for record in readings] == [[], []]
     values = np.concatenate([np.ravel(record["alarm_index"]) for record in readings])
     assert np.all((values > 0.0) & (values < 1.0))
-    assert int(result.state.buffer.count) == 4
+    assert int(result.state.systems[0].buffer.count) == 4
 
 
 @pytest.mark.slow
@@ -105,14 +106,14 @@ def test_a_planted_departure_is_labelled_at_once_and_rolled_back(watched, tmp_pa
     assert samples[0]["alarm_index"][BENT][0] > 1.0 > samples[0]["alarm_index"][0][0]
     stages = [record["stage"] for record in result.history]
     assert stages == ["sample", "label", "train", "finish"]
-    end = result.state
+    end, first = result.state.systems[0], state.systems[0]
     assert np.asarray(end.buffer.labelled).tolist()[:2] == [True, True]
     assert int(end.buffer.count) == 2
     # the alarmed frame is the short bond; the replica is back where it was last in control
-    np.testing.assert_array_equal(end.sim.dynamics.position[BENT], state.sim.dynamics.position[BENT])
+    np.testing.assert_array_equal(end.sim.dynamics.position[BENT], first.sim.dynamics.position[BENT])
     assert not np.array_equal(end.sim.dynamics.position[BENT], end.buffer.position[1])
-    assert not np.array_equal(end.sim.dynamics.position[0], state.sim.dynamics.position[0])
-    assert not np.array_equal(end.sim.dynamics.momentum[BENT], state.sim.dynamics.momentum[BENT])
+    assert not np.array_equal(end.sim.dynamics.position[0], first.sim.dynamics.position[0])
+    assert not np.array_equal(end.sim.dynamics.momentum[BENT], first.sim.dynamics.momentum[BENT])
     assert not bool(end.watch.alarmed.any())
 
 
@@ -136,7 +137,9 @@ def test_killed_between_alarm_and_fine_tune_it_ends_with_the_same_bits(watched, 
         pytest.fail("the run never finished")
     for a, b in zip(
         *(
-            jax.tree.leaves((s.train.params, s.buffer, s.sim.dynamics.position, s.watch.alarmed))
+            jax.tree.leaves(
+                (s.train.params, s.systems[0].buffer, s.systems[0].sim.dynamics.position, s.systems[0].watch.alarmed)
+            )
             for s in (found, whole)
         ),
         strict=True,
@@ -146,7 +149,9 @@ def test_killed_between_alarm_and_fine_tune_it_ends_with_the_same_bits(watched, 
 
 def test_stop_saves_the_frame_and_says_what_to_do(watched, tmp_path):
     setup = dataclasses.replace(watched[0], config=config("stop"))
-    with pytest.raises(Stopped, match=f"combined index of replica {BENT} is .* times its limit; see stopped.extxyz"):
+    with pytest.raises(
+        Stopped, match=f"combined index of replica {BENT} of system 0 is .* times its limit; see stopped.extxyz"
+    ):
         host(watched, tmp_path, begin(watched, bent=True, setup=setup), setup=setup)
     assert (tmp_path / "stopped.extxyz").exists()
 
@@ -156,16 +161,17 @@ def test_in_the_compiled_loop_the_alarmed_frame_is_taken_once(watched):
     setup, teacher, _, controls, _ = watched
     run = jax.jit(run_compiled(setup, teacher, 1))
     state, info = run(begin(watched, bent=True), controls)
-    assert info.alarms[0].tolist() == [False, True]
-    assert info.alarm_index.shape == (1, 2, 2)
-    assert float(info.alarm_index[0, BENT, 0]) > 1.0
+    found = info.systems[0]
+    assert found.alarms[0].tolist() == [False, True]
+    assert found.alarm_index.shape == (1, 2, 2)
+    assert float(found.alarm_index[0, BENT, 0]) > 1.0
     # slots are replica by replica, frame by frame: the held replica's second frame is no new one
-    assert np.asarray(state.buffer.labelled)[:4].tolist() == [True, True, True, False]
-    assert int(info.labels_made[0]) == 3
-    assert int(info.labels_failed[0]) == 0
+    assert np.asarray(state.systems[0].buffer.labelled)[:4].tolist() == [True, True, True, False]
+    assert int(found.labels_made[0]) == 3
+    assert int(found.labels_failed[0]) == 0
     calm, info = run(begin(watched, bent=False), controls)
-    assert not info.alarms.any()
-    assert bool(calm.buffer.labelled[:4].all())
+    assert not info.systems[0].alarms.any()
+    assert bool(calm.systems[0].buffer.labelled[:4].all())
 
 
 def test_limits_hold_for_what_was_labelled_and_not_for_what_is_far(watched):
@@ -192,7 +198,7 @@ def test_limits_hold_for_what_was_labelled_and_not_for_what_is_far(watched):
 
 
 def test_rolled_back_velocities_are_new_and_thermal(watched):
-    state = begin(watched, bent=False)
+    state = begin(watched, bent=False).systems[0]
     alarmed = dataclasses.replace(state.watch, alarmed=jnp.array([False, True]))
     _, sim = end_round(AlarmConfig("rollback"), alarmed, state.sim, jax.random.key(5), 600.0)
     np.testing.assert_array_equal(sim.dynamics.momentum[0], state.sim.dynamics.momentum[0])
@@ -203,7 +209,7 @@ def test_rolled_back_velocities_are_new_and_thermal(watched):
 
 
 def test_rolled_back_replicas_leave_fixed_atoms_at_rest(watched):
-    state = begin(watched, bent=False)
+    state = begin(watched, bent=False).systems[0]
     held = Freedom.of(np.arange(6) != 2)
     sim = dataclasses.replace(state.sim, dynamics=state.sim.dynamics.set(freedom=held))
     alarmed = dataclasses.replace(WatchState.start(sim), alarmed=jnp.array([True, True]))

@@ -50,3 +50,18 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, template):
         checkpoints.save(1, make_state())
         with pytest.raises(ValueError, match="checkpoint 1 is of another run"):
             checkpoints.restore(template)
+
+
+def test_a_state_with_room_for_more_takes_a_shorter_one_up(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"x": np.arange(6.0).reshape(3, 2), "y": np.zeros(())})
+        longer = {"x": np.full((5, 2), 9.0), "y": np.ones(())}
+        with pytest.raises(ValueError, match="of another run"):
+            checkpoints.restore(longer)
+        restored = checkpoints.restore(longer, grow=True)
+        np.testing.assert_array_equal(restored["x"], [[0, 1], [2, 3], [4, 5], [9, 9], [9, 9]])
+        assert restored["y"] == 0.0
+        with pytest.raises(ValueError, match="of another run"):  # no room is made by taking frames away
+            checkpoints.restore({"x": np.zeros((2, 2)), "y": np.zeros(())}, grow=True)
+        with pytest.raises(ValueError, match="of another run"):
+            checkpoints.restore({"x": np.zeros((5, 3)), "y": np.zeros(())}, grow=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import tyro
 
-from mlipjax.cli.options.common import Computes, Sections
+from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
 from mlipjax.settings import PeriodicSettings
 
 
@@ -20,31 +20,49 @@ class Periodic(Computes):
     labels so far. Labels are kept in OUT/labels.db before they are used, and are never computed twice. At the end
     OUT/model is a --model, OUT/frames.extxyz holds the labelled frames, and OUT/report.html says how it went.
 
+    All options may stand in one TOML file: mlipjax periodic run.toml. There structures can have settings of their own.
+
     Attributes:
         model: name, .nqx or .model file or saved folder to start from.
-        structure: where every trajectory starts: any file ASE reads; of several frames the last one. Its masses and
-            fixed atoms (FixAtoms, move_mask) are honoured; velocities are drawn.
+        structure: where trajectories start: files that ASE reads, of any sizes, elements and periodicities; of several
+            frames in a file the last one. Masses and fixed atoms (FixAtoms, move_mask) are honoured; velocities are
+            drawn.
         oracle: source of the labels: xtb, teacher:MODEL, ase:module:factory (any ASE calculator),
             lj:sigma=..,epsilon=.. or sw.
         out: folder of the run.
+        data: labelled frames from before, of the oracle's level of theory, to train on too: files like those of
+            mlipjax finetune --train.
+        labels: names of the labels in these files.
         settings: everything else.
         head: name of the energy head that is trained; by default the model's first.
         workers: processes that label; by default one per core.
+        spec: TOML file of options, which can also be named before all of them; OUT/run.toml is the one of a run.
+        write_spec: write these options to a TOML file, each with what it means, and do nothing else.
     """
 
     sections: ClassVar[Sections] = {
         "main options": (
-            "model structure oracle out rounds labels_per_round steps train_steps temperature strategy "
+            "spec write_spec model structure data oracle out rounds labels_per_round steps train_steps temperature "
+            "strategy "
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": "head batch_size workers seed",
+        "training and labels": f"head batch_size age_weight workers seed {LABELS}",
+        "strategies": (
+            "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
+            "replay_weight"
+        ),
+        "when to stop": "until_force_rmse until_alarm_rate",
     }
 
     model: str
-    structure: Path
     oracle: str
     out: Path
+    structure: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()
+    labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
     head: str | None = None
     workers: int | None = None
+    spec: Path | None = None
+    write_spec: Path | None = None

@@ -1,0 +1,82 @@
+"""Batches of the compiled loop: some frames of every stack, in a graph without padding between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mlipjax.finetuning.stack import FrameStack
+from mlipjax.finetuning.state import LabelBuffer, SystemState, system_key
+from mlipjax.graph import GraphBatch, fold_graphs, join_graphs
+from mlipjax.system import Labels
+from mlipjax.train import Batch
+from mlipjax.typing import Array, Bool, Float, Int, Key
+
+
+def frame_weights(
+    labels: LabelBuffer, weight: float | Array, age_weight: float | Array, round: Int[Array, ""]
+) -> Float[Array, " C"]:
+    """Factors of labels in the loss: ``weight * age_weight ** age``, the age in rounds.
+
+    Args:
+        labels: of a system; empty slots get a factor of no meaning.
+        weight: of the system.
+        age_weight: of every round of a label's age.
+        round: now.
+    """
+    age = (round - labels.round).astype(labels.labels.energy.dtype)
+    return weight * age_weight**age
+
+
+def stack_buffer(
+    batch_size: int, system: SystemState, graphs: GraphBatch, weight: float | Float[Array, " C"]
+) -> FrameStack:
+    """The frames of a system's buffer.
+
+    Args:
+        batch_size: of its frames in every optimiser step.
+        system: with labels.
+        graphs: of all slots of its buffer.
+        weight: factor of labels in the loss.
+    """
+    labels = system.buffer.labels
+    labels = dataclasses.replace(
+        labels,
+        energy=labels.energy - system.energy_shift,
+        energy_weight=labels.energy_weight * weight,
+        forces_weight=labels.forces_weight * weight,
+        stress_weight=labels.stress_weight * weight,
+    )
+    return FrameStack(graphs, labels, system.buffer.labelled, batch_size)
+
+
+def draw_batch(stacks: Sequence[FrameStack], key: Key, step: Int[Array, ""]) -> Batch:
+    """The batch of a step: some frames of every stack, in a graph without padding atoms between them.
+
+    Frames are drawn without replacement, epoch by epoch of their stack; the order is a function of key and step, so
+    that training in pieces is training in one go.
+    """
+    graphs, labels = [], []
+    for index, stack in enumerate(stacks):
+        chosen = draw_frames(system_key(key, index), step, stack.labelled, stack.batch_size)
+        graphs.append(fold_graphs(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.graphs)))
+        labels.append(_fold_labels(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.labels)))
+    return Batch(join_graphs(graphs), jax.tree.map(lambda *parts: jnp.concatenate(parts), *labels))
+
+
+def draw_frames(key: Key, step: Array, labelled: Bool[Array, " C"], batch_size: int) -> Int[Array, " B"]:
+    """Slots of the batch of a step: epochs of all labelled frames in random order, cut into batches."""
+    n_labelled = jnp.maximum(jnp.sum(labelled), 1)
+
+    def draw(position: Array) -> Array:
+        order = jax.random.uniform(jax.random.fold_in(key, position // n_labelled), labelled.shape)
+        return jnp.argsort(jnp.where(labelled, order, jnp.inf))[position % n_labelled]
+
+    return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
+
+
+def _fold_labels(labels: Labels) -> Labels:
+    return dataclasses.replace(labels, forces=labels.forces.reshape(-1, 3))

@@ -1,0 +1,108 @@
+"""What a hurried reader should know of a periodic fine-tune: how large its errors are, whether they fall, what next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Trend = Literal["falling", "level", "rising", "unknown"]
+
+_SURE = 2.0
+"""Standard errors that a change of the logarithm of the error must exceed."""
+
+
+class Verdict(NamedTuple):
+    """Judgement of a run.
+
+    Attributes:
+        text: in a few sentences.
+        alarm: whether it is bad news.
+        trend: of the force error on labels that were not seen, from the last but one round to the last.
+        next: what to do.
+    """
+
+    text: str
+    alarm: bool
+    trend: Trend
+    next: str
+
+
+def judge_run(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Verdict:
+    """Judge a run, also one that is not done.
+
+    Args:
+        report: its results: ``rounds``, ``labels_made``, ``labels_failed``, ``oracle``, ``status``.
+        history: its records.
+    """
+    rows, status = report["rounds"], report.get("status", "done")
+    if not rows:
+        return Verdict(f"No frame is labelled yet ({status}).", status.startswith("stopped"), "unknown", "wait.")
+    first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
+    parts = [] if status == "done" else [f"{status[0].upper()}{status[1:]}."]
+    parts.append(f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds.")
+    trend = find_trend(history)
+    if len(rows) > 1:
+        parts.append(
+            f"On frames that it had not seen the force RMSE went from {_rounded(first)} (before any training) to "
+            f"{_rounded(last)} meV/Å (after {rows[-1]['labels_before']} labels)."
+        )
+        parts.append(_TRENDS[trend])
+    else:
+        parts.append(f"Before training the force RMSE on its own frames was {_rounded(first)} meV/Å.")
+    worst = max(enumerate(rows[-1]["systems"], 1), key=lambda pair: pair[1]["force_rmse_meV_per_A"])
+    if len(rows[-1]["systems"]) > 1:
+        parts.append(f"System {worst[0]} is worst ({_rounded(worst[1]['force_rmse_meV_per_A'])} meV/Å).")
+    if failed := report["labels_failed"]:
+        parts.append(f"{failed} labels failed and were left out.")
+    if alarms := sum(row["alarms"] or 0 for row in rows):
+        parts.append(f"The charts raised {alarms} alarm{'s' * (alarms > 1)}.")
+    if status == "done":
+        parts.append("The model of the last round was not tested on frames that it had not seen.")
+    bad = bool((len(rows) > 1 and last > first) or failed or status.startswith("stopped"))
+    return Verdict(" ".join(parts), bad, trend, _next(trend, status, alarms))
+
+
+def find_trend(history: Sequence[Mapping[str, Any]]) -> Trend:
+    """Compare squared force errors of the frames of the last two rounds; frames are taken as independent."""
+    squares: dict[int, list[float]] = {}
+    for record in history:
+        if record["stage"] == "label":
+            squares.setdefault(record["round"], []).extend(np.square(record["force_rmse_eV_per_A"]).tolist())
+    last = [np.array(squares[number]) for number in sorted(squares)][-2:]
+    if len(last) < 2 or min(map(len, last)) < 2 or not all(values.mean() > 0.0 for values in last):
+        return "unknown"
+    before, after = (0.5 * np.log(values.mean()) for values in last)
+    error = np.sqrt(sum((0.5 * values.std(ddof=1) / values.mean()) ** 2 / len(values) for values in last))
+    if abs(after - before) <= _SURE * error:
+        return "level"
+    return "falling" if after < before else "rising"
+
+
+_TRENDS = {
+    "falling": "It still falls.",
+    "level": "Between the last two rounds it changed by no more than frames differ by.",
+    "rising": "It rose in the last round.",
+    "unknown": "Too few frames were labelled to say whether it still falls.",
+}
+
+
+def _next(trend: Trend, status: str, alarms: int) -> str:
+    if status == "running":
+        return "wait."
+    if status.startswith("stopped"):
+        return "do what the message says, and call the same again: what is done is kept."
+    if trend == "falling":
+        return "more rounds: the same call with a larger number of rounds goes on."
+    if trend == "rising":
+        return (
+            "look at the trajectory and at the losses; lower the learning rate, or take more optimiser steps a round."
+        )
+    if alarms:
+        return "more rounds at what raised alarms, or test the model where it will be used."
+    return "test the model on structures that had no part in this; more rounds if its errors there are too large."
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.3g}" if value < 1000.0 else f"{value:.0f}"
