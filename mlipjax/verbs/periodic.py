@@ -33,6 +33,7 @@ def periodic(
     forces_key: str = AUTO,
     stress_key: str = AUTO,
     virial_key: str = AUTO,
+    units: str = "ase",
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
     workers: int | None = None,
@@ -52,7 +53,11 @@ def periodic(
             or an object (``mlipjax.oracles``).
         data: labelled frames from before, of the oracle's level of theory, that are trained on too: what
             ``mlipjax.read`` takes or returns.
-        energy_key, forces_key, stress_key, virial_key: names of their labels in files, as for ``mlipjax.read``.
+        energy_key: name of their energies in files, as for ``mlipjax.read``, and so are the next three.
+        forces_key: likewise.
+        stress_key: likewise.
+        virial_key: likewise.
+        units: of their labels in files, as for ``mlipjax.read``.
         out: folder of the run, which the same call resumes, and with more rounds goes on with; ``None`` keeps nothing
             on disk.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
@@ -95,6 +100,7 @@ def periodic(
             "forces_key": forces_key,
             "stress_key": stress_key,
             "virial_key": virial_key,
+            "units": units,
         }
         known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
         problem = Problem(opened.first, simulated, source, known)

@@ -153,7 +153,7 @@ def test_charts_in_memory_and_on_disk_judge_alike(model, tmp_path):
 
 def test_settings_of_a_fine_tune_are_keywords(model, folder):
     options = {"epochs": 1, "batch_size": 3, "valid_fraction": 0.0, "anchor": "none", "allow_e0_mismatch": True}
-    options["ignore"] = ["forces", "sign", "units", "outliers", "agreement", "scale", "order"]
+    options["ignore"] = ["sign", "units", "agreement", "order"]
     with pytest.raises(TypeError, match="there is no option 'epoch'; did you mean 'epochs'"):
         mlipjax.finetune(model, folder / "frames.extxyz", epoch=1)
     with pytest.raises(ValueError, match='give either train="FILE"'):
