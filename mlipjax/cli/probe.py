@@ -142,7 +142,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
 
 _USES = {
     **dict.fromkeys(("eos", "elastic", "gamma"), "model head structure"),
-    "phonons": "model head structure repeat",
+    "phonons": "model head structure repeat phonopy",
     "vacancy": "model head structure site reservoirs",
     "dimer": "model head structure elements",
     "softening": f"model head data {LABELS}",

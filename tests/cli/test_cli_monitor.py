@@ -89,12 +89,12 @@ def test_few_calibration_frames_are_said_to_be_few(folder, capsys):
 def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys):
     water = molecule("H2O", vacuum=3.0)
     write(tmp_path / "water.extxyz", water)
-    write(tmp_path / "iron.extxyz", bulk("Fe"))
+    write(tmp_path / "copper.extxyz", bulk("Cu"))
     write(tmp_path / "few.extxyz", frames(12, 0.05, 1))
     cases = [
         (("water.extxyz", "reference.extxyz", []), "holds H, O, which no frame of"),
-        (("iron.extxyz", "reference.extxyz", []), "holds Fe, which no frame of"),
-        (("few.extxyz", "iron.extxyz", []), "holds Si, which no frame of"),
+        (("copper.extxyz", "reference.extxyz", []), "holds Cu, which no frame of"),
+        (("few.extxyz", "copper.extxyz", []), "holds Si, which no frame of"),
         (("few.extxyz", "few.extxyz", []), "12 reference frames are too few"),
         (("absent.extxyz", "reference.extxyz", []), "no such file"),
         (
