@@ -24,7 +24,8 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
-        return f"between {self.low:.15g} and {self.high:.15g}{unit}{', and neither of them' if self.open else ''}"
+        words = "more than {:.15g} and less than {:.15g}" if self.open else "between {:.15g} and {:.15g}"
+        return words.format(self.low, self.high) + unit
 
 
 _COUNT = Range(1, 10**9)

@@ -99,7 +99,7 @@ def test_bad_input_is_one_line_and_a_failing_exit_code(folder, tmp_path, capsys)
         (("absent.extxyz", "reference.extxyz", []), "no such file"),
         (
             ("few.extxyz", "reference.extxyz", ["--level", "2"]),
-            "--level must be between 0 and 1",
+            "--level must be more than 0 and less than 1",
         ),
         (("few.extxyz", "reference.extxyz", ["--components", "9"]), "9 components of 4 features"),
         (("few.extxyz", "absent.npz", []), "no such file"),

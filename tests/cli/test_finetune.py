@@ -133,7 +133,8 @@ def test_evaluate_writes_predictions_beside_labels_and_figures(files, tuned, tmp
     forces = [atoms.info["force_mae_meV_per_A"] for atoms in frames]  # all of one size
     assert np.mean(forces) == pytest.approx(report["force_mae_meV_per_A"], rel=1e-5)
     assert {path.name for path in folder.iterdir()} == {
-        "report.html", "results.json", "parity_energy.png", "parity_forces.png", "parity_stress.png", "largest_errors.png",
+        "report.html", "results.json", "largest_errors.png",
+        "parity_energy.png", "parity_forces.png", "parity_stress.png",
     }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_a_run_writes_frames_and_averages_and_resumes(folder, tmp_path, capsys):
         (["--steps", "5", "--structure", "nowhere.xyz"], "no such file"),
         (
             ["--steps", "5", "--temperature", "-3"],
-            "--temperature must be between 0 and 1000000 K, and neither of them, found -3",
+            "--temperature must be more than 0 and less than 1000000 K, found -3",
         ),
         (["--steps", "0"], "--steps must be between 1 and"),
         (["--steps", "5", "--ensemble", "npt", "--thermostat", "csvr"], "npt (nose-hoover)"),
