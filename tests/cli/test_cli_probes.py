@@ -88,7 +88,7 @@ def test_sliding_is_written(folder, tmp_path):
     [
         ("neb", ["--images", "nowhere.xyz"], "nowhere.xyz: no such file"),
         ("neb", ["--images", "{layer}"], "a path needs at least its two ends"),
-        ("neb", ["--images", "{ends}", "--fmax", "-1"], "--fmax must be between 0 and 1000 eV/Å"),
+        ("neb", ["--images", "{ends}", "--fmax", "-1"], "--fmax must be more than 0 and less than 1000 eV/Å"),
         ("neb", ["--images", "{ends}", "--head", "b"], "found 'b'"),
         ("neb", ["--images", "{ends}", "{layer}"], "other atoms"),
         ("slide", ["--structure", "{ends}"], "periodic along all three"),
