@@ -100,7 +100,7 @@ class Stepped(Exception):
     pass
 
 
-MOST = {"all": (73, 33, 25), "without the doctor": (51, 25, 18), "handing on": (22, 13, 7)}
+MOST = {"all": (79, 37, 26), "without the doctor": (56, 28, 19), "handing on": (23, 13, 9)}
 """Places, files and climbs, as `docs/architecture.md` tells them: lower them with every step that falls away."""
 
 

@@ -108,10 +108,11 @@ def _complaint(name: str) -> str:
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
-    from mlipjax.cli.spec import expand
+    from mlipjax.cli.spec import check_once, expand
     from mlipjax.cli.wording import in_options
 
     options = options_of(name)
+    check_once(arguments, options)
     arguments = expand(arguments, options)
     warnings.showwarning = _printer(lambda text: in_options(text, options))
     try:

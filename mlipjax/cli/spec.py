@@ -9,6 +9,7 @@ import textwrap
 import tomllib
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,23 @@ def expand(arguments: Sequence[str], options: Any) -> list[str]:
         needed = [name for name, known in names.items() if known.text.endswith("(required)")]
         arguments += [word for name in needed if option(name) not in typed for word in (option(name), name.upper())]
     return arguments
+
+
+def check_once(arguments: Sequence[str], options: Any) -> None:
+    """Refuse an option of several values that is typed twice: the parser would take the last values and drop the first.
+
+    Args:
+        arguments: words of the command line.
+        options: dataclass of the command's options; some of them collect what is typed (``UseAppendAction``).
+
+    Raises:
+        ValueError: naming the option.
+    """
+    several = {option(name) for name, hint in _hints(options) if typing.get_origin(hint) is tuple}
+    typed = Counter(word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--"))
+    for word in sorted(several):
+        if typed[word] > 1:
+            raise ValueError(f"{word} is given {typed[word]} times; give all its values behind one {word}.")
 
 
 def _spellings(known: Option) -> list[str]:

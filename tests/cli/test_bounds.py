@@ -8,6 +8,7 @@ from ase.build import bulk
 
 from mlipjax.cli import bounds
 from mlipjax.cli.main import COMMANDS, main, options_of
+from mlipjax.cli.spec import check_once
 
 
 def number_options(options):
@@ -64,6 +65,15 @@ def test_numbers_that_cannot_be_honoured_are_refused_as_they_are_typed(typed, me
     with pytest.raises(ValueError, match=r"^--") as error:
         bounds.check_arguments(typed.split())
     assert message in str(error.value)
+
+
+def test_an_option_of_several_values_is_typed_once():
+    check_once(["--train", "a", "b", "--epochs", "1", "--epochs", "2"], options_of("finetune"))
+    check_once(["--model", "a", "--model", "b"], options_of("compare-representations"))  # it collects them
+    with pytest.raises(
+        ValueError, match=r"^--structure is given 2 times; give all its values behind one --structure\.$"
+    ):
+        check_once(["--structure", "a", "--oracle", "sw", "--structure=b"], options_of("periodic"))
 
 
 WRONG = [
