@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +48,8 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Save ``state`` as number ``step``; a number that is there already is left as it is."""
         if step != self.latest():
-            self._manager.save(step, args=self._arguments.StandardSave(_to_arrays(state)), force=True)
+            arguments = self._arguments.StandardSave(_to_arrays(state))
+            _patiently(lambda: self._manager.save(step, args=arguments, force=True))
 
     def restore(self, template: T, *, grow: bool = False) -> T | None:
         """Return the newest checkpoint in the shape of ``template``, or ``None`` if there is none.
@@ -82,6 +86,22 @@ class Checkpoints:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _patiently(function: Callable[[], Any], seconds: Sequence[float] = (0.1, 0.5, 2.0)) -> None:
+    """Call a function again while a folder that it clears away is still filled.
+
+    Threads of a save that failed, on a full disk, may go on writing for a moment in the process that tries again.
+    """
+    for wait in seconds:
+        try:
+            function()
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            time.sleep(wait)
+    function()
 
 
 def _is_key(leaf: Any) -> bool:

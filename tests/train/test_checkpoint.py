@@ -1,3 +1,5 @@
+import errno
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from mlipjax.optim import Optimizer, OptimizerConfig
 from mlipjax.train import Checkpoints, TrainState
+from mlipjax.train.checkpoint import _patiently
 
 
 def make_state(seed=0, shape=(2, 3)):
@@ -65,3 +68,21 @@ def test_a_state_with_room_for_more_takes_a_shorter_one_up(tmp_path):
             checkpoints.restore({"x": np.zeros((2, 2)), "y": np.zeros(())}, grow=True)
         with pytest.raises(ValueError, match="of another run"):
             checkpoints.restore({"x": np.zeros((5, 3)), "y": np.zeros(())}, grow=True)
+
+
+def test_a_folder_that_late_writes_fill_is_cleared_again():
+    left = [errno.ENOTEMPTY, errno.ENOTEMPTY]
+
+    def save():
+        if left:
+            raise OSError(left.pop(), "Directory not empty", "d")
+        saved.append(True)
+
+    saved = []
+    _patiently(save, (0.0, 0.0, 0.0))
+    assert saved == [True]
+    left += [errno.ENOSPC]
+    with pytest.raises(OSError, match="Directory not empty") as caught:
+        _patiently(save, (0.0,))
+    assert caught.value.errno == errno.ENOSPC
+    assert saved == [True]
