@@ -41,7 +41,9 @@ def judge_run(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -
         return Verdict(f"No frame is labelled yet ({status}).", status.startswith("stopped"), "unknown", "wait.")
     first, last = rows[0]["force_rmse_meV_per_A"], rows[-1]["force_rmse_meV_per_A"]
     parts = [] if status == "done" else [f"{status[0].upper()}{status[1:]}."]
-    parts.append(f"{report['labels_made']} labels by {report['oracle']} in {len(rows)} rounds.")
+    made, rounds = report["labels_made"], len(rows)
+    labels = f"{made} label{'' if made == 1 else 's'}"
+    parts.append(f"{labels} by {report['oracle']} in {rounds} round{'' if rounds == 1 else 's'}.")
     trend = find_trend(history)
     if len(rows) > 1:
         parts.append(
