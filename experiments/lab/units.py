@@ -124,9 +124,10 @@ def _compute(todo: dict[str, Unit], folder: Path, workers: int, show: Callable[.
 def _executor(workers: int, folder: Path) -> Executor:
     if workers == 1:
         return SerialExecutor()
-    # read when they import JAX: XLA prints of programs that another process compiled, at length and wrongly, that they
-    # may not run on this machine
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # read when they import JAX, which sets it to 1 where nothing is said: XLA prints of programs that another process
+    # compiled, at length and wrongly, that they may not run on this machine
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     threads = max(1, available_cores() // workers)
     return local_processes(workers, functools.partial(_set_up, threads, folder.parent / "compiled"))
 
