@@ -49,7 +49,7 @@ def test_the_script_for_cp2k_works(tmp_path, monkeypatch):
         rows = f"  H  0.0 0.0 0.0\n  H  {column} 0.0 0.0\n"
         text = "".join(f"2\n i = {i}, time = {0.5 * i}, E = {-1.1 - 0.01 * i}\n{rows}" for i in range(2))
         (tmp_path / f"h2-{name}-1.xyz").write_text(text)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(r"```text\n(import .*?)```", PAGE, re.DOTALL)
     exec(code, {})
     data = read("h2.extxyz", energy_key="E", units="atomic")
     np.testing.assert_allclose(ase.io.read("h2.extxyz").cell.volume, 125.0)
