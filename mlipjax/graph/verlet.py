@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 import jax
@@ -17,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.graph.batch import GraphBatch, edge_vectors
+from mlipjax.graph.bins import AT_ONCE, Bins, choose_bins
 from mlipjax.graph.host import neighbor_table
 from mlipjax.graph.pad import neighbor_bucket
-from mlipjax.lattice import completed, heights
 from mlipjax.reading import shown
 from mlipjax.system import System
 from mlipjax.typing import Array, Int
@@ -43,8 +42,7 @@ class VerletSpec:
         skin: Å, added to the cutoff when candidates are searched; not negative.
         pbc: periodicity along the three lattice vectors.
         has_volume: whether the cell has one, so that there is a stress.
-        images: lattice translations searched along each lattice vector, 0 where not periodic.
-        n_edges: room for edges in a search on the device; the number of edges (both directions) is always enough.
+        bins: sizes of the search.
         n_candidates: slots per atom for pairs within cutoff + skin.
         n_neighbors: slots per atom for pairs within the cutoff: those that the potential sees.
     """
@@ -53,8 +51,7 @@ class VerletSpec:
     skin: float
     pbc: tuple[bool, bool, bool]
     has_volume: bool
-    images: tuple[int, int, int]
-    n_edges: int
+    bins: Bins
     n_candidates: int
     n_neighbors: int
 
@@ -62,6 +59,10 @@ class VerletSpec:
     def reach(self) -> float:
         """Largest distance of candidates: cutoff + skin, in Å."""
         return self.cutoff + self.skin
+
+    def searched_at_once(self, n_atoms: int) -> int:
+        """How many structures of so many atoms are searched at the same time in bounded memory."""
+        return max(1, AT_ONCE // (self.bins.partners * n_atoms))
 
     @classmethod
     def for_systems(
@@ -80,54 +81,40 @@ class VerletSpec:
         """
         if not skin >= 0.0:
             raise ValueError(f"found a skin of {skin} Å; it must be 0 or more.")
-        return reduce(VerletSpec._joined, (cls._for_system(system, cutoff, skin, n_neighbors) for system in systems))
-
-    @classmethod
-    def _for_system(cls, system: System, cutoff: float, skin: float, n_neighbors: int) -> VerletSpec:
-        found, within = neighbor_table(system, cutoff + skin), neighbor_table(system, cutoff + _FLUCTUATION)
-        cell = np.asarray(system.cell, np.float64)
-        images = (cutoff + skin) * _HEADROOM ** (1 / 3) / heights(completed(cell, system.pbc))
-        first, second, third = (np.ceil(images).astype(int) * np.array(system.pbc)).tolist()
+        found = [neighbor_table(system, cutoff + skin).max_count for system in systems]
+        within = [neighbor_table(system, cutoff + _FLUCTUATION).max_count for system in systems]
         return cls(
             cutoff=float(cutoff),
             skin=float(skin),
-            pbc=system.pbc,
-            has_volume=bool(abs(np.linalg.det(cell)) > 0.0),
-            images=(first, second, third),
-            n_edges=_roomy(found.n_edges),
-            n_candidates=_roomy(found.max_count),
-            n_neighbors=-(-max(within.max_count, n_neighbors, 1) // _MULTIPLE) * _MULTIPLE,
+            pbc=systems[0].pbc,
+            has_volume=bool(abs(np.linalg.det(np.asarray(systems[0].cell, np.float64))) > 0.0),
+            bins=choose_bins(systems, cutoff + skin),
+            n_candidates=_roomy(max(found)),
+            n_neighbors=-(-max(*within, n_neighbors, 1) // _MULTIPLE) * _MULTIPLE,
         )
 
     def grown(self, systems: Sequence[System], n_neighbors: int = 0) -> VerletSpec:
-        """Larger sizes after an overflow, none of them smaller than before.
+        """Larger sizes after an overflow, none of them smaller than before unless there are fewer, larger bins.
 
         Args:
             systems: states that are to fit.
             n_neighbors: largest number of neighbours that was counted.
         """
         found = VerletSpec.for_systems(systems, self.cutoff, self.skin, int(np.ceil(_COUNTED * n_neighbors)))
-        larger = self._joined(found)
+        larger = dataclasses.replace(
+            self,
+            bins=self.bins.joined(choose_bins(systems, self.reach, at_most=self.bins.number)),
+            n_candidates=max(self.n_candidates, found.n_candidates),
+            n_neighbors=max(self.n_neighbors, found.n_neighbors),
+        )
         if larger != self:
             return larger
         # these states fit: what did not was one between them
         return dataclasses.replace(
             self,
-            images=tuple(number + periodic for number, periodic in zip(self.images, self.pbc, strict=True)),
-            n_edges=_roomy(self.n_edges),
+            bins=self.bins.grown(self.pbc),
             n_candidates=_roomy(self.n_candidates),
             n_neighbors=self.n_neighbors + _MULTIPLE,
-        )
-
-    def _joined(self, other: VerletSpec) -> VerletSpec:
-        """Sizes that hold whatever fits either; what is no size is that of ``self``."""
-        first, second, third = np.maximum(self.images, other.images).tolist()
-        return dataclasses.replace(
-            self,
-            images=(first, second, third),
-            n_edges=max(self.n_edges, other.n_edges),
-            n_candidates=max(self.n_candidates, other.n_candidates),
-            n_neighbors=max(self.n_neighbors, other.n_neighbors),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -146,14 +133,19 @@ class VerletSpec:
             nested = fields["candidates"]
             counts = {"n_candidates": nested["n_neighbors"], "n_neighbors": fields["n_neighbors"]}
             fields = {**nested, **counts, "has_volume": fields["periodic"]}
-        spec = cls(**{**fields, "images": tuple(fields["images"]), "pbc": tuple(fields["pbc"])})
-        counts = (spec.n_edges, spec.n_candidates, spec.n_neighbors, *spec.images)
+        if "images" in fields:
+            fields = {**fields, "bins": ((1, 1, 1), fields["images"], _MOST)}
+            fields = {name: value for name, value in fields.items() if name not in ("images", "n_edges")}
+        number, images, occupancy = fields["bins"]
+        bins = Bins(tuple(number), tuple(images), occupancy)
+        spec = cls(**{**fields, "bins": bins, "pbc": tuple(fields["pbc"])})
+        counts = (spec.n_candidates, spec.n_neighbors, occupancy, *bins.number, *bins.images)
         lengths = (spec.cutoff, spec.skin)
         if (
             not all(type(count) is int and 0 <= count <= _MOST for count in counts)
             or not all(type(length) in (int, float) and 0.0 <= length <= _LONGEST for length in lengths)
             or [type(flag) for flag in (*spec.pbc, spec.has_volume)] != [bool] * 4
-            or len(spec.images) != 3
+            or (len(bins.number), len(bins.images), min(bins.number)) < (3, 3, 1)
         ):
             raise ValueError(f"found {shown(dict(fields))}; expected sizes of neighbour tables.")
         return spec

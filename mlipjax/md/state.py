@@ -109,8 +109,8 @@ def _search(
     spec: VerletSpec, positions: Float[Array, "R N 3"], cells: Float[Array, "R 3 3"], mesh: Mesh | None = None
 ) -> DenseTable:
     def search(*replicas: Array) -> DenseTable:
-        # one replica after the other: a search needs memory of the order of N^2
-        return jax.lax.map(lambda at: build_table(spec, *at), replicas)
+        together = spec.searched_at_once(positions.shape[1])
+        return jax.lax.map(lambda at: build_table(spec, *at), replicas, batch_size=together)
 
     return over_devices(search, mesh, (SHARE, SHARE), SHARE)(positions, cells)
 

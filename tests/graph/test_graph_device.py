@@ -11,7 +11,9 @@ from graph_cases import CASES, ase_edges, assert_reversal, liquid, system, table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlipjax.graph import VerletSpec, build_table, needs_rebuild
+from mlipjax.graph import VerletSpec, bins, build_table, needs_rebuild
+from mlipjax.graph.bins import Bins, choose_bins
+from mlipjax.lattice import completed, heights
 
 SKIN = 0.37
 build = jax.jit(build_table, static_argnums=0)
@@ -58,7 +60,8 @@ def test_random_cells_give_the_edges_of_ase_or_overflow(seed, scale, pbc):
     cell = rng.normal(size=(3, 3)) * scale
     assume(abs(np.linalg.det(cell)) > max(4.0, 0.1 * np.prod(np.linalg.norm(cell, axis=1))))
     atoms = Atoms("H3", positions=rng.uniform(-1.0, 2.0, (3, 3)) @ cell, cell=cell, pbc=pbc)
-    spec = VerletSpec(3.0, 0.5, pbc, True, (4 * pbc[0], 4 * pbc[1], 4 * pbc[2]), 220, 60, 60)
+    images = (4 * pbc[0], 4 * pbc[1], 4 * pbc[2])
+    spec = VerletSpec(3.0, 0.5, pbc, True, Bins((1, 1, 1), images, 3), 60, 60)
     table = build(spec, atoms.positions, cell)
     if not table.overflow:
         np.testing.assert_array_equal(table_edges(table), ase_edges(atoms, spec.reach))
@@ -69,30 +72,87 @@ def test_random_cells_give_the_edges_of_ase_or_overflow(seed, scale, pbc):
         heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
         counts = np.bincount(ase_edges(atoms, spec.reach)[:, 0], minlength=3)
         thin = np.ceil(spec.reach / heights).max() > 4 or pbc != (True, True, True)
-        assert thin or counts.max() > 60 or counts.sum() > 220
+        assert thin or counts.max() > 60
 
 
 def test_every_overflow_is_flagged():
     atoms, cutoff = liquid(50, 8.5), 4.0
     counts = np.bincount(ase_edges(atoms, cutoff + SKIN)[:, 0])
-    exact = {"n_candidates": int(counts.max()), "n_edges": int(counts.sum())}
-    spec, table = build_for(atoms, cutoff, **exact)
+    spec, table = build_for(atoms, cutoff, n_candidates=int(counts.max()))
     assert not table.overflow
-    assert build_for(atoms, cutoff, **{**exact, "n_candidates": exact["n_candidates"] - 1})[1].overflow
-    # the search holds both directions of an edge or one: half the edges can never be enough
-    assert build_for(atoms, cutoff, **{**exact, "n_edges": exact["n_edges"] // 2 - 1})[1].overflow
+    assert build_for(atoms, cutoff, n_candidates=int(counts.max()) - 1)[1].overflow
     assert build(spec, atoms.positions * np.nan, atoms.cell.array).overflow
     # a cell that has become so thin that more images are in reach, with room for their edges
     thin = atoms.copy()
     thin.set_cell(atoms.cell.array * [[1.0], [1.0], [0.3]], scale_atoms=True)
-    roomy = dataclasses.replace(spec, n_candidates=300, n_edges=15_000)
+    roomy = dataclasses.replace(spec, n_candidates=300)
     assert build(roomy, thin.positions, thin.cell.array).overflow
     refitted = roomy.grown([system(thin)])
-    assert refitted.images[2] > spec.images[2]
-    assert refitted.n_candidates == 300
     table = build(refitted, thin.positions, thin.cell.array)
     assert not table.overflow
     np.testing.assert_array_equal(table_edges(table), ase_edges(thin, cutoff + SKIN))
+
+
+def test_atoms_that_gather_in_one_bin_are_flagged_and_fit_after_growth():
+    atoms = liquid(400, 20.0)
+    spec, table = build_for(atoms, 2.0)
+    assert min(spec.bins.number) > 3
+    assert not table.overflow
+    crowded = atoms.copy()
+    crowded.positions[:60] = 2.0 + 0.02 * crowded.positions[:60]
+    roomy = dataclasses.replace(spec, n_candidates=100)
+    assert build(roomy, crowded.positions, crowded.cell.array).overflow
+    refitted = roomy.grown([system(crowded)])
+    assert refitted.bins.number == spec.bins.number
+    table = build(refitted, crowded.positions, crowded.cell.array)
+    assert not table.overflow
+    np.testing.assert_array_equal(table_edges(table), ase_edges(crowded, 2.0 + SKIN))
+
+
+def _crowd(seed, pbc):
+    rng = np.random.default_rng(seed)
+    cell = np.diag(rng.uniform(6.0, 16.0, 3)) + rng.normal(size=(3, 3)) * 2.0
+    return Atoms("H90", positions=rng.uniform(-1.0, 2.0, (90, 3)) @ cell, cell=cell, pbc=pbc)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), pbc=st.sampled_from(PERIODICITIES))
+def test_many_bins_in_cells_of_any_angles(seed, pbc):
+    atoms = _crowd(seed, pbc)
+    spec = VerletSpec(2.2, SKIN, pbc, True, Bins((3, 2, 4), (2, 2, 3), 90), 60, 60)
+    table = build(spec, atoms.positions, atoms.cell.array)
+    if not table.overflow:
+        np.testing.assert_array_equal(table_edges(table), ase_edges(atoms, spec.reach))
+        assert_reversal(table)
+    else:
+        lengths = np.where(pbc, heights(completed(atoms.cell.array, pbc)), np.inf)
+        assert (lengths / [3, 2, 4] * [2, 2, 3] < spec.reach * 1.001).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), pbc=st.sampled_from(PERIODICITIES), fineness=st.integers(0, 2))
+def test_bins_that_are_chosen_have_room_and_reach_all_partners(seed, pbc, fineness):
+    atoms = _crowd(seed, pbc)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bins, "_FINENESS", bins._FINENESS[fineness : fineness + 1])
+        chosen = choose_bins([system(atoms)], 2.2)
+    away, fractional, _ = bins._placed(atoms.positions, atoms.cell.array, pbc, np)
+    home = bins._bin_of(fractional, chosen.number, chosen.images, 2.2, pbc, np)
+    assert np.bincount(np.ravel_multi_index(home.T, chosen.number)).max() <= chosen.occupancy
+    first, second, *shift = ase_edges(atoms, 2.2).T
+    between = (
+        home[second] - home[first] + (np.stack(shift, 1) + (away[second] - away[first]).astype(int)) * chosen.number
+    )
+    assert (np.abs(between) <= chosen.images).all()
+
+
+@pytest.mark.parametrize("block", [64, 1000])
+def test_blocks_of_atoms_give_the_table_of_all_at_once(monkeypatch, block):
+    atoms = liquid(300, 18.0)
+    spec, whole = build_for(atoms, 2.5)
+    monkeypatch.setattr(bins, "AT_ONCE", block * spec.bins.partners)
+    table = jax.jit(lambda *at: build_table(spec, *at))(atoms.positions, atoms.cell.array)
+    jax.tree.map(np.testing.assert_array_equal, table, whole)
 
 
 def test_sizes_for_several_states_hold_each_of_them():
@@ -110,8 +170,9 @@ def test_sizes_grow_to_what_was_counted_and_grow_in_any_case():
     spec = VerletSpec.for_systems([structure], 4.0, SKIN)
     assert spec.grown([structure], 100).n_neighbors == 108  # five per cent more, in fours
     again = spec.grown([structure])
-    assert min(again.images) > max(spec.images)
-    for name in ("n_edges", "n_candidates", "n_neighbors"):
+    assert min(again.bins.images) > max(spec.bins.images)
+    assert again.bins.occupancy > spec.bins.occupancy
+    for name in ("n_candidates", "n_neighbors"):
         assert getattr(again, name) > getattr(spec, name)
 
 
@@ -119,14 +180,24 @@ def test_sizes_are_read_from_json_as_they_are_written_and_as_they_were():
     spec = VerletSpec.for_systems([system(liquid(50, 8.0))], 4.0, SKIN)
     fields = json.loads(json.dumps(spec.to_json()))
     assert VerletSpec.from_json(fields) == spec
-    former = {name: fields[name] for name in ("cutoff", "skin", "n_edges", "images", "pbc")}
-    former = {
+    structure = liquid(50, 8.0)
+    former = {name: fields[name] for name in ("cutoff", "skin", "pbc")} | {"n_edges": 4000, "images": [1, 1, 1]}
+    flat = former | {name: fields[name] for name in ("has_volume", "n_candidates", "n_neighbors")}
+    nested = {
         "candidates": former | {"n_neighbors": spec.n_candidates},
         "n_neighbors": spec.n_neighbors,
         "periodic": True,
     }
-    assert VerletSpec.from_json(former) == spec
-    for broken in ({"n_edges": -1}, {"skin": "wide"}, {"pbc": [1, 1, 0]}, {"images": [1, 1]}):
+    assert VerletSpec.from_json(flat) == VerletSpec.from_json(nested)
+    table = build(VerletSpec.from_json(flat), structure.positions, structure.cell.array)
+    np.testing.assert_array_equal(table_edges(table), ase_edges(structure, 4.0 + SKIN))
+    wrong_bins = [[[0, 1, 1], [1, 1, 1], 50], [[1, 1], [1, 1], 50], [[1, 1, 1], [1, 1, 1], -1]]
+    for broken in (
+        {"n_candidates": -1},
+        {"skin": "wide"},
+        {"pbc": [1, 1, 0]},
+        *({"bins": wrong} for wrong in wrong_bins),
+    ):
         with pytest.raises(ValueError, match="expected sizes of neighbour tables"):
             VerletSpec.from_json(fields | broken)
 
@@ -212,6 +283,6 @@ def test_bad_sizes_are_refused(skin):
 
 
 def test_a_search_too_large_for_its_integers_is_refused():
-    spec = VerletSpec(3.0, 0.5, (True,) * 3, True, (1, 1, 1), 10**7, 60, 60)
+    spec = VerletSpec(3.0, 0.5, (True,) * 3, True, Bins((100, 100, 100), (1, 1, 1), 60), 1000, 60)
     with pytest.raises(ValueError, match="too many for a device table"):
-        jax.eval_shape(partial(build_table, spec), jnp.zeros((500, 3)), jnp.eye(3))
+        jax.eval_shape(partial(build_table, spec), jnp.zeros((2_200_000, 3)), jnp.eye(3))

@@ -177,7 +177,7 @@ def test_trajectory_holds_what_a_calculator_computes(tmp_path):
 def test_a_repeated_chunk_gives_the_trajectory_of_large_tables(tmp_path):
     del tmp_path
     small = argon_spec()
-    tight = dataclasses.replace(small, n_candidates=24, n_edges=256, n_neighbors=16)
+    tight = dataclasses.replace(small, n_candidates=24, bins=small.bins._replace(occupancy=8), n_neighbors=16)
     grown = simulate(10, spec=tight)
     assert grown.n_repeats >= 1
     shortened = simulate(10, spec=md.VerletSpec.for_systems([argon()], 6.5, skin=0.05))
