@@ -6,7 +6,6 @@ import copy
 import itertools
 import threading
 import warnings
-from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -17,7 +16,8 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from mlipjax import tree
 from mlipjax.defaults import Precision
 from mlipjax.files import digest
-from mlipjax.graph import batch_graphs, bucket_size, neighbor_table
+from mlipjax.graph import batch_graphs
+from mlipjax.graph.follow import Follower
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.heads import head_index
 from mlipjax.potential import Potential, Prediction, second_derivatives
@@ -78,7 +78,7 @@ class Calculator(AseCalculator):
         self.n_compilations = 0
         self._turn = threading.RLock()
         self._given = params
-        self._sizes = _Sizes()
+        self._follower = Follower(potential.cutoff, self.head, self.dtype)
         with jax.enable_x64(dtype == "float64"):
             self.params = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, self.dtype), params)
         self._apply = jax.jit(self._counted_apply, static_argnames="stress")
@@ -197,19 +197,9 @@ class Calculator(AseCalculator):
         return system, bool(current.cell.rank == 3)
 
     def _predict(self, system: System, stress: bool) -> Prediction:
-        table = neighbor_table(system, self.potential.cutoff)
-        n_atoms, slots = self._sizes.choose(system.n_atoms, table.max_count)
-        batch = batch_graphs(
-            [system],
-            self.potential.cutoff,
-            n_atoms=n_atoms,
-            n_neighbors=slots,
-            heads=[self.head],
-            tables=[table],
-            dtype=self.dtype,
-        )
         with jax.enable_x64(self.dtype == np.float64):
-            return jax.device_get(self._apply(self.params, batch, stress=stress))
+            graph = self._follower.graph(system)
+            return jax.device_get(self._apply(self.params, graph, stress=stress))
 
 
 def _restored(
@@ -226,40 +216,6 @@ def _assembled(
     calculator = Calculator(potential, params, dtype, head)
     calculator.atoms, calculator.results = atoms, results
     return calculator
-
-
-class _Sizes:
-    """Padded sizes (N, K) of the programs in use.
-
-    Compiling costs as much as hundreds of evaluations. A structure therefore first takes the smallest program that
-    holds it, unless that wastes far too much; a size that has come back often gets a program of its own.
-    """
-
-    PATIENCE = 20  # evaluations before a program of its own
-    CLOSE = 1.25  # slots over needed slots that are fine for ever
-    LOOSE = 8  # slots over needed slots that are fine for a while
-    SMALL = 1024  # so few slots are fine for a while, whatever is needed
-
-    def __init__(self) -> None:
-        self.programs: list[tuple[int, int]] = []
-        self.uses: Counter[tuple[int, int]] = Counter()
-
-    def choose(self, n_atoms: int, n_neighbors: int) -> tuple[int, int]:
-        """Return the padded sizes for a structure."""
-        close = bucket_size(n_atoms), bucket_size(n_neighbors, multiple=4)
-        self.uses[close] += 1
-        often = self.uses[close] > self.PATIENCE
-        needed = close[0] * close[1]
-        limit = self.CLOSE * needed if often else max(self.LOOSE * needed, self.SMALL)
-        fitting = [(n, k) for n, k in self.programs if n >= n_atoms and k >= n_neighbors and n * k <= limit]
-        if fitting:
-            return min(fitting, key=lambda size: size[0] * size[1])
-        # atoms that moved have other neighbours, but are the same structure; others come in all sizes
-        same_structure = any(n == close[0] for n, _ in self.programs)
-        if not (often or same_structure or not self.programs):
-            close = bucket_size(n_atoms, 8, per_doubling=1), bucket_size(n_neighbors, 16, per_doubling=1)
-        self.programs.append(close)
-        return close
 
 
 def model_digest(potential: Potential, params: Params) -> str:

@@ -19,7 +19,7 @@ from ase.md.verlet import VelocityVerlet
 from tiny_nequip import SMALLEST, graph_of, molecule, random_params, skewed_crystal, slab
 
 from mlipjax import Calculator
-from mlipjax.calculator import _Sizes
+from mlipjax.graph.follow import Sizes
 from mlipjax.models import nequip
 
 E0S = np.array([-13.5, -1030.25, -2040.125])
@@ -35,7 +35,7 @@ def model():
 @functools.cache
 def shared_calculator():
     calculator = Calculator(*model())
-    calculator._sizes.choose(6, 24)  # one program for all structures of these tests
+    calculator._follower.sizes.choose(6, 24)  # one program for all structures of these tests
     return calculator
 
 
@@ -104,9 +104,9 @@ def test_fifty_structures_compile_a_handful_of_programs():
 
 
 def test_a_size_that_comes_back_often_gets_a_program_that_fits():
-    sizes = _Sizes()
+    sizes = Sizes()
     assert sizes.choose(40, 60) == (40, 60)
-    for _ in range(_Sizes.PATIENCE):
+    for _ in range(Sizes.PATIENCE):
         assert sizes.choose(10, 30) == (40, 60)
     assert sizes.choose(10, 30) == (10, 32)
     assert sizes.choose(10, 31) == (10, 32)

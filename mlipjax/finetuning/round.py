@@ -171,7 +171,7 @@ def frame_graphs(spec: VerletSpec, system: SystemState, slots: Int[Array, " R"])
         position, cell = system.buffer.position[slot], system.buffer.cell[slot]
         table = build_table(spec, position, cell)
         candidates = graph_from_table(numbers, head, table, position, cell)
-        return pack_edges(spec, candidates)[0]
+        return pack_edges(candidates, spec.cutoff, spec.n_neighbors)[0]
 
     return jax.lax.map(graph, slots)
 

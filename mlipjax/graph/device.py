@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from mlipjax.graph.batch import GraphBatch
 from mlipjax.graph.bins import find_pairs
-from mlipjax.graph.verlet import VerletSpec
-from mlipjax.lattice import completed
+from mlipjax.graph.verlet import VerletSpec, left_skin
 from mlipjax.precision import exact
 from mlipjax.typing import Array, Bool, Cell, EdgeMask, Neighbors, Positions, Shifts
 
@@ -66,14 +64,8 @@ def build_table(spec: VerletSpec, positions: Positions, cell: Cell) -> DenseTabl
     )
 
 
-@exact
 def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cell: Cell) -> Bool[Array, ""]:
-    """Return whether a pair missing from the table may have come within the cutoff.
-
-    With the deformation ``F = h_ref^-1 h`` of the lattice and the displacements ``u = r - r_ref F`` beyond
-    it, a pair at least cutoff + skin apart then is still ``(1 - |F - 1|) (cutoff + skin) - 2 max|u|`` apart
-    now. A position wrapped into the cell since the build is a displacement and asks for a rebuild, as does
-    one that is not finite.
+    """Return whether a pair missing from the table may have come within the cutoff (``left_skin``).
 
     Args:
         spec: sizes the table was built with.
@@ -81,12 +73,8 @@ def needs_rebuild(spec: VerletSpec, table: DenseTable, positions: Positions, cel
         positions: (n, 3) Å, now.
         cell: (3, 3) Å, now.
     """
-    lattice, reference = (completed(c, spec.pbc, jnp) for c in (cell, table.reference_cell))
-    deformation = jnp.linalg.inv(reference) @ lattice
-    strain = jnp.linalg.norm(deformation - np.eye(3, dtype=positions.dtype))
-    displacement = positions - table.reference_positions @ deformation
-    furthest = jnp.sqrt(jnp.max(jnp.sum(displacement**2, axis=-1)))
-    return ~((1.0 - strain) * spec.reach - 2.0 * furthest >= spec.cutoff)
+    then = table.reference_positions, table.reference_cell
+    return left_skin(spec.cutoff, spec.skin, spec.pbc, then, (positions, cell))
 
 
 def graph_from_table(

@@ -19,9 +19,11 @@ from mlipjax.graph.batch import GraphBatch, edge_vectors
 from mlipjax.graph.bins import AT_ONCE, Bins, choose_bins
 from mlipjax.graph.host import neighbor_table
 from mlipjax.graph.pad import neighbor_bucket
+from mlipjax.lattice import completed
+from mlipjax.precision import exact
 from mlipjax.reading import shown
 from mlipjax.system import System
-from mlipjax.typing import Array, Int
+from mlipjax.typing import Array, Bool, Cell, Int, Positions
 
 SKIN = 1.0
 """Default skin in Å: an atom may move half of it before candidates are searched again."""
@@ -155,23 +157,23 @@ def _roomy(needed: int) -> int:
     return neighbor_bucket(int(np.ceil(_HEADROOM * needed)))
 
 
-def pack_edges(spec: VerletSpec, candidates: GraphBatch) -> tuple[GraphBatch, Int[Array, ""]]:
-    """Keep the edges of one structure that are shorter than the cutoff now, in a table of ``spec.n_neighbors`` slots.
+def pack_edges(candidates: GraphBatch, cutoff: float, n_neighbors: int) -> tuple[GraphBatch, Int[Array, ""]]:
+    """Keep the edges of one structure that are shorter than the cutoff now, in a table of ``n_neighbors`` slots.
 
     Edges keep their order. No gradient passes through the choice: an edge has no effect at the cutoff.
 
     Args:
-        spec: static sizes.
         candidates: one structure whose table holds every pair that may be an edge, both directions of each.
+        cutoff: Å.
+        n_neighbors: slots per atom.
 
     Returns:
-        The graph with the packed table, and the largest number of neighbours of an atom: above ``spec.n_neighbors``
+        The graph with the packed table, and the largest number of neighbours of an atom: above ``n_neighbors``
         edges are missing.
     """
-    n_neighbors = spec.n_neighbors
     positions, cells = jax.lax.stop_gradient((candidates.positions, candidates.cells))
     vectors = edge_vectors(candidates, positions, cells)
-    within = candidates.edge_mask & (jnp.sum(vectors**2, axis=-1) < spec.cutoff**2)
+    within = candidates.edge_mask & (jnp.sum(vectors**2, axis=-1) < cutoff**2)
     # rank: how many edges an atom has up to and including this slot
     rank = jnp.cumsum(within, axis=1, dtype=jnp.int32)
     count = rank[:, -1]
@@ -186,6 +188,36 @@ def pack_edges(spec: VerletSpec, candidates: GraphBatch) -> tuple[GraphBatch, In
     reverse = jnp.where(mask, neighbors * n_neighbors + back, unused)
     graph = dataclasses.replace(candidates, neighbors=neighbors, shifts=shifts, edge_mask=mask, reverse=reverse)
     return graph, jnp.max(count)
+
+
+@exact
+def left_skin(
+    cutoff: float,
+    skin: float,
+    pbc: tuple[bool, bool, bool],
+    then: tuple[Positions, Cell],
+    now: tuple[Positions, Cell],
+) -> Bool[Array, ""]:
+    """Return whether a pair that was further apart than cutoff + skin may have come within the cutoff.
+
+    With the deformation ``F = h_then^-1 h`` of the lattice and the displacements ``u = r - r_then F`` beyond it, such a
+    pair is still ``(1 - |F - 1|) (cutoff + skin) - 2 max|u|`` apart now. A position wrapped into the cell since then is
+    a displacement, and a position that is not finite may be anywhere.
+
+    Args:
+        cutoff: Å.
+        skin: Å.
+        pbc: periodicity along the three lattice vectors.
+        then: positions (n, 3) and cell (3, 3) in Å at the search.
+        now: the same, now.
+    """
+    (reference_positions, reference_cell), (positions, cell) = then, now
+    lattice, reference = (completed(c, pbc, jnp) for c in (cell, reference_cell))
+    deformation = jnp.linalg.inv(reference) @ lattice
+    strain = jnp.linalg.norm(deformation - np.eye(3, dtype=positions.dtype))
+    displacement = positions - reference_positions @ deformation
+    furthest = jnp.sqrt(jnp.max(jnp.sum(displacement**2, axis=-1)))
+    return ~((1.0 - strain) * (cutoff + skin) - 2.0 * furthest >= cutoff)
 
 
 def _first_slot_with_rank(rank: Int[Array, "N K"], n_neighbors: int) -> Int[Array, "N k"]:

@@ -48,7 +48,7 @@ def observe(
         dynamics: where the atoms are now.
     """
     candidates = graph_from_table(atomic_numbers, head, table, dynamics.position, dynamics.cell)
-    graph, n_neighbors = pack_edges(spec, candidates)
+    graph, n_neighbors = pack_edges(candidates, spec.cutoff, spec.n_neighbors)
     still = jax.lax.stop_gradient(graph)
     position, cell = still.positions, still.cells[0]
     radii = jnp.asarray(covalent_radii(), position.dtype)[atomic_numbers]

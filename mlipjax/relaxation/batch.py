@@ -99,7 +99,7 @@ def evaluate(
 
     def pack(table: DenseTable, position: Array, cell: Array) -> tuple[Any, Array, Array]:
         candidates = graph_from_table(batch.atomic_numbers, batch.head, table, position, cell)
-        return *pack_edges(spec, candidates), needs_rebuild(spec, table, position, cell)
+        return *pack_edges(candidates, spec.cutoff, spec.n_neighbors), needs_rebuild(spec, table, position, cell)
 
     graphs, counts, too_far = jax.vmap(pack)(batch.tables, positions, cells)
     prediction = potential.apply(params, fold_graphs(graphs), stress=coordinates.strains.shape[1] > 0)
