@@ -54,6 +54,8 @@ def main(config: Config) -> None:
             rows += _mace(config, Path(folder))
         if config.replicas:
             rows += _dynamics(config)
+        if config.sizes:
+            rows += _sizes(config, Path(folder))
     results = run.results({"rows": rows})
     run.finish(results, outcome(results))
 
@@ -129,6 +131,20 @@ def _dynamics(config: Config) -> list[dict[str, Any]]:
     results |= {f"MD step, R = {n}": ours(f"md{n}", 10) for n in config.replicas}
     rows = _rows("embedded model, 47 atoms: ", results, "bare force call")
     return [{**row, "us_per_atom_step": 1e3 * row["cpu_ms"] / 47} for row in rows]
+
+
+def _sizes(config: Config, folder: Path) -> list[dict[str, Any]]:
+    """Calls of the calculator and MD steps of the embedded model at many sizes, and how they grow with it."""
+    files = {8 * repeat**3: write_structures(f"nacl{repeat}", folder, 1) for repeat in config.sizes}
+    rows: list[dict[str, Any]] = []
+    for task, what in (("calculator", "E+F+S"), ("md1", "MD step")):
+        turns = {f"{n} atoms": [_ours(config, task, "universal", file, config.rounds)] for n, file in files.items()}
+        found = _rows(f"embedded model, {what}: ", turns, next(iter(turns)))
+        times = [row["cpu_ms"] for row in found]
+        rows += [{**row, "us_per_atom_step": 1e3 * row["cpu_ms"] / n} for row, n in zip(found, files, strict=True)]
+        exponent = np.polyfit(np.log(list(files)), np.log(times), 1)[0] if len(files) > 1 else None
+        rows.append({"what": f"embedded model, {what}: exponent of the number of atoms", "ratio": exponent})
+    return rows
 
 
 def _rows(prefix: str, results: dict[str, list[dict[str, Any]]], reference: str) -> list[dict[str, Any]]:
@@ -208,6 +224,9 @@ def write_structures(name: str, folder: Path, n_frames: int) -> Path:
     else:
         for seed in range(n_frames):
             crystals = {"si64": bulk("Si", cubic=True) * (2, 2, 2), "cu108": bulk("Cu", cubic=True) * (3, 3, 3)}
+            if name.startswith("nacl"):
+                cell = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+                crystals[name] = cell * ((int(name.removeprefix("nacl")),) * 3)
             atoms = crystals[name] if name in crystals else _water()
             atoms.rattle(0.05, seed=seed)
             frames.append(atoms)

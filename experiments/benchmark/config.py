@@ -4,6 +4,7 @@
     python -m experiments.benchmark --peer-python PATH/bin/python              # against upstream nequix
     python -m experiments.benchmark --structures --replicas --mace-python PATH/bin/python --mlip-python PATH/bin/python
                                                                                # MACE against mace-torch and mlip
+    python -m experiments.benchmark --structures --replicas --sizes 5 9 14     # 1 000 to 21 952 atoms
 
 Every measurement is a process of its own, pinned to one core, float32, Eigen single-threaded. This code and the peer
 take turns, and medians over all turns are compared; CPU time is given beside wall time, because a busy machine spoils
@@ -38,6 +39,8 @@ class Config:
         rounds: evaluations per turn; training steps take a third of them.
         turns: turns of each side.
         replicas: numbers of replicas in MD with the embedded model; none skips MD.
+        sizes: how often a cell of 8 atoms (NaCl) is repeated along each vector, for calls and MD of the embedded model
+            at many sizes; none skips them.
         memory_GB: limit of a process's address space; a peer that needs more is reported as such.
         core: number of the core to run on; by default the first one allowed.
         out: folder of the run.
@@ -53,6 +56,7 @@ class Config:
     rounds: int = 5
     turns: int = 2
     replicas: tuple[int, ...] = (1, 4, 16)
+    sizes: tuple[int, ...] = ()
     memory_GB: float = 16.0
     core: int | None = None
     out: Path = Path("runs/benchmark")
