@@ -52,7 +52,7 @@ class Estimator(Protocol):
 
 @struct.dataclass
 class Rigidity:
-    """Posterior of the last layer (LLPR; Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018, 2024).
+    """Posterior of the last layer (LLPR; Bigi, Chong, Ceriotti, Grasselli, MLST 5, 045018 (2024)).
 
     With the Gauss-Newton matrix ``H = sum_rows f f^T`` of the training set, a prediction with the features ``f`` has
     the variance ``alpha^2 f^T (H + s^2 1)^-1 f``: Bayesian linear regression in the features of the last layer.

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
 from mlipjax.defaults import MAX_SLOTS, Precision
 from mlipjax.models import save
 from mlipjax.models.storage import is_model_folder
+from mlipjax.notices import notice
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.uncertainty import (
     Computed,
@@ -28,6 +30,7 @@ from mlipjax.verbs.error_bars import errors_of
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, is_nothing, open_native
 from mlipjax.verbs.read import read, read_structures
 
+_OFFSET = 3.0
 MOST_HELD_OUT = 200
 """Structures that are used at most: each costs one backward pass per feature of the last layer."""
 
@@ -105,7 +108,8 @@ def calibrate(
     with in_dtype(dtype):
         options: Any = {"dtype": dtype, "batch_size": batch_size, "max_slots": max_slots}
         errors = errors_of(held_out, predict_dataset(own, held_out, **options))
-        facts = {"n_valid": len(held_out), "n_groups": len(set(errors.groups)), "dtype": dtype}
+        _say_offset(errors, held_out)
+        facts: dict[str, Any] = {"n_valid": len(held_out), "n_groups": len(set(errors.groups)), "dtype": dtype}
         if members:
             estimator = _committee(opened, members, held_out.systems, errors, how)
             facts = {"method": "committee", "members": len(members) + 1, **facts}
@@ -125,6 +129,18 @@ def _folder(model: ModelLike, out: str | os.PathLike[str] | None) -> Path:
     if isinstance(model, (str, os.PathLike)) and is_model_folder(model):
         return Path(model)
     raise ValueError("error bars are saved in the folder of a model; this one has none: say where to save both (out).")
+
+
+def _say_offset(errors: Errors, dataset: Dataset) -> None:
+    """Say where a constant makes up the errors of energies: error bars cannot tell it from what varies."""
+    per_atom = errors.energy / [len(system.atomic_numbers) for system in dataset.systems]
+    known = per_atom[np.isfinite(per_atom)]
+    if len(known) > 2 and abs(known.mean()) > _OFFSET * known.std():
+        notice(
+            f"energies of the held-out structures are off by {1e3 * known.mean():.4g} meV/atom on average, and vary by "
+            f"{1e3 * known.std():.3g}: the energy zero of the model is not that of the labels, and the error bars of "
+            "energies hold this constant. Those of forces do not."
+        )
 
 
 def _committee(
