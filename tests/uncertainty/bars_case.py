@@ -36,6 +36,26 @@ def graph(name="nequip", systems=None):
     return graph_of(*systems, cutoff=model(name).potential.cutoff, n_neighbors=48)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def applied(potential, params, batch):
+    return potential.apply(params, batch)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def atom_features(potential, params, batch, positions, own):
+    return uncertainty.atom_features(potential, params, batch, positions, own)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def force_features(potential, params, batch, own, directions):
+    return uncertainty.force_features(potential, params, batch, own, directions)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def force_sketch(potential, params, batch, own, moves):
+    return uncertainty.force_sketch(potential, params, batch, own, moves)
+
+
 def paths(name="nequip"):
     potential, params = model(name)
     return uncertainty.last_layer_paths(params, potential.heads[0])

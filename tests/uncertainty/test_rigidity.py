@@ -1,10 +1,23 @@
 """The posterior of the last layer against Bayesian linear regression, laws of physics, and its own draws."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bars_case import HOW, errors_and_systems, graph, model, paths, posterior, rattled
+from bars_case import (
+    HOW,
+    applied,
+    atom_features,
+    errors_and_systems,
+    force_features,
+    graph,
+    model,
+    paths,
+    posterior,
+    rattled,
+)
 from tiny_nequip import molecule, skewed_crystal, slab
 
 from mlipjax import uncertainty
@@ -37,9 +50,9 @@ def test_fitting_is_linear_regression_on_energies_and_all_forces():
     energy_rows, force_rows = [], []
     for system in train:
         one = graph(systems=[system])
-        features = uncertainty.atom_features(potential, params, one, one.positions, paths())
+        features = atom_features(potential, params, one, one.positions, paths())
         energy_rows.append(np.asarray(features).sum(axis=0) / system.n_atoms)
-        slopes = uncertainty.force_features(potential, params, one, paths(), jnp.eye(features.shape[1]))
+        slopes = force_features(potential, params, one, paths(), jnp.eye(features.shape[1]))
         force_rows.append(np.asarray(slopes)[:, : system.n_atoms].reshape(features.shape[1], -1).T)
     sizes = [system.n_atoms for system in held_out]
     noise = np.sqrt(np.mean((errors.energy / sizes) ** 2)), np.sqrt(np.mean(np.square(errors.forces)))
@@ -52,9 +65,9 @@ def test_fitting_is_linear_regression_on_energies_and_all_forces():
     assert np.abs(_matrix(many) - exact).max() < 0.1 * np.abs(exact).max()
 
     one = graph(systems=[held_out[0]])
-    found = many.spread(potential, params, one)
+    found = uncertainty.spread(many, potential, params, one)
     inverse = float(many.scale[0]) ** 2 * np.linalg.inv(_matrix(many) + float(many.ridge) * np.eye(len(exact)))
-    f = np.asarray(uncertainty.atom_features(potential, params, one, one.positions, paths())).sum(axis=0)
+    f = np.asarray(atom_features(potential, params, one, one.positions, paths())).sum(axis=0)
     np.testing.assert_allclose(found.energy[0] ** 2, f @ inverse @ f, rtol=1e-8)
 
 
@@ -89,7 +102,7 @@ def test_scale_and_ridge_come_back_from_errors_that_have_them():
 @pytest.mark.parametrize("name", ["nequip", "mace"])
 def test_error_bars_turn_with_the_structure_and_do_not_know_the_order_of_atoms(name):
     potential, params = model(name)
-    spread = jax.jit(lambda batch: posterior(name).spread(potential, params, batch))
+    spread = functools.partial(uncertainty.spread, posterior(name), potential, params)
     system = skewed_crystal()
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     order = np.array([3, 1, 4, 0, 2])
@@ -130,7 +143,7 @@ def test_draws_from_the_posterior_spread_as_it_does():
     potential, params = model()
     drawn = uncertainty.shallow_ensemble(posterior(), params, jax.random.key(0), 800, len(potential.species))
     batch = graph()
-    exact, found = (jax.jit(own.spread, static_argnums=0)(potential, params, batch) for own in (posterior(), drawn))
+    exact, found = (uncertainty.spread(own, potential, params, batch) for own in (posterior(), drawn))
     for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(other, one, rtol=0.12, atol=1e-9)  # 1 / sqrt(2 · 799) = 2.5 % each
     with pytest.raises(ValueError, match="two members at least"):
@@ -144,15 +157,15 @@ def test_a_committee_spreads_as_its_predictions_do():
     e0s = np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.25, 0.0]])
     joined = uncertainty.committee(params, others, e0s)
     system, batch = molecule(), graph(systems=[molecule()])
-    found = joined.replace(scale=jnp.array([2.0, 3.0])).spread(potential, params, batch)
-    each = [potential.apply(own, batch) for own in (params, *others)]
+    found = uncertainty.spread(joined.replace(scale=jnp.array([2.0, 3.0])), potential, params, batch)
+    each = [applied(potential, own, batch) for own in (params, *others)]
     atoms = np.array([row[np.searchsorted(potential.species, system.atomic_numbers)] for row in e0s])
     energies = np.array([own.node_energy[: system.n_atoms] for own in each]) + atoms
     np.testing.assert_allclose(found.energy[0], 2.0 * energies.sum(axis=1).std(ddof=1), rtol=1e-9)
     np.testing.assert_allclose(found.energies[: system.n_atoms], 2.0 * energies.std(axis=0, ddof=1), rtol=1e-9)
     forces = np.array([own.forces for own in each])
     np.testing.assert_allclose(found.forces, 3.0 * forces.std(axis=0, ddof=1), atol=1e-9)
-    quick = joined.spread(potential, params, batch, forces=False)
+    quick = uncertainty.spread(joined, potential, params, batch, forces=False)
     np.testing.assert_allclose(2.0 * quick.energy, found.energy, rtol=1e-9)
     with pytest.raises(ValueError, match="two members at least"):
         uncertainty.committee(params, [], e0s[:1])

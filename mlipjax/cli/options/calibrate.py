@@ -16,8 +16,8 @@ from mlipjax.defaults import MAX_SLOTS, Precision
 class Calibrate(Computes):
     """Give a model error bars, calibrated on structures that it was not trained on, and save them in its folder.
 
-    evaluate, predict and simulate then take --uncertainty llpr (the posterior of the last layer, exact), shallow
-    (draws from it, cheaper) or committee (this model and --members).
+    evaluate and predict then take --uncertainty llpr (the posterior of the last layer, exact), shallow (draws from it,
+    cheaper) or committee (this model and --members).
 
     Attributes:
         model: saved folder; or a name or file, with --out.
