@@ -111,7 +111,7 @@ def verdict(results: dict[str, Any]) -> tuple[str, str, bool]:
         )
     best, second = sorted(_ARMS, key=lambda arm: final[arm, "independent"]["force_rmse_meV_per_A"])[:2]
     squares = (np.array([final[arm, "independent"][SQUARES]]) for arm in (best, second))
-    found = paired_bootstrap(*squares, lambda drawn: float(np.sqrt(drawn.mean())))
+    found = paired_bootstrap(next(squares), next(squares), lambda drawn: float(np.sqrt(drawn.mean())))
     says = f"by {-found.value:.1f} [{-found.high:.1f}, {-found.low:.1f}] meV/Å, frames paired"
     sentences.append(
         f"{best} is lowest on the independent test, before {second} {says}"

@@ -185,7 +185,14 @@ def shallow_ensemble(rigidity: Rigidity, params: Params, key: Key, n_members: in
 
 @functools.partial(jax.jit, static_argnames=("potential", "forces"))
 def spread(estimator: Any, potential: Potential, params: Params, graph: GraphBatch, *, forces: bool = True) -> Spread:
-    """``estimator.spread``, compiled: the one place where it is."""
+    """Compute standard deviations; ``estimator.spread``, compiled: the one place where it is.
+
+    Args:
+        estimator: calibrated, in the precision of the graph.
+        potential, params: the model.
+        graph: structures.
+        forces: whether those of forces are wanted too, which cost most.
+    """
     return estimator.spread(potential, params, graph, forces=forces)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from mlipjax.uncertainty import (
     relative_cost,
     score,
     score_structures,
+    spreads_of,
 )
 from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel
 
@@ -62,28 +64,6 @@ def put_spread(atoms: Atoms, found: Spread) -> None:
     atoms.arrays["forces_std"] = np.asarray(found.forces, np.float64)
 
 
-def compared(
-    estimator: Estimator, model: Model, dataset: Dataset, errors: Errors, spreads: Sequence[Spread], how: Computed
-) -> dict[str, Any]:
-    """Scores of error bars (``uncertainty.score``), and what they cost in units of a plain prediction."""
-    return {**score(spreads, errors), "cost": relative_cost(estimator, model, dataset.systems[0], how)}
-
-
-def charts_compared(
-    monitor: str | os.PathLike[str] | Monitor,
-    model: Model,
-    dataset: Dataset,
-    found: Sequence[StructurePrediction],
-    dtype: str,
-) -> dict[str, Any]:
-    """How well each index of the charts ranks structures by their force errors, as ``uncertainty.score`` does."""
-    charts = monitor if isinstance(monitor, Monitor) else load_monitor(monitor, model.params)
-    features = frame_features(model, dataset.systems, layers=charts.layers, dtype=dtype)
-    frame = read_frames(charts, features).frame
-    errors = errors_of(dataset, found)
-    return {name: score_structures(frame[:, k], errors) for k, name in enumerate(FRAME_INDICES)}
-
-
 def errors_of(dataset: Dataset, found: Sequence[StructurePrediction]) -> Errors:
     """Errors of predictions, in groups: trajectories, or single structures where the data carry no group."""
     key = find_group_key(dataset)
@@ -98,3 +78,55 @@ def errors_of(dataset: Dataset, found: Sequence[StructurePrediction]) -> Errors:
         ("alone", i) if key is None or key not in info else str(info[key]) for i, info in enumerate(dataset.infos)
     ]
     return Errors(energy, forces, groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorBars:
+    """Error bars that are to be judged by labels.
+
+    Attributes:
+        method: what they were asked for by.
+        estimator: of ``model``.
+        model: with the chosen head first.
+        charts: to compare them with, if any.
+    """
+
+    method: str
+    estimator: Any
+    model: Model
+    charts: Monitor | None
+
+    @classmethod
+    def open(
+        cls,
+        model: ModelLike,
+        opened: NativeModel | ForeignModel,
+        uncertainty: Uncertainty,
+        monitor: str | os.PathLike[str] | Monitor | None,
+    ) -> ErrorBars:
+        """Find error bars and charts; arguments and errors as ``open_uncertainty`` and ``load_monitor``."""
+        estimator = open_uncertainty(model, opened, uncertainty)
+        assert isinstance(opened, NativeModel)  # others were refused
+        charts = load_monitor(monitor, opened.params) if isinstance(monitor, (str, os.PathLike)) else monitor
+        method = uncertainty if isinstance(uncertainty, str) else type(estimator).__name__
+        return cls(method, estimator, opened.first, charts)
+
+    def judge(
+        self, dataset: Dataset, found: Sequence[StructurePrediction], how: Computed
+    ) -> tuple[list[Spread], dict[str, Any]]:
+        """Standard deviations, and how they and the charts compare with errors (``uncertainty.score``).
+
+        Args:
+            dataset: structures and labels.
+            found: predictions of the model.
+            how: precision and sizes.
+        """
+        errors = errors_of(dataset, found)
+        spreads = spreads_of(self.estimator, self.model, dataset.systems, how=how)
+        cost = relative_cost(self.estimator, self.model, dataset.systems[0], how)
+        report = {"method": self.method, **score(spreads, errors), "cost": cost}
+        if self.charts is not None:
+            features = frame_features(self.model, dataset.systems, layers=self.charts.layers, dtype=how.dtype)
+            frame = read_frames(self.charts, features).frame
+            report["charts"] = {name: score_structures(frame[:, k], errors) for k, name in enumerate(FRAME_INDICES)}
+        return spreads, report

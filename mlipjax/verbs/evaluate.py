@@ -27,8 +27,8 @@ from mlipjax.system import System
 from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, parity_points, property_report
-from mlipjax.uncertainty import Computed, Spread, spreads_of
-from mlipjax.verbs.error_bars import Uncertainty, charts_compared, compared, errors_of, open_uncertainty, put_spread
+from mlipjax.uncertainty import Computed, Spread
+from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
     ModelLike,
@@ -123,7 +123,7 @@ def evaluate(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
     opened = open_model(model, head, precision)
-    bars = None if uncertainty is None else open_uncertainty(model, opened, uncertainty)
+    bars = None if uncertainty is None else ErrorBars.open(model, opened, uncertainty, monitor)
     if monitor is not None and bars is None:
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     _check_elements(opened, dataset, described(data))
@@ -135,14 +135,9 @@ def evaluate(
         **({"left_out": left_out} if left_out else {}),
     }
     spreads = None
-    if bars is not None and isinstance(opened, NativeModel):
-        how = Computed(dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+    if bars is not None:
         with in_dtype(dtype):
-            spreads = spreads_of(bars, opened.first, dataset.systems, how=how)
-            report["uncertainty"] = {"method": uncertainty if isinstance(uncertainty, str) else type(bars).__name__}
-            report["uncertainty"] |= compared(bars, opened.first, dataset, errors_of(dataset, found), spreads, how)
-            if monitor is not None:
-                report["uncertainty"]["charts"] = charts_compared(monitor, opened.first, dataset, found, dtype)
+            spreads, report["uncertainty"] = bars.judge(dataset, found, Computed(0, dtype, batch_size, max_slots))
     if write is not None:
         write_atoms(write, beside_labels(dataset, found, opened.name, spreads))
     if out is not None:

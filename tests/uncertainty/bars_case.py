@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tiny_mace import TINY
-from tiny_nequip import LIKE_SEVENNET, SMALL, SMALLEST, graph_of, molecule, random_params, skewed_crystal, slab
+from tiny_nequip import LIKE_SEVENNET, SMALLEST, graph_of, molecule, random_params, skewed_crystal, slab
 
 from mlipjax import uncertainty
 from mlipjax.models import mace, nequip
@@ -14,7 +14,7 @@ from mlipjax.potential import Model
 from mlipjax.system import System
 
 POTENTIALS = {
-    "nequip": lambda: nequip(SMALL),
+    "nequip": lambda: nequip(SMALLEST),
     "sevennet": lambda: nequip(LIKE_SEVENNET),
     "mace": lambda: mace(TINY),
 }
@@ -22,7 +22,7 @@ POTENTIALS = {
 
 @functools.cache
 def model(name="nequip"):
-    potential = POTENTIALS[name]() if name in POTENTIALS else nequip(SMALLEST)
+    potential = POTENTIALS[name]()
     return Model(potential, jax.tree.map(jnp.asarray, random_params(potential)))
 
 

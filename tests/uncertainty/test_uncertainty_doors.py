@@ -38,7 +38,7 @@ def frames():
 def folder(tmp_path_factory):
     """A saved model with both kinds of error bars, and another member."""
     home = tmp_path_factory.mktemp("bars")
-    potential, params = model("smallest")
+    potential, params = model()
     mlipjax.save(home / "model", potential, params)
     mlipjax.save(home / "other", potential, jax.tree.map(lambda leaf: 1.02 * leaf, params))
     train, valid = frames()
