@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlipjax.models import load, save
     from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
-    from mlipjax.verbs import evaluate, finetune, monitor, neb, periodic, predict, read, relax, simulate
+    from mlipjax.verbs import calibrate, evaluate, finetune, monitor, neb, periodic, predict, read, relax, simulate
 
 __all__ = [
     "Calculator",
@@ -21,6 +21,7 @@ __all__ = [
     "Prediction",
     "System",
     "__version__",
+    "calibrate",
     "evaluate",
     "finetune",
     "load",
@@ -41,6 +42,7 @@ _HOMES = {
     "Potential": "mlipjax.potential",
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
+    "calibrate": "mlipjax.verbs",
     "evaluate": "mlipjax.verbs",
     "finetune": "mlipjax.verbs",
     "load": "mlipjax.models",

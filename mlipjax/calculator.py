@@ -16,13 +16,15 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from mlipjax import tree
 from mlipjax.defaults import Precision
 from mlipjax.files import digest
-from mlipjax.graph import batch_graphs
+from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.graph.follow import Follower
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.heads import head_index
 from mlipjax.potential import Potential, Prediction, second_derivatives
 from mlipjax.system import System
 from mlipjax.typing import Params
+from mlipjax.uncertainty import Estimator, spread
+from mlipjax.uncertainty.estimators import cast
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,6 +43,9 @@ class Calculator(AseCalculator):
             (about twice as fast). Float64 is switched on for the calculator's own calls only.
         head: name of the energy head, the first by default.
         task: former name of ``head``.
+        uncertainty: error bars of the model and head (``uncertainty.load_uncertainty``). ``results`` then also hold
+            standard deviations: ``energy_std`` (eV), ``energies_std`` (n,) and ``forces_std`` (n, 3), at the price of
+            one backward pass per feature of the last layer, or per member of an ensemble.
 
     A calculator, or atoms that carry one, can be copied and pickled (as configuration and arrays, never code), and
     shared by threads, which take turns. ``parameters`` name the model by the digest of its numbers, the precision and
@@ -60,6 +65,7 @@ class Calculator(AseCalculator):
         dtype: str = "float64",
         head: str | None = None,
         task: str | None = None,
+        uncertainty: Estimator | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +87,10 @@ class Calculator(AseCalculator):
         self._follower = Follower(potential.cutoff, self.head, self.dtype)
         with jax.enable_x64(dtype == "float64"):
             self.params = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, self.dtype), params)
+            self.uncertainty = None if uncertainty is None else cast(uncertainty, self.dtype)
+        if uncertainty is not None:
+            own = [*self.implemented_properties, "energy_std", "energies_std", "forces_std"]
+            self.implemented_properties = own  # pyright: ignore[reportAttributeAccessIssue]
         self._apply = jax.jit(self._counted_apply, static_argnames="stress")
 
     @property
@@ -97,8 +107,9 @@ class Calculator(AseCalculator):
         """A calculator of its own with the same potential and parameters, which nothing changes."""
         return _assembled(self.potential, self._given, *copy.deepcopy(self._rest(), memo))
 
-    def _rest(self) -> tuple[str, str, Atoms | None, dict[str, Any]]:
-        return self.dtype.name, self.potential.heads[self.head], self.atoms, self.results
+    def _rest(self) -> tuple[Any, ...]:
+        own = jax.device_get(self.uncertainty)
+        return self.dtype.name, self.potential.heads[self.head], own, self.atoms, self.results
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """As in ASE; threads that share a calculator take turns."""
@@ -122,7 +133,8 @@ class Calculator(AseCalculator):
         if "stress" in properties and not has_volume:
             raise PropertyNotImplementedError("stress needs a cell with three vectors; this structure has none")
         n = system.n_atoms
-        prediction = self._predict(system, has_volume)
+        graph = self._graph(system)
+        prediction = self._predict(graph, has_volume)
         node_energy = np.asarray(prediction.node_energy, np.float64)[:n]
         finite = np.isfinite(node_energy) & np.isfinite(prediction.forces[:n]).all(axis=1)
         if not finite.all():
@@ -143,6 +155,14 @@ class Calculator(AseCalculator):
             xx, yy, zz, yz, xz, xy = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
             stress = np.asarray(prediction.stress[0], np.float64)
             self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
+        if self.uncertainty is not None:
+            self.results |= self._spread(graph, n)
+
+    def _spread(self, graph: GraphBatch, n: int) -> dict[str, Any]:
+        with jax.enable_x64(self.dtype == np.float64):
+            found = jax.device_get(spread(self.uncertainty, self.potential, self.params, graph))
+        atoms = {"energies_std": found.energies[:n], "forces_std": found.forces[:n]}
+        return {"energy_std": float(found.energy[0])} | {k: np.asarray(v, np.float64) for k, v in atoms.items()}
 
     def get_descriptors(
         self, atoms: Atoms | None = None, invariants_only: bool = True, num_layers: int = -1
@@ -166,7 +186,7 @@ class Calculator(AseCalculator):
             raise ValueError("features here are invariant; leave invariants_only as it is.")
         system, has_volume = self._asked(atoms)
         with self._turn:
-            features = self._predict(system, has_volume).features
+            features = self._predict(self._graph(system), has_volume).features
         return np.asarray(features, np.float64)[: system.n_atoms, : slices[chosen - 1].stop]
 
     def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
@@ -196,9 +216,12 @@ class Calculator(AseCalculator):
         self.potential.check_elements(system.atomic_numbers)
         return system, bool(current.cell.rank == 3)
 
-    def _predict(self, system: System, stress: bool) -> Prediction:
+    def _graph(self, system: System) -> GraphBatch:
         with jax.enable_x64(self.dtype == np.float64):
-            graph = self._follower.graph(system)
+            return self._follower.graph(system)
+
+    def _predict(self, graph: GraphBatch, stress: bool) -> Prediction:
+        with jax.enable_x64(self.dtype == np.float64):
             return jax.device_get(self._apply(self.params, graph, stress=stress))
 
 
@@ -211,9 +234,15 @@ def _restored(
 
 
 def _assembled(
-    potential: Potential, params: Params, dtype: str, head: str, atoms: Atoms | None, results: dict[str, Any]
+    potential: Potential,
+    params: Params,
+    dtype: str,
+    head: str,
+    uncertainty: Estimator | None,
+    atoms: Atoms | None,
+    results: dict[str, Any],
 ) -> Calculator:
-    calculator = Calculator(potential, params, dtype, head)
+    calculator = Calculator(potential, params, dtype, head, uncertainty=uncertainty)
     calculator.atoms, calculator.results = atoms, results
     return calculator
 

@@ -6,6 +6,7 @@ paths, as in big_vision's optimiser: groups are data, a list of ``(regex, value)
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.files import digest
 from mlipjax.typing import Params
 
 T = TypeVar("T")
@@ -115,6 +117,14 @@ def cast(params: Params, dtype: Any) -> Any:
 def count(params: Params) -> int:
     """Return the number of scalars in a tree."""
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
+
+
+def params_fingerprint(params: Params) -> str:
+    """Hash of a model's parameters, the same in float32 and float64 if they hold the same numbers."""
+    flat = sorted(flatten_paths(params).items())
+    leaves = ((path, np.ascontiguousarray(leaf, np.float64)) for path, leaf in flat)
+    named = ((f"{path} {leaf.shape}", leaf) for path, leaf in leaves)
+    return digest(*itertools.chain.from_iterable(named))[:16]
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -23,6 +23,7 @@ LAYERS = (
     {"nn"},
     {"potential"},
     {"models"},
+    {"uncertainty"},
     {"calculator", "losses"},
     {"optim", "oracles"},
     {"md", "monitoring", "train"},  # dynamics and training meet in finetuning, not before

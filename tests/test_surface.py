@@ -49,6 +49,7 @@ def test_a_loaded_model_is_named_and_unpacks():
 
 
 VERBS = {
+    "calibrate": mlipjax.calibrate,
     "evaluate": mlipjax.evaluate,
     "finetune": mlipjax.finetune,
     "monitor": mlipjax.monitor,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.monitors.config import Config
-from mlipjax import monitoring
+from mlipjax import monitoring, uncertainty
 from mlipjax.data import Dataset, runs_of
 from mlipjax.monitoring.cross import MIN_RUNS
 from mlipjax.monitoring.soap import SoapChart, fit_soap
@@ -31,7 +31,7 @@ class Comparison:
     model: Model
     monitor: monitoring.Monitor
     mahalanobis: monitoring.Mahalanobis
-    rigidity: monitoring.Rigidity
+    rigidity: uncertainty.Rigidity
     soap: SoapChart | None = None
     crossed: monitoring.Monitor | None = None
 
@@ -50,7 +50,8 @@ class Comparison:
         chosen = np.isin(frame, monitoring.split_reference(runs_of(reference))[0])
         rows = np.asarray(fitted.rows(numbers))
         distance = monitoring.fit_mahalanobis(values[chosen], rows[chosen], len(fitted.species))
-        rigidity = monitoring.fit_rigidity(sums(values, frame)[np.unique(frame[chosen])])
+        known = np.asarray(sums(values, frame)[np.unique(frame[chosen])], np.float64)
+        rigidity = uncertainty.rigidity_of(known.T @ known)
         fit = [reference.systems[i] for i in np.unique(frame[chosen])]
         soap = fit_soap(fit) if config.descriptor == "soap" else None
         enough = len(set(runs_of(reference))) >= MIN_RUNS
@@ -64,13 +65,13 @@ class Comparison:
         values, numbers, frame = features.atoms()
         on_device = jnp.asarray(values)
         atoms = np.asarray(monitoring.mahalanobis(self.mahalanobis, on_device, self.monitor.rows(numbers)))
-        local = np.asarray(monitoring.rigidity_variance(self.rigidity, on_device))
+        local = np.asarray(self.rigidity.variance(on_device))
         starts = np.flatnonzero(np.diff(frame, prepend=-1))
         columns = [
             *readings.frame.T,
             np.bincount(frame, atoms) / np.bincount(frame),
             np.maximum.reduceat(atoms, starts),
-            np.asarray(monitoring.rigidity_variance(self.rigidity, jnp.asarray(sums(values, frame)))),
+            np.asarray(self.rigidity.variance(jnp.asarray(sums(values, frame)))),
             np.maximum.reduceat(local, starts),
         ]
         if self.soap is not None:

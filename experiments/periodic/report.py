@@ -9,8 +9,10 @@ import numpy as np
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
+from experiments.periodic.evaluation import SQUARES
 from mlipjax.finetuning.records import round_rows
 from mlipjax.report import ErrorCurve, Illustration, Table, Trace, error_against_labels, pca_map, q_residual, traces
+from mlipjax.statistics import paired_bootstrap
 
 _ARMS = ("naive", "single", "periodic")
 
@@ -108,17 +110,20 @@ def verdict(results: dict[str, Any]) -> tuple[str, str, bool]:
             f"error {spreads} meV/atom;"
         )
     best, second = sorted(_ARMS, key=lambda arm: final[arm, "independent"]["force_rmse_meV_per_A"])[:2]
-    high = final[best, "independent"]["confidence_95"]["force_rmse_meV_per_A"][1]
-    low = final[second, "independent"]["confidence_95"]["force_rmse_meV_per_A"][0]
-    apart = "their intervals do not overlap" if high < low else "their intervals overlap: no winner at this size"
-    sentences.append(f"{best} is lowest on the independent test, before {second}; {apart}.")
+    squares = (np.array([final[arm, "independent"][SQUARES]]) for arm in (best, second))
+    found = paired_bootstrap(next(squares), next(squares), lambda drawn: float(np.sqrt(drawn.mean())))
+    says = f"by {-found.value:.1f} [{-found.high:.1f}, {-found.low:.1f}] meV/Å, frames paired"
+    sentences.append(
+        f"{best} is lowest on the independent test, before {second} {says}"
+        f"{'' if found.decided else ': no winner at this size'}."
+    )
     if stopped := [name for name, trace in results["traces"].items() if trace["stopped"]]:
         sentences.append(f"The own trajectory of {', '.join(stopped)} broke the limits of the simulation.")
     if failed := results["labels"]["failed"]:
         sentences.append(f"{failed} labels failed and were left out.")
     if results["settings"].get("on_alarm", "off") != "off":
         sentences.append(f"Alarms: {', '.join(f'{arm} {count}' for arm, count in results['alarms'].items())}.")
-    answer = "not decided" if high >= low else "supported" if best == "periodic" else "contradicted"
+    answer = "not decided" if not found.decided else "supported" if best == "periodic" else "contradicted"
     return " ".join(sentences), answer, bool(stopped)
 
 

@@ -73,6 +73,7 @@ OPTIONS: dict[str, Range] = {
     "max_atoms": Range(10, 10**7),
     "max_slots": Range(1, 2**31),
     "monitor_every": _COUNT,
+    "moves": Range(0, 4096),
     "n_images": Range(2, 1000),
     "pairs": Range(2, 10**6),
     "patience": Range(1, 10**6),

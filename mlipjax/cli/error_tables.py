@@ -40,6 +40,30 @@ def element_table(report: Mapping[str, Any]) -> Table:
     return Table(headings, rows, "forces, meV/Å")
 
 
+def uncertainty_tables(report: Mapping[str, Any]) -> list[Table]:
+    """Error bars against errors, and what finds the structures with the largest force errors."""
+    words = {
+        "coverage_68": "within 1 std (68 %)",
+        "coverage_95": "within 1.96 std (95 %)",
+        "spearman": "Spearman with |error|",
+        "auroc": "AUROC, largest tenth",
+    }
+
+    def cell(found: Mapping[str, Any] | None, key: str) -> str:
+        return "-" if found is None or key not in found else with_interval(found[key], found["confidence_95"][key])
+
+    size = f"n = {report['n_structures']}, {report['n_groups']} groups"
+    headings = f"{report['method']} ({size})", "energies", "forces of atoms"
+    rows = [(text, *(cell(report[part], key) for part in ("energy", "forces"))) for key, text in words.items()]
+    indices = {f"{report['method']}, rms std of forces": report["structures"], **report.get("charts", {})}
+    found = [(name, *(cell(own, key) for key in ("spearman", "auroc"))) for name, own in indices.items()]
+    title = f"error bars cost {number(report['cost'])} plain predictions"
+    return [
+        Table(headings, rows, title),
+        Table(("structures, rms error of forces", words["spearman"], words["auroc"]), found),
+    ]
+
+
 def settings_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     """Settings with their reasons."""
     return Table(("setting", "value", "why"), list(rows), words=True)

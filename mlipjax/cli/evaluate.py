@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.error_tables import element_table, error_table, property_table
+from mlipjax.cli.error_tables import element_table, error_table, property_table, uncertainty_tables
 from mlipjax.cli.options.evaluate import Evaluate
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
@@ -45,6 +45,8 @@ def _print(console: Console, command: Evaluate, report: Mapping[str, Any], name:
             f"forces of {len(apart)} of {report['n_force_frames']} structures have a slope of their own (structures "
             f"{named}); without them the slope is {report['force_slope_bulk']:.3f}",
         )
+    if (bars := report.get("uncertainty")) is not None:
+        console.print(*uncertainty_tables(bars))
     if command.write is not None:
         console.print(f"labels, predictions and errors: {command.write}")
     if command.out is not None:

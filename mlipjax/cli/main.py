@@ -28,6 +28,7 @@ from mlipjax.notices import Notice, notice
 
 COMMANDS = {
     "finetune": "fine-tune a model on labelled structures",
+    "calibrate": "error bars of a model, on structures it was not trained on",
     "evaluate": "errors of a model on labelled structures",
     "predict": "energies, forces and stresses of structures, into a file",
     "relax": "positions and cells at rest, under a pressure, with fixed atoms",

@@ -135,9 +135,8 @@ def _example(atoms: Atoms, where: str, reader: LabelReader | None) -> Example:
     say_electrons(atoms)
     info = without_weights(atoms.info)
     info |= {name: value.item() for name, value in info.items() if isinstance(value, np.generic)}
-    if reader is None:
-        return Example(System.from_ase(atoms), Labels.create(len(atoms)), info)
-    return Example(System.from_ase(atoms), reader.read(atoms, where), reader.without_labels(info))
+    labels = Labels.create(len(atoms)) if reader is None else reader.read(atoms, where)
+    return Example(System.from_ase(atoms), labels, info if reader is None else reader.without_labels(info))
 
 
 def _converged(source: Source, keys: LabelKeys, several: bool) -> Iterator[Located]:

@@ -11,6 +11,7 @@ from mlipjax.graph.host import CoincidingAtoms, NeighborTable, coincidences, nei
 from mlipjax.graph.near import Near, cells_away, near_origin, way_of
 from mlipjax.graph.pad import batch_graphs, bucket_size, neighbor_bucket
 from mlipjax.graph.plan import BatchPlan, plan_batches, shuffle_plan
+from mlipjax.graph.sets import batches_of
 from mlipjax.graph.verlet import VerletSpec, pack_edges
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "NeighborTable",
     "VerletSpec",
     "batch_graphs",
+    "batches_of",
     "bucket_size",
     "build_table",
     "cells_away",

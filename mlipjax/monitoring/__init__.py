@@ -8,14 +8,7 @@ from mlipjax.monitoring.charts import (
     fit_charts,
     q_residual,
 )
-from mlipjax.monitoring.compare import (
-    Mahalanobis,
-    Rigidity,
-    fit_mahalanobis,
-    fit_rigidity,
-    mahalanobis,
-    rigidity_variance,
-)
+from mlipjax.monitoring.compare import Mahalanobis, fit_mahalanobis, mahalanobis
 from mlipjax.monitoring.correlation import by_run, effective_size, statistical_inefficiency
 from mlipjax.monitoring.cross import cross_fit_monitor
 from mlipjax.monitoring.features import FrameFeatures, Layers, feature_columns, frame_features, graph_features
@@ -30,8 +23,9 @@ from mlipjax.monitoring.limits import (
     thinned_limit,
 )
 from mlipjax.monitoring.readings import contributions, read
-from mlipjax.monitoring.storage import load_monitor, params_fingerprint, save_monitor
+from mlipjax.monitoring.storage import load_monitor, save_monitor
 from mlipjax.monitoring.watch import MonitorAlarm, Watch, read_graph
+from mlipjax.tree import params_fingerprint
 
 __all__ = [
     "COMPONENTS",
@@ -43,7 +37,6 @@ __all__ = [
     "Monitor",
     "MonitorAlarm",
     "MonitorState",
-    "Rigidity",
     "Watch",
     "atom_indices",
     "box_limit",
@@ -57,7 +50,6 @@ __all__ = [
     "fit_charts",
     "fit_mahalanobis",
     "fit_monitor",
-    "fit_rigidity",
     "frame_features",
     "graph_features",
     "jackson_mudholkar",
@@ -68,7 +60,6 @@ __all__ = [
     "read",
     "read_frames",
     "read_graph",
-    "rigidity_variance",
     "save_monitor",
     "split_reference",
     "statistical_inefficiency",

@@ -1,4 +1,4 @@
-"""Other indices to compare the charts with: Mahalanobis distance per element, and last-layer prediction rigidity."""
+"""Another index to compare the charts with: Mahalanobis distance per element."""
 
 from __future__ import annotations
 
@@ -77,37 +77,3 @@ def mahalanobis(fitted: Mahalanobis, features: Float[Array, "M F"], species: Int
     # element by element: a precision matrix for every atom would not fit into memory
     unknown = jnp.full(len(features), jnp.nan, features.dtype)
     return jax.lax.scan(element, unknown, jnp.arange(len(fitted.count)))[0]
-
-
-@struct.dataclass
-class Rigidity:
-    """Last-layer prediction rigidity (LLPR; Bigi et al., Mach. Learn.: Sci. Technol. 5, 045018 (2024)).
-
-    A model whose energy is linear in its last features is Bayesian linear regression in them: the variance of a
-    prediction with the features f is ``f^T (sum_i f_i f_i^T + s² 1)^-1 f`` with the training structures i, in units of
-    the variance of the noise.
-
-    Attributes:
-        precision: (F, F) ``(sum_i f_i f_i^T + s² 1)^-1``.
-    """
-
-    precision: Float[Array, "F F"]
-
-
-def fit_rigidity(features: np.ndarray, ridge: float = 1e-6) -> Rigidity:
-    """Fit to training structures, on the host in float64.
-
-    Args:
-        features: (n, F) last-layer features of structures, summed over their atoms.
-        ridge: ``s²``, as a fraction of the mean diagonal of ``sum_i f_i f_i^T``.
-    """
-    own = np.asarray(features, np.float64)
-    gram = own.T @ own
-    gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return Rigidity(jnp.asarray(np.linalg.inv(gram), np.asarray(features).dtype))
-
-
-@exact
-def rigidity_variance(fitted: Rigidity, features: Float[Array, "n F"]) -> Float[Array, " n"]:
-    """Variance of the prediction for each row of features: structures (summed over atoms), or single atoms."""
-    return jnp.sum((features @ fitted.precision) * features, axis=-1)

@@ -10,15 +10,13 @@ import jax
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.graph import GraphBatch, batch_graphs, neighbor_tables, plan_batches
+from mlipjax.graph import GraphBatch, batches_of
 from mlipjax.potential import Model, Potential
 from mlipjax.system import System
 from mlipjax.typing import Features, Params
 
 Layers = Literal["last", "all"]
 """Features that are charted: those the energy is read from, or those of every layer side by side."""
-
-_BATCH_SLOTS = 60_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,22 +103,10 @@ def frame_features(
     potential = model.potential
     potential.check_elements(np.unique(np.concatenate([np.asarray(system.atomic_numbers) for system in systems])))
     params = tree.cast(model.params, dtype)
-    tables = list(neighbor_tables(systems, potential.cutoff))
-    largest = max(table.n_atoms * max(table.max_count, 1) for table in tables)
-    size = max(1, min(batch_size, len(systems), _BATCH_SLOTS // largest))
-    sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
-    plans = plan_batches(*sizes, size, n_widths=1)  # frames of MD differ little: one shape to compile
     batches = []
-    for plan in plans:
-        graph = batch_graphs(
-            [systems[i] for i in plan.indices],
-            potential.cutoff,
-            **plan.sizes,
-            tables=[tables[i] for i in plan.indices],
-            dtype=np.dtype(dtype),
-        )
+    for indices, graph in batches_of(systems, potential.cutoff, batch_size=batch_size, dtype=dtype):
         features = np.asarray(_compiled(potential, params, graph, layers))
-        batches.append(FeatureBatch(tuple(plan.indices), _without_table(graph), features))
+        batches.append(FeatureBatch(indices, _without_table(graph), features))
     return FrameFeatures(tuple(batches), len(systems))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import json
 import os
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax import tree
-from mlipjax.files import digest, write_atomic
+from mlipjax.files import write_atomic
 from mlipjax.monitoring.charts import FRAME_INDICES, MonitorState
 from mlipjax.monitoring.fit import Monitor
 from mlipjax.monitoring.limits import Conformal
 from mlipjax.reading import parse_json, read_npz, shown
+from mlipjax.tree import params_fingerprint
 from mlipjax.typing import Params
 
 FORMAT = "mlipjax monitor 1"
@@ -31,14 +30,6 @@ _RANGES = {
     # indices are divided by them; one that was never set is infinite
     **dict.fromkeys(("q_limit", "t2_limit", "frame_limits"), (float(np.finfo(np.float32).tiny), np.inf)),
 }
-
-
-def params_fingerprint(params: Params) -> str:
-    """Hash of a model's parameters, the same in float32 and float64 if they hold the same numbers."""
-    flat = sorted(tree.flatten_paths(params).items())
-    leaves = ((path, np.ascontiguousarray(leaf, np.float64)) for path, leaf in flat)
-    named = ((f"{path} {leaf.shape}", leaf) for path, leaf in leaves)
-    return digest(*itertools.chain.from_iterable(named))[:16]
 
 
 def save_monitor(path: str | os.PathLike[str], monitor: Monitor) -> None:

@@ -3,6 +3,7 @@
 Every verb is ``verb(model, structures, *, options)``, with the options, words and defaults of the command of its name.
 """
 
+from mlipjax.verbs.calibrate import calibrate
 from mlipjax.verbs.evaluate import evaluate
 from mlipjax.verbs.finetune import finetune
 from mlipjax.verbs.inputs import ModelLike, Structures
@@ -21,6 +22,7 @@ __all__ = [
     "Relaxation",
     "Simulation",
     "Structures",
+    "calibrate",
     "evaluate",
     "finetune",
     "monitor",

@@ -20,12 +20,15 @@ from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.defaults import MAX_SLOTS, Precision
 from mlipjax.graph import coincidences
+from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice
 from mlipjax.probes.evaluator import AseEvaluator
 from mlipjax.system import System
 from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, parity_points, property_report
+from mlipjax.uncertainty import Computed, Spread
+from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
     ModelLike,
@@ -60,6 +63,8 @@ def evaluate(
     stress_key: str = AUTO,
     virial_key: str = AUTO,
     units: str = "ase",
+    uncertainty: Uncertainty | None = None,
+    monitor: str | os.PathLike[str] | Monitor | None = None,
     write: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
@@ -79,6 +84,9 @@ def evaluate(
         stress_key: likewise.
         virial_key: likewise.
         units: of the labels in files, as for ``mlipjax.read``.
+        uncertainty: also compare error bars with errors: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model
+            that ``mlipjax.calibrate`` has given them, or an estimator.
+        monitor: charts of the model (a ``Monitor`` or monitor.npz), to compare them with error bars.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
 
@@ -115,12 +123,23 @@ def evaluate(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
     opened = open_model(model, head, precision)
+    bars = None if uncertainty is None else ErrorBars.open(model, opened, uncertainty, monitor)
+    if monitor is not None and bars is None:
+        raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     _check_elements(opened, dataset, described(data))
     dataset, left_out = _computable(dataset, name)
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
-    report = {**error_report(dataset, found), "dtype": dtype, **({"left_out": left_out} if left_out else {})}
+    report: dict[str, Any] = {
+        **error_report(dataset, found),
+        "dtype": dtype,
+        **({"left_out": left_out} if left_out else {}),
+    }
+    spreads = None
+    if bars is not None:
+        with in_dtype(dtype):
+            spreads, report["uncertainty"] = bars.judge(dataset, found, Computed(0, dtype, batch_size, max_slots))
     if write is not None:
-        write_atoms(write, beside_labels(dataset, found, opened.name))
+        write_atoms(write, beside_labels(dataset, found, opened.name, spreads))
     if out is not None:
         told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name, _force_errors(dataset, found))
@@ -215,7 +234,12 @@ def _illustrate(
     runtime.write_results(folder / "results.json", report)
 
 
-def beside_labels(dataset: Dataset, predictions: Sequence[StructurePrediction], model: str) -> Iterator[Atoms]:
+def beside_labels(
+    dataset: Dataset,
+    predictions: Sequence[StructurePrediction],
+    model: str,
+    spreads: Sequence[Spread] | None = None,
+) -> Iterator[Atoms]:
     """Yield every structure with predictions as its results, and labels and errors beside them.
 
     Results are ``energy`` (eV), ``forces`` (eV/Å) and, of periodic structures, ``stress`` (eV/Å^3). As far as there are
@@ -227,14 +251,17 @@ def beside_labels(dataset: Dataset, predictions: Sequence[StructurePrediction], 
         dataset: structures and labels.
         predictions: of a model, in the same order.
         model: its name.
+        spreads: standard deviations, as ``predict`` gives them.
     """
-    for (system, labels, info), found in zip(dataset, predictions, strict=True):
+    for index, ((system, labels, info), found) in enumerate(zip(dataset, predictions, strict=True)):
         atoms = system.to_ase()
         atoms.info = {**info, "model": model}
         results: dict[str, Any] = {"energy": found.energy, "forces": np.asarray(found.forces)}
         if any(system.pbc) and atoms.cell.rank == 3:
             results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
+        if spreads is not None:
+            put_spread(atoms, spreads[index])
         if labels.energy_weight > 0:
             error = found.energy - float(labels.energy)
             atoms.info["reference_energy"] = float(labels.energy)

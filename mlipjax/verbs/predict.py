@@ -14,6 +14,9 @@ from mlipjax.defaults import MAX_SLOTS, Precision
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
 from mlipjax.potential import apply
 from mlipjax.system import System
+from mlipjax.uncertainty import Estimator, Spread, spread
+from mlipjax.uncertainty.estimators import cast
+from mlipjax.verbs.error_bars import Uncertainty, open_uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
     ModelLike,
@@ -37,14 +40,14 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 @overload
 def predict(
     model: ModelLike, data: Atoms, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
-    batch_size: int = ..., max_slots: int = ..., features: bool = ...,
+    batch_size: int = ..., max_slots: int = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
 ) -> Atoms: ...  # fmt: skip
 
 
 @overload
 def predict(
     model: ModelLike, data: Several, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
-    batch_size: int = ..., max_slots: int = ..., features: bool = ...,
+    batch_size: int = ..., max_slots: int = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
 ) -> list[Atoms]: ...  # fmt: skip
 
 
@@ -58,6 +61,7 @@ def predict(
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
     features: bool = False,
+    uncertainty: Uncertainty | None = None,
 ) -> Atoms | list[Atoms]:
     """Predict energies, forces and stresses; no labels are needed.
 
@@ -70,6 +74,9 @@ def predict(
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
         features: also give the invariant features of every atom, as the array ``features`` (n, F).
+        uncertainty: also give standard deviations, as ``info["energy_std"]`` (eV) and the arrays ``energies_std`` and
+            ``forces_std``: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model that ``mlipjax.calibrate``
+            has given error bars, or an estimator.
 
     Returns:
         Copies of the structures, one for one ``Atoms``, with a calculator that holds ``energy`` (eV), ``forces``
@@ -86,7 +93,8 @@ def predict(
         -127.2
     """
     options: Any = {"head": head, "dtype": dtype, "precision": precision, "batch_size": batch_size}
-    found = list(predict_each(model, data, max_slots=max_slots, features=features, **options))
+    options |= {"max_slots": max_slots, "features": features, "uncertainty": uncertainty}
+    found = list(predict_each(model, data, **options))
     return found[0] if is_one(data) else found
 
 
@@ -100,6 +108,7 @@ def predict_each(
     batch_size: int = 8,
     max_slots: int = MAX_SLOTS,
     features: bool = False,
+    uncertainty: Uncertainty | None = None,
 ) -> Iterator[Atoms]:
     """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
 
@@ -112,18 +121,20 @@ def predict_each(
         batch_size: structures evaluated together.
         max_slots: most slots of neighbours evaluated together.
         features: whether features are stored too.
+        uncertainty: whether standard deviations are, and which.
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
     if batch_size < 1 or max_slots < 1:
         raise ValueError(f"batch_size and max_slots must be 1 or more, found {batch_size} and {max_slots}.")
     opened = open_model(model, head, precision)
+    bars = None if uncertainty is None else open_uncertainty(model, opened, uncertainty)
     if isinstance(opened, ForeignModel):
         if features:
             raise ValueError(f"{opened.name} is a foreign calculator: it gives no features.")
         yield from _ask_calculator(opened, data)
         return
-    runner = _Runner(opened, dtype, batch_size, max_slots, features)
+    runner = _Runner(opened, dtype, batch_size, max_slots, features, bars)
     batch: list[_Member] = []
     for atoms, name in iterate_named(data):
         member = runner.member(atoms, name)
@@ -146,12 +157,15 @@ class _Member:
 class _Runner:
     """Computes batches, with as few compiled shapes as do not waste much."""
 
-    def __init__(self, model: NativeModel, dtype: str, batch_size: int, max_slots: int, features: bool) -> None:
+    def __init__(
+        self, model: NativeModel, dtype: str, batch_size: int, max_slots: int, features: bool, bars: Estimator | None
+    ) -> None:
         self.model, self.dtype, self.features = model, dtype, features
         self.batch_size, self.max_slots = batch_size, max_slots
         self.sizes: list[tuple[int, int]] = []
         with jax.enable_x64(dtype == "float64"):
             self.params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
+            self.bars = None if bars is None else cast(bars, dtype)
 
     def member(self, atoms: Atoms, name: str) -> _Member:
         system = System.from_ase(atoms)
@@ -183,10 +197,16 @@ class _Runner:
             if not self.features:  # as large as all the rest together many times over: they stay on the device
                 prediction = dataclasses.replace(prediction, features=prediction.features[:0])
             prediction = jax.device_get(prediction)
+            bars = self.bars and jax.device_get(spread(self.bars, self.model.potential, self.params, graph))
         start = 0
         for row, member in enumerate(batch):
             stop = start + len(member.atoms)
-            yield self._annotated(member, prediction, row, slice(start, stop))
+            atoms = self._annotated(member, prediction, row, slice(start, stop))
+            if bars is not None:
+                put_spread(
+                    atoms, Spread(bars.energy[row : row + 1], bars.energies[start:stop], bars.forces[start:stop])
+                )
+            yield atoms
             start = stop
 
     def _size(self, n_atoms: int, width: int) -> tuple[int, int]:

@@ -77,6 +77,7 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
         "simulate": [
             *model, "--structure", crystal, "--out", str(folder / "md.extxyz"), "--steps", "4", "--every", "2",
         ],
+        "calibrate": [*model, "--train", data, "--valid", data, "--out", str(folder / "calibrated")],
         "monitor": [*model, "--reference", str(good / "reference.extxyz"), "--data", data, "--level", "0.2"],
         "compare-representations": [
             "--models", str(good / "model"), str(good / "model"), "--data", data, "--tsne-seeds", "0",
@@ -91,7 +92,7 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
 
 
 COMMANDS = (
-    "evaluate", "predict", "relax", "doctor", "finetune", "periodic", "simulate", "simulate", "monitor",
+    "calibrate", "evaluate", "predict", "relax", "doctor", "finetune", "periodic", "simulate", "simulate", "monitor",
     "compare-representations", "neb", "slide", "probe", "probe", "probe", "models", "convert",
     "engine", "export",
 )  # fmt: skip

@@ -67,7 +67,7 @@ def test_the_verdict_says_what_holds_and_warns_if_it_does_not():
     text, answer, alarm = report.verdict(results()[0])
     assert (answer, alarm) == ("supported", False)
     assert "mft is 33.3 % better than ft" in text
-    assert "their intervals apart" in text
+    assert "structures paired, better by 33.3 to 33.3 %)." in text
     assert "+40.0 % [+40.0, +40.0] OOD (paper +17.1)" in text
     assert "the ID error is 2.2 times the paper's" in text
     assert "force MAE 90 before, after ft 101, lp 101, mft 101" in text

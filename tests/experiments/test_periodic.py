@@ -9,6 +9,7 @@ import pytest
 
 from experiments.periodic import __main__ as periodic
 from experiments.periodic import report
+from experiments.periodic.evaluation import SQUARES
 from mlipjax.finetuning.records import with_energy_shifts
 from mlipjax.models import NequIPConfig, nequip
 
@@ -51,24 +52,27 @@ def test_energy_shift_moves_one_composition_by_that_much() -> None:
     np.testing.assert_allclose(moved.e0s - potential.e0s, [[2.0, 1.0, 1.0]], atol=1e-12)
 
 
-def errors(rmse, half):
-    """Errors of all arms on both tests, with intervals of that half width."""
-    rows = []
+def errors(rmse, scatter):
+    """Errors of all arms on both tests; frames are hard or easy for all, and each arm scatters about that by itself."""
+    rng, rows = np.random.default_rng(0), []
+    hard = np.exp(rng.normal(size=30))
     for test in ("independent", "own trajectory"):
         for arm, value in rmse.items():
-            interval = {"force_rmse_meV_per_A": (value - half, value + half)}
+            interval = {"force_rmse_meV_per_A": (value / 2, value * 2)}
+            squares = hard * np.exp(scatter * rng.normal(size=30))
             rows.append({"arm": arm, "labels": 25 * (arm != "zero-shot"), "test": test, "force_rmse_meV_per_A": value,
-                         "energy_std_meV_per_atom": 1.0, "confidence_95": interval})  # fmt: skip
+                         "energy_std_meV_per_atom": 1.0, "confidence_95": interval,
+                         SQUARES: (value**2 * squares / squares.mean()).tolist()})  # fmt: skip
     return {"errors": rows, "labels_per_arm": 25, "traces": {}, "labels": {"failed": 2}, "settings": {}}
 
 
 @pytest.mark.parametrize(
-    ("periodic_rmse", "half", "answer"),
-    [(60.0, 5.0, "supported"), (60.0, 30.0, "not decided"), (140.0, 5.0, "contradicted")],
+    ("periodic_rmse", "scatter", "answer"),
+    [(75.0, 0.01, "supported"), (75.0, 1.0, "not decided"), (140.0, 0.01, "contradicted")],
 )
-def test_the_claim_is_answered_where_intervals_do_not_overlap(periodic_rmse, half, answer) -> None:
+def test_the_claim_is_answered_where_the_paired_interval_leaves_zero_out(periodic_rmse, scatter, answer) -> None:
     rmse = {"zero-shot": 200.0, "naive": 80.0, "single": 100.0, "periodic": periodic_rmse}
-    text, found, alarm = report.verdict(errors(rmse, half))
+    text, found, alarm = report.verdict(errors(rmse, scatter))
     assert (found, alarm) == (answer, False)
     assert f"periodic {periodic_rmse:.0f} meV/Å (zero-shot 200)" in text
     assert "2 labels failed" in text

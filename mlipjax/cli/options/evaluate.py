@@ -28,12 +28,15 @@ class Evaluate(Computes):
             1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        uncertainty: also compare error bars with errors: llpr, shallow, shallow:MEMBERS or committee, of a model that
+            mlipjax calibrate gave error bars.
+        monitor: a monitor.npz of the model, whose indices are then compared with the error bars.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
     """
 
     sections: ClassVar[Sections] = {
-        "main options": "model data property head write out",
+        "main options": "model data property head uncertainty monitor write out",
         "labels": f"{LABELS}",
     }
 
@@ -46,5 +49,7 @@ class Evaluate(Computes):
     precision: Precision = "highest"
     batch_size: int = 8
     max_slots: int = MAX_SLOTS
+    uncertainty: str | None = None
+    monitor: Path | None = None
     write: Path | None = None
     out: Path | None = None

@@ -1,0 +1,1 @@
+"""Error bars on a ladder away from the training data."""

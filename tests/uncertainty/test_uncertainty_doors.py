@@ -1,0 +1,117 @@
+"""Error bars through every door: calibrate, evaluate, predict, the calculator, the command line."""
+
+import copy
+import functools
+import pickle
+
+import ase.io
+import jax
+import numpy as np
+import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from bars_case import model, rattled
+from tiny_nequip import molecule
+
+import mlipjax
+from mlipjax import uncertainty
+from mlipjax.cli.main import main
+
+
+def labelled(n, seed, run):
+    """Rattled molecules with the energies and forces of a spring to where they were."""
+    rng, frames = np.random.default_rng(seed), []
+    for number in range(n):
+        atoms = rattled(molecule(), 0.1, seed + number).to_ase()
+        results = {"energy": float(rng.normal()), "forces": rng.normal(size=(len(atoms), 3))}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        atoms.info["run"] = f"{run} {number // 3}"
+        frames.append(atoms)
+    return frames
+
+
+@functools.cache
+def frames():
+    return labelled(6, 0, "train"), labelled(6, 100, "valid")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model with both kinds of error bars, and another member."""
+    home = tmp_path_factory.mktemp("bars")
+    potential, params = model()
+    mlipjax.save(home / "model", potential, params)
+    mlipjax.save(home / "other", potential, jax.tree.map(lambda leaf: 1.02 * leaf, params))
+    train, valid = frames()
+    options = {"valid": valid, "dtype": "float64"}
+    report = mlipjax.calibrate(home / "model", train, **options)
+    assert (report["method"], report["n_train"], report["n_valid"], report["n_groups"]) == ("llpr", 6, 6, 2)
+    assert 0.0 < report["n_determined"] <= report["n_features"] == 4
+    report = mlipjax.calibrate(home / "model", members=[home / "other"], **options)
+    assert (report["method"], report["members"]) == ("committee", 2)
+    return home
+
+
+def test_calibrated_error_bars_hold_on_what_they_were_calibrated_on(folder):
+    """In closed form the mean of error²/variance is 1: of six energies, and of forces."""
+    report = mlipjax.evaluate(folder / "model", frames()[1], uncertainty="llpr", dtype="float64")
+    bars = report["uncertainty"]
+    assert bars["method"] == "llpr"
+    assert bars["n_groups"] == 2
+    assert bars["cost"] > 0.0
+    assert 0.4 < bars["forces"]["coverage_68"] < 0.95
+    assert {"energy", "forces", "structures"} <= set(bars)
+    predicted = mlipjax.predict(folder / "model", frames()[1], uncertainty="llpr", dtype="float64")
+    ratios = [
+        (one.get_potential_energy() - label.get_potential_energy()) / one.info["energy_std"]
+        for one, label in zip(predicted, frames()[1], strict=True)
+    ]
+    assert np.mean(np.square(ratios)) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_predictions_carry_them_into_files(folder, tmp_path):
+    ase.io.write(tmp_path / "in.extxyz", frames()[0][:2])
+    told = ["--model", str(folder / "model"), "--data", str(tmp_path / "in.extxyz"), "--quiet"]
+    assert main(["predict", *told, "--uncertainty", "committee", "--write", str(tmp_path / "out.extxyz")]) == 0
+    found = ase.io.read(tmp_path / "out.extxyz")
+    assert found.info["energy_std"] > 0.0
+    assert found.arrays["forces_std"].shape == (6, 3)
+    assert found.arrays["energies_std"].shape == (6,)
+    assert main(["evaluate", *told, "--uncertainty", "shallow:3", "--write", str(tmp_path / "both.extxyz")]) == 0
+    both = ase.io.read(tmp_path / "both.extxyz")
+    assert {"forces_std", "reference_forces"} <= set(both.arrays)
+
+
+def test_the_calculator_gives_them(folder):
+    potential, params = mlipjax.load(folder / "model")
+    bars = uncertainty.load_uncertainty(folder / "model", mlipjax.Model(potential, params), "llpr")
+    atoms = molecule().to_ase()
+    atoms.calc = mlipjax.Calculator(potential, params, uncertainty=bars)
+    atoms.get_potential_energy()
+    results = atoms.calc.results
+    (expected,) = mlipjax.predict(folder / "model", [atoms], uncertainty="llpr", dtype="float64")
+    assert results["energy_std"] == pytest.approx(expected.info["energy_std"], rel=1e-6)
+    np.testing.assert_allclose(results["forces_std"], expected.arrays["forces_std"], rtol=1e-6)
+    np.testing.assert_array_equal(atoms.calc.get_property("forces_std", atoms), results["forces_std"])
+    for other in (pickle.loads(pickle.dumps(atoms.calc)), copy.deepcopy(atoms.calc)):
+        other.reset()
+        assert other.get_property("energy_std", atoms) == pytest.approx(results["energy_std"], rel=1e-9)
+    assert "energy_std" not in mlipjax.Calculator(potential, params).implemented_properties
+
+
+def test_what_cannot_be_had_is_one_line(folder, tmp_path, capsys):
+    ase.io.write(tmp_path / "in.extxyz", frames()[1])
+    data = ["--data", str(tmp_path / "in.extxyz"), "--quiet"]
+    for arguments, words in (
+        (["evaluate", "--model", "universal", *data, "--uncertainty", "llpr"], "read from the folder of a saved model"),
+        (["evaluate", "--model", str(folder / "other"), *data, "--uncertainty", "llpr"], "calibrate them first"),
+        (["evaluate", "--model", str(folder / "model"), *data, "--uncertainty", "dropout"], "choose llpr, shallow"),
+        (["evaluate", "--model", str(folder / "model"), *data, "--monitor", "m.npz"], "compared with error bars"),
+        (
+            ["calibrate", "--model", "universal", "--valid", data[1], "--train", data[1]],
+            "where to save both (--out)",
+        ),
+        (["calibrate", "--model", str(folder / "model"), "--valid", data[1]], "give either --train"),
+    ):
+        assert main(arguments) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert words in line
