@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -96,6 +97,9 @@ def folder(tmp_path_factory):
         for package in needs.get("packages", []):
             if importlib.util.find_spec(package) is None:
                 pytest.skip(f"{pages.name_of(path)} needs {package}")
+        for program in needs.get("programs", []):
+            if shutil.which(program) is None:
+                pytest.skip(f"{pages.name_of(path)} needs {program}")
         after = needs.get("after")
         place = run(path.parent / after) if after else tmp_path_factory.mktemp("page")
         (place / "blocks.py").write_text(pages.script(path), encoding="utf-8")
