@@ -17,7 +17,7 @@ from mlipjax.report.curves import interactive_curves
 from mlipjax.report.errors import ErrorCurve, error_against_labels
 from mlipjax.report.html import Illustration, Interactive, Table, write_report
 from mlipjax.report.structures import MOST_PICTURES, outstanding, pictures
-from mlipjax.report.style import arm_styles, new_figure, styled
+from mlipjax.report.style import arm_styles, new_figure, rounded, styled
 from mlipjax.report.trajectories import Trace, traces
 
 _ERRORS = {
@@ -210,7 +210,7 @@ def _frames_apart(
         content.append(viewer)
     if alarmed := [one for one in found if one.by_alarm]:
         shown = alarmed[:MOST_PICTURES]
-        titles = [f"{one.name}: {one.error:.3g}" for one in shown]
+        titles = [f"{one.name}: {rounded(one.error)}" for one in shown]
         figure = pictures([one.atoms for one in shown], titles, marked=[one.worst for one in shown])
         caption = f"The first {len(shown)} of {len(alarmed)} frames at which charts raised an alarm; marks as before."
         content.append(Illustration(figure, caption, "Frames with alarms", "alarms"))
