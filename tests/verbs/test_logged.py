@@ -14,7 +14,7 @@ from mlipjax.finetuning.periodic import PeriodicListener
 from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.oracles import Teacher
 from mlipjax.verbs import logged
-from mlipjax.verbs.logged import CsvTracker, TensorboardTracker, numbers_in
+from mlipjax.verbs.logged import CsvTracker, TensorboardTracker, lines_of_rounds, numbers_in
 
 
 def lines_of(folder):
@@ -130,6 +130,24 @@ class StopAt(PeriodicListener):
     def piece(self, piece):
         if piece.record is not None and (piece.round, piece.stage) == self.place:
             raise KeyboardInterrupt
+
+
+def test_lines_of_rounds_count_all_steps_of_the_optimiser():
+    def label(round, system, force):
+        own = {"energy_error_eV_per_atom": [0.1], "force_rmse_eV_per_A": [force], "labels_made": 1, "labels_failed": 0}
+        return {"stage": "label", "round": round, "system": system, **own}
+
+    rounds = [
+        [{"stage": "sample", "round": n, "system": 0}, label(n, 0, 0.3), label(n, 1, 0.4),
+         {"stage": "train", "round": n, "loss": [3.0, 1.0]}, {"stage": "train", "round": n, "loss": [0.5]},
+         {"stage": "finish", "round": n}] for n in (0, 1)
+    ]  # fmt: skip
+    lines = lines_of_rounds([*rounds[0], *rounds[1][:-2]])
+    assert [line["step"] for line in lines] == [0, 2, 3, 3, 5]
+    assert [line.get("train_loss") for line in lines] == [None, 2.0, 0.5, None, 2.0]
+    assert lines[0]["force_rmse_meV_per_A"] == pytest.approx(1000.0 * (0.125) ** 0.5)
+    assert lines[3]["system_2"]["force_rmse_meV_per_A"] == pytest.approx(400.0)
+    assert (lines[0]["labels_before"], lines[3]["labels_before"]) == (0, 2)
 
 
 SHORT = {"rounds": 2, "labels_per_round": 2, "steps": 2, "train_steps": 3, "e0s": "estimate", "timestep": 0.5}
