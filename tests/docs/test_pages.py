@@ -102,11 +102,11 @@ def folder(tmp_path_factory):
                 pytest.skip(f"{pages.name_of(path)} needs {program}")
         after = needs.get("after")
         place = run(path.parent / after) if after else tmp_path_factory.mktemp("page")
-        (place / "blocks.py").write_text(pages.script(path), encoding="utf-8")
         tools = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
         modules = os.pathsep.join(filter(None, [str(pages.ROOT), str(place), os.environ.get("PYTHONPATH")]))
         finished = subprocess.run(
-            [sys.executable, "blocks.py"],
+            # as in a notebook: worker processes have no file to import
+            [sys.executable, "-c", pages.script(path)],
             cwd=place,
             env=os.environ | {"PATH": tools, "PYTHONPATH": modules, "XLA_FLAGS": ""},
             capture_output=True,
