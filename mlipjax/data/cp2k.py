@@ -35,7 +35,8 @@ _POSITION = re.compile(rf"\s*\d+\s+\d+\s+[A-Za-z]\S*\s+(\d+){3 * _NUMBER}")
 _FORCE = re.compile(rf"\s*(?:FORCES\|\s+\d+|\d+\s+\d+\s+[A-Za-z]\S*){3 * _NUMBER}")
 _STRESS = re.compile(rf"\s*(?:STRESS\|)?\s*[xyzXYZ]{3 * _NUMBER}")
 _STRESS_TITLE = re.compile(r"stress tensor \[(\w+)\]\s*$", re.IGNORECASE)
-_ENERGY = re.compile(r"\s*ENERGY\| Total FORCE_EVAL .*energy [\[(](?:a\.u\.|hartree)[\])]:?\s+(\S+)")
+_FORCE_TITLE = re.compile(r"\s*(?:ATOMIC FORCES in|FORCES\| Atomic forces) \[(\S+)\]\s*$")
+_ENERGY = re.compile(r"\s*ENERGY\| Total FORCE_EVAL .*energy [\[(](\S+)[\])]:?\s+(\S+)\s*$")
 _ENVIRONMENTS = re.compile(r"\s*GLOBAL\| Force Environment number\s+(\d+)")
 _VECTOR = re.compile(rf"\s*CELL\| Vector [abc] \[(angstrom|bohr)\]:?{3 * _NUMBER}\s+\|[abc]\| ={_NUMBER}")
 _ANGLE = re.compile(rf"\s*CELL\| Angle .*\[degree\]:?{_NUMBER}")
@@ -152,7 +153,7 @@ class _Found:
 
 def _structures(path: Path) -> Iterator[_Found]:
     """The structures of a text output."""
-    from ase.units import Bohr, Hartree
+    from ase.units import Bohr
 
     cell = _Cell()
     found: _Found | None = None
@@ -166,11 +167,11 @@ def _structures(path: Path) -> Iterator[_Found]:
             cell.read(line)
         elif (energy := _ENERGY.match(line)) is not None:
             found.more += "energy" in found.labels
-            found.labels.setdefault("energy", float(energy[1]) * Hartree)
-        elif "ATOMIC FORCES in" in line or "FORCES| Atomic forces [" in line:
-            found.add("forces", _table(lines, _FORCE), Hartree / Bohr)
+            found.labels.setdefault("energy", float(energy[2]) * _unit(energy[1]))
+        elif (title := _FORCE_TITLE.match(line)) is not None:
+            found.add("forces", _table(lines, _FORCE), _unit(title[1], "hartree/bohr"))
         elif (title := _STRESS_TITLE.search(line)) is not None and "Eigen" not in line:
-            found.add("stress", _table(lines, _STRESS), -_pressure(title[1]))
+            found.add("stress", _table(lines, _STRESS), -_unit(title[1]))
         elif "SCF run NOT converged" in line and "energy" not in found.labels:
             found.converged = False
     if found is not None:
@@ -245,14 +246,23 @@ def _table(lines: Iterator[str], row: re.Pattern[str]) -> list[list[float]]:
     return found
 
 
-def _pressure(unit: str) -> float:
-    """A unit of stresses in eV/Å^3."""
+def _unit(name: str, atomic: str = "hartree") -> float:
+    """A unit that an output names, in eV and Å; ``atomic`` is what it calls a.u."""
     from ase import units
 
-    known = {"gpa": units.GPa, "bar": 1e5 * units.Pascal, "kbar": 1e8 * units.Pascal, "pa": units.Pascal}
-    if unit.lower() not in known:
-        raise ValueError(f"stresses in {unit}; known are GPa, kbar, bar and Pa (FORCE_EVAL/PRINT/STRESS_TENSOR).")
-    return known[unit.lower()]
+    known = {
+        "hartree": units.Hartree,
+        "ev": 1.0,
+        "hartree/bohr": units.Hartree / units.Bohr,
+        "ev/angstrom": 1.0,
+        "gpa": units.GPa,
+        "kbar": 1e8 * units.Pascal,
+        "bar": 1e5 * units.Pascal,
+    }
+    name = atomic if name == "a.u." else name
+    if name.lower() not in known:
+        raise ValueError(f"a table in {name}; read are hartree, hartree/bohr, eV, eV/angstrom, GPa, kbar and bar.")
+    return known[name.lower()]
 
 
 def _flags(word: str) -> tuple[bool, ...]:

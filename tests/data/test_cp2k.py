@@ -131,7 +131,7 @@ def test_a_table_cut_short_and_several_systems_are_refused(tmp_path):
     several = re.sub(r"(Force Environment number +)1", r"\g<1>2", text)
     with pytest.raises(ValueError, match="2 force environments; outputs of one are read"):
         read(written(tmp_path / "h2.out", several))
-    with pytest.raises(ValueError, match="stresses in furlong; known are GPa"):
+    with pytest.raises(ValueError, match="a table in furlong; read are hartree"):
         read(written(tmp_path / "h2.out", text.replace("[GPa]", "[furlong]")))
     with pytest.raises(ValueError, match=r"the cell .* is not printed before the positions"):
         read_atoms(written(tmp_path / "h2.out", text.replace(" CELL| Vector", " CELL! Vector")))
