@@ -20,8 +20,9 @@ from mlipjax.data._limits import TooLong, bounded
 from mlipjax.data.checks import check_system, first_bad
 from mlipjax.data.containers import KINDS as CONTAINERS
 from mlipjax.data.containers import read_container
+from mlipjax.data.cp2k import is_cp2k_trajectory, read_cp2k_output, read_cp2k_trajectory
 from mlipjax.data.electrons import say_electrons
-from mlipjax.data.formats import file_format
+from mlipjax.data.formats import CP2K_OUTPUT, file_format
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
 from mlipjax.files import PACKED
@@ -91,14 +92,15 @@ def check_free_units(path: Path) -> None:
     Raises:
         ValueError: for a file of a format whose units are fixed.
     """
-    if path.suffix.lower() in (*_DATABASES, *CONTAINERS) or is_xyz(path):
+    trajectory = is_cp2k_trajectory(path)
+    if path.suffix.lower() in (*_DATABASES, *CONTAINERS) or (is_xyz(path) and not trajectory):
         return
     try:
-        kind = file_format(path)
+        kind = "cp2k-trajectory" if trajectory else file_format(path)
     except Exception:  # the reader says what is wrong with the file
         return
     if kind not in _FREE:
-        raise ValueError(f"{path}: labels of this format ({kind}) come in eV and Å from ASE; give no units for it.")
+        raise ValueError(f"{path}: labels of this format ({kind}) are read in eV and Å; give no units for it.")
 
 
 def read_atoms(path: Paths) -> list[Atoms]:
@@ -206,7 +208,11 @@ def _reader(path: Path) -> Iterator[Atoms]:
         return _database(path)
     if path.suffix.lower() in CONTAINERS:
         return read_container(path)
+    if is_cp2k_trajectory(path):
+        return read_cp2k_trajectory(path)
     kind = "xyz" if is_xyz(path) else file_format(path)
+    if kind == CP2K_OUTPUT:
+        return read_cp2k_output(path)
     if kind in ("xyz", "extxyz"):
         return read_xyz(path)
     # runs of FHI-aims that were cut short hold structures, too

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mlipjax.data.formats import output_format
+from mlipjax.data.cp2k import unconverged_in_cp2k
+from mlipjax.data.formats import CP2K_OUTPUT, output_format
 from mlipjax.files import PACKED
 
 
@@ -66,6 +67,8 @@ def unconverged(path: Path) -> frozenset[int]:
                 lines = list(file)
                 ends = _AIMS_RELAXED if any(_AIMS_RELAXED in line for line in lines) else _AIMS_NEXT
                 return frozenset(_output(lines, _Output((ends,), True, (), _AIMS_FAILED)))
+            if kind == CP2K_OUTPUT:
+                return frozenset(unconverged_in_cp2k(path))
             if kind in _OUTPUTS:
                 return frozenset(_output(file, _OUTPUTS[kind]))
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):  # the reader of structures says what is wrong

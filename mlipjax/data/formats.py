@@ -21,14 +21,15 @@ OUTPUTS = (
     "espresso-out", "aims-output", "orca-output", "gpaw-out", "gaussian-out", "nwchem-out", "onetep-out",
     "gamess-us-out", "abinit-out",
 )  # fmt: skip
+CP2K_OUTPUT = "cp2k-output"
+"""Of this program ASE has no reader; ``cp2k`` is one."""
 _CP2K = (b"CP2K|", b"PROGRAM STARTED AT")
 
 
 def file_format(path: Path) -> str:
-    """Return the format of a file as ASE calls it.
+    """Return the format of a file as ASE calls it, or ``CP2K_OUTPUT``.
 
     Raises:
-        ValueError: for the output of a program that ASE has no reader of.
         ase.io.formats.UnknownFileTypeError: if neither name nor content tell a format.
         OSError: if the file cannot be read or unpacked.
     """
@@ -41,11 +42,7 @@ def file_format(path: Path) -> str:
 
 
 def output_format(path: Path) -> str | None:
-    """Return the format of a program's output that its beginning tells; ``None`` if it tells none.
-
-    Raises:
-        ValueError: for a program that ASE has no reader of.
-    """
+    """Return the format of a program's output that its beginning tells; ``None`` if it tells none."""
     from ase.io.formats import ioformats
 
     packed = path.suffix.lower()
@@ -57,8 +54,5 @@ def output_format(path: Path) -> str | None:
     except (OSError, EOFError, lzma.LZMAError, zlib.error):  # the reader of structures says what is wrong with the file
         return None
     if all(word in head for word in _CP2K):
-        raise ValueError(
-            "this is the text output of CP2K, of which ASE has no reader; give structures and forces that CP2K wrote "
-            "as xyz (docs/files.md says how), or what a calculation through ASE wrote."
-        )
+        return CP2K_OUTPUT
     return next((name for name in OUTPUTS if ioformats[name].match_magic(head)), None)

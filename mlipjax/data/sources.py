@@ -4,7 +4,8 @@
 - ``FILE@INDEX`` is a structure of it, ``FILE@START:STOP:STEP`` some of them, counted from 0 as in Python;
 - a name with ``*``, ``?`` or ``[`` is every file that matches, in order of the names;
 - a folder is every file in it whose name says that it holds structures; of a calculation its result alone: the output
-  of a program if there is one, of VASP the most complete. Of a folder that holds none, its folders are looked into.
+  of a program if there is one, of VASP the most complete, of CP2K a trajectory. Of a folder that holds none, its
+  folders are looked into.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlipjax.data.cp2k import is_cp2k_trajectory
 from mlipjax.data.formats import output_format
 from mlipjax.files import PACKED
 from mlipjax.notices import notice
@@ -126,16 +128,12 @@ def _in_folder(folder: Path) -> list[Path]:
     names = {_unpacked(file): file for file in files}
     if found := next((names[result] for result in _RESULTS if result in names), None):
         return [found]
-    chosen = [file for file in files if _is_output(file)] or [file for file in files if _holds_structures(file)]
+    if trajectories := [file for file in files if is_cp2k_trajectory(file)]:
+        return [file for file in trajectories if "-pos-" in file.name]
+    outputs = [file for file in files if output_format(file) is not None]
+    chosen = outputs or [file for file in files if _holds_structures(file)]
     inner = (entry for entry in entries if not chosen and entry.is_dir() and not entry.is_symlink())
     return chosen or [file for entry in inner if not entry.name.startswith(".") for file in _in_folder(entry)]
-
-
-def _is_output(file: Path) -> bool:
-    try:
-        return output_format(file) is not None
-    except ValueError:  # of a program without a reader: whoever reads the file says so
-        return True
 
 
 def _holds_structures(file: Path) -> bool:

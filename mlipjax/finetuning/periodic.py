@@ -30,7 +30,7 @@ from mlipjax.finetuning.host import HostLoop, training_memory
 from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, Stopped
 from mlipjax.finetuning.plan import OWN, Plan, Simulated, plan_periodic
 from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
-from mlipjax.finetuning.run_report import complete_run_report
+from mlipjax.finetuning.run_report import FRAMES, complete_run_report, read_frames
 from mlipjax.finetuning.stopping import reason_to_stop
 from mlipjax.finetuning.verdict import judge_run
 from mlipjax.models import load, save
@@ -39,7 +39,7 @@ from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
 from mlipjax.system import Labels
 
-RESULTS, MODEL, FRAMES, LABELS = "results.json", "model", "frames.extxyz", "labels.db"
+RESULTS, MODEL, LABELS = "results.json", "model", "labels.db"
 
 RUNNING, DONE = "running", "done"
 
@@ -205,7 +205,8 @@ class _Reporter:
         report = results_of(self.plan, self.oracle, history, status, reason)
         if status == DONE:  # a report that cannot be drawn does not make a run undone
             write_atomic(self.folder / RESULTS, json.dumps(report, indent=1) + "\n")
-        write_periodic_report(self.folder, json.loads(json.dumps(report)), history)
+        frames = read_frames(self.folder) if status == DONE else []
+        write_periodic_report(self.folder, json.loads(json.dumps(report)), history, frames)
         if status != DONE:
             write_atomic(self.folder / RESULTS, json.dumps(report, indent=1) + "\n")
         now = time.monotonic()

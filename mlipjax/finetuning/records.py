@@ -53,6 +53,8 @@ def record_labels(
         "force_mae_eV_per_A": mae.tolist(),
         "element_force_rmse_eV_per_A": dict(zip(names, elements, strict=True)),
         "element_counts": dict(zip(names, (count for _, count in own.composition), strict=True)),
+        "frames": np.flatnonzero(good).tolist(),
+        "worst_atom": np.asarray(errors.worst_atom)[good].tolist(),
     }
 
 

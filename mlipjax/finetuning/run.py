@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from ase import Atoms
 
 from mlipjax import runtime
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.folder import REPORT, claim_run, run_folder
-from mlipjax.finetuning.run_report import complete_run_report, save_points, write_run_report
+from mlipjax.finetuning.run_report import complete_run_report, save_largest, save_points, write_run_report
 from mlipjax.finetuning.snapshots import plan_snapshots
 from mlipjax.models import load, save
 from mlipjax.optim import Strategy
@@ -52,11 +53,13 @@ class Outcome(NamedTuple):
     Attributes:
         report: JSON types.
         before, after: by quantity, (2, n) references and predictions of the models before and after training.
+        apart: structures, and for each the errors (n,) of the forces on its atoms after training, in eV/Å.
     """
 
     report: dict[str, Any]
     before: Mapping[str, np.ndarray]
     after: Mapping[str, np.ndarray]
+    apart: Sequence[tuple[Atoms, np.ndarray]] = ()
 
 
 class Prepared(Protocol):
@@ -132,6 +135,7 @@ def run(
         if folder is not None:
             save(folder, ready.potential, jax.device_get(tuned))
             save_points(folder, outcome.before, outcome.after)
+            save_largest(folder, outcome.apart)
             # its presence says that the run is done; figures can be drawn at any time
             write_atomic(folder / REPORT, json.dumps(report, indent=1))
             write_run_report(folder, report)

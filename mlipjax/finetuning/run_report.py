@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
+from mlipjax.data import read_atoms
+from mlipjax.data.write import write_atoms
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.locks import InUseError, folder_alone
 from mlipjax.notices import notice
 from mlipjax.train import read_metrics
 
-HTML, PARITY = "report.html", "parity.npz"
+HTML, PARITY, LARGEST = "report.html", "parity.npz", "largest_errors.extxyz"
+FRAMES = "frames.extxyz"
+"""Labelled frames of a periodic run."""
+FORCE_ERROR = "force_error"
+"""Array of the structures in ``LARGEST``, eV/Å."""
+_MOST = 20
 
 Points = Mapping[str, Mapping[str, np.ndarray]]
 """By quantity: ``reference``, ``before`` and ``after``, (n,)."""
@@ -48,6 +56,23 @@ def read_points(folder: Path) -> Points:
     return points
 
 
+def save_largest(folder: Path, apart: Sequence[tuple[Atoms, np.ndarray]]) -> None:
+    """Keep the structures with the largest errors (n,) of forces in eV/Å, the largest first, in a run's folder."""
+    if not apart:
+        return
+    frames = []
+    for atoms, errors in sorted(apart, key=lambda one: -float(np.mean(one[1] ** 2)))[:_MOST]:
+        atoms.set_array(FORCE_ERROR, errors)
+        frames.append(atoms)
+    write_atoms(folder / LARGEST, frames)
+
+
+def read_largest(folder: Path) -> list[tuple[Atoms, np.ndarray]]:
+    """Read what ``save_largest`` kept; nothing if there is no such file (runs of earlier versions)."""
+    frames = read_atoms(folder / LARGEST) if (folder / LARGEST).is_file() else []
+    return [(atoms, atoms.arrays[FORCE_ERROR]) for atoms in frames]
+
+
 def complete_run_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write what is missing of the report of a run that is found done; where that cannot be, say so."""
     if (folder / HTML).is_file():
@@ -71,10 +96,18 @@ def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:
     if "rounds" in report:
         from mlipjax.report.periodic import write_periodic_report
 
-        write_periodic_report(folder, report, read_history(folder / HISTORY))
-        return
-    if "best_epoch" in report:
-        from mlipjax.report.training import write_finetune_report as write
+        write_periodic_report(folder, report, read_history(folder / HISTORY), read_frames(folder))
+    elif "best_epoch" in report:
+        from mlipjax.report.training import write_finetune_report
+
+        records, points = read_metrics(folder), read_points(folder)
+        write_finetune_report(folder, report, records, points, read_largest(folder))
     else:
-        from mlipjax.report.properties import write_property_report as write
-    write(folder, report, read_metrics(folder), read_points(folder))
+        from mlipjax.report.properties import write_property_report
+
+        write_property_report(folder, report, read_metrics(folder), read_points(folder))
+
+
+def read_frames(folder: Path) -> list[Atoms]:
+    """Read the labelled frames of a periodic run, which are there at its end."""
+    return read_atoms(folder / FRAMES) if (folder / FRAMES).is_file() else []

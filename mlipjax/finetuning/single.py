@@ -51,7 +51,7 @@ from mlipjax.train import (
     settle_e0s,
 )
 from mlipjax.train.judge import explain_choice
-from mlipjax.train.metrics import parity_points
+from mlipjax.train.metrics import force_errors, parity_points
 from mlipjax.typing import Key, Params
 
 
@@ -159,7 +159,8 @@ class Preparation:
                 "after": anchor_report(self.judge, state.best_params),
             },
         }
-        return Outcome(report, _points(reported, self.before), _points(reported, after))
+        apart = force_errors(reported.dataset, after)
+        return Outcome(report, _points(reported, self.before), _points(reported, after), apart)
 
 
 @dataclasses.dataclass(frozen=True)

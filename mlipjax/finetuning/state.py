@@ -129,12 +129,14 @@ class FrameErrors(NamedTuple):
         energy: (R,) eV.
         force_rmse, force_mae: (R,) eV/Å, over atoms and components.
         element_force_rmse: (R,) eV/Å over the atoms of each element, in the order of the composition.
+        worst_atom: (R,) atom whose force is furthest off.
     """
 
     energy: Float[Array, " R"]
     force_rmse: Float[Array, " R"]
     force_mae: Float[Array, " R"]
     element_force_rmse: tuple[Float[Array, " R"], ...]
+    worst_atom: Int[Array, " R"]
 
     @classmethod
     def of(cls, energies: Any, forces: Any, labels: Labels, shift: Any, atomic_numbers: Any, own: SystemSetup) -> Self:
@@ -157,6 +159,7 @@ class FrameErrors(NamedTuple):
             element_force_rmse=tuple(
                 ((of_atom * (atomic_numbers == z)[None, :]).sum(axis=1) / count) ** 0.5 for z, count in own.composition
             ),
+            worst_atom=of_atom.argmax(axis=1),
         )
 
 

@@ -60,6 +60,8 @@ def interactive_curves(
             panel.line(**line, legend_label=style.label, color=style.color, line_width=1.6)
             panel.scatter(**line, legend_label=style.label, color=style.color, size=5)
         panel.legend.click_policy = "hide"
+        panel.legend.orientation = "horizontal"
+        panel.add_layout(panel.legend[0], "above")  # where it hides no curve
         drawn.append(panel)
     text = _numbered(json.dumps(json_item(column(*drawn, sizing_mode="stretch_width"))))
     place = f"curves-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from ase import Atoms
 from matplotlib.figure import Figure
 
+from mlipjax.report.curves import interactive_curves
 from mlipjax.report.errors import ErrorCurve, error_against_labels
-from mlipjax.report.html import Illustration, Table, write_report
-from mlipjax.report.style import arm_styles, new_figure, styled
+from mlipjax.report.html import Illustration, Interactive, Table, write_report
+from mlipjax.report.structures import MOST_PICTURES, outstanding, pictures
+from mlipjax.report.style import arm_styles, new_figure, rounded, styled
 from mlipjax.report.trajectories import Trace, traces
 
 _ERRORS = {
@@ -31,13 +34,16 @@ _MOST_TRACES = 6
 """Replicas that can be told apart in a figure."""
 
 
-def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+def write_periodic_report(
+    folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[str, Any]], frames: Sequence[Atoms] = ()
+) -> None:
     """Write ``report.html`` and its figures into the folder of a periodic fine-tune.
 
     Args:
         folder: of the run.
         report: its ``results.json``.
         history: its records of pieces, as in ``history.jsonl``.
+        frames: labelled ones, as in ``frames.extxyz``, if they are there yet.
     """
     settings, stages = report["settings"], {record["stage"] for record in history}
     many = sum(system["replicas"] for system in report["systems"]) > _MOST_TRACES
@@ -61,10 +67,13 @@ def write_periodic_report(folder: Path, report: Mapping[str, Any], history: Sequ
             loss_figure(history) if "train" in stages else None,
         ),
     }
-    content: list[Illustration | Table] = [_table(report), _parts_table(report)] if report["rounds"] else []
+    content: list[Illustration | Interactive | Table] = []
+    if report["rounds"]:
+        content += [_table(report), _parts_table(report)]
     for name, (title, caption, figure) in figures.items():
         if figure is not None:
             content.append(Illustration(figure, caption, title, name))
+    content += [*_loss_curve(history), *_frames_apart(report, history, frames)]
     content += [_next_steps(folder, report), _systems_table(report), *_preflight_tables(report)]
     content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
     content.append(Table(("option", "value"), [[k, str(v)] for k, v in settings.items()], "All options."))
@@ -123,18 +132,35 @@ def _run_name(systems: Sequence[Mapping[str, Any]], index: int, replica: int) ->
     return ", ".join(parts) or "periodic"
 
 
-@styled
-def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Training loss of every optimiser step, round after round."""
+def _losses(history: Sequence[Mapping[str, Any]]) -> dict[int, list[float]]:
+    """Loss of every optimiser step, by round from 0."""
     losses: dict[int, list[float]] = {}
     for record in history:
         if record["stage"] == "train":
             losses.setdefault(record["round"], []).extend(record["loss"])
+    return losses
+
+
+def _loss_curve(history: Sequence[Mapping[str, Any]]) -> list[Interactive]:
+    """The losses, to be pointed at."""
+    losses = [loss for values in _losses(history).values() for loss in values]
+    if not losses:
+        return []
+    caption = "The same losses: a value under the pointer, a range by the tools."
+    panels = {"loss (dimensionless)": {"train": losses}}
+    words = {"x_label": "optimiser step", "caption": caption, "title": "Training, to be pointed at"}
+    curve = interactive_curves(np.arange(1, len(losses) + 1), panels, **words)
+    return [] if curve is None else [curve]
+
+
+@styled
+def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training loss of every optimiser step, round after round."""
     style = arm_styles(["periodic"])["periodic"]
     figure = new_figure(height=2.2)
     panel = figure.subplots()
     done = 0
-    for values in losses.values():
+    for values in _losses(history).values():
         panel.plot(np.arange(done + 1, done + len(values) + 1), values, color=style.color, linewidth=0.9)
         done += len(values)
         panel.axvline(done + 0.5, color="#333333", linewidth=0.7, linestyle=(0, (3, 2)))
@@ -143,6 +169,78 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     panel.set_xlabel("optimiser step")
     panel.set_ylabel("loss (dimensionless)")
     return figure
+
+
+class _Apart(NamedTuple):
+    """A labelled frame: force error of the model that had not seen it (meV/Å), its worst atom, if by an alarm."""
+
+    atoms: Atoms
+    error: float
+    worst: int
+    by_alarm: bool
+
+    @property
+    def name(self) -> str:
+        """Where it comes from, in words."""
+        return f"round {self.atoms.info['round']}"
+
+
+def _frames_apart(
+    report: Mapping[str, Any], history: Sequence[Mapping[str, Any]], frames: Sequence[Atoms]
+) -> list[Illustration | Interactive]:
+    """Frames with the largest force errors, as pictures and to be turned, and those that were taken by an alarm."""
+    found = _apart(report, history, frames)
+    if not found:
+        return []
+    title = "Frames with the largest force errors"
+    figure, viewer, _ = outstanding(
+        [one.atoms for one in found],
+        [one.error for one in found],
+        quantity="force error (meV/Å, rms over atoms)",
+        title=title,
+        marked=[one.worst for one in found],
+        names=[one.name for one in found],
+    )
+    caption = (
+        "Above each frame is the force error of the model that sampled it, before it was trained on it (meV/Å, root "
+        "mean square over atoms); the atom with the largest error is drawn in magenta."
+    )
+    content: list[Illustration | Interactive] = [Illustration(figure, caption, title, "largest_errors")]
+    if viewer is not None:
+        content.append(viewer)
+    if alarmed := [one for one in found if one.by_alarm]:
+        shown = alarmed[:MOST_PICTURES]
+        titles = [f"{one.name}: {rounded(one.error)}" for one in shown]
+        figure = pictures([one.atoms for one in shown], titles, marked=[one.worst for one in shown])
+        caption = f"The first {len(shown)} of {len(alarmed)} frames at which charts raised an alarm; marks as before."
+        content.append(Illustration(figure, caption, "Frames with alarms", "alarms"))
+    return content
+
+
+def _apart(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]], frames: Sequence[Atoms]) -> list[_Apart]:
+    """What is known of labelled frames; nothing of runs of earlier versions, which kept less."""
+    known: dict[tuple[int, int], list[tuple[float, int, bool]]] = {}
+    samples: dict[tuple[int, int], list[Sequence[int]]] = {}
+    stops = report["settings"].get("on_alarm") in ("label", "rollback")  # else MD has gone on from the alarm
+    for record in history:
+        place = record["round"], record.get("system", 0)
+        if record["stage"] == "sample":
+            samples.setdefault(place, []).append(record.get("alarms", ()) if stops else ())
+        elif record["stage"] == "label" and "worst_atom" in record:
+            replicas = report["systems"][place[1]]["replicas"]
+            rows = zip(record["frames"], record["force_rmse_eV_per_A"], record["worst_atom"], strict=True)
+            known[place] = [
+                (1000.0 * error, atom, number % replicas in samples[place][number // replicas])
+                for number, error, atom in rows
+            ]
+    taken = {place: iter(rows) for place, rows in known.items()}
+    found = []
+    for atoms in frames:
+        place = int(atoms.info["round"]) - 1, int(atoms.info["system"]) - 1
+        row = next(taken.get(place, iter(())), None)
+        if row is not None:
+            found.append(_Apart(atoms, *row))
+    return found
 
 
 def _table(report: Mapping[str, Any]) -> Table:

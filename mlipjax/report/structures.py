@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mlipjax.report.html import Interactive
-from mlipjax.report.style import new_figure, styled
+from mlipjax.report.style import new_figure, rounded, styled
 
 _MARKED = (0.8, 0.0, 0.8)
 _TURNED = "-75x,-15y,5z"
@@ -121,6 +121,7 @@ def outstanding(
     values: Sequence[np.ndarray] | None = None,
     unit: str = "",
     marked: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
 ) -> tuple[Figure, Interactive | None, list[int]]:
     """Pictures of the structures with the largest amounts, and a viewer of these and the next ones.
 
@@ -132,6 +133,7 @@ def outstanding(
         values: of each structure (n,) numbers of its atoms, as colours.
         unit: of these values, with their name.
         marked: of each structure an atom to mark.
+        names: of each structure; by default its number.
 
     Returns:
         The pictures, the viewer, and the numbers of the structures in them.
@@ -141,7 +143,7 @@ def outstanding(
     first = order[:MOST_PICTURES]
     figure = pictures(
         [frames[i] for i in first],
-        [f"structure {i}: {amounts[i]:.3g}" for i in first],
+        [f"{f'structure {i}' if names is None else names[i]}: {rounded(amounts[i])}" for i in first],
         values=None if values is None else [values[i] for i in first],
         unit=unit,
         marked=None if marked is None else [marked[i] for i in first],

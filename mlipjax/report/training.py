@@ -116,7 +116,11 @@ def _series(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | None
 
 
 def write_finetune_report(
-    folder: Path, report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], points: Points
+    folder: Path,
+    report: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    points: Points,
+    apart: Sequence[tuple[Atoms, np.ndarray]] = (),
 ) -> None:
     """Write ``report.html`` and its figures into the folder of a fine-tune.
 
@@ -125,6 +129,7 @@ def write_finetune_report(
         report: its ``report.json``.
         records: its epochs, as in ``metrics.jsonl``.
         points: reference and predictions (``before``, ``after``) on the validation data; may be empty.
+        apart: structures of these, and for each the errors after training of the forces on its atoms (n,) in eV/Å.
     """
     content: list[Content] = []
     best, n_valid = report["best_epoch"], report["n_valid"]
@@ -136,6 +141,7 @@ def write_finetune_report(
     both = {name: report[name] for name in ("before", "after")}
     content += [error_rows(both), element_rows(both)]
     content += _parities(points, f"the {n_valid} validation structures, before and after fine-tuning")
+    content += _worst(apart)
     retained = report.get("retained") or {}
     if retained.get("after") is not None:
         kept = error_rows({name: retained[name] for name in ("before", "after")})
@@ -231,8 +237,10 @@ def _worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
         title=title,
         values=errors,
         unit="force error (meV/Å)",
+        names=[f"structure {atoms.info.get('structure', number)}" for number, atoms in enumerate(frames)],
     )
     caption = "Colours are errors of the forces on atoms; above each structure is the root of their mean square, meV/Å."
+    caption += " Numbers are those of structures in the data, from 0."
     drawn = Illustration(figure, caption, title, "largest_errors")
     return [drawn] if viewer is None else [drawn, viewer]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from mlipjax.data import Dataset
 from mlipjax.elements import symbols
@@ -298,6 +299,26 @@ def parity_points(
             points["stress"].append(_pair(labels.stress, prediction.stress))
     joined = {name: np.concatenate(found, axis=1) for name, found in points.items() if found}
     return {name: thinned(found) for name, found in joined.items()}
+
+
+def force_errors(dataset: Dataset, predictions: Sequence[StructurePrediction]) -> list[tuple[Atoms, np.ndarray]]:
+    """Structures whose forces are known, with the error of the force on each atom (n,) in eV/Å, a norm.
+
+    Each has in ``info["structure"]`` its number in the data set.
+
+    Args:
+        dataset: structures and labels.
+        predictions: of a model, in the same order.
+    """
+    found = []
+    for number, (system, labels, prediction) in enumerate(
+        zip(dataset.systems, dataset.labels, predictions, strict=True)
+    ):
+        if labels.forces_weight > 0.0:
+            atoms = system.to_ase()
+            atoms.info["structure"] = number
+            found.append((atoms, np.linalg.norm(np.asarray(prediction.forces) - np.asarray(labels.forces), axis=1)))
+    return found
 
 
 def _pair(reference: Any, predicted: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ from mlipjax.probes.evaluator import AseEvaluator
 from mlipjax.system import System
 from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
-from mlipjax.train.metrics import error_report, parity_points, property_report
+from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
 from mlipjax.uncertainty import Computed, Spread
 from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
 from mlipjax.verbs.inputs import (
@@ -142,7 +142,7 @@ def evaluate(
         write_atoms(write, beside_labels(dataset, found, opened.name, spreads))
     if out is not None:
         told = {**report, "model": opened.name, "data": told_paths(data)}
-        _illustrate(Path(out), told, parity_points(dataset, found, zero), name, _force_errors(dataset, found))
+        _illustrate(Path(out), told, parity_points(dataset, found, zero), name, force_errors(dataset, found))
     return report
 
 
@@ -205,16 +205,6 @@ def _property_errors(opened: NativeModel, given: str, dtype: str, batch_size: in
         batches = property_batches(opened.potential, data, batch_size, dtype=dtype, max_slots=max_slots)
         found = predict_property(opened.potential, tree.cast(opened.params, dtype), batches, key)
     return {**property_report(targets(data, key), found), "property": key, "unit": unit, "dtype": dtype}
-
-
-def _force_errors(dataset: Dataset, found: Sequence[StructurePrediction]) -> list[tuple[Atoms, np.ndarray]]:
-    """Structures whose forces are known, and errors of these (n,) in eV/Å."""
-    known = zip(dataset.systems, dataset.labels, found, strict=True)
-    return [
-        (system.to_ase(), np.linalg.norm(np.asarray(one.forces) - np.asarray(labels.forces), axis=1))
-        for system, labels, one in known
-        if labels.forces_weight > 0.0
-    ]
 
 
 def _illustrate(

@@ -17,6 +17,7 @@ from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native
+from mlipjax.verbs.logged import Log, logged_rounds
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 from mlipjax.verbs.simulate_start import start_of
@@ -39,6 +40,7 @@ def periodic(
     workers: int | None = None,
     settings: PeriodicSettings | None = None,
     listener: PeriodicListener | None = None,
+    log: Sequence[Log] = (),
     **options: Any,
 ) -> PeriodicResult:
     """Fine-tune a model along its own MD: simulate, label, train on all labels so far, and drive on.
@@ -64,6 +66,8 @@ def periodic(
         workers: processes that label; by default one per core.
         settings: everything else; by default what ``options`` say.
         listener: is told of plan and pieces of work.
+        log: also write the errors of rounds and the losses into ``out`` as "csv", for "tensorboard" or for "wandb";
+            several of them.
         options: fields of ``PeriodicSettings``, such as ``rounds=5``, ``temperature=400.0``.
 
     Returns:
@@ -88,7 +92,7 @@ def periodic(
     """
     settings = completed(PeriodicSettings, settings, options)
     refuse_unknown(options, PeriodicSettings)
-    with in_dtype(settings.dtype):
+    with in_dtype(settings.dtype), logged_rounds(listener, log, out) as listener:
         opened = open_native(model, head)
         simulated = [part for system in (*_shared(structure), *systems) for part in _read_system(system)]
         if not simulated:

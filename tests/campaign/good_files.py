@@ -50,7 +50,10 @@ def make_good_files(folder: Path) -> None:
         database.write(atoms, config_type="any", data={"tags": [1, 2]})
     write_aselmdb(folder / "good.aselmdb", frames)
     (folder / "vasprun.xml").write_text(vasprun(frames[0]))
-    shutil.copy(Path(__file__).parents[1] / "data" / "outputs" / "pw.out", folder)
+    outputs = Path(__file__).parents[1] / "data" / "outputs"
+    shutil.copy(outputs / "pw.out", folder)
+    shutil.copytree(outputs / "cp2k", folder / "cp2k")
+    shutil.copy(outputs / "cp2k" / "water.out", folder / "cp2k.out")
     (folder / "OUTCAR").write_text(outcar(frames[0]))
     (folder / "e0s.json").write_text(json.dumps(E0S))
     np.savez(folder / "good.npz", **property_arrays(frames))  # pyright: ignore[reportArgumentType]

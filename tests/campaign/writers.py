@@ -238,4 +238,86 @@ with np.load(EXPECTED / "result.npz") as expected:
 """,
 )
 
-WRITERS = (_LABEL_STORE, _LABELLED_STORE, _MODEL, _FILES, _TRAJECTORY, _MD, _FINETUNE, _MONITOR, _LOOP)
+_CONVERT = Writer(
+    "converted files",
+    _COMMON
+    + """
+from mlipjax.data import read_dataset
+NAMES = ("a.extxyz", "a.extxyz.gz", "a.db", "a.h5")
+def convert(folder):
+    for name in NAMES:
+        if not (folder / name).exists():
+            command("convert", "--data", GOOD / "good.extxyz", "--out", folder / name)
+""",
+    "convert(FOLDER)",
+    """
+convert(FOLDER)
+expected = read_dataset(GOOD / "good.extxyz")
+for name in NAMES:
+    found = read_dataset(FOLDER / name)
+    assert len(found) == len(expected), f"{name} is not whole"
+    assert all(same(a, b) for a, b in zip(found.labels, expected.labels, strict=True)), f"{name} has other labels"
+""",
+)
+
+_PHONOPY = Writer(
+    "phonopy file",
+    _COMMON
+    + """
+import ase.io
+def phonons(folder):
+    arguments = ["--structure", GOOD / "crystal.extxyz", "--repeat", 2, 2, 2, "--phonopy", folder / "phonopy.yaml"]
+    command("probe", "phonons", "--model", GOOD / "model", *arguments)
+""",
+    "phonons(FOLDER)",
+    """
+path = FOLDER / "phonopy.yaml"
+assert not path.exists() or path.read_bytes() == (EXPECTED / "phonopy.yaml").read_bytes(), "not whole"
+phonons(FOLDER)
+equal_files("phonopy.yaml")
+""",
+)
+
+_LOGS = Writer(
+    "logs of training",
+    _COMMON
+    + """
+import csv
+from verbs.test_logged import scalars
+from mlipjax.verbs.logged import CsvTracker, TensorboardTracker
+LINES = [{"step": 4 * k, "epoch": k, "train_loss": 1.0 / k} for k in range(1, 5)]
+def log(folder, first):
+    trackers = [CsvTracker(folder), TensorboardTracker(folder)]
+    with contextlib.ExitStack() as stack:
+        for tracker in trackers:
+            stack.callback(tracker.close)
+        for n in range(first, 5):
+            for tracker in trackers:
+                tracker.write(LINES[:n])
+""",
+    "log(FOLDER, 1)",
+    """
+log(FOLDER, 3)
+with open(FOLDER / "metrics.csv", newline="") as file:
+    assert [int(row["step"]) for row in csv.DictReader(file)] == [4, 8, 12, 16]
+found = scalars(FOLDER / "tensorboard")
+assert {key: round(value, 5) for key, value in found.items() if key[0] == "train_loss"} == {
+    ("train_loss", line["step"]): round(line["train_loss"], 5) for line in LINES
+}
+""",
+)
+
+WRITERS = (
+    _LABEL_STORE,
+    _LABELLED_STORE,
+    _MODEL,
+    _FILES,
+    _TRAJECTORY,
+    _MD,
+    _FINETUNE,
+    _MONITOR,
+    _LOOP,
+    _CONVERT,
+    _PHONOPY,
+    _LOGS,
+)

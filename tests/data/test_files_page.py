@@ -3,11 +3,6 @@
 import re
 from pathlib import Path
 
-import ase.io
-import numpy as np
-from ase import units
-
-from mlipjax import read
 from mlipjax.cli.main import COMMANDS, options_of
 from mlipjax.cli.wording import _fields
 from mlipjax.data.label_keys import _PATTERNS
@@ -41,17 +36,3 @@ def test_names_of_labels_are_known():
 
 def test_weights_are_known():
     assert {*re.findall(r"`(\w*_weight)`", PAGE)} <= WEIGHT_KEYS
-
-
-def test_the_script_for_cp2k_works(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name, column in (("pos", 0.8), ("frc", -0.05)):
-        rows = f"  H  0.0 0.0 0.0\n  H  {column} 0.0 0.0\n"
-        text = "".join(f"2\n i = {i}, time = {0.5 * i}, E = {-1.1 - 0.01 * i}\n{rows}" for i in range(2))
-        (tmp_path / f"h2-{name}-1.xyz").write_text(text)
-    (code,) = re.findall(r"```text\n(import .*?)```", PAGE, re.DOTALL)
-    exec(code, {})
-    data = read("h2.extxyz", energy_key="E", units="atomic")
-    np.testing.assert_allclose(ase.io.read("h2.extxyz").cell.volume, 125.0)
-    np.testing.assert_allclose(data.labels[1].energy, -1.11 * units.Hartree)
-    np.testing.assert_allclose(data.labels[0].forces[1, 0], -0.05 * units.Hartree / units.Bohr)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from ase.units import Bohr, Hartree, Rydberg
 
-from mlipjax import read
 from mlipjax.data import read_atoms, read_dataset
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.formats import file_format
@@ -139,21 +138,6 @@ def test_gpaw(tmp_path):
     start = text.index("Positions:")
     twice = text + text[start:].replace("Converged after", "Did not converge! See after", 1)
     assert unconverged(write(path, twice)) == {1}
-
-
-def test_the_text_output_of_cp2k_is_refused_with_what_to_do(tmp_path):
-    path = write(
-        tmp_path / "cp2k.out", QUEUE + "  PROGRAM STARTED AT  2026\n CP2K| version string: CP2K version 2023.1\n"
-    )
-    with pytest.raises(ValueError, match=r"cp2k.out: .*CP2K, of which ASE has no reader; give .*xyz"):
-        read_dataset(path)
-
-
-def test_trajectories_of_cp2k_are_read_with_its_names_and_units(tmp_path):
-    rows = "  H  0.0 0.0 0.0\n  H  0.8 0.0 0.0\n"
-    text = "".join(f"2\n i = {i}, time = {0.5 * i}, E = {-1.1 - 0.01 * i}\n{rows}" for i in range(2))
-    data = read(write(tmp_path / "h2-pos-1.xyz", text), energy_key="E", units="atomic")
-    np.testing.assert_allclose([label.energy for label in data.labels], np.array([-1.1, -1.11]) * Hartree)
 
 
 def test_a_name_that_says_nothing_and_a_text_that_says_nothing(tmp_path):

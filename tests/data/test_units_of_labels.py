@@ -128,7 +128,7 @@ def test_limits_hold_for_what_labels_are_not_for_what_they_were(tmp_path):
 
 def test_what_ase_has_converted_is_not_converted_again(tmp_path):
     ase.io.write(tmp_path / "POSCAR", labelled(), format="vasp")
-    with pytest.raises(ValueError, match=r"POSCAR: labels of this format \(vasp\) come in eV and Å from ASE; give no"):
+    with pytest.raises(ValueError, match=r"POSCAR: labels of this format \(vasp\) are read in eV and Å; give no"):
         read(tmp_path / "POSCAR", units="atomic")
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -96,13 +97,16 @@ def folder(tmp_path_factory):
         for package in needs.get("packages", []):
             if importlib.util.find_spec(package) is None:
                 pytest.skip(f"{pages.name_of(path)} needs {package}")
+        for program in needs.get("programs", []):
+            if shutil.which(program) is None:
+                pytest.skip(f"{pages.name_of(path)} needs {program}")
         after = needs.get("after")
         place = run(path.parent / after) if after else tmp_path_factory.mktemp("page")
-        (place / "blocks.py").write_text(pages.script(path), encoding="utf-8")
         tools = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
         modules = os.pathsep.join(filter(None, [str(pages.ROOT), str(place), os.environ.get("PYTHONPATH")]))
         finished = subprocess.run(
-            [sys.executable, "blocks.py"],
+            # as in a notebook: worker processes have no file to import
+            [sys.executable, "-c", pages.script(path)],
             cwd=place,
             env=os.environ | {"PATH": tools, "PYTHONPATH": modules, "XLA_FLAGS": ""},
             capture_output=True,

@@ -83,6 +83,7 @@ def test_a_refused_run_leaves_nothing_and_the_corrected_one_trains(tmp_path, dat
     kept = {
         "checkpoints",
         "config.json",
+        "largest_errors.extxyz",
         "metrics.jsonl",
         "params.safetensors",
         "parity.npz",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from mlipjax.data import Dataset, Example
 from mlipjax.finetuning.periodic import in_full_precision
@@ -12,7 +13,7 @@ from mlipjax.finetuning.state import FrameErrors
 from mlipjax.finetuning.verdict import judge_run
 from mlipjax.graph import VerletSpec
 from mlipjax.oracles import Failure
-from mlipjax.report.periodic import write_periodic_report
+from mlipjax.report.periodic import _apart, write_periodic_report
 from mlipjax.system import Labels, System
 
 NUMBERS = np.array([8, 1, 1, 1])
@@ -30,7 +31,7 @@ def errors():
 def history():
     good = np.array([True, False, True])
     label = record_labels(OWN, errors(), good, 1, 1.5, check_zero=True)
-    sample = {"temperature_K": [[300.0, 310.0]], "potential_energy_eV": [[-4.0, -4.1]], "alarms": [0]}
+    sample = {"temperature_K": 3 * [[300.0, 310.0]], "potential_energy_eV": 3 * [[-4.0, -4.1]], "alarms": [0]}
     records = []
     for number in (0, 1):
         stages = {"sample": sample, "label": label, "train": {"loss": [2.0, 1.0 - 0.5 * number]}, "finish": {}}
@@ -81,7 +82,7 @@ FINDING = {"severity": "warning", "check": "c", "message": "odd", "remedy": "loo
 
 
 def report():
-    system = {"name": "s", "formula": "H3O", "n_atoms": 4, "replicas": 1, "timestep": 0.5, "ensemble": "nvt"}
+    system = {"name": "s", "formula": "H3O", "n_atoms": 4, "replicas": 3, "timestep": 0.5, "ensemble": "nvt"}
     system |= {"temperature": 300.0, "energy_shift_eV": 1.5, "labels_per_round": 3, "weight": 1.0}
     return {
         "settings": {"e0s": "estimate"},
@@ -102,10 +103,42 @@ def test_the_report_shows_every_round_and_says_what_went_wrong(tmp_path):
     found = judge_run(report(), history())
     write_periodic_report(tmp_path, {**report(), "verdict": found._asdict()}, history())
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "errors.png", "trajectory.png", "loss.png"}
-    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 3
+    assert (tmp_path / "report.html").read_text().count('src="data:image/png;base64,') == 3
     assert found.alarm
     assert "2 labels failed" in found.text
     assert "2 alarms" in found.text
+
+
+def frames():
+    """The frames of ``history`` that have labels: two of each round."""
+    found = [Atoms("OH3", np.arange(12.0).reshape(4, 3)) for _ in range(4)]
+    for number, atoms_ in enumerate(found):
+        atoms_.info = {"round": 1 + number // 2, "system": 1}
+    return found
+
+
+@pytest.mark.parametrize("on_alarm", ["label", "ignore"])
+def test_frames_with_large_errors_and_alarms_are_shown(tmp_path, on_alarm):
+    now = report()
+    now["settings"]["on_alarm"] = on_alarm
+    found = _apart(now, history(), frames())
+    # of the three frames of a round, one for each replica, the second has no label; the first replica had an alarm
+    assert [one.error for one in found] == pytest.approx(2 * [1000.0 * 1.2 / np.sqrt(12), 300.0])
+    assert [one.worst for one in found] == [0, 0, 0, 0]
+    assert [one.by_alarm for one in found] == 2 * [on_alarm == "label", False]
+    verdict = judge_run(now, history())._asdict()
+    write_periodic_report(tmp_path, {**now, "verdict": verdict}, history(), frames())
+    drawn = {path.name for path in tmp_path.glob("*.png")} - {"errors.png", "trajectory.png", "loss.png"}
+    assert drawn == {"largest_errors.png"} | ({"alarms.png"} if on_alarm == "label" else set())
+    text = (tmp_path / "report.html").read_text()
+    assert ("Frames with alarms" in text) == (on_alarm == "label")
+
+
+def test_records_of_earlier_versions_have_no_pictures(tmp_path):
+    old = [{k: v for k, v in record.items() if k != "worst_atom"} for record in history()]
+    verdict = judge_run(report(), old)._asdict()
+    write_periodic_report(tmp_path, {**report(), "verdict": verdict}, old, frames())
+    assert not (tmp_path / "largest_errors.png").exists()
 
 
 @pytest.mark.parametrize("n_records", range(9))

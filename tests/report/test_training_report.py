@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
+from mlipjax.finetuning.run_report import read_largest, save_largest
 from mlipjax.report.properties import write_property_report
 from mlipjax.report.training import finetune_verdict, write_evaluation_report, write_finetune_report
 
@@ -79,6 +81,19 @@ def test_a_page_that_needs_nothing_else(tmp_path, n_records):
     assert "freeze_layers" not in page  # what nobody chose
     assert "mlipjax evaluate --model" in page
     assert "nothing to complain about" in page
+
+
+def test_structures_with_the_largest_errors_are_kept_and_shown(tmp_path):
+    apart = [(bulk("Cu", cubic=True), np.full(4, 0.01 * number)) for number in range(30)]
+    for number, (atoms, _) in enumerate(apart):
+        atoms.info["structure"] = number
+    save_largest(tmp_path, apart)
+    kept = read_largest(tmp_path)
+    assert [atoms.info["structure"] for atoms, _ in kept] == list(range(29, 9, -1))
+    np.testing.assert_allclose(kept[1][1], 0.28)
+    write_finetune_report(tmp_path, report(), records(), points(), kept)
+    assert (tmp_path / "largest_errors.png").exists()
+    assert "Structures with the largest force errors" in (tmp_path / "report.html").read_text()
 
 
 def test_runs_of_earlier_versions_have_a_page_without_parity(tmp_path):

@@ -5,13 +5,16 @@ import importlib.util
 import json
 import struct
 
+import jax
 import pytest
 from labelled_files import labelled, model, rock_salts
 
 import mlipjax
+from mlipjax.finetuning.periodic import PeriodicListener
 from mlipjax.finetuning.run import FinetuneListener
+from mlipjax.oracles import Teacher
 from mlipjax.verbs import logged
-from mlipjax.verbs.logged import CsvTracker, TensorboardTracker, numbers_in
+from mlipjax.verbs.logged import CsvTracker, TensorboardTracker, lines_of_rounds, numbers_in
 
 
 def lines_of(folder):
@@ -107,8 +110,9 @@ def test_a_run_of_wandb_lies_on_the_disk_when_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     tracker = logged.WandbTracker(tmp_path)
-    for step in (4, 8):
-        tracker.write({"epoch": step // 4, "step": step, "train_loss": 1.0 / step})
+    lines = [{"epoch": step // 4, "step": step, "train_loss": 1.0 / step} for step in (4, 8)]
+    tracker.write(lines[:1])
+    tracker.write(lines)
     tracker.close()
     (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     content = kept.read_bytes()
@@ -117,6 +121,66 @@ def test_a_run_of_wandb_lies_on_the_disk_when_offline(tmp_path, monkeypatch):
     assert b"0.125" in content
 
 
+class StopAt(PeriodicListener):
+    """Ends a run by force at a piece of work."""
+
+    def __init__(self, round, stage):
+        self.place = (round, stage)
+
+    def piece(self, piece):
+        if piece.record is not None and (piece.round, piece.stage) == self.place:
+            raise KeyboardInterrupt
+
+
+def test_lines_of_rounds_count_all_steps_of_the_optimiser():
+    def label(round, system, force):
+        own = {"energy_error_eV_per_atom": [0.1], "force_rmse_eV_per_A": [force], "labels_made": 1, "labels_failed": 0}
+        return {"stage": "label", "round": round, "system": system, **own}
+
+    rounds = [
+        [{"stage": "sample", "round": n, "system": 0}, label(n, 0, 0.3), label(n, 1, 0.4),
+         {"stage": "train", "round": n, "loss": [3.0, 1.0]}, {"stage": "train", "round": n, "loss": [0.5]},
+         {"stage": "finish", "round": n}] for n in (0, 1)
+    ]  # fmt: skip
+    lines = lines_of_rounds([*rounds[0], *rounds[1][:-2]])
+    assert [line["step"] for line in lines] == [0, 2, 3, 3, 5]
+    assert [line.get("train_loss") for line in lines] == [None, 2.0, 0.5, None, 2.0]
+    assert lines[0]["force_rmse_meV_per_A"] == pytest.approx(1000.0 * (0.125) ** 0.5)
+    assert lines[3]["system_2"]["force_rmse_meV_per_A"] == pytest.approx(400.0)
+    assert (lines[0]["labels_before"], lines[3]["labels_before"]) == (0, 2)
+
+
+SHORT = {"rounds": 2, "labels_per_round": 2, "steps": 2, "train_steps": 3, "e0s": "estimate", "timestep": 0.5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["label", "finish"])
+def test_a_periodic_fine_tune_logs_labels_and_losses_also_after_a_stop(tmp_path, stage):
+    potential, params = model()
+    start = rock_salts(1)[0].to_ase()
+    other = jax.tree.map(lambda leaf: 1.1 * leaf, params)
+    run = {"oracle": Teacher(potential, other), "out": tmp_path / "run", "log": ("csv", "tensorboard"), **SHORT}
+    with pytest.raises(KeyboardInterrupt):
+        mlipjax.periodic(model(), start, listener=StopAt(1, stage), **run)
+    report = mlipjax.periodic(model(), start, **run).report
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["step"]), int(row["round"])) for row in rows] == [(0, 1), (3, 1), (3, 2), (6, 2)]
+    assert [float(row["force_rmse_meV_per_A"]) for row in rows[::2]] == [
+        row["force_rmse_meV_per_A"] for row in report["rounds"]
+    ]
+    found = scalars(tmp_path / "run" / "tensorboard")
+    assert sorted(step for name, step in found if name == "train_loss") == [3, 6]
+    assert sorted(step for name, step in found if name == "labels_before") == [0, 3]
+    assert found["train_loss", 6] == pytest.approx(float(rows[3]["train_loss"]), rel=1e-6)
+    assert any(name.startswith("elements/") for name, _ in found)
+
+
+def test_a_periodic_fine_tune_without_a_folder_has_no_logs():
+    with pytest.raises(ValueError, match="logs lie in the folder of a run"):
+        mlipjax.periodic("universal", "nothing.extxyz", oracle="xtb", log=("csv",))
+
+
 def test_a_table_of_nothing_is_empty(tmp_path):
-    CsvTracker(tmp_path).write({})
+    CsvTracker(tmp_path).write([])
     assert (tmp_path / "metrics.csv").read_text().strip() == ""

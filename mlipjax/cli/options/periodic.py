@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -36,6 +36,8 @@ class Periodic(Computes):
         settings: everything else.
         head: name of the energy head that is trained; by default the model's first.
         workers: processes that label; by default one per core.
+        log: beside history.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
+            Biases ("wandb"): errors of rounds and losses.
         spec: TOML file of options, which can also be named before all of them; OUT/run.toml is the one of a run.
         write_spec: write these options to a TOML file, each with what it means, and do nothing else.
     """
@@ -47,7 +49,7 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": f"head batch_size age_weight workers seed {LABELS}",
+        "training and labels": f"head batch_size age_weight workers log seed {LABELS}",
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
             "replay_weight"
@@ -64,5 +66,6 @@ class Periodic(Computes):
     settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
     head: str | None = None
     workers: int | None = None
+    log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     spec: Path | None = None
     write_spec: Path | None = None
