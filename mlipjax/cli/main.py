@@ -10,6 +10,7 @@ any error comes from. Warnings are one line each on stderr, said once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -20,6 +21,7 @@ import traceback
 import typing
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mlipjax.cli.bounds import check_arguments
@@ -46,6 +48,8 @@ COMMANDS = {
 }
 
 _ALIASES = {"md": "simulate"}
+_LONGEST = 4000
+_PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(help_text(f"mlipjax {name}", options_of(name), everything="--help-all" in asked))
         return 0
-    return guarded(lambda: _run(name, rest))
+    return guarded(lambda: _run(name, rest), spell=lambda text: _spelt(text, name))
 
 
 def _tolerate_encodings() -> None:
@@ -106,28 +110,45 @@ def _complaint(name: str) -> str:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    import tyro
-
     from mlipjax.cli.spec import check_once, expand
-    from mlipjax.cli.wording import in_options
 
     options = options_of(name)
     check_once(arguments, options)
     arguments = expand(arguments, options)
-    warnings.showwarning = _printer(lambda text: in_options(text, options))
-    try:
-        check_arguments(arguments)
-        command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
-        _check_given(command)
-        from mlipjax.cli.output import check_outputs
+    check_arguments(arguments)
+    command = _parsed(name, arguments, options)
+    _check_given(command)
+    from mlipjax.cli.output import check_outputs
+    from mlipjax.cli.unused import say_unused
 
-        check_outputs(command)
-        _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
-        importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
-    except ValueError as error:
-        if (spelt := in_options(str(error), options)) == str(error):
-            raise
-        raise ValueError(spelt) from error
+    say_unused(name, command)
+    check_outputs(command)
+    _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
+    importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
+
+
+def _parsed(name: str, arguments: list[str], options: Any) -> Any:
+    """The options of a command; what its settings refuse is an error like any other, not the parser's box."""
+    import tyro
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+    except SystemExit as stop:
+        # the parser raises its own error where a dataclass raises one, and leaves the program where it handles that
+        refused = getattr(stop.__context__, "__context__", None)
+        if isinstance(refused, ValueError) and _place(refused).filename.startswith(_PACKAGE):
+            raise refused from None
+        print(box.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _spelt(text: str, name: str) -> str:
+    """A message in the words of a command."""
+    from mlipjax.cli.wording import in_options
+
+    return in_options(text, options_of(name))
 
 
 def _check_given(command: Any) -> None:
@@ -168,16 +189,21 @@ def _print_versions() -> None:
     print(runtime.describe(runtime.versions()))
 
 
-def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...] = ()) -> int:
+def guarded(
+    action: typing.Callable[[], None],
+    also: tuple[type[Exception], ...] = (),
+    spell: typing.Callable[[str], str] = str,
+) -> int:
     """Run, and turn errors that users can do something about into one line and an exit code.
 
     Args:
         action: what to run.
         also: errors to explain besides those of bad input and of this package.
+        spell: the words of a command for those of the library, in these errors and in warnings.
     """
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _printer()
+            warnings.showwarning = _printer(spell)
             action()
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the exit code is decided
@@ -190,7 +216,7 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
         if os.environ.get("MLIPJAX_TRACEBACK"):
             raise
         explained = _is_explained(error) or isinstance(error, also)
-        print(f"error: {one_line(error) if explained else _unexpected(error)}", file=sys.stderr)
+        print(f"error: {spell(one_line(error)) if explained else _unexpected(error)}", file=sys.stderr)
         _let_go()
         return 1
     return 0
@@ -207,12 +233,13 @@ def _let_go() -> None:
 
 
 def one_line(text: object) -> str:
-    """Return a message without line breaks."""
-    return " ".join(str(text).split())
+    """Return a message without line breaks; of a very long one (it repeats what a file says) beginning and end."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 4 :]}"
 
 
 def _unexpected(error: Exception) -> str:
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    place = _place(error)
     where = f"{os.path.basename(place.filename)}:{place.lineno}"
     return (
         f"{type(error).__name__}: {one_line(error)} ({where}). This is a fault of the program, not of your input; "
@@ -220,7 +247,11 @@ def _unexpected(error: Exception) -> str:
     )
 
 
-def _printer(spell: typing.Callable[[str], str] = str) -> typing.Callable[..., None]:
+def _place(error: BaseException) -> traceback.FrameSummary:
+    return traceback.extract_tb(error.__traceback__)[-1]
+
+
+def _printer(spell: typing.Callable[[str], str]) -> typing.Callable[..., None]:
     """Return the printer of warnings: one line on stderr, each text once, in the words of a command."""
     said: set[str] = set()
 
