@@ -11,6 +11,7 @@ from mlipjax.doctor.examine import (
     check_zero_shot,
     compare,
     examine,
+    suspect_labels,
 )
 from mlipjax.doctor.findings import Finding, demote, refuse_fatal, sort_findings
 from mlipjax.doctor.splits import check_validation
@@ -34,4 +35,5 @@ __all__ = [
     "find_outliers",
     "refuse_fatal",
     "sort_findings",
+    "suspect_labels",
 ]
