@@ -182,7 +182,7 @@ def known_data(
         given = read_dataset(given, **options)
     if true_labels or (true_labels is None and any(given.count_labels().values())):
         return given, f"{what} with their labels"
-    frozen.potential.check_elements(given.elements)
+    given.check_elements(frozen.potential.check_elements)
     return pseudo_label(frozen, given.systems, settings), f"{what}, labels of the frozen model"
 
 
