@@ -16,7 +16,10 @@ import difflib
 import importlib
 import io
 import os
+import re
+import shutil
 import sys
+import textwrap
 import traceback
 import typing
 import warnings
@@ -49,6 +52,7 @@ COMMANDS = {
 
 _ALIASES = {"md": "simulate"}
 _LONGEST = 4000
+_NO_NUMBER = re.compile(r"Error parsing (\S+): (invalid literal for int.*?|could not convert string to float): (.+)")
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -82,8 +86,17 @@ def _tolerate_encodings() -> None:
 
 
 def _usage() -> str:
-    width = max(map(len, COMMANDS)) + 1
-    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
+    width, columns = max(map(len, COMMANDS)) + 3, min(shutil.get_terminal_size((80, 24)).columns, 120)
+    lines = [
+        textwrap.fill(
+            text,
+            columns,
+            initial_indent=f"  {name}".ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+        for name, text in COMMANDS.items()
+    ]
     return "\n".join(
         [
             "usage: mlipjax COMMAND [options]",
@@ -140,6 +153,10 @@ def _parsed(name: str, arguments: list[str], options: Any) -> Any:
         refused = getattr(stop.__context__, "__context__", None)
         if isinstance(refused, ValueError) and _place(refused).filename.startswith(_PACKAGE):
             raise refused from None
+        if found := _NO_NUMBER.search(str(getattr(stop.__context__, "message", ""))):
+            what = "whole number" if found[2].startswith("invalid") else "number"
+            print(f"error: {found[1]} must be a {what}, found {found[3]}.", file=sys.stderr)
+            raise
         print(box.getvalue(), end="", file=sys.stderr)
         raise
 
