@@ -104,6 +104,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule("replay_size", "none are generated", lambda c: c.strategy != "pseudo-replay" or c.replay is not None),
     ),
+    "probe": (Rule("structure", "the elements are given (--elements)", lambda c: c.name == "dimer" and c.elements),),
     "predict": (Rule("dtype batch_size max_slots", _CALCULATOR, _foreign),),
     "relax": (Rule("dtype", _CALCULATOR, _foreign),),
     "slide": (

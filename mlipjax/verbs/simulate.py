@@ -140,7 +140,7 @@ def simulate(
             barostat_damping_fs=barostat_damping,
         )
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
-        if steps < every:
+        if trajectory is not None and steps < every:
             notice(f"every={every} keeps no frame of {steps} steps; choose fewer steps between frames.")
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
         job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)

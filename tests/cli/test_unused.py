@@ -21,6 +21,7 @@ def said(line, recwarn):
 @pytest.mark.parametrize(
     ("line", "named"),
     [
+        ("probe dimer --model m --elements Si --structure s", "--structure is not used: the elements are given"),
         ("convert --model universal --out o --energy-key E", "--energy-key is not used: a model has no labels."),
         ("engine lammps --model m --structure s --out o --ensemble nve --damping 5", "--damping is not used"),
         ("engine ipi --model ase:a:b --structure s --out o --dtype float32", "--dtype is not used"),

@@ -118,6 +118,8 @@ def test_a_simulation_keeps_a_folder_and_continues(model, tmp_path):
     np.testing.assert_allclose(last.get_momenta(), written[-1].get_momenta(), atol=1e-6)
     assert last.get_potential_energy() == pytest.approx(written[-1].get_potential_energy(), abs=1e-5)
 
+    with pytest.warns(Notice, match="every=50 keeps no frame of 10 steps; choose fewer steps between frames"):
+        mlipjax.simulate(model, atoms, "nvt", steps=10, write=tmp_path / "few.extxyz", **options | {"every": 50})
     whole = mlipjax.simulate(model, atoms, "nvt", steps=20, **options)  # nothing on disk
     assert whole.trajectory is None
     np.testing.assert_array_equal(whole.atoms[0].positions, last.positions)
@@ -162,7 +164,10 @@ def test_settings_of_a_fine_tune_are_keywords(model, folder):
     with pytest.raises(ValueError, match="need property="):
         mlipjax.finetune(model, folder / "frames.extxyz", strategy="mft")
     labelled = mlipjax.predict(model, frames(4))
-    tuned = mlipjax.finetune(model, labelled, **options)
+    for atoms in labelled:
+        del atoms.calc.results["stress"]
+    with pytest.warns(Notice, match=r"stress_weight=2.0 is not used: no structure to train on has a stress"):
+        tuned = mlipjax.finetune(model, labelled, stress_weight=2.0, **options)
     assert isinstance(tuned.model, mlipjax.Model)
     assert tuned.report["settings"]["epochs"] == 1
     assert tuned.report["n_train"] == 4
@@ -202,10 +207,11 @@ def test_the_structure_with_an_unknown_element_is_named(model):
         mlipjax.evaluate(model, strange)
 
 
-def test_labels_that_cannot_be_right_are_said_where_errors_are_measured(model):
+def test_labels_that_cannot_be_right_are_said_where_errors_are_measured(model, recwarn):
     model = mlipjax.Model(model.potential, jax.tree.map(lambda leaf: 3.0 * leaf, model.params))  # forces of some eV/Å
     labelled = mlipjax.predict(model, frames(6, sigma=0.2))
-    mlipjax.evaluate(model, labelled)  # warnings are errors in tests: nothing is said
+    mlipjax.evaluate(model, labelled)
+    assert not recwarn.list
     for atoms in labelled:
         atoms.calc.results["forces"] *= -1.0
     with pytest.warns(UserWarning, match=r"sign: forces of the structures are -1 times the model's"):
