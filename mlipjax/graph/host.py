@@ -100,7 +100,13 @@ def neighbor_table(
 def neighbor_tables(
     systems: Iterable[System], cutoff: float, where: Callable[[int], str] = "structure {}".format
 ) -> Iterator[NeighborTable]:
-    """Tables of many structures, one after the other; errors name the structure: ``where`` of its number here."""
+    """Tables of many structures, one after the other; errors say which structure they are about.
+
+    Args:
+        systems: structures.
+        cutoff: Å.
+        where: names a structure by its number here.
+    """
     for index, system in enumerate(systems):
         try:
             yield neighbor_table(system, cutoff)

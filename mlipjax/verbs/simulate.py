@@ -140,8 +140,6 @@ def simulate(
             barostat_damping_fs=barostat_damping,
         )
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
-        if trajectory is not None and steps < every:
-            notice(f"every={every} keeps no frame of {steps} steps; choose fewer steps between frames.")
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
         job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)
         found = job.run(steps, replicas, every, seed, on_chunk)
@@ -203,6 +201,8 @@ class _Job:
 
     def run(self, steps: int, replicas: int, every: int, seed: int, on_chunk: OnChunk | None) -> Simulation:
         model, start, system = self.model, self.start, self.start.system
+        if self.trajectory is not None and steps < every:
+            notice(f"every={every} keeps no frame of {steps} steps; choose fewer steps between frames.")
         spec = VerletSpec.for_systems([system], model.potential.cutoff)
         kelvin, femtoseconds = float(self.ensemble.temperature_K), float(self.ensemble.timestep_fs)
         masses = masses_of(system)

@@ -90,7 +90,7 @@ def test_rules_are_of_options_that_there_are():
 
 
 def test_what_settings_refuse_is_one_line(capsys):
-    both = "error: --auto chooses the strategy, and --strategy llrd is given too; take one.\n"
+    both = "error: the data choose the strategy (--auto), and 'llrd' is given too (--strategy); take one.\n"
     assert main([*FINETUNE.split(), "--train", "t.xyz", "--auto", "--strategy", "llrd"]) == 1
     assert capsys.readouterr().err == both
     assert main([*PERIODIC.split(), "--oracle", "sw", "--until-alarm-rate", "0.1"]) == 1
