@@ -79,7 +79,7 @@ OPTIONS: dict[str, Range] = {
     "patience": Range(1, 10**6),
     "perplexities": Range(1, 10**6),
     "points": Range(2, 100_000),
-    "pressure": Range(-1e9, 1e9, "bar"),
+    "pressure": Range(-1e9, 1e9),
     "processes": Range(1, 10_000),
     "property_batch_size": _SIZE,
     "property_delta": Range(0, 1e9, open=True),
@@ -115,9 +115,10 @@ OPTIONS: dict[str, Range] = {
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuse an option whose number no command could honour, as it is typed.
+    """Refuse an option whose number no command could honour, as it is typed, and empty words.
 
-    Words that are no numbers are left to the parser of the command line.
+    A path without a name is the current folder, which nobody means by an unset variable of the shell. Words that are no
+    numbers are left to the parser of the command line.
 
     Args:
         arguments: words of the command line, such as ``["--steps", "-5", "--repeat", "1", "0", "1"]``.
@@ -131,6 +132,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
         if word.startswith("--"):
             typed, _, value = word.partition("=")
             allowed = OPTIONS.get(typed[2:].replace("-", "_"))
+        if not value and (not word or "=" in word):
+            raise ValueError(f"{typed or 'a word'} is empty: give a value, or leave it out (is a variable unset?).")
         number = _number(value)
         if allowed is not None and number is not None and not allowed.holds(number):
             raise ValueError(f"{typed} must be {allowed}, found {value}.")

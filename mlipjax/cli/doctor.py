@@ -45,7 +45,7 @@ def run(command: Doctor) -> None:
     _print(make_console(quiet=command.quiet), examination)
     write_json(command.json, {**examination.to_json(), "model": command.model, "train": told_paths(command.train)})
     if fatal := examination.fatal:
-        raise ValueError(in_options(f"{len(fatal)} fatal: {'; '.join(map(str, fatal))}", Finetune))
+        raise ValueError(in_options(f"{len(fatal)} fatal: {' '.join(map(str, fatal))}", Finetune))
 
 
 def _names(sets: Sequence[tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:

@@ -10,16 +10,21 @@ any error comes from. Warnings are one line each on stderr, said once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import io
 import os
+import re
+import shutil
 import sys
+import textwrap
 import traceback
 import typing
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mlipjax.cli.bounds import check_arguments
@@ -47,6 +52,9 @@ COMMANDS = {
 }
 
 _ALIASES = {"md": "simulate"}
+_LONGEST = 4000
+_NO_NUMBER = re.compile(r"Error parsing (\S+): (invalid literal for int.*?|could not convert string to float): (.+)")
+_PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(help_text(f"mlipjax {name}", options_of(name), everything="--help-all" in asked))
         return 0
-    return guarded(lambda: _run(name, rest))
+    return guarded(lambda: _run(name, rest), spell=lambda text: _spelt(text, name))
 
 
 def _tolerate_encodings() -> None:
@@ -79,8 +87,17 @@ def _tolerate_encodings() -> None:
 
 
 def _usage() -> str:
-    width = max(map(len, COMMANDS)) + 1
-    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
+    width, columns = max(map(len, COMMANDS)) + 3, min(shutil.get_terminal_size((80, 24)).columns, 120)
+    lines = [
+        textwrap.fill(
+            text,
+            columns,
+            initial_indent=f"  {name}".ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+        for name, text in COMMANDS.items()
+    ]
     return "\n".join(
         [
             "usage: mlipjax COMMAND [options]",
@@ -107,28 +124,49 @@ def _complaint(name: str) -> str:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    import tyro
-
     from mlipjax.cli.spec import check_once, expand
-    from mlipjax.cli.wording import in_options
 
     options = options_of(name)
     check_once(arguments, options)
     arguments = expand(arguments, options)
-    warnings.showwarning = _printer(lambda text: in_options(text, options))
-    try:
-        check_arguments(arguments)
-        command = tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
-        _check_given(command)
-        from mlipjax.cli.output import check_outputs
+    check_arguments(arguments)
+    command = _parsed(name, arguments, options)
+    _check_given(command)
+    from mlipjax.cli.output import check_outputs
+    from mlipjax.cli.unused import say_unused
 
-        check_outputs(command)
-        _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
-        importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
-    except ValueError as error:
-        if (spelt := in_options(str(error), options)) == str(error):
+    say_unused(name, command)
+    check_outputs(command)
+    _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
+    importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
+
+
+def _parsed(name: str, arguments: list[str], options: Any) -> Any:
+    """The options of a command; what its settings refuse is an error like any other, not the parser's box."""
+    import tyro
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(options, args=arguments, prog=f"mlipjax {name}")
+    except SystemExit as stop:
+        # the parser raises its own error where a dataclass raises one, and leaves the program where it handles that
+        refused = getattr(stop.__context__, "__context__", None)
+        if isinstance(refused, ValueError) and _place(refused).filename.startswith(_PACKAGE):
+            raise refused from None
+        if found := _NO_NUMBER.search(str(getattr(stop.__context__, "message", ""))):
+            what = "whole number" if found[2].startswith("invalid") else "number"
+            print(f"error: {found[1]} must be a {what}, found {found[3]}.", file=sys.stderr)
             raise
-        raise ValueError(spelt) from error
+        print(box.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _spelt(text: str, name: str) -> str:
+    """A message in the words of a command."""
+    from mlipjax.cli.wording import in_options
+
+    return in_options(text, options_of(name))
 
 
 def _check_given(command: Any) -> None:
@@ -169,16 +207,21 @@ def _print_versions() -> None:
     print(runtime.describe(runtime.versions()))
 
 
-def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...] = ()) -> int:
+def guarded(
+    action: typing.Callable[[], None],
+    also: tuple[type[Exception], ...] = (),
+    spell: typing.Callable[[str], str] = str,
+) -> int:
     """Run, and turn errors that users can do something about into one line and an exit code.
 
     Args:
         action: what to run.
         also: errors to explain besides those of bad input and of this package.
+        spell: the words of a command for those of the library, in these errors and in warnings.
     """
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _printer()
+            warnings.showwarning = _printer(spell)
             action()
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the exit code is decided
@@ -191,7 +234,7 @@ def guarded(action: typing.Callable[[], None], also: tuple[type[Exception], ...]
         if os.environ.get("MLIPJAX_TRACEBACK"):
             raise
         explained = _is_explained(error) or isinstance(error, also)
-        print(f"error: {one_line(error) if explained else _unexpected(error)}", file=sys.stderr)
+        print(f"error: {spell(one_line(error)) if explained else _unexpected(error)}", file=sys.stderr)
         _let_go()
         return 1
     return 0
@@ -208,12 +251,13 @@ def _let_go() -> None:
 
 
 def one_line(text: object) -> str:
-    """Return a message without line breaks."""
-    return " ".join(str(text).split())
+    """Return a message without line breaks; of a very long one (it repeats what a file says) beginning and end."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 4 :]}"
 
 
 def _unexpected(error: Exception) -> str:
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    place = _place(error)
     where = f"{os.path.basename(place.filename)}:{place.lineno}"
     return (
         f"{type(error).__name__}: {one_line(error)} ({where}). This is a fault of the program, not of your input; "
@@ -221,7 +265,11 @@ def _unexpected(error: Exception) -> str:
     )
 
 
-def _printer(spell: typing.Callable[[str], str] = str) -> typing.Callable[..., None]:
+def _place(error: BaseException) -> traceback.FrameSummary:
+    return traceback.extract_tb(error.__traceback__)[-1]
+
+
+def _printer(spell: typing.Callable[[str], str]) -> typing.Callable[..., None]:
     """Return the printer of warnings: one line on stderr, each text once, in the words of a command."""
     said: set[str] = set()
 

@@ -31,7 +31,7 @@ from mlipjax.relaxation import relax
 from mlipjax.report import save_figure
 from mlipjax.system import System
 from mlipjax.verbs import read
-from mlipjax.verbs.inputs import ForeignModel, check_atoms, open_model, open_native, unconstrained
+from mlipjax.verbs.inputs import ForeignModel, check_atoms, check_known, open_model, open_native, unconstrained
 
 
 def run(command: Probe) -> None:
@@ -58,8 +58,11 @@ def _say_unused(command: Probe) -> None:
         notice(f"the probe {command.name} does not use {', '.join(unused)}.")
 
 
-def _evaluator(command: Probe) -> Evaluator:
+def _evaluator(command: Probe, system: System | None = None) -> Evaluator:
+    """The model, which knows the elements of the structure."""
     opened = open_model(_needed(command, "model"), command.head)
+    if system is not None:
+        check_known(opened, command.structure or (), system.atomic_numbers)
     if isinstance(opened, ForeignModel):
         return AseEvaluator(opened.calculator)
     return NativeEvaluator(opened.first)
@@ -97,12 +100,23 @@ def _numbers(symbols: Iterable[str]) -> list[int]:
     return [atomic_numbers[symbol] for symbol in symbols]
 
 
+def _of_structure(probe: Callable[[Evaluator, System], ProbeResult]) -> Callable[[Probe], ProbeResult]:
+    def run(command: Probe) -> ProbeResult:
+        system = _structure(command)
+        return probe(_evaluator(command, system), system)
+
+    return run
+
+
 def _gamma(command: Probe) -> ProbeResult:
-    return gamma_modes(open_native(_needed(command, "model"), command.head).first, _structure(command))
+    opened, system = open_native(_needed(command, "model"), command.head), _structure(command)
+    check_known(opened, command.structure or (), system.atomic_numbers)
+    return gamma_modes(opened.first, system)
 
 
 def _phonons(command: Probe) -> ProbeResult:
-    found = phonons(_evaluator(command), _repeatable(command), repeat=command.repeat)
+    system = _repeatable(command)
+    found = phonons(_evaluator(command, system), system, repeat=command.repeat)
     if command.phonopy is not None:
         found.write_phonopy(command.phonopy)
     return found
@@ -115,24 +129,32 @@ def _dimer(command: Probe) -> ProbeResult:
 def _vacancy(command: Probe) -> ProbeResult:
     energies = command.reservoirs
     reservoirs = dict(zip(_numbers(energies), energies.values(), strict=True)) or None
-    evaluate = _evaluator(command)
+    system = _structure(command)
+    evaluate = _evaluator(command, system)
     if not isinstance(evaluate, NativeEvaluator):
-        return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs)
+        return vacancy_formation(evaluate, system, (command.site,), reservoirs=reservoirs)
 
     def relaxed(systems):
         return relax(evaluate.model, systems, fmax=0.01, dtype="float64").systems
 
-    return vacancy_formation(evaluate, _structure(command), (command.site,), reservoirs=reservoirs, relax=relaxed)
+    return vacancy_formation(evaluate, system, (command.site,), reservoirs=reservoirs, relax=relaxed)
+
+
+def _softening(command: Probe) -> ProbeResult:
+    evaluate, data = _evaluator(command), read(_needed(command, "data"), **dataclasses.asdict(command.labels))
+    if isinstance(evaluate, NativeEvaluator):
+        data.check_elements(evaluate.model.potential.check_elements)
+    return softening(evaluate, data)
 
 
 _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
-    "eos": lambda c: equation_of_state(_evaluator(c), _structure(c)),
-    "elastic": lambda c: elastic_constants(_evaluator(c), _structure(c)),
+    "eos": _of_structure(equation_of_state),
+    "elastic": _of_structure(elastic_constants),
     "gamma": _gamma,
     "phonons": _phonons,
     "vacancy": _vacancy,
     "dimer": _dimer,
-    "softening": lambda c: softening(_evaluator(c), read(_needed(c, "data"), **dataclasses.asdict(c.labels))),
+    "softening": _softening,
     "rdf": lambda c: radial_distribution(_frames(c), longest=6.0 if c.cutoff is None else c.cutoff),
     "diffusion": lambda c: diffusion(_frames(c)),
     "vdos": lambda c: vibrational_spectrum(_frames(c)),

@@ -11,7 +11,7 @@ from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.report import save_figure
-from mlipjax.verbs.inputs import open_native, unconstrained
+from mlipjax.verbs.inputs import check_known, open_native, unconstrained
 
 
 def run(command: Slide) -> None:
@@ -23,6 +23,7 @@ def run(command: Slide) -> None:
     """
     system = unconstrained(command.structure, "layers slide and relax along their normal as a whole")
     opened = open_native(command.model, command.head)
+    check_known(opened, command.structure, system.atomic_numbers)
     settings = SlidingSettings(
         relaxed=command.relaxed,
         fmax=command.fmax,

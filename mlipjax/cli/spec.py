@@ -132,6 +132,10 @@ def _check_type(where: Any, name: str, value: Any, hint: Any) -> None:
     for item in value if several and isinstance(value, list) else [value]:
         allowed = [kind for kind in kinds if kind not in several]
         allowed += [typing.get_args(kind)[0] for kind in several]
+        if isinstance(item, str) and item.startswith("-"):
+            raise ValueError(
+                f"{where}: {name} is {item!r}, which would be taken for an option; write ./{item} for a file."
+            )
         if not any(_is(item, kind) for kind in allowed):
             wanted = " or ".join(dict.fromkeys(map(_in_words, allowed)))
             raise ValueError(f"{where}: {name} must be {wanted}{' or a list' if several else ''}, found {value!r}.")
@@ -167,7 +171,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such file; expected a TOML file of options.")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # besides its own: bytes that are no text, a number of 5000 digits
         raise ValueError(f"{path}: no TOML file: {error}.") from None
 
 
@@ -199,7 +203,7 @@ def write_spec(path: Path, command: Any, systems: Sequence[SystemSettings] = ())
         "# What is typed behind the name of this file wins. Files are found from where the command is called.",
     ]
     values = given(command)
-    defaults = _defaults(type(command))
+    defaults = defaults_of(type(command))
     for known in options_in(type(command)):
         if known.name in (*_OF_COMMANDS, "json", "quiet"):
             continue
@@ -230,7 +234,7 @@ def _system_texts() -> Iterator[tuple[str, str]]:
     return ((field.name, texts[field.name].replace("``", "")) for field in dataclasses.fields(SystemSettings))
 
 
-def _defaults(options: Any) -> dict[str, Any]:
+def defaults_of(options: Any) -> dict[str, Any]:
     """Defaults by name of the options that have one, those of dataclasses in them included."""
     found: dict[str, Any] = {}
     for field, _ in _fields(options):

@@ -26,7 +26,7 @@ from mlipjax.data.formats import CP2K_OUTPUT, file_format
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
 from mlipjax.files import PACKED
-from mlipjax.notices import notice
+from mlipjax.notices import Notice, notice
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -158,7 +158,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
         size = path.stat().st_size * (_UNPACKED if path.suffix.lower() in PACKED else 1)
         frames = iter(_reader(path))
         while True:
-            with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size), _quiet():
+            with bounded(_BYTES + _BYTES_PER_BYTE * size, _SECONDS + _SECONDS_PER_BYTE * size), _quiet(path):
                 atoms = next(frames, None)
             if atoms is None:
                 return
@@ -193,12 +193,18 @@ def _reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what ASE says to its developers from its users."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+def _quiet(path: Path) -> Iterator[None]:
+    """Keep what ASE says to its developers from its users, and numpy of odd numbers, which are looked at later.
+
+    What ASE says of a file, it says without the file's name.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning, RuntimeWarning):
             warnings.simplefilter("ignore", category)
         yield
+    for one in said:
+        text = one.message if issubclass(one.category, Notice) else f"{path}: {one.message}"
+        warnings.warn_explicit(text, one.category, one.filename, one.lineno)
 
 
 def _reader(path: Path) -> Iterator[Atoms]:

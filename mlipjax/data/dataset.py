@@ -116,6 +116,17 @@ class Dataset:
         info = self.infos[index]
         return f"{info.file}, structure {info.index}" if isinstance(info, Placed) else f"structure {index}"
 
+    def check_elements(self, check: Callable[[Sequence[int]], None]) -> None:
+        """Refuse elements that ``check`` (of a potential) refuses, naming the first structure that has one."""
+        try:
+            check(self.elements)
+        except ValueError:
+            for index, system in enumerate(self.systems):
+                try:
+                    check(np.unique(system.atomic_numbers).tolist())
+                except ValueError as error:
+                    raise ValueError(f"{self.where(index)}: {error}") from None
+
     def __getitem__(self, index: int) -> Example:
         return Example(self.systems[index], self.labels[index], self.infos[index])
 

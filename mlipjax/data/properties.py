@@ -22,12 +22,15 @@ import numpy as np
 
 from mlipjax.data.array_checks import check_counts, check_systems
 from mlipjax.data.atoms import iread_located
-from mlipjax.data.dataset import Dataset, View
+from mlipjax.data.dataset import Dataset, Placed, View
 from mlipjax.data.electrons import say_electrons
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, write_atomic
 from mlipjax.reading import MAX_BYTES, open_archive, read_npz
 from mlipjax.system import Labels, System
+
+MAX_VALUE = 1e15
+"""Largest value of a property: squares of larger ones leave float32, and no network learns them."""
 
 _REQUIRED = ("atomic_numbers", "positions", "n_atoms")
 _KINDS = (
@@ -51,19 +54,23 @@ def label_property(
         infos: information of each, if there is any.
 
     Raises:
-        ValueError: if there is no structure, or values do not fit or are not finite.
+        ValueError: if there is no structure, or values do not fit, are not finite or absurdly large.
     """
     values = np.asarray(values, np.float64)
     n = len(systems)
     if not n or values.shape != (n,):
         raise ValueError(f"{key}: found {n} structures with values of shape {values.shape}; give one for each.")
-    if len(bad := np.flatnonzero(~np.isfinite(values))):
-        raise ValueError(f"{key!r} is not finite for {len(bad)} structures (first: {bad[0]}).")
 
     def labels(row: int) -> Labels:
         return Labels.create(systems[row].n_atoms, properties={key: values[row]})
 
-    return Dataset(systems, View(labels, n), ({},) * n if infos is None else infos)
+    dataset = Dataset(systems, View(labels, n), ({},) * n if infos is None else infos)
+    if len(bad := np.flatnonzero(~(np.abs(values) <= MAX_VALUE))):
+        raise ValueError(
+            f"{dataset.where(bad[0])}: {key!r} is {values[bad[0]]:g}, expected a finite number of at most "
+            f"{MAX_VALUE:g}; correct it or remove the structure ({len(bad)} of {n} are so)."
+        )
+    return dataset
 
 
 def property_name(dataset: Dataset) -> str:
@@ -159,10 +166,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], key: str, source: str) -> Dat
             pbc=(a, b, c),
         )
 
-    try:
-        return label_property(View(system, n), key, arrays[key])
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+    return label_property(View(system, n), key, arrays[key], View(lambda row: Placed({}, source, row), n))
 
 
 def _limit(path: Path) -> int:
@@ -197,7 +201,7 @@ def _read_structures(path: Path, key: str) -> Dataset:
         results = {} if atoms.calc is None else atoms.calc.results
         values.append(_number({**results, **atoms.info}, key, place.where))
         systems.append(System.from_ase(atoms))
-        infos.append(dict(atoms.info))
+        infos.append(Placed(atoms.info, str(place.path), place.index))
     if not systems:
         raise ValueError(f"{path}: holds no structure.")
     return label_property(systems, key, values, infos)
@@ -205,10 +209,10 @@ def _read_structures(path: Path, key: str) -> Dataset:
 
 def _number(information: Mapping[str, Any], key: str, where: str) -> float:
     value = information.get(key)
-    if value is None or np.ndim(value) != 0:
+    if value is None:
         names = ", ".join(sorted(map(str, information)))
         raise ValueError(f"{where} has no number {key!r}; it has {names or 'no information'}.")
     try:
-        return float(value)
+        return float(np.asarray(value).reshape(()))
     except (TypeError, ValueError):
         raise ValueError(f"{where}: {key!r} is {str(value)[:60]!r}, expected a number.") from None

@@ -11,8 +11,9 @@ from mlipjax.doctor.examine import (
     check_zero_shot,
     compare,
     examine,
+    suspect_labels,
 )
-from mlipjax.doctor.findings import Finding, demote, refuse_fatal, sort_findings
+from mlipjax.doctor.findings import Finding, demote, locate, refuse_fatal, sort_findings
 from mlipjax.doctor.splits import check_validation
 from mlipjax.doctor.structures import check_structures
 
@@ -32,6 +33,8 @@ __all__ = [
     "demote",
     "examine",
     "find_outliers",
+    "locate",
     "refuse_fatal",
     "sort_findings",
+    "suspect_labels",
 ]

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,9 @@ CLOSELY = 0.9
 _FITS, _LEFT = 0.85, 0.5
 # Labels follow the model no more if a slope of this size is out by so many standard deviations.
 _SLOPE, DEVIATIONS = 0.7, 2.5
+
+Role = Literal["train", "other", "own"]
+"""A training set, another set of its level of theory, or one of the level that the model was trained with."""
 
 
 class Row(NamedTuple):
@@ -98,6 +101,7 @@ class Compared:
         dataset: these structures.
         predictions: total energies with the isolated-atom energies that training will use.
         whole: the data set from which they are, if they are not all of it.
+        role: of the data set.
     """
 
     name: str
@@ -105,6 +109,11 @@ class Compared:
     dataset: Dataset
     predictions: Sequence[StructurePrediction]
     whole: Dataset | None = None
+    role: Role = "train"
+
+    def option(self, text: str) -> str:
+        """An option that reads these labels rightly, if it is theirs: names and units are those of all files."""
+        return text if self.role == "train" else ""
 
     @property
     def full(self) -> Dataset:

@@ -80,7 +80,7 @@ def _unit_of_totals(part: Compared, rows: Sequence[Row], share: str = "") -> lis
     for unit, scale in {**scales, "eV per atom": [1.0 / size for size in sizes]}.items():
         if all(is_near(factor, want, _EXACT) for factor, want in zip(factors, scale, strict=True)):
             text = f"{np.median(factors):.4g} times the model's{share}, like {unit} (n = {len(rows)})"
-            remedy = f"Convert them to eV per structure{'' if share else ENERGY.cure(unit, 1)}."
+            remedy = f"Convert them to eV per structure{'' if share else part.option(ENERGY.cure(unit, 1))}."
             return [part.finding("fatal", "units", f"energies of {part.name} are {text}", remedy, rows)]
     return []
 

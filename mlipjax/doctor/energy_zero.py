@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from mlipjax.data.splits import IsolatedAtoms
-from mlipjax.doctor.compared import Compared, rms
+from mlipjax.doctor.compared import Compared, Role, rms
 from mlipjax.doctor.findings import Finding
 from mlipjax.elements import listed
 from mlipjax.potential import Potential
 from mlipjax.settings.finetune import STEP_0_LIMIT
 from mlipjax.train import E0Estimate, set_e0s
-
-Role = Literal["train", "other", "own"]
-"""A training set, another set of its level of theory, or one of the level that the model was trained with."""
 
 _REMEDIES: dict[Role, str] = {
     "train": "Either the labels come from another code or other pseudopotentials than the E0s, or this model was "
@@ -28,13 +23,12 @@ _REMEDIES: dict[Role, str] = {
 _ROUNDING = 1e-4
 
 
-def check_step_0(part: Compared, e0s: str, role: Role = "train") -> list[Finding]:
+def check_step_0(part: Compared, e0s: str) -> list[Finding]:
     """Check the energy error before training: above 500 meV/atom the isolated-atom energies do not fit.
 
     Args:
         part: labels and predictions.
         e0s: where the isolated-atom energies are from, in words.
-        role: of the data set.
     """
     rows = part.rows("energy")
     errors = np.array([(row.model - row.label).item() / row.system.n_atoms for row in rows])
@@ -45,7 +39,7 @@ def check_step_0(part: Compared, e0s: str, role: Role = "train") -> list[Finding
         f"{1e3 * STEP_0_LIMIT:.0f}: they do not fit (n = {len(rows)}, {part.name})"
     )
     worst = [rows[place] for place in np.argsort(-np.abs(errors))]
-    return [part.finding("fatal", "step-0", message, _REMEDIES[role], worst)]
+    return [part.finding("fatal", "step-0", message, _REMEDIES[part.role], worst)]
 
 
 def check_energy_range(potential: Potential, part: Compared, dtype: str) -> list[Finding]:

@@ -14,9 +14,9 @@ import numpy as np
 from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.data.splits import set_apart
-from mlipjax.doctor.compared import Compared, by_composition, centered, pooled
+from mlipjax.doctor.compared import Compared, Role, by_composition, centered, pooled
 from mlipjax.doctor.energies import check_energies
-from mlipjax.doctor.energy_zero import Role, check_energy_range, check_estimate, check_isolated, check_step_0
+from mlipjax.doctor.energy_zero import check_energy_range, check_estimate, check_isolated, check_step_0
 from mlipjax.doctor.findings import Finding, locate, sort_findings
 from mlipjax.doctor.splits import check_splits
 from mlipjax.doctor.strain import check_strain
@@ -157,29 +157,43 @@ def check_set(
     """
     whole = batches.dataset
     batches = batches.part(SAMPLE)
-    compared = compare(name, params, batches)
-    findings = check_predictions(batches.potential, compared, e0s=e0s, dtype=dtype, role=role)
+    compared = compare(name, params, batches, role)
+    findings = check_predictions(batches.potential, compared, e0s=e0s, dtype=dtype)
     # by strain only if the model's own stress has not shown already that the sign is wrong
     if not any(finding.is_fatal and finding.check in ("sign", "units") for finding in findings):
         findings += check_strain(name, params, batches)
     return compared, locate(findings, {name: whole})
 
 
-def compare(name: str, params: Params, batches: LabelledBatches) -> Compared:
+def compare(name: str, params: Params, batches: LabelledBatches, role: Role = "train") -> Compared:
     """Predict the structures of batches.
 
     Args:
         name: of the set, for findings.
         params: of the batches' potential.
         batches: labelled structures.
+        role: of the data set.
     """
     indices, dataset = batches.planned, batches.dataset
-    return Compared(name, indices, dataset.subset(indices), predict(batches.potential, params, batches), dataset)
+    return Compared(name, indices, dataset.subset(indices), predict(batches.potential, params, batches), dataset, role)
 
 
-def check_predictions(
-    potential: Potential, part: Compared, *, e0s: str, dtype: str, role: Role = "train"
-) -> list[Finding]:
+def suspect_labels(name: str, dataset: Dataset, predictions: Sequence[StructurePrediction]) -> list[Finding]:
+    """Check labels that errors are measured on, by predictions that are known: what would be fatal in training.
+
+    Args:
+        name: of the data set.
+        dataset: structures and labels; a sample of them is looked at.
+        predictions: of any model, in the same order. Isolated-atom energies do not matter.
+    """
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLE, len(dataset))).round().astype(int))
+    part = Compared(name, tuple(rows.tolist()), dataset.subset(rows), [predictions[row] for row in rows], dataset)
+    return [
+        finding for finding in locate(_check_labels(part, check_energies(part)), {name: dataset}) if finding.is_fatal
+    ]
+
+
+def check_predictions(potential: Potential, part: Compared, *, e0s: str, dtype: str) -> list[Finding]:
     """Run all checks of labels against the model's predictions, and of the error before training.
 
     A universal model is rarely exact but nearly always right within a factor of two, so labels in another unit, of the
@@ -191,17 +205,21 @@ def check_predictions(
         part: labels and predictions.
         e0s: where the isolated-atom energies are from, in words.
         dtype: precision of training.
-        role: of the data set.
     """
     energies = check_energies(part)
+    findings = _check_labels(part, energies)
+    if not any(finding.is_fatal and finding.check in ("units", "placeholder") for finding in energies):
+        findings += [*check_step_0(part, e0s), *check_energy_range(potential, part, dtype)]
+    return findings
+
+
+def _check_labels(part: Compared, energies: Sequence[Finding]) -> list[Finding]:
+    """The checks that hold whatever the isolated-atom energies are, with those of energies."""
     findings = [*check_forces(part), *check_stress(part), *energies]
     if any(finding.check == "agreement" for finding in findings) and _follows(part):
         findings = [f._replace(severity="fatal") if f.check == "agreement" else f for f in findings]
     # what is in another unit, or of other structures, does no work
-    findings = findings or check_work(part)
-    if not any(finding.is_fatal and finding.check in ("units", "placeholder") for finding in energies):
-        findings += [*check_step_0(part, e0s, role), *check_energy_range(potential, part, dtype)]
-    return findings
+    return findings or check_work(part)
 
 
 def _follows(part: Compared) -> bool:

@@ -196,7 +196,7 @@ def _finding(part: Compared, quantity: Quantity, kind: Kind, rows: Sequence[Row]
         f"{quantity.name} of {part.name} are {whole.ratio:.4g} times the model's{share} (correlation "
         f"{whole.fit:.2f}, n = {len(rows)})"
     )
-    unit, cure = quantity.unit, quantity.cure(kind.name, kind.sign) if len(rows) == total else ""
+    unit, cure = quantity.unit, part.option(quantity.cure(kind.name, kind.sign)) if len(rows) == total else ""
     if kind.name:
         other = "" if kind.sign > 0 else ", of the other sign"
         remedy = f"Convert them to {unit}{cure}."

@@ -109,4 +109,4 @@ def demote(findings: Iterable[Finding], checks: Sequence[str]) -> list[Finding]:
 def refuse_fatal(findings: Iterable[Finding]) -> None:
     """Raise ``ValueError`` with all fatal findings, if there are any."""
     if fatal := [finding for finding in findings if finding.is_fatal]:
-        raise ValueError("; ".join(map(str, fatal)))
+        raise ValueError(" ".join(map(str, fatal)))

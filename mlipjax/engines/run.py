@@ -15,7 +15,7 @@ from mlipjax.calculator import Calculator
 from mlipjax.defaults import DAMPING_FS
 from mlipjax.md.observables import default_timestep
 from mlipjax.notices import notice
-from mlipjax.verbs.inputs import ForeignModel, ModelLike, NativeModel, open_model
+from mlipjax.verbs.inputs import ForeignModel, ModelLike, check_known, open_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,7 @@ def prepare(model: str, atoms: Atoms, head: str | None) -> tuple[str, Atoms]:
     if atoms.has("momenta"):
         notice("the momenta of the structure are not used; velocities are drawn.")
     opened = open_model(model, head)
-    if isinstance(opened, NativeModel):
-        opened.potential.check_elements(atoms.numbers)
+    check_known(opened, atoms, atoms.numbers)
     turned = atoms.copy()
     if atoms.cell.handedness < 0:
         turned.set_cell(-atoms.cell.array)  # the same lattice

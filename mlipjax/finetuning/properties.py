@@ -256,7 +256,7 @@ _FACTORS = {
     "eV and kJ/mol": units.mol / units.kJ,
     "units and thousandths": 1e3,
 }
-_LEAST, _NEAR, _FAR = 20, (1.3, 2.0), 10.0
+_LEAST, _NEAR = 20, (1.3, 2.0)
 # Structures that are compared one by one; larger sets take too long for what a validation set may cost.
 _COMPARED = 20_000
 
@@ -274,7 +274,7 @@ def check_properties(potential: Potential, key: str, train: Dataset, valid: Data
     """
     for name, data in (("training", train), ("validation", valid)):
         try:
-            potential.check_elements(data.elements)
+            data.check_elements(potential.check_elements)
         except ValueError as error:
             raise ValueError(f"{name} structures of {key!r}: {error}") from None
     _check_scale(key, targets(train, key), targets(valid, key))
@@ -290,8 +290,17 @@ def check_properties(potential: Potential, key: str, train: Dataset, valid: Data
 
 def _check_scale(key: str, train: np.ndarray, valid: np.ndarray) -> None:
     """Values of the two sets by size and by spread: of one unit, they differ by less than units do."""
-    if min(len(train), len(valid)) < _LEAST:
-        return
+    if min(len(train), len(valid)) >= _LEAST:
+        _refuse_unit(key, train, valid)
+    middle, low, high = float(np.median(valid)), train.min(), train.max()
+    if not 2.0 * low - high <= middle <= 2.0 * high - low:
+        notice(
+            f"validation values of {key!r} lie around {middle:.3g}, those of training between {low:.3g} and {high:.3g};"
+            " check that they are the same property, in one unit and of one sign."
+        )
+
+
+def _refuse_unit(key: str, train: np.ndarray, valid: np.ndarray) -> None:
     sizes = [float(np.median(np.abs(values))) for values in (train, valid)]
     spreads = [float(np.subtract(*np.percentile(values, [75, 25]))) for values in (train, valid)]
     if min(*sizes, *spreads) <= 0.0:
@@ -305,8 +314,3 @@ def _check_scale(key: str, train: np.ndarray, valid: np.ndarray) -> None:
                     f"validation values of {key!r} are {factors[0]:.3g} times those of training (medians), and "
                     f"spread {factors[1]:.3g} times as far: like {name}. Write both in one unit."
                 )
-    if not 1.0 / _FAR < factors[0] < _FAR:
-        notice(
-            f"validation values of {key!r} are {factors[0]:.3g} times those of training (medians); check that "
-            "they are the same property, in one unit."
-        )

@@ -40,7 +40,8 @@ def record_labels(
     if check_zero and len(energy) and (offset := abs(float(np.mean(energy))) / own.n_atoms) > STEP_0_LIMIT:
         raise Stopped(
             f"energies of the model and its first labels differ by {offset:.3g} eV/atom (limit {STEP_0_LIMIT:g}): "
-            'their isolated atoms have other energies. Take the difference off with e0s="estimate"'
+            'their isolated atoms have other energies. Take the difference off with e0s="estimate"; frames from '
+            "before, off which it has been taken already, must be of the oracle's level of theory."
         )
     names = symbols(z for z, _ in own.composition)
     return {

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset, View, find_group_key, read_dataset, split_dataset, take
-from mlipjax.doctor import Finding, check_set, check_structures, demote, refuse_fatal
+from mlipjax.doctor import Finding, check_set, check_structures, demote, locate, refuse_fatal
 from mlipjax.finetuning.structures import element_structures
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.optim import Strategy
@@ -182,7 +182,7 @@ def known_data(
         given = read_dataset(given, **options)
     if true_labels or (true_labels is None and any(given.count_labels().values())):
         return given, f"{what} with their labels"
-    frozen.potential.check_elements(given.elements)
+    given.check_elements(frozen.potential.check_elements)
     return pseudo_label(frozen, given.systems, settings), f"{what}, labels of the frozen model"
 
 
@@ -209,7 +209,8 @@ def check_level(name: str, dataset: Dataset, frozen: Model, settings: FinetuneSe
     """
     if all(info.get("labels") == "frozen model" for info in dataset.infos):
         return []
-    findings = demote(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), settings.ignore)
+    found = locate(check_structures(frozen.potential, {name: dataset}, dtype=settings.dtype), {name: dataset})
+    findings = demote(found, settings.ignore)
     refuse_fatal(findings)
     batches = LabelledBatches.create(frozen.potential, dataset, _BATCH, **settings.batching())
     _, found = check_set(name, frozen.params, batches, e0s="model", dtype=settings.dtype, role="own")

@@ -30,6 +30,7 @@ from mlipjax.doctor import (
 from mlipjax.finetuning.folder import describe_settings, hash_model
 from mlipjax.finetuning.retain import add_head, anchor_report, make_retention
 from mlipjax.finetuning.run import FinetuneListener, FinetuneResult, Outcome, run
+from mlipjax.notices import say_unused
 from mlipjax.optim import Optimizer, Strategy, choose_strategy, make_strategy
 from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings
@@ -194,6 +195,8 @@ def prepare(model: Model, train_data: Dataset, valid_data: Dataset | None, setti
     findings = demote(check_data(potential, given, dtype=settings.dtype), settings.ignore)
     findings += check_validation(train_data, valid_data)
     refuse_fatal(findings)
+    if not train_data.count_labels()["stress"]:
+        say_unused("no structure to train on has a stress", stress_weight=(settings.stress_weight, None))
     key = jax.random.key(settings.seed)
     batches = {
         name: LabelledBatches.create(

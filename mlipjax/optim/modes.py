@@ -71,8 +71,10 @@ def make_mode(
     if name not in MODES:
         raise ValueError(f"unknown mode {name!r}; choose one of {', '.join(MODES)}.")
     given = layer_decay is not None or layer_multipliers is not None
-    if given and (name == "lp" or (layer_decay is not None and layer_multipliers is not None)):
-        raise ValueError(f"layer-wise learning rates ({layer_decay}, {layer_multipliers}) do not fit mode {name!r}.")
+    if given and name == "lp":
+        raise ValueError("lp trains no layers: leave layer_decay, layer_multipliers and published_decay out.")
+    if layer_decay is not None and layer_multipliers is not None:
+        raise ValueError(f"layer_decay={layer_decay} and multipliers of layers are two tables; give one of them.")
     readouts = ("readout.*", Group() if name == "mft" else None)
     layers = _layers(name, params, layer_decay, layer_multipliers)
     # heads for vectors have none

@@ -107,7 +107,7 @@ def _check_options(name: str, given: dict[str, Any]) -> None:
     for option in given:
         if option not in takes:
             reason = next((why for (a, b), why in _WHY_NOT.items() if a == name and option in b), "")
-            known = f"it takes {', '.join(takes) or 'none'}"
+            known = f"it takes {', '.join(f'{one}=X' for one in takes) or 'none'}"
             raise ValueError(f"strategy {name!r} has no option {option}{reason}; {known}.")
     if all(kind in given for kind in _PULLS):
         raise ValueError(f"l2sp {given['l2sp']} and ewc {given['ewc']} are the same pull, weighted in two ways; one.")

@@ -17,6 +17,8 @@ from mlipjax.system import System
 from mlipjax.train.metrics import slopes_apart
 
 _RESAMPLES = 500
+_RELATED, _SOFTEST = 0.6, 1.0 / 3.0
+"""Correlation and slope from which on a model and labels are of the same forces; slopes from one over it, likewise."""
 _LITTLE = 0.05
 """Distance of the slope from 1 that changes little in what a simulation gives, however surely it is known."""
 _NAMED = 8
@@ -54,8 +56,17 @@ class Softening(ProbeResult):
 
     @property
     def verdict(self) -> str:
-        """Tell whether the surface is too soft, too stiff or neither, beyond the scatter of the structures."""
+        """Tell whether the surface is too soft, too stiff or neither, beyond the scatter of the structures.
+
+        Labels that do not follow the model, or by a factor that no model is soft by, say nothing about it.
+        """
         low, high = self.interval
+        if self.correlation < _RELATED or not _SOFTEST < self.slope < 1.0 / _SOFTEST:
+            return (
+                f"NOTHING about softness: the model's forces are {self.slope:.3g} times the labels, correlation "
+                f"{self.correlation:.3f} ({self.n_structures} structures); labels with another unit, sign or order of "
+                "atoms look so, and the doctor tells which"
+            )
         soft = "too SOFT" if high < 1.0 - _LITTLE else "a little soft"
         stiff = "too STIFF" if low > 1.0 + _LITTLE else "a little stiff"
         word = soft if high < 1.0 else stiff if low > 1.0 else "neither soft nor stiff"

@@ -143,7 +143,8 @@ class FinetuneSettings(ForceFieldSettings, RunSettings):
             raise ValueError(f"loss weights must not be negative, found {weights}.")
 
         if self.auto and self.strategy != "naive":
-            raise ValueError(f"auto chooses the strategy, and {self.strategy!r} was chosen too; give one of them.")
+            both = f"the data choose the strategy (auto), and {self.strategy!r} is given too (strategy); take one."
+            raise ValueError(both)
         if self.replay_size < 2:
             raise ValueError(f"replay_size must be at least 2, found {self.replay_size}.")
         if self.anchor_weight is not None and not self.anchor_weight >= 0.0:

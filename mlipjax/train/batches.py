@@ -8,7 +8,7 @@ again for every batch. Which structures a step of training sees is a function of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,10 +52,10 @@ class Tables:
     kept: tuple[NeighborTable | None, ...]
 
     @classmethod
-    def find(cls, systems: Iterable[System], cutoff: float, keep_bytes: int = KEEP_BYTES) -> Tables:
+    def find(cls, dataset: Dataset, cutoff: float, keep_bytes: int = KEEP_BYTES) -> Tables:
         """Find the neighbours of structures within ``cutoff`` (Å), one structure at a time."""
         n_atoms, max_counts, kept, used = [], [], [], 0
-        for table in neighbor_tables(systems, cutoff):
+        for table in neighbor_tables(dataset.systems, cutoff, dataset.where):
             n_atoms.append(table.n_atoms)
             max_counts.append(table.max_count)
             used += table.mask.size * _SLOT_BYTES
@@ -125,8 +125,8 @@ class LabelledBatches:
             raise ValueError("the data set is empty; it needs at least one structure.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}.")
-        potential.check_elements(dataset.elements)
-        tables = Tables.find(dataset.systems, potential.cutoff + reach, KEEP_BYTES if reach == 0.0 else 0)
+        dataset.check_elements(potential.check_elements)
+        tables = Tables.find(dataset, potential.cutoff + reach, KEEP_BYTES if reach == 0.0 else 0)
         mesh, batch_size = device_mesh(), min(batch_size, len(dataset))
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:

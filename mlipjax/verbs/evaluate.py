@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlipjax.data.label_keys import AUTO
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.doctor import suspect_labels
 from mlipjax.graph import coincidences
 from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice
@@ -34,7 +36,6 @@ from mlipjax.verbs.inputs import (
     ModelLike,
     NativeModel,
     Structures,
-    described,
     in_dtype,
     is_nothing,
     name_of,
@@ -126,9 +127,12 @@ def evaluate(
     bars = None if uncertainty is None else ErrorBars.open(model, opened, uncertainty, monitor)
     if monitor is not None and bars is None:
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
-    _check_elements(opened, dataset, described(data))
+    if isinstance(opened, NativeModel):
+        dataset.check_elements(opened.potential.check_elements)
     dataset, left_out = _computable(dataset, name)
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
+    for finding in suspect_labels(name, dataset, found):
+        warnings.warn(str(finding), stacklevel=2)
     report: dict[str, Any] = {
         **error_report(dataset, found),
         "dtype": dtype,
@@ -144,17 +148,6 @@ def evaluate(
         told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name, force_errors(dataset, found))
     return report
-
-
-def _check_elements(opened: NativeModel | ForeignModel, dataset: Dataset, name: str) -> None:
-    """Refuse elements that the model does not know, naming the first structure that has one."""
-    if isinstance(opened, ForeignModel) or set(dataset.elements) <= set(opened.potential.species):
-        return
-    for index, system in enumerate(dataset.systems):
-        try:
-            opened.potential.check_elements(np.unique(system.atomic_numbers))
-        except ValueError as error:
-            raise ValueError(f"{name}, structure {index}: {error}") from error
 
 
 def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:

@@ -236,6 +236,19 @@ def last_of(structures: Structures) -> Atoms:
     return frames[-1]
 
 
+def check_known(model: NativeModel | ForeignModel, structures: Structures, numbers: Iterable[int]) -> None:
+    """Refuse elements (of atomic ``numbers``) of the one structure taken that the model does not know, naming its file.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if isinstance(model, NativeModel):
+        try:
+            model.potential.check_elements(numbers)
+        except ValueError as error:
+            raise ValueError(f"{described(structures)}: {error}") from None
+
+
 def unconstrained(structures: Structures, why: str) -> System:
     """The structure of a probe that moves all atoms itself: constraints are left out, which is said with the reason.
 

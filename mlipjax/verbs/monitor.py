@@ -85,6 +85,7 @@ def monitor(
     with folder_alone(None if out is None else Path(out)), in_dtype(dtype):
         dataset = read_structures(data)
         opened = open_for_features(model)
+        dataset.check_elements(opened.potential.check_elements)
         options: Any = {"dtype": dtype, "batch_size": batch_size}
         charts = _charts(reference, opened.params)
         if charts is None:
@@ -93,6 +94,7 @@ def monitor(
             if missing:
                 names = ", ".join(chemical_symbols[z] for z in missing)
                 raise ValueError(f"{name_of(data)} holds {names}, which no frame of {name_of(reference)} holds.")
+            home.check_elements(opened.potential.check_elements)
             fit = cross_fit_monitor if calibration == "cross" else fit_monitor
             charts = fit(
                 frame_features(opened, home.systems, layers=layers, **options),

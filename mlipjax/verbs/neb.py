@@ -8,12 +8,12 @@ import numpy as np
 
 from mlipjax.data.constraints import free_coordinates
 from mlipjax.defaults import SPRING
-from mlipjax.notices import notice
+from mlipjax.notices import notice, say_unused
 from mlipjax.probes import NEBResult
 from mlipjax.probes import neb as relax_band
 from mlipjax.relaxation import OnStep
 from mlipjax.system import System
-from mlipjax.verbs.inputs import ModelLike, Structures, iterate, open_native, paths_in
+from mlipjax.verbs.inputs import ModelLike, Structures, check_known, iterate, open_native, paths_in
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,7 +71,10 @@ def neb(
         (True, True)
     """
     systems, free = read_images(images)
+    if len(systems) > 2:
+        say_unused("a whole path is given", interpolation=(interpolation, "idpp"))
     opened = open_native(model, head)
+    check_known(opened, images, systems[0].atomic_numbers)
     return relax_band(
         opened.model,
         systems,

@@ -28,9 +28,9 @@ from mlipjax.md.driver import OnChunk
 from mlipjax.md.make import EnsembleName, ThermostatName
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.monitoring import Monitor
-from mlipjax.notices import say_unused
+from mlipjax.notices import notice, say_unused
 from mlipjax.system import System
-from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, open_native, told_paths
+from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
 from mlipjax.verbs.simulation import Simulation, Stopwatch, last_structures, summary
@@ -126,7 +126,7 @@ def simulate(
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
         opened = open_native(model, head, precision)
-        opened.potential.check_elements(start.system.atomic_numbers)
+        check_known(opened, structure, start.system.atomic_numbers)
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), opened.params)
         kelvin = temperature_of(wanted, start)
         made = make_ensemble(
@@ -201,6 +201,8 @@ class _Job:
 
     def run(self, steps: int, replicas: int, every: int, seed: int, on_chunk: OnChunk | None) -> Simulation:
         model, start, system = self.model, self.start, self.start.system
+        if self.trajectory is not None and steps < every:
+            notice(f"every={every} keeps no frame of {steps} steps; choose fewer steps between frames.")
         spec = VerletSpec.for_systems([system], model.potential.cutoff)
         kelvin, femtoseconds = float(self.ensemble.temperature_K), float(self.ensemble.timestep_fs)
         masses = masses_of(system)

@@ -129,3 +129,9 @@ def test_commands_count_the_atoms_of_a_supercell_before_they_make_it(command, tm
     given = [*command, "--model", "universal", "--structure", "si.extxyz", "--repeat", "4000", "4000", "4000"]
     assert main(given) == 1
     assert "--repeat 4000 4000 4000 makes 512000000000 atoms of 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", [["--train", ""], ["--train", "a.xyz", ""], ["--e0s=", "--out", "o"], [""]])
+def test_empty_words_are_no_paths(typed):
+    with pytest.raises(ValueError, match=r"is empty: give a value, or leave it out"):
+        bounds.check_arguments(typed)

@@ -121,6 +121,7 @@ def test_wrong_command_lines_exit_with_two(fake, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["fake", "--n", "three"])
     assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: --n must be a whole number, found 'three'.\n"
 
 
 @pytest.mark.parametrize(

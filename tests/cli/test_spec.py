@@ -71,6 +71,10 @@ def test_a_command_writes_its_options_and_does_nothing_else(tmp_path, capsys):
         ("structure = [1]", "structure must be text or a list, found [1]."),
         ("rounds = 0", "--rounds must be between 1 and 100000, found 0."),
         ("rounds = ", "no TOML file:"),
+        (f"rounds = {'9' * 6000}", "no TOML file: Exceeds the limit"),
+        (f"rounds = {'[' * 5000}", "no TOML file: maximum recursion depth exceeded"),
+        ('structure = ["--quiet"]', "structure is '--quiet', which would be taken for an option"),
+        (f'strategy = "{"v" * 100_000}"', "vvv ... vvv"),
         ("system = 3", "structures with settings of their own are tables [[system]]."),
         ("[[system]]\nreplicas = 2", "system 1: it has no structure; name a file."),
         ('[[system]]\nstructure = "a"\nwieght = 2', "system 1: there is no option 'wieght'; did you mean 'weight'?"),
@@ -88,6 +92,7 @@ def test_what_makes_no_sense_is_one_line_and_leaves_nothing(tmp_path, capsys, te
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+    assert len(error) < 4000
     assert not (tmp_path / "out").exists()
 
 

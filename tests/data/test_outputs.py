@@ -96,6 +96,12 @@ def test_orca(tmp_path):
             assert len(read_dataset(path)) == 2
 
 
+def test_what_the_reader_says_of_a_file_names_the_file(tmp_path):
+    path = write(tmp_path / "cut.out", orca(orca_step(-1.1), orca_step(-1.2, end="")))
+    with pytest.warns(UserWarning, match=r"cut\.out: Calculation did not finish!"):
+        assert len(read_atoms(path)) == 1
+
+
 def test_energies_without_a_gradient_are_energies_without_forces(tmp_path):
     path = write(tmp_path / "job.out", orca(orca_step(-1.1, None, end="ORCA TERMINATED NORMALLY")))
     assert read_dataset(path, required=()).count_labels() == {"energy": 1, "forces": 0, "stress": 0}

@@ -76,7 +76,8 @@ def test_structures_that_ase_reads_carry_the_property_in_their_information(tmp_p
     [
         ({"size": None}, "no array 'size'; found atomic_numbers"),
         ({"positions": np.zeros((14, 3))}, r"'positions' has shape \(14, 3\), n_atoms asks for \(15, 3\)"),
-        ({"size": np.array([1.0, np.nan, 1.0, 1.0, 1.0])}, "'size' is not finite for 1 structures"),
+        ({"size": np.array([1.0, np.nan, 1.0, 1.0, 1.0])}, "npz, structure 1: 'size' is nan, expected a finite number"),
+        ({"size": np.array([1.0, 1.0, -1e300, 1.0, 1.0])}, r"structure 2: 'size' is -1e.300, .* at most 1e.15"),
         ({"positions": np.full((15, 3), np.nan)}, "structure 0: positions or cell are not finite .atom 0."),
         ({"positions": np.zeros((15, 3), int)}, "'positions' is int64, expected numbers"),
         ({"n_atoms": np.array([[1, 2]])}, r"'n_atoms' has shape \(1, 2\)"),

@@ -34,3 +34,9 @@ def test_structures_in_both_sets_are_said():
     train = values(30, 0)
     with pytest.warns(Notice, match="5 of 5 validation structures"):
         check_properties(tiny_potential(), "gap", train, train.subset(range(5)))
+
+
+@pytest.mark.parametrize("scale", [-1.0, 1000.0, 1e-3])
+def test_a_few_validation_values_far_from_those_of_training_are_said(scale):
+    with pytest.warns(Notice, match=r"validation values of 'gap' lie around .* check that they are the same property"):
+        check_properties(tiny_potential(), "gap", values(12, 0), values(6, 1, scale))

@@ -53,7 +53,7 @@ def test_a_constant_ratio_decays_downwards(params):
     ("name", "options", "message"),
     [
         ("naive", {}, "unknown mode 'naive'"),
-        ("lp", {"layer_decay": 0.5}, "do not fit mode 'lp'"),
+        ("lp", {"layer_decay": 0.5}, "lp trains no layers"),
         ("ft", {"layer_decay": 1.5}, r"\(0, 1\]"),
         ("ft", {"layer_multipliers": (0.3, 0.4)}, "needs 4 numbers"),
     ],

@@ -70,6 +70,13 @@ def test_softening_finds_the_factor_of_a_softened_potential():
         softening(soft, data, threshold=1e3)
 
 
+def test_labels_that_belong_to_other_forces_say_nothing_about_softness():
+    """Of another sign, unit or order of atoms: no model is soft by so much."""
+    labels = [found.forces for found in evaluator("sw")(rattled(silicon(), (0.05, 0.2), n_each=3))]
+    for change in (lambda f: -f, lambda f: 23.06 * f, lambda f: 0.04 * f, lambda f: f[::-1]):
+        assert force_slope([(change(forces), forces) for forces in labels]).verdict.startswith("NOTHING about softness")
+
+
 def test_softening_interval_covers_a_slope_known_with_noise():
     rng = np.random.default_rng(4)
     covered = 0

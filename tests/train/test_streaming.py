@@ -64,7 +64,7 @@ def test_tables_that_are_not_kept_are_found_again(tmp_path):
     run = setup()
     data = sources(tmp_path, "train", TRAIN())[1]
     batches = LabelledBatches.create(run.potential, data, 3)
-    none = dataclasses.replace(batches, tables=Tables.find(data.systems, run.potential.cutoff, keep_bytes=0))
+    none = dataclasses.replace(batches, tables=Tables.find(data, run.potential.cutoff, keep_bytes=0))
     assert all(table is None for table in none.tables.kept)
     np.testing.assert_array_equal(none.tables.max_counts, batches.tables.max_counts)
     for plan in batches.plans:

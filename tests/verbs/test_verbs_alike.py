@@ -14,6 +14,7 @@ import mlipjax
 from mlipjax.cli.main import main
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.notices import Notice
+from mlipjax.train import LabelledBatches
 from mlipjax.verbs.inputs import check_atoms, open_model, repeated
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.read import read_structures
@@ -117,6 +118,8 @@ def test_a_simulation_keeps_a_folder_and_continues(model, tmp_path):
     np.testing.assert_allclose(last.get_momenta(), written[-1].get_momenta(), atol=1e-6)
     assert last.get_potential_energy() == pytest.approx(written[-1].get_potential_energy(), abs=1e-5)
 
+    with pytest.warns(Notice, match="every=50 keeps no frame of 10 steps; choose fewer steps between frames"):
+        mlipjax.simulate(model, atoms, "nvt", steps=10, write=tmp_path / "few.extxyz", **options | {"every": 50})
     whole = mlipjax.simulate(model, atoms, "nvt", steps=20, **options)  # nothing on disk
     assert whole.trajectory is None
     np.testing.assert_array_equal(whole.atoms[0].positions, last.positions)
@@ -161,7 +164,10 @@ def test_settings_of_a_fine_tune_are_keywords(model, folder):
     with pytest.raises(ValueError, match="need property="):
         mlipjax.finetune(model, folder / "frames.extxyz", strategy="mft")
     labelled = mlipjax.predict(model, frames(4))
-    tuned = mlipjax.finetune(model, labelled, **options)
+    for atoms in labelled:
+        del atoms.calc.results["stress"]
+    with pytest.warns(Notice, match=r"stress_weight=2.0 is not used: no structure to train on has a stress"):
+        tuned = mlipjax.finetune(model, labelled, stress_weight=2.0, **options)
     assert isinstance(tuned.model, mlipjax.Model)
     assert tuned.report["settings"]["epochs"] == 1
     assert tuned.report["n_train"] == 4
@@ -199,3 +205,33 @@ def test_the_structure_with_an_unknown_element_is_named(model):
     strange[1].symbols[0] = "Fe"
     with pytest.raises(ValueError, match=r"structure 1: this potential does not know Fe"):
         mlipjax.evaluate(model, strange)
+
+
+def test_labels_that_cannot_be_right_are_said_where_errors_are_measured(model, recwarn):
+    model = mlipjax.Model(model.potential, jax.tree.map(lambda leaf: 3.0 * leaf, model.params))  # forces of some eV/Å
+    labelled = mlipjax.predict(model, frames(6, sigma=0.2))
+    mlipjax.evaluate(model, labelled)
+    assert not recwarn.list
+    for atoms in labelled:
+        atoms.calc.results["forces"] *= -1.0
+    with pytest.warns(UserWarning, match=r"sign: forces of the structures are -1 times the model's"):
+        report = mlipjax.evaluate(model, labelled)
+    assert report["force_slope"] == pytest.approx(-1.0, abs=1e-3)
+
+
+def test_structures_that_monitor_and_softening_cannot_use_are_named(model, folder, tmp_path, capsys):
+    strange = frames(4)
+    strange[2].symbols[0] = "Fe"
+    write(tmp_path / "strange.extxyz", strange)
+    said = r"strange.extxyz, structure 2: this potential does not know Fe"
+    files = [folder / "frames.extxyz", tmp_path / "strange.extxyz"]
+    for reference, data in (files, files[::-1]):
+        with pytest.raises(ValueError, match=said):
+            mlipjax.monitor(model, data, reference=reference)
+    command = ["probe", "softening", "--model", str(folder / "model"), "--data", str(tmp_path / "strange.extxyz")]
+    assert main(command) == 1
+    assert said.replace("\\", "") in capsys.readouterr().err
+    strange[2].symbols[0], strange[2].positions[1] = "Si", strange[2].positions[0]
+    write(tmp_path / "strange.extxyz", strange)
+    with pytest.raises(ValueError, match=r"strange.extxyz, structure 2: atoms Si 0 and Si 1 are 0 Å apart"):
+        LabelledBatches.create(model.potential, mlipjax.read(tmp_path / "strange.extxyz"), 2)
