@@ -11,6 +11,7 @@ from mlipjax.cli.call import given
 from mlipjax.cli.options.common import LABELS, Computes
 from mlipjax.cli.options.probe import Probe
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.data import Dataset
 from mlipjax.notices import notice
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
@@ -31,7 +32,14 @@ from mlipjax.relaxation import relax
 from mlipjax.report import save_figure
 from mlipjax.system import System
 from mlipjax.verbs import read
-from mlipjax.verbs.inputs import ForeignModel, check_atoms, open_model, open_native, unconstrained
+from mlipjax.verbs.inputs import (
+    ForeignModel,
+    check_atoms,
+    open_model,
+    open_native,
+    refuse_coincidences,
+    unconstrained,
+)
 
 
 def run(command: Probe) -> None:
@@ -88,6 +96,12 @@ def _needed(command: Probe, option: str):
     return value
 
 
+def _labelled(command: Probe) -> Dataset:
+    dataset = read(_needed(command, "data"), **dataclasses.asdict(command.labels))
+    refuse_coincidences(dataset.systems, dataset.where)
+    return dataset
+
+
 def _numbers(symbols: Iterable[str]) -> list[int]:
     from ase.data import atomic_numbers
 
@@ -132,7 +146,7 @@ _PROBES: dict[str, Callable[[Probe], ProbeResult]] = {
     "phonons": _phonons,
     "vacancy": _vacancy,
     "dimer": _dimer,
-    "softening": lambda c: softening(_evaluator(c), read(_needed(c, "data"), **dataclasses.asdict(c.labels))),
+    "softening": lambda c: softening(_evaluator(c), _labelled(c)),
     "rdf": lambda c: radial_distribution(_frames(c), longest=6.0 if c.cutoff is None else c.cutoff),
     "diffusion": lambda c: diffusion(_frames(c)),
     "vdos": lambda c: vibrational_spectrum(_frames(c)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlipjax.data import read_atoms
+from mlipjax.graph import coincidences
 from mlipjax.lattice import completed, minimum_image, share_of_period
 from mlipjax.md.observables import masses_of
 from mlipjax.system import System
@@ -122,7 +123,8 @@ def read_trajectory(path: str | Path, *, run: str | int | None = None, spacing_p
         spacing_ps: ps between frames; ``None`` to take it from the information ``time_fs``, if it is there.
 
     Raises:
-        ValueError: if the file has no such replica, or its frames say times that are not equally spaced.
+        ValueError: if the file has no such replica, atoms of a frame coincide, or frames say times that are not
+            equally spaced.
     """
     everything = read_atoms(path)
     names = [str(atoms.info.get("run", 0)) for atoms in everything]
@@ -132,8 +134,11 @@ def read_trajectory(path: str | Path, *, run: str | int | None = None, spacing_p
         raise ValueError(f"{path}: found {len(frames)} frame of run {wanted}; expected two or more.")
     if spacing_ps is None:
         spacing_ps = _spacing(path, frames)
+    systems = [System.from_ase(atoms) for atoms in frames]
+    for index, why in coincidences(systems).items():
+        raise ValueError(f"{path}: frame {index} of run {wanted}: {why}")
     try:
-        trajectory = Trajectory.from_systems([System.from_ase(atoms) for atoms in frames], spacing_ps)
+        trajectory = Trajectory.from_systems(systems, spacing_ps)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not all(atoms.has("momenta") for atoms in frames):

@@ -116,9 +116,12 @@ def evaluate(
         )
     opened = open_model(model, head, precision)
     _check_elements(opened, dataset, described(data))
-    dataset, left_out = _computable(dataset, name)
+    left_out = _without_energy(dataset, name)
+    kept = [index for index in range(len(dataset)) if index not in left_out]
+    dataset = dataset.subset(kept) if left_out else dataset
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     report = {**error_report(dataset, found), "dtype": dtype, **({"left_out": left_out} if left_out else {})}
+    report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
     if write is not None:
         write_atoms(write, beside_labels(dataset, found, opened.name))
     if out is not None:
@@ -138,18 +141,18 @@ def _check_elements(opened: NativeModel | ForeignModel, dataset: Dataset, name: 
             raise ValueError(f"{name}, structure {index}: {error}") from error
 
 
-def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:
-    """The structures that have an energy, and why the others, by their numbers, have none."""
+def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
+    """Why some structures, by their numbers, have no energy; it is said, and that they are left out."""
     broken = coincidences(dataset.systems)
     if not broken:
-        return dataset, {}
+        return {}
     named = "; ".join(f"{dataset.where(index)}: {why}" for index, why in list(broken.items())[:_NAMED])
     more = f" ({len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
     message = f"{name}: {len(broken)} of its structures have no energy and were left out: {named}{more}"
     if len(broken) == len(dataset):
         raise ValueError(message)
     notice(message)
-    return dataset.subset([index for index in range(len(dataset)) if index not in broken]), dict(broken)
+    return broken
 
 
 def _predictions(
