@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LISTED = 8
 """Runs that are named in a message."""
 
+_STILL = 1e-5
+"""Å, or Å/ps: an atom that never moves further, or faster, is held."""
+
 _LARGEST_STEP = 0.4
 """Of a period of the lattice: an atom that moves half of one may have come either way."""
 
@@ -176,7 +179,7 @@ def _spacing(path: str | Path, frames: Sequence[Atoms]) -> float | None:
 
 
 def unwrapped(trajectory: Trajectory) -> np.ndarray:
-    """Positions (f, n, 3) in Å that follow each atom through the cell's faces, centre of mass at rest.
+    """Positions (f, n, 3) in Å that follow each atom through the cell's faces, without drift (see ``without_drift``).
 
     Each step is taken as the shortest of its images, so that frames may be wrapped or not; in a changing cell steps
     are fractional and scaled by the mean cell.
@@ -199,6 +202,14 @@ def unwrapped(trajectory: Trajectory) -> np.ndarray:
                 "its way is ambiguous; write frames more often."
             )
         positions = straight[0] + np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-    masses = trajectory.masses
-    center = np.einsum("fnx,n->fx", positions, masses) / masses.sum()
-    return positions - center[:, None, :]
+    return positions[0] + without_drift(positions - positions[0], trajectory.masses)
+
+
+def without_drift(motion: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Displacements or velocities (f, n, 3) less those of the centre of mass.
+
+    If an atom never moves, it was held, and it is the one at rest: the centre of mass goes with the others then.
+    """
+    if (np.abs(motion).max(axis=(0, 2)) < _STILL).any():
+        return motion
+    return motion - np.einsum("fnx,n->fx", motion, masses)[:, None, :] / masses.sum()
