@@ -17,8 +17,6 @@ from mlipjax.doctor.findings import Finding
 
 # A label fits within so many robust standard deviations of the assigned ones, and is out beyond so many.
 _FITS, _OUT = 3.0, 6.0
-# Around a structure, labels are counted within so many times the distance at which they fit.
-_AROUND = 10.0
 # Probability that as many fit by chance; part of the structures that are out for which one has to fit.
 _CHANCE, _SHARE = 1e-4, 0.6
 _FEWEST, _NAMED = 6, 6
@@ -40,8 +38,8 @@ PER_ATOM = Measure(lambda row: float(row.system.n_atoms), 3e-4)
 AS_IS = Measure(lambda row: 1.0, 3e-5)
 
 
-def find_exchanged(part: Compared, what: str, rows: Sequence[Row], measure: Measure) -> tuple[list[Finding], list[Row]]:
-    """Return a finding that names structures and the ones whose labels they have, and the rows it is about.
+def find_exchanged(part: Compared, what: str, rows: Sequence[Row], measure: Measure) -> list[Finding]:
+    """Return a finding that names structures and the ones whose labels they have, or none.
 
     Args:
         part: data set.
@@ -50,19 +48,20 @@ def find_exchanged(part: Compared, what: str, rows: Sequence[Row], measure: Meas
         measure: how they are compared.
     """
     if len(rows) < _FEWEST:
-        return [], []
+        return []
     tried = min((_assigned(rows, measure, offset) for offset in _offsets(rows, measure)), key=lambda one: one.scale)
     found = np.flatnonzero(_explained(tried))
     if not len(found):
-        return [], []
-    exchanged = [rows[place] for place in found]
-    whose = [f"{rows[place].index} that of {rows[tried.column[place]].index}" for place in found[:_NAMED]]
+        return []
+    exchanged = [rows[place] for place in found.tolist()]
+    owner = np.argsort(tried.column)  # of a label: the structure that it was given to
+    whose = [f"{rows[place].index} that of {rows[int(owner[place])].index}" for place in found[:_NAMED].tolist()]
     more = ", ..." if len(found) > _NAMED else ""
     message = (
         f"{what} of {part.name} belong to other structures of the set in {len(found)} of {len(rows)} structures: "
         f"{', '.join(whose)}{more}"
     )
-    return [part.finding("fatal", "order", message, "Write structures and labels together.", exchanged)], exchanged
+    return [part.finding("fatal", "order", message, "Write structures and labels together.", exchanged)]
 
 
 class _Tried(NamedTuple):
@@ -108,11 +107,9 @@ def _explained(tried: _Tried) -> np.ndarray:
     own, left = np.diag(distance), distance[places, column]
     out = own > _OUT * scale
     found = out & out[column] & (left < _FITS * scale)
-    # chance, from all labels but the structure's own and the one it is given
-    rest = distance.copy()
-    rest[places, places] = rest[places, column] = np.inf
-    near, around = (np.sum(rest < reach * _FITS * scale, axis=1) for reach in (1.0, _AROUND))
-    share = np.maximum(near, (around + 1.0) / _AROUND) / (len(places) - 1)
-    expected = float(out.sum() * share[out].sum())
+    # how often a label fits another structure than its own and the one it is given
+    rest = distance < _FITS * scale
+    rest[places, places] = rest[places, column] = False
+    expected = out.sum() * (rest[out].sum() + 1.0) / len(places)
     enough = found.sum() >= max(2, _SHARE * out.sum()) and stats.poisson.sf(found.sum() - 1, expected) < _CHANCE
     return found & enough
