@@ -16,7 +16,7 @@ from mlipjax.cli.options.compare_representations import CompareCommand
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces
 from mlipjax.cli.tables import Table
-from mlipjax.data import Dataset, read_dataset
+from mlipjax.data import Dataset
 from mlipjax.finetuning.snapshots import run_models
 from mlipjax.locks import folder_alone
 from mlipjax.models import load
@@ -37,6 +37,7 @@ from mlipjax.representation import (
     tsne_maps,
 )
 from mlipjax.verbs.inputs import described, told_paths
+from mlipjax.verbs.read import read_structures
 
 
 def run(command: CompareCommand) -> None:
@@ -57,12 +58,12 @@ def _compare_and_write(command: CompareCommand) -> None:
     models, runs = (
         _load_runs(command.run) if command.run else ({_name(model): load(model) for model in command.model}, {})
     )
-    dataset = read_dataset(command.data, required=(), with_labels=False)
+    dataset = read_structures(command.data)
     chosen = choose_structures(dataset.systems, command.max_atoms, command.seed)
     dataset = dataset.subset(chosen)
     old = None
     if command.old is not None:
-        old = read_dataset(command.old, required=(), with_labels=False)
+        old = read_structures(command.old)
         known = [i for i, system in enumerate(old.systems) if np.isin(system.atomic_numbers, dataset.elements).all()]
         if not known:
             raise ValueError(f"no structure of {command.old} has only elements of {described(command.data)}.")

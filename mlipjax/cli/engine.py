@@ -12,9 +12,9 @@ from ase import Atoms
 from mlipjax.cli.call import given
 from mlipjax.cli.options.engine import Engine
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_last_atoms
 from mlipjax.engines import EngineRun, IpiRun, LammpsRun, write_ipi_run, write_lammps_run
 from mlipjax.locks import folder_alone
+from mlipjax.verbs.inputs import last_of
 
 _ENGINES: dict[str, tuple[type[EngineRun], Callable[[Path, str, Atoms, Any], Path], str]] = {
     "ipi": (IpiRun, write_ipi_run, "i-pi"),
@@ -38,7 +38,7 @@ def run(command: Engine) -> None:
         raise ValueError(f"{command.name} takes no --{strange[0].replace('_', '-')}; leave it out.")
     settings = kind(**wanted)
     with folder_alone(command.out):
-        start = write(command.out, command.model, read_last_atoms(command.structure), settings)
+        start = write(command.out, command.model, last_of(command.structure), settings)
     line = f"cd {command.out} && {program} {start.name}"
     make_console(quiet=command.quiet).print(f"{start}: start it by {line}")
     write_json(

@@ -34,7 +34,9 @@ def run(command: Evaluate) -> None:
         console.print(property_table({f"{key}, {name_of(file)}": report}, report["unit"]))
     write_json(command.json, {**report, **told})
     if left_out := report.get("left_out"):
-        raise ValueError(f"{name}: the errors are those of the others; {len(left_out)} structures have no energy.")
+        raise ValueError(
+            f"{name}: errors are those of the other structures; {len(left_out)} without an energy left out."
+        )
 
 
 def _print(console: Console, command: Evaluate, report: Mapping[str, Any], name: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mlipjax.cli.call import given
 from mlipjax.cli.options.export import Export
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import read_last_atoms
 from mlipjax.engines.export import PROGRAM, Target, write_lammps_export
 from mlipjax.locks import folder_alone
+from mlipjax.verbs.inputs import last_of
 
 
 def run(command: Export) -> None:
@@ -19,7 +19,7 @@ def run(command: Export) -> None:
     """
     target = Target(command.processes, command.platform, command.head, command.dtype)
     with folder_alone(command.out):
-        size = write_lammps_export(command.out, command.model, read_last_atoms(command.structure), target)
+        size = write_lammps_export(command.out, command.model, last_of(command.structure), target)
     make_console(quiet=command.quiet).print(
         f"{command.out / PROGRAM}: for {size.max_atoms} atoms on a process, ghosts included, and {size.max_neighbors} "
         "neighbours of each"

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipjax.cli.call import call
+from mlipjax.cli.left_out import LeftOut
 from mlipjax.cli.options.predict import Predict
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
@@ -23,20 +24,23 @@ def run(command: Predict) -> None:
     """Predict, print and write.
 
     Raises:
-        ValueError, FileNotFoundError: if model or structures cannot be used, or a prediction is not finite.
+        ValueError, FileNotFoundError: if model or structures cannot be used, a prediction is not finite, or
+            structures were left out.
     """
     if command.write is not None:
         check_name(command.write)
-    console, seen = make_console(quiet=command.quiet), _Seen()
+    console, left_out = make_console(quiet=command.quiet), LeftOut()
+    seen = _Seen(left_out)
     with Working(console, f"predicting {name_of(command.data)}") as working:
-        counted = seen.count(call(predict_each, command), working.say)
+        counted = seen.count(call(predict_each, command, leave_out=left_out), working.say)
         if command.write is None:
             for _ in counted:
                 pass
         else:
             write_atoms(command.write, counted)
     if seen.n_structures == 0:
-        raise ValueError(f"{described(command.data)}: no structure in this file.")
+        found = "no structure has an energy" if left_out else "no structure in this file"
+        raise ValueError(f"{described(command.data)}: {found}.")
     headings = ("", "formula", "atoms", "energy (eV)", "eV/atom", "max |F| (eV/Å)", "pressure (GPa)")
     console.print(Table(headings, seen.rows, name_columns=2))
     if seen.n_structures > len(seen.rows):
@@ -44,7 +48,10 @@ def run(command: Predict) -> None:
     summary = f"{seen.n_structures} structures, {seen.n_atoms} atoms; {seen.n_stresses} with stress"
     console.print(summary if command.write is None else f"{summary}: {command.write}")
     report: dict[str, Any] = {"model": command.model, "data": told_paths(command.data), "write": command.write}
-    write_json(command.json, report | seen.as_dict() | {"dtype": command.dtype})
+    write_json(
+        command.json, report | seen.as_dict() | {"dtype": command.dtype, **({"left_out": left_out} if left_out else {})}
+    )
+    left_out.refuse(described(command.data))
 
 
 class _Seen:
@@ -52,7 +59,8 @@ class _Seen:
 
     SHOWN = 12
 
-    def __init__(self) -> None:
+    def __init__(self, left_out: LeftOut) -> None:
+        self.left_out = left_out
         self.n_structures = self.n_atoms = self.n_stresses = 0
         self.rows: list[tuple[str, ...]] = []
         self.energies: list[float] = []
@@ -75,7 +83,7 @@ class _Seen:
         force = np.linalg.norm(results["forces"], axis=1).max()
         pressure = f"{-results['stress'][:3].mean() / GPA:.3f}" if "stress" in results else "-"
         columns = (str(n), f"{energy:.4f}", f"{energy / n:.4f}", f"{force:.4f}", pressure)
-        return str(self.n_structures), atoms.get_chemical_formula(), *columns
+        return str(self.left_out.number(self.n_structures)), atoms.get_chemical_formula(), *columns
 
     def as_dict(self) -> dict[str, Any]:
         """Counts and energies, JSON types."""

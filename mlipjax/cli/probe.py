@@ -11,6 +11,7 @@ from mlipjax.cli.call import given
 from mlipjax.cli.options.common import LABELS, Computes
 from mlipjax.cli.options.probe import Probe
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.data import Dataset
 from mlipjax.notices import notice
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
@@ -31,7 +32,15 @@ from mlipjax.relaxation import relax
 from mlipjax.report import save_figure
 from mlipjax.system import System
 from mlipjax.verbs import read
-from mlipjax.verbs.inputs import ForeignModel, check_atoms, check_known, open_model, open_native, unconstrained
+from mlipjax.verbs.inputs import (
+    ForeignModel,
+    check_atoms,
+    check_known,
+    open_model,
+    open_native,
+    refuse_coincidences,
+    unconstrained,
+)
 
 
 def run(command: Probe) -> None:
@@ -89,6 +98,12 @@ def _needed(command: Probe, option: str):
     if value is None or value == ():
         raise ValueError(f"the probe {command.name} needs --{option}.")
     return value
+
+
+def _labelled(command: Probe) -> Dataset:
+    dataset = read(_needed(command, "data"), **dataclasses.asdict(command.labels))
+    refuse_coincidences(dataset.systems, dataset.where)
+    return dataset
 
 
 def _numbers(symbols: Iterable[str]) -> list[int]:

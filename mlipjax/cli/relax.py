@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 
 from mlipjax.cli.call import call
+from mlipjax.cli.left_out import LeftOut
 from mlipjax.cli.options.relax import Relax
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.verbs import Relaxation, relax
-from mlipjax.verbs.inputs import name_of, told_paths
+from mlipjax.verbs.inputs import described, name_of, told_paths
 
 
 def run(command: Relax) -> None:
     """Relax, print and write.
 
     Raises:
-        ValueError, FileNotFoundError: if model, structures or options cannot be used.
+        ValueError, FileNotFoundError: if model, structures or options cannot be used, or structures were left out.
         ProbeDiverged: if energies become NaN or infinite.
     """
     if command.write is not None:
         check_name(command.write)
-    console = make_console(quiet=command.quiet)
+    console, left_out = make_console(quiet=command.quiet), LeftOut()
     with Working(console, f"relaxing {name_of(command.structure)}") as working:
         found: Any = call(  # a list: structures of a file
             relax,
             command,
             keep_path=command.out is not None,
+            leave_out=left_out,
             on_step=lambda step, force: working.say(f"evaluation {step}: largest force {force:.3g} eV/Å"),
         )
-    _print(console, command, found)
+    numbers = [left_out.number(place) for place in range(len(found))]
+    _print(console, command, dict(zip(numbers, found, strict=True)))
     results: dict[str, Any] = {
         "model": command.model,
         "structure": told_paths(command.structure),
@@ -42,20 +45,22 @@ def run(command: Relax) -> None:
         "dtype": command.dtype,
         "converged": all(one.converged for one in found),
         "structures": [one.as_dict() for one in found],
+        **({"left_out": left_out} if left_out else {}),
     }
     _write(console, command, found)
     write_json(command.json, results)
     if command.out is not None:
         write_json(command.out / "results.json", results)
+    left_out.refuse(described(command.structure))
 
 
-def _print(console: Console, command: Relax, found: list[Relaxation]) -> None:
+def _print(console: Console, command: Relax, found: dict[int, Relaxation]) -> None:
     if len(found) <= _IN_FULL:
-        for index, one in enumerate(found):
+        for index, one in found.items():
             console.print(table(one, f"structure {index}: " if len(found) > 1 else ""))
     else:
         console.print(summary(found))
-    for index, one in enumerate(found):
+    for index, one in found.items():
         if len(found) <= _IN_FULL or not one.converged:
             console.print(one_line(index, one, command.fmax))
 
@@ -105,10 +110,10 @@ def _rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, 
         )
 
 
-def summary(found: Sequence[Relaxation]) -> Table:
-    """Many structures, a line each."""
+def summary(found: Mapping[int, Relaxation]) -> Table:
+    """Many structures by their numbers, a line each."""
     rows = []
-    for index, one in enumerate(found):
+    for index, one in found.items():
         change = "-"
         if one.atoms.cell.rank == 3:
             change = f"{100 * (one.atoms.cell.volume / one.initial.cell.volume - 1):+.2f}"

@@ -183,8 +183,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TooLong):
         return f"a number in it asks for more time than a file of this size can need ({text})"
     if isinstance(error, KeyError):
-        if text.strip("'\"") in ("D", "T"):
-            return f"{text} is no element in this format; write H, or use extended xyz, where {text} has its own mass"
+        if (symbol := text.strip("'\".").rpartition(" ")[2]) in ("D", "T"):
+            return (
+                f"{symbol} is no element in this format; write H, or use extended xyz, where {symbol} has its own mass"
+            )
         return f"{text} is not known, as an element or to ASE's reader of this format"
     if isinstance(error, UnknownFileTypeError):
         return f"its name and content tell no format that ASE knows ({text})"

@@ -22,6 +22,7 @@ from mlipjax.doctor.compared import (
     rms,
     without,
 )
+from mlipjax.doctor.exchanged import PER_ATOM, find_exchanged
 from mlipjax.doctor.factors import ENERGY, find_factors
 from mlipjax.doctor.findings import Finding
 from mlipjax.doctor.orders import shifted_frames
@@ -46,6 +47,9 @@ def check_energies(part: Compared) -> list[Finding]:
     rows = part.rows("energy")
     if found := find_constant_energies(part, rows) or _units(part, rows):
         return found
+    swapped = find_exchanged(part, "energies", rows, PER_ATOM)
+    if swapped:  # a shift of all is the simpler explanation
+        return _shifted(part, rows) or swapped
     findings, outlying = find_outliers(part)
     rows = without(rows, outlying)
     if outlying:

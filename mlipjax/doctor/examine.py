@@ -102,7 +102,8 @@ def examine(
             for name, dataset in datasets.items()
         }
     except CoincidingAtoms as error:  # nothing can be predicted; most are among the findings already
-        findings.append(Finding("fatal", "distances", str(error).rstrip("."), "Remove these structures."))
+        if not any(finding.is_fatal and finding.check == "distances" for finding in findings):
+            findings.append(Finding("fatal", "distances", str(error).rstrip("."), "Remove these structures."))
         return Examination(sort_findings(findings), {}, None)
     if e0s == "estimate" and not datasets[train].count_labels()["energy"]:
         e0s = "model"

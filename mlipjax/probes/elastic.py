@@ -76,6 +76,9 @@ class ElasticConstants(ProbeResult):
 _DISPLACEMENT = 5e-3
 """Å, of each atom, for the force constants."""
 
+_NO_STIFFNESS_GPA = 1e-6
+"""Largest constant of a cell whose atoms feel nothing of each other."""
+
 _LARGEST_STRESS_GPA = 1.0
 """Constants of a cell under more stress would not be the crystal's."""
 
@@ -101,7 +104,7 @@ def elastic_constants(
 
     Raises:
         ValueError: if the cell is not periodic, under stress, the potential gives no stress, or (with ``relax_ions``)
-            the ions are not at a minimum.
+            the ions are not at a minimum, or nothing holds the atoms together.
     """
     if not all(system.pbc):
         raise ValueError(f"elastic constants need a crystal periodic along all axes, found pbc={system.pbc}.")
@@ -118,6 +121,8 @@ def elastic_constants(
     pairs = list(zip(results[:12:2], results[1:12:2], strict=True))
     # engineering shear is twice the tensor's, which _unit_strain accounts for: no factors of two below
     matrix = np.array([(_voigt_stress(up) - _voigt_stress(down)) / (2.0 * strain) for up, down in pairs]).T
+    if not np.abs(matrix).max() > _NO_STIFFNESS_GPA * GPA:
+        raise ValueError("no strain gives a stress: the atoms of this cell are too far apart to feel each other.")
     asymmetry = float(np.abs(matrix - matrix.T).max() / GPA)
     clamped = 0.5 * (matrix + matrix.T)
     relaxed = np.full((6, 6), np.nan)

@@ -20,6 +20,9 @@ FORMED = 1.15
 BROKEN = 1.5
 """A bond forms within 1.15 and breaks beyond 1.5 sums of covalent radii: thermal motion crosses one line, not both."""
 
+Bonds = Counter[tuple[int, int]]
+"""Number of bonds of each pair of atoms, that is, with how many images of the second the first has one."""
+
 _FAR = 1.0
 """Å from frame to frame beyond which an atom may have changed its neighbours twice."""
 
@@ -118,20 +121,19 @@ def bond_events(
     chosen = np.isin(numbers, numbers if elements is None else list(elements))
     if not chosen.any():
         raise ValueError(f"no atom of the elements {list(elements or ())} in the trajectory.")
-    bonded: set[tuple[int, int]] = set()
+    bonded: Bonds = Counter()
     events, bonds, coordination = [], [], []
     for frame in range(trajectory.n_frames):
         near, far = _contacts(trajectory, frame, chosen, formed, broken)
-        kept = {pair for pair in bonded if pair in far}
-        if frame == 0:
-            kept = near
-        for kind, pairs in (("broken", bonded - kept), ("formed", near - bonded)):
+        # as many as there were, but all that are short and none that is long
+        now: Bonds = +Counter({pair: max(near[pair], min(bonded[pair], most)) for pair, most in far.items()})
+        for kind, pairs in (("broken", bonded - now), ("formed", now - bonded)):
             if frame > 0:
-                events += [Event(frame, kind, _pair(numbers, pair), pair) for pair in sorted(pairs)]
-        bonded = kept | near
-        tally = Counter(_pair(numbers, pair) for pair in bonded)
+                events += [Event(frame, kind, _pair(numbers, pair), pair) for pair in sorted(pairs.elements())]
+        bonded = now
+        tally = Counter(_pair(numbers, pair) for pair in bonded.elements())
         bonds.append(tally)
-        degree = np.bincount(np.array(sorted(bonded), int).ravel(), minlength=len(numbers))
+        degree = np.bincount(np.array(list(bonded.elements()), int).ravel(), minlength=len(numbers))
         coordination.append({z: float(degree[numbers == z].mean()) for z in np.unique(numbers[chosen]).tolist()})
     names = sorted(set().union(*bonds))
     return EventCounts(
@@ -156,22 +158,25 @@ def _largest_step(trajectory: Trajectory, chosen: np.ndarray) -> float:
 
 def _contacts(
     trajectory: Trajectory, frame: int, chosen: np.ndarray, formed: float, broken: float
-) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Pairs within either threshold (of any image)."""
+) -> tuple[Bonds, Bonds]:
+    """Pairs within either threshold: in a small cell with several images of an atom, and with its own."""
     numbers = trajectory.atomic_numbers
     radii = covalent_radii[numbers]
     system = trajectory.system(frame)
     table = neighbor_table(system, 2.0 * broken * float(radii.max()) + 1e-6)
     first, slot = np.nonzero(table.mask)
     second = table.neighbors[first, slot]
-    use = (first < second) & (chosen[first] | chosen[second])
-    first, second, slot = first[use], second[use], slot[use]
-    vectors = system.positions[second] - system.positions[first] + table.shifts[first, slot] @ system.cell
+    shifts = table.shifts[first, slot]
+    # every pair is there from both ends: that of an atom with its own image, by opposite shifts
+    ahead = np.array([tuple(shift) > (0, 0, 0) for shift in shifts.tolist()], bool)
+    use = ((first < second) | ((first == second) & ahead)) & (chosen[first] | chosen[second])
+    first, second, shifts = first[use], second[use], shifts[use]
+    vectors = system.positions[second] - system.positions[first] + shifts @ system.cell
     ratio = np.linalg.norm(vectors, axis=1) / (radii[first] + radii[second])
     pairs = list(zip(first.tolist(), second.tolist(), strict=True))
 
-    def within(limit: float) -> set[tuple[int, int]]:
-        return {pair for pair, value in zip(pairs, ratio, strict=True) if value <= limit}
+    def within(limit: float) -> Bonds:
+        return Counter(pair for pair, value in zip(pairs, ratio, strict=True) if value <= limit)
 
     return within(formed), within(broken)
 

@@ -34,6 +34,7 @@ from mlipjax.relaxation.search import OnStep, Step, Surface, check_systems, sear
 from mlipjax.report import probes as figures
 from mlipjax.system import System
 
+_ONE_PLACE = 0.1  # Å, length of a band between two copies of one structure, relaxed each for itself
 _CLIMB_AT = 10.0  # the highest image climbs once no force exceeds this many times fmax
 
 
@@ -115,7 +116,12 @@ class NEBResult(ProbeResult):
             remarks.append(
                 f"NOT converged: {left:.3f} eV/Å left after {self.steps} steps, {self.fmax_eV_per_A:g} wanted"
             )
-        if self.highest in (0, len(self.energies_eV) - 1):
+        if self.distance_A[-1] < _ONE_PLACE:
+            relaxed = " once they are relaxed" if self.ends_relaxed else ""
+            remarks.append(
+                f"WARNING: both ends are one structure{relaxed}, {self.distance_A[-1]:.2f} Å apart: this is no path"
+            )
+        elif self.highest in (0, len(self.energies_eV) - 1):
             remarks.append("no barrier between the ends: the highest image is an end")
         elif not self.climbed:
             remarks.append(

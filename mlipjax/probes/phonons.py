@@ -198,7 +198,7 @@ def phonons(
             cells fit into 60 Å.
 
     Raises:
-        ValueError: if the cell is not periodic along all axes, or the supercell is none.
+        ValueError: if the cell is not periodic along all axes, the supercell is none, or atoms do not feel each other.
     """
     if not all(system.pbc):
         raise ValueError(f"phonons need a crystal periodic along all axes, found pbc={system.pbc}.")
@@ -234,6 +234,8 @@ def phonons(
         largest_stress_GPa=np.nan if at_rest.stress is None else float(np.abs(at_rest.stress).max() / GPA),
     )
     on_mesh = bare.at(_half_of_zone(bare.mesh))
+    if not np.abs(on_mesh).max() > 0.0:
+        raise ValueError("no displacement gives a force: the atoms of this cell are too far apart to feel each other.")
     thermal = thermal_properties(on_mesh, _TEMPERATURES)
     return dataclasses.replace(bare, bands_THz=bare.at(bare.path.points), mesh_THz=on_mesh, thermal=thermal)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlipjax.lattice import reduced, shortest_period
+from mlipjax.md.observables import masses_of
 from mlipjax.probes.evaluator import Evaluator, NativeEvaluator
 from mlipjax.system import System
 
@@ -27,19 +28,23 @@ def force_range(evaluate: Evaluator) -> float | None:
 def primitive(system: System) -> System:
     """Smallest cell of a crystal, as it is turned and with its distortions; the system itself where there is none.
 
-    By the symmetry of lattice and atoms (spglib), to 0.001 Å.
+    By the symmetry of lattice and atoms (spglib), to 0.001 Å. Isotopes are different atoms.
     """
     import spglib
 
-    cell = (system.cell, system.positions @ np.linalg.inv(system.cell), system.atomic_numbers)
+    atoms = np.stack([np.asarray(system.atomic_numbers, float), masses_of(system)], axis=1)
+    kinds, kind = np.unique(atoms, axis=0, return_inverse=True)
+    cell = (system.cell, system.positions @ np.linalg.inv(system.cell), (kind.ravel() + 1).tolist())
     with warnings.catch_warnings():
         # spglib announces that a failed search will raise one day, instead of returning None as it does now
         warnings.simplefilter("ignore", DeprecationWarning)
         found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=1e-3)
     if found is None or len(found[2]) >= system.n_atoms:
         return system
-    lattice, scaled, numbers = found
-    return System(np.asarray(scaled) @ np.asarray(lattice), np.asarray(numbers), np.asarray(lattice), system.pbc)
+    lattice, scaled, kept = found
+    numbers, masses = kinds[np.asarray(kept) - 1].T
+    own = None if system.masses is None else masses
+    return System(np.asarray(scaled) @ np.asarray(lattice), numbers.astype(int), np.asarray(lattice), system.pbc, own)
 
 
 def chosen(system: System, reach: float | None) -> tuple[tuple[int, int, int], np.ndarray]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlipjax.data import read_atoms
+from mlipjax.graph import coincidences
 from mlipjax.lattice import completed, minimum_image, share_of_period
 from mlipjax.md.observables import masses_of
 from mlipjax.system import System
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _LISTED = 8
 """Runs that are named in a message."""
+
+_STILL = 1e-5
+"""Å, or Å/ps: an atom that never moves further, or faster, is held."""
 
 _LARGEST_STEP = 0.4
 """Of a period of the lattice: an atom that moves half of one may have come either way."""
@@ -122,7 +126,8 @@ def read_trajectory(path: str | Path, *, run: str | int | None = None, spacing_p
         spacing_ps: ps between frames; ``None`` to take it from the information ``time_fs``, if it is there.
 
     Raises:
-        ValueError: if the file has no such replica, or its frames say times that are not equally spaced.
+        ValueError: if the file has no such replica, atoms of a frame coincide, or frames say times that are not
+            equally spaced.
     """
     everything = read_atoms(path)
     names = [str(atoms.info.get("run", 0)) for atoms in everything]
@@ -132,8 +137,11 @@ def read_trajectory(path: str | Path, *, run: str | int | None = None, spacing_p
         raise ValueError(f"{path}: found {len(frames)} frame of run {wanted}; expected two or more.")
     if spacing_ps is None:
         spacing_ps = _spacing(path, frames)
+    systems = [System.from_ase(atoms) for atoms in frames]
+    for index, why in coincidences(systems).items():
+        raise ValueError(f"{path}: frame {index} of run {wanted}: {why}")
     try:
-        trajectory = Trajectory.from_systems([System.from_ase(atoms) for atoms in frames], spacing_ps)
+        trajectory = Trajectory.from_systems(systems, spacing_ps)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not all(atoms.has("momenta") for atoms in frames):
@@ -171,7 +179,7 @@ def _spacing(path: str | Path, frames: Sequence[Atoms]) -> float | None:
 
 
 def unwrapped(trajectory: Trajectory) -> np.ndarray:
-    """Positions (f, n, 3) in Å that follow each atom through the cell's faces, centre of mass at rest.
+    """Positions (f, n, 3) in Å that follow each atom through the cell's faces, without drift (see ``without_drift``).
 
     Each step is taken as the shortest of its images, so that frames may be wrapped or not; in a changing cell steps
     are fractional and scaled by the mean cell.
@@ -194,6 +202,14 @@ def unwrapped(trajectory: Trajectory) -> np.ndarray:
                 "its way is ambiguous; write frames more often."
             )
         positions = straight[0] + np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-    masses = trajectory.masses
-    center = np.einsum("fnx,n->fx", positions, masses) / masses.sum()
-    return positions - center[:, None, :]
+    return positions[0] + without_drift(positions - positions[0], trajectory.masses)
+
+
+def without_drift(motion: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Displacements or velocities (f, n, 3) less those of the centre of mass.
+
+    If an atom never moves, it was held, and it is the one at rest: the centre of mass goes with the others then.
+    """
+    if (np.abs(motion).max(axis=(0, 2)) < _STILL).any():
+        return motion
+    return motion - np.einsum("fnx,n->fx", motion, masses)[:, None, :] / masses.sum()

@@ -97,6 +97,10 @@ def vacancy_formation(
     wrong = [site for site in sites if not 0 <= site < len(numbers)]
     if wrong or not sites:
         raise ValueError(f"found sites {list(sites)}; expected indices of the {len(numbers)} atoms.")
+    if len(numbers) == 1:
+        raise ValueError(
+            "without its only atom nothing is left of this cell; repeat it, so that vacancies are far apart."
+        )
     kinds = np.unique(numbers)
     if reservoirs is None and len(kinds) > 1:
         names = listed(kinds)

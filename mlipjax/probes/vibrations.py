@@ -11,7 +11,7 @@ from mlipjax.elements import symbols
 from mlipjax.md.observables import default_timestep
 from mlipjax.probes.enough import require_frames
 from mlipjax.probes.result import ProbeResult
-from mlipjax.probes.trajectory import Trajectory, unwrapped
+from mlipjax.probes.trajectory import Trajectory, unwrapped, without_drift
 from mlipjax.report import probe_figures
 
 _STEPS_A_PERIOD = 15.0
@@ -157,6 +157,6 @@ def _check_resolved(vacf: np.ndarray, spacing: float, mean: float) -> None:
 
 def _velocities(trajectory: Trajectory) -> np.ndarray:
     if trajectory.velocities is not None:
-        return trajectory.velocities
+        return without_drift(trajectory.velocities, trajectory.masses)
     path = unwrapped(trajectory)
     return (path[2:] - path[:-2]) / (2.0 * trajectory.spacing)

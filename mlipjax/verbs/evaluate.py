@@ -129,7 +129,9 @@ def evaluate(
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
-    dataset, left_out = _computable(dataset, name)
+    left_out = _without_energy(dataset, name)
+    kept = [index for index in range(len(dataset)) if index not in left_out]
+    dataset = dataset.subset(kept) if left_out else dataset
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
@@ -138,6 +140,7 @@ def evaluate(
         "dtype": dtype,
         **({"left_out": left_out} if left_out else {}),
     }
+    report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
     spreads = None
     if bars is not None:
         with in_dtype(dtype):
@@ -150,18 +153,18 @@ def evaluate(
     return report
 
 
-def _computable(dataset: Dataset, name: str) -> tuple[Dataset, dict[int, str]]:
-    """The structures that have an energy, and why the others, by their numbers, have none."""
+def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
+    """Why some structures, by their numbers, have no energy; it is said, and that they are left out."""
     broken = coincidences(dataset.systems)
     if not broken:
-        return dataset, {}
+        return {}
     named = "; ".join(f"{dataset.where(index)}: {why}" for index, why in list(broken.items())[:_NAMED])
     more = f" ({len(broken) - _NAMED} more)" if len(broken) > _NAMED else ""
     message = f"{name}: {len(broken)} of its structures have no energy and were left out: {named}{more}"
     if len(broken) == len(dataset):
         raise ValueError(message)
     notice(message)
-    return dataset.subset([index for index in range(len(dataset)) if index not in broken]), dict(broken)
+    return broken
 
 
 def _predictions(

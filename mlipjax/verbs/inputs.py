@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ase import Atoms
 from mlipjax.data import Dataset, iread_atoms, read_last_atoms, say_electrons
 from mlipjax.data.atoms import iread_located
 from mlipjax.defaults import Precision
+from mlipjax.graph import coincidences
 from mlipjax.models import load
 from mlipjax.models.foreign import foreign_calculator, is_foreign, refusal
 from mlipjax.models.heads import head_index, with_first_head
@@ -32,6 +33,9 @@ Several = Sequence[Atoms] | Dataset | Paths
 
 Structures = Atoms | Several
 """One structure, several, or files of them; labels are not needed."""
+
+LeaveOut = Callable[[int, str], object]
+"""Called with number and reason of a structure that has no energy and is left out."""
 
 MAX_ATOMS = 2_000_000
 """Most atoms of a structure that is built here."""
@@ -224,16 +228,33 @@ def last_of(structures: Structures) -> Atoms:
     """The one structure that a verb starts from: of several the last one, which is said.
 
     Raises:
-        FileNotFoundError, ValueError: if there is none, or a file cannot be read.
+        FileNotFoundError, ValueError: if there is none, a file cannot be read, or atoms of the structure coincide.
     """
     if paths := paths_in(structures):
-        return read_last_atoms(paths)
-    frames = list(iterate(structures))
-    if not frames:
-        raise ValueError("found no structure.")
-    if len(frames) > 1:
-        notice(f"{len(frames)} structures are given; the last one is taken.")
-    return frames[-1]
+        last = read_last_atoms(paths)
+    else:
+        frames = list(iterate(structures))
+        if not frames:
+            raise ValueError("found no structure.")
+        if len(frames) > 1:
+            notice(f"{len(frames)} structures are given; the last one is taken.")
+        last = frames[-1]
+    refuse_coincidences([System.from_ase(last)], lambda _: described(structures))
+    return last
+
+
+def refuse_coincidences(systems: Iterable[System], name: Callable[[int], str]) -> None:
+    """Refuse structures in which atoms coincide: they have no energy.
+
+    Args:
+        systems: structures.
+        name: what messages call each of them, by its place.
+
+    Raises:
+        ValueError: naming the first such structure and its atoms.
+    """
+    for index, why in coincidences(systems).items():
+        raise ValueError(f"{name(index)}: {why}")
 
 
 def check_known(model: NativeModel | ForeignModel, structures: Structures, numbers: Iterable[int]) -> None:
@@ -312,9 +333,34 @@ def described(structures: Any) -> str:
 def iterate_named(structures: Structures | Iterable[Atoms]) -> Iterator[tuple[Atoms, str]]:
     """Yield structures with the names that messages give them: file and number there; arguments as ``iterate``."""
     if paths := paths_in(structures):
-        yield from ((found.atoms, found.where) for found in iread_located(paths))
+        for found in iread_located(paths):
+            say_electrons(found.atoms)
+            yield found.atoms, found.where
     else:
         yield from ((atoms, f"structure {index}") for index, atoms in enumerate(iterate(structures)))
+
+
+def iterate_computable(
+    structures: Structures | Iterable[Atoms], leave_out: LeaveOut | None = None
+) -> Iterator[tuple[Atoms, str]]:
+    """Yield structures with their names, as ``iterate_named``, but for those in which atoms coincide.
+
+    Args:
+        structures: as for ``iterate``.
+        leave_out: called for a structure that is left out; ``None`` to refuse it.
+
+    Raises:
+        ValueError: for such a structure, if none may be left out.
+    """
+    for number, (atoms, name) in enumerate(iterate_named(structures)):
+        try:
+            refuse_coincidences([System.from_ase(atoms)], lambda _, name=name: name)
+        except ValueError as error:
+            if leave_out is None:
+                raise
+            leave_out(number, str(error))
+            continue
+        yield atoms, name
 
 
 def in_dtype(dtype: str) -> AbstractContextManager[Any]:

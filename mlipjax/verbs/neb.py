@@ -13,7 +13,7 @@ from mlipjax.probes import NEBResult
 from mlipjax.probes import neb as relax_band
 from mlipjax.relaxation import OnStep
 from mlipjax.system import System
-from mlipjax.verbs.inputs import ModelLike, Structures, check_known, iterate, open_native, paths_in
+from mlipjax.verbs.inputs import ModelLike, Structures, check_known, iterate_computable, open_native, paths_in
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -97,9 +97,10 @@ def read_images(images: Structures) -> tuple[list[System], np.ndarray | None]:
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if one cannot be read, there is no image, or the constraints are of an unknown kind.
+        ValueError: if one cannot be read, atoms of one coincide, there is no image, or the constraints are of an
+            unknown kind.
     """
-    frames, paths = list(iterate(images)), paths_in(images)
+    frames, paths = [atoms for atoms, _ in iterate_computable(images)], paths_in(images)
     if not frames:
         raise ValueError("found no structure in the images given.")
     first = paths[0] if paths else "image 0"

@@ -9,14 +9,13 @@ from typing import Any
 
 from ase import Atoms
 
-from mlipjax.data import read_last_atoms
 from mlipjax.data.label_keys import AUTO
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
 from mlipjax.finetuning.plan import Simulated
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
 from mlipjax.settings import PeriodicSettings, SystemSettings
-from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native
+from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
 from mlipjax.verbs.logged import Log, logged_rounds
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
@@ -121,13 +120,10 @@ def _shared(structures: Any) -> list[SystemSettings]:
 def _read_system(system: SystemSettings) -> list[Simulated]:
     """A structure with masses and constraints at each of its temperatures; what is honoured or not is said."""
     structure = system.structure
-    if isinstance(structure, Atoms):
-        atoms, name = structure, "the structure"
-    elif isinstance(structure, (str, os.PathLike)):
-        atoms, name = read_last_atoms(Path(structure)), os.fspath(structure)
-    else:
+    if not isinstance(structure, (Atoms, str, os.PathLike)):
         raise TypeError(f"a periodic fine-tune starts from ase.Atoms or a file, found {type(structure).__name__}.")
-    start = start_of(atoms, name)
+    name = described(structure)
+    start = start_of(last_of(structure), name)
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
     return [Simulated(start, own, name) for own in system.at_each_temperature]

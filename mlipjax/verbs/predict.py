@@ -19,12 +19,13 @@ from mlipjax.uncertainty.estimators import cast
 from mlipjax.verbs.error_bars import Uncertainty, open_uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
+    LeaveOut,
     ModelLike,
     NativeModel,
     Several,
     Structures,
     is_one,
-    iterate_named,
+    iterate_computable,
     open_model,
 )
 
@@ -109,6 +110,7 @@ def predict_each(
     max_slots: int = MAX_SLOTS,
     features: bool = False,
     uncertainty: Uncertainty | None = None,
+    leave_out: LeaveOut | None = None,
 ) -> Iterator[Atoms]:
     """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
 
@@ -122,6 +124,8 @@ def predict_each(
         max_slots: most slots of neighbours evaluated together.
         features: whether features are stored too.
         uncertainty: whether standard deviations are, and which.
+        leave_out: called for a structure in which atoms coincide, so that it has no energy and is left out; ``None``
+            to refuse it.
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
@@ -132,11 +136,11 @@ def predict_each(
     if isinstance(opened, ForeignModel):
         if features:
             raise ValueError(f"{opened.name} is a foreign calculator: it gives no features.")
-        yield from _ask_calculator(opened, data)
+        yield from _ask_calculator(opened, iterate_computable(data, leave_out))
         return
     runner = _Runner(opened, dtype, batch_size, max_slots, features, bars)
     batch: list[_Member] = []
-    for atoms, name in iterate_named(data):
+    for atoms, name in iterate_computable(data, leave_out):
         member = runner.member(atoms, name)
         if batch and not runner.fits([*batch, member]):
             yield from runner.run(batch)
@@ -269,10 +273,10 @@ def _needed(batch: Sequence[_Member]) -> tuple[int, int]:
     return n_atoms, max(width, 1)
 
 
-def _ask_calculator(model: ForeignModel, structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
+def _ask_calculator(model: ForeignModel, structures: Iterable[tuple[Atoms, str]]) -> Iterator[Atoms]:
     from mlipjax.oracles.ase_calculator import evaluate
 
-    for atoms, name in iterate_named(structures):
+    for atoms, name in structures:
         labels = evaluate(model.calculator, System.from_ase(atoms))
         results: dict[str, Any] = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
         if labels.stress_weight > 0:

@@ -11,7 +11,7 @@ from ase import Atoms
 from mlipjax.data import Dataset, LabelKeyError, LabelKeys, gather, read_dataset
 from mlipjax.data.label_keys import AUTO
 from mlipjax.data.label_units import parse_units
-from mlipjax.verbs.inputs import Structures, paths_in
+from mlipjax.verbs.inputs import Structures, paths_in, refuse_coincidences
 
 NONE = "none"
 """Leave labels of a kind out."""
@@ -74,8 +74,14 @@ def naming_options() -> Iterator[None]:
 
 
 def read_structures(data: Structures) -> Dataset:
-    """Read structures whose labels, if there are any, are not looked at; arguments and errors as ``read``."""
-    return data if isinstance(data, Dataset) else _gathered(data, LabelKeys(), with_labels=False)
+    """Read structures whose labels, if there are any, are not looked at; arguments and errors as ``read``.
+
+    Raises:
+        ValueError: also if atoms of a structure coincide.
+    """
+    found = data if isinstance(data, Dataset) else _gathered(data, LabelKeys(), with_labels=False)
+    refuse_coincidences(found.systems, found.where)
+    return found
 
 
 def _gathered(data: Any, keys: LabelKeys, **options: Any) -> Dataset:

@@ -27,12 +27,13 @@ from mlipjax.system import System
 from mlipjax.units import GPA
 from mlipjax.verbs.inputs import (
     ForeignModel,
+    LeaveOut,
     ModelLike,
     NativeModel,
     Several,
     Structures,
     is_one,
-    iterate_named,
+    iterate_computable,
     open_model,
 )
 from mlipjax.verbs.predict import annotate
@@ -58,6 +59,7 @@ class Job(NamedTuple):
 def relax(
     model: ModelLike, structure: Atoms, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
     steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
+    leave_out: LeaveOut | None = ...,
 ) -> Relaxation: ...  # fmt: skip
 
 
@@ -65,6 +67,7 @@ def relax(
 def relax(
     model: ModelLike, structure: Several, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
     steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
+    leave_out: LeaveOut | None = ...,
 ) -> list[Relaxation]: ...  # fmt: skip
 
 
@@ -80,6 +83,7 @@ def relax(
     dtype: str = "float64",
     keep_path: bool = False,
     on_step: OnStep | None = None,
+    leave_out: LeaveOut | None = None,
 ) -> Relaxation | list[Relaxation]:
     """Relax structures; what is not converged after ``steps`` says so.
 
@@ -96,6 +100,8 @@ def relax(
         dtype: precision of the network, "float64" or "float32".
         keep_path: keep all structures on the way.
         on_step: for progress bars.
+        leave_out: called for a structure in which atoms coincide, so that it has no energy and is left out; ``None``
+            to refuse it.
 
     Returns:
         For each structure (one for one ``Atoms``) the relaxed one and what happened.
@@ -112,9 +118,9 @@ def relax(
     """
     _check(cell, pressure, fmax, steps, dtype)
     opened = open_model(model, head)
-    jobs = [_job(atoms, name, cell, pressure) for atoms, name in iterate_named(structure)]
+    jobs = [_job(atoms, name, cell, pressure) for atoms, name in iterate_computable(structure, leave_out)]
     if not jobs:
-        raise ValueError("found no structure to relax.")
+        raise ValueError("found no structure that can be relaxed.")
     options: Any = {"cell": cell, "pressure": pressure * GPA, "fmax": fmax, "on_step": on_step}
     if isinstance(opened, ForeignModel):
         found = [relax_with_calculator(opened, job, steps=steps, **options) for job in jobs]

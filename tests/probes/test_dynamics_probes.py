@@ -341,3 +341,30 @@ def test_what_needs_no_time_takes_frames_that_say_none(tmp_path):
     with pytest.raises(ValueError, match="give the time between frames"):
         vibrational_spectrum(dataclasses.replace(trajectory, positions=np.tile(trajectory.positions, (2, 1, 1)),
                                                  cells=np.tile(trajectory.cells, (2, 1, 1))))  # fmt: skip
+
+
+def test_what_is_held_is_at_rest_and_else_the_centre_of_mass():
+    """A heavy atom that walks on atoms that are held walks as far as it does; free atoms share a drift that is none."""
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(size=(400, 3)), axis=0)
+    positions = np.zeros((400, 4, 3)) + np.arange(4)[:, None] * 2.0
+    positions[:, 3] += walk
+    held = unwrapped(box(positions, [29, 29, 29, 79], 60.0))
+    np.testing.assert_allclose(held[:, 3] - held[0, 3], walk - walk[0], atol=1e-9)
+    drifting = box(positions + np.arange(400)[:, None, None] * 0.1, [29, 29, 29, 79], 60.0)
+    masses = drifting.masses
+    path = unwrapped(drifting)
+    center = np.einsum("fnx,n->fx", path, masses) / masses.sum()
+    np.testing.assert_allclose(center, np.broadcast_to(center[0], center.shape), atol=1e-9)
+
+
+def test_a_drift_is_no_motion_of_frequency_zero():
+    times = 0.002 * np.arange(600)
+    swing = np.zeros((600, 2, 3))
+    swing[:, 0, 0], swing[:, 1, 0] = np.cos(2 * np.pi * 10.0 * times), -np.cos(2 * np.pi * 10.0 * times)
+    positions = np.broadcast_to([[0.0] * 3, [2.0] * 3], (600, 2, 3))
+    frames = box(positions, [14, 14], 40.0, 0.002)
+    still, moving = (
+        vibrational_spectrum(dataclasses.replace(frames, velocities=swing + drift)) for drift in (0.0, 3.0)
+    )
+    np.testing.assert_allclose(moving.density, still.density, atol=1e-9)

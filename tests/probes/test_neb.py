@@ -91,6 +91,15 @@ def test_a_band_that_is_not_converged_says_so():
     assert result.steps == 3
 
 
+def test_ends_that_relax_to_one_structure_are_no_path():
+    first = vacancy_jump()[0]
+    moves = np.random.default_rng(0).normal(size=first.positions.shape)
+    near = dataclasses.replace(first, positions=first.positions + 0.02 * moves)
+    result = neb(pair(), [first, near], n_images=5, fmax=0.02, dtype="float64")
+    assert "WARNING: both ends are one structure once they are relaxed" in result.verdict
+    assert "no barrier" not in result.verdict
+
+
 def test_fixed_atoms_stay_and_ends_can_be_left_alone():
     first, last = bistable()
     free = np.array([False, False, True])

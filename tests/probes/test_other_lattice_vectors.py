@@ -231,3 +231,36 @@ def test_sliding(seed):
     assert turned.n_layers == first.n_layers
     assert turned.gap_A == pytest.approx(first.gap_A, abs=1e-9)
     np.testing.assert_allclose(turned.rigid_meV_per_A2, first.rigid_meV_per_A2, atol=1e-6)
+
+
+def rattling(atoms, n_frames=4):
+    """Frames of a crystal about its places, each atom in the cell."""
+    frames = [atoms.copy() for _ in range(n_frames)]
+    for seed, frame in enumerate(frames):
+        frame.rattle(0.002, seed=seed)
+        frame.wrap()
+    return Trajectory.from_systems([System.from_ase(frame) for frame in frames], 0.01)
+
+
+@pytest.mark.parametrize(
+    ("crystal", "neighbors"),
+    [(bulk("Si"), 4), (bulk("Cu"), 12), (bulk("Mg"), 12), (bulk("ZnS", "zincblende", a=5.41), 4)],
+)
+def test_bonds_to_all_images_count_however_small_the_cell(crystal, neighbors):
+    for repeat in (1, (2, 1, 1), 3):
+        found = bond_events(rattling(crystal.repeat(repeat)))
+        for coordination in found.coordination.values():
+            np.testing.assert_array_equal(coordination, neighbors)
+        total = sum(counts[-1] for counts in found.bonds.values())
+        assert total == len(crystal.repeat(repeat)) * neighbors / 2
+        assert found.events == ()
+
+
+def test_a_bond_to_an_image_that_breaks_is_an_event():
+    """A chain of one atom a cell, stretched: its one bond, to its own image, breaks."""
+    chain = dataclasses.replace(argon(), positions=np.zeros((1, 3)), atomic_numbers=np.array([14]))
+    lengths = (2.3, 2.3, 3.0, 3.6, 2.9, 2.3)
+    frames = [dataclasses.replace(chain, cell=np.diag([length, 9.0, 9.0])) for length in lengths]
+    found = bond_events(Trajectory.from_systems(frames, 0.01))
+    assert found.coordination["Si"].tolist() == [2.0, 2.0, 2.0, 0.0, 0.0, 2.0]
+    assert [(e.frame, e.kind, e.atoms) for e in found.events] == [(3, "broken", (0, 0)), (5, "formed", (0, 0))]

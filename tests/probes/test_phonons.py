@@ -12,9 +12,11 @@ from analytic_case import evaluator, known_a0
 from ase.build import bulk
 
 from mlipjax.probes.band_path import band_path
+from mlipjax.probes.elastic import elastic_constants
 from mlipjax.probes.phonons import phonons
 from mlipjax.probes.supercells import primitive
 from mlipjax.probes.thermal import PLANCK, thermal_properties
+from mlipjax.probes.vacancy import vacancy_formation
 from mlipjax.system import System
 from mlipjax.units import BOLTZMANN
 
@@ -141,3 +143,30 @@ def test_json_has_bands_and_heat_by_name_and_no_large_arrays(skewed):
     assert set(found["thermal"]) >= {"temperatures_K", "heat_capacity_eV_per_K"}
     assert len(found["path"]["points"]) == len(found["bands_THz"])
     assert "force_constants" not in found
+
+
+def test_masses_of_the_file_count_in_the_primitive_cell_too():
+    """Heavy atoms vibrate slower by the root of the mass; a sublattice of isotopes is no other crystal."""
+    crystal, options = silicon(cubic=True), {"mesh": 4}
+    usual = phonons(evaluator("sw"), crystal, **options)
+    standard = 28.085
+    heavy = dataclasses.replace(crystal, masses=np.full(8, 4.0 * standard))
+    found = phonons(evaluator("sw"), heavy, **options)
+    assert found.cell.n_atoms == 2
+    np.testing.assert_allclose(found.mesh_THz, 0.5 * usual.mesh_THz, rtol=1e-6)
+    isotopes = dataclasses.replace(crystal, masses=np.tile([1.0, 2.0], 4) * standard)
+    found = phonons(evaluator("sw"), isotopes, **options)
+    assert found.cell.n_atoms == 2
+    assert sorted(found.masses) == [standard, 2.0 * standard]
+    one = dataclasses.replace(crystal, masses=standard * np.array([2.0] + [1.0] * 7))
+    assert primitive(one).n_atoms == 8
+
+
+def test_atoms_that_do_not_feel_each_other_are_no_crystal():
+    far = System.from_ase(bulk("Si", "sc", a=9.0))
+    with pytest.raises(ValueError, match="too far apart to feel each other"):
+        phonons(evaluator("sw"), far, repeat=(1, 1, 1))
+    with pytest.raises(ValueError, match="too far apart to feel each other"):
+        elastic_constants(evaluator("sw"), far)
+    with pytest.raises(ValueError, match="nothing is left of this cell"):
+        vacancy_formation(evaluator("sw"), far)

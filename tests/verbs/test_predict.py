@@ -114,6 +114,11 @@ def test_coinciding_atoms_are_named():
     frames = [Atoms("Ar2", [[0, 0, 0], [0, 0, 3.8]]), Atoms("Ar3", [[0, 0, 9], [0, 0, 1], [0, 0, 1]])]
     with pytest.raises(ValueError, match=r"structure 1: atoms Ar 1 and Ar 2 are 0 Å apart"):
         predict(LJ, frames)
+    left_out = {}
+    found = list(predict_each(LJ, [*frames, frames[0]], leave_out=left_out.__setitem__))
+    assert [len(atoms) for atoms in found] == [2, 2]
+    assert left_out == {1: left_out[1]}
+    assert left_out[1].startswith("structure 1: atoms Ar 1 and Ar 2 are 0 Å apart")
 
 
 @pytest.mark.parametrize(
