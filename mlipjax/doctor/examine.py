@@ -185,7 +185,7 @@ def check_predictions(
 
     A universal model is rarely exact but nearly always right within a factor of two, so labels in another unit, of the
     other sign, or of other atoms stand out. Labels that have nothing to do with the model are the worst. While energies
-    are in another unit, the error before training says nothing else and is left out.
+    are in another unit or place, the error before training says nothing else and is left out.
 
     Args:
         potential: with the isolated-atom energies that training will use.
@@ -200,7 +200,7 @@ def check_predictions(
         findings = [f._replace(severity="fatal") if f.check == "agreement" else f for f in findings]
     # what is in another unit, or of other structures, does no work
     findings = findings or check_work(part)
-    if not any(finding.is_fatal and finding.check in ("units", "placeholder") for finding in energies):
+    if not any(finding.is_fatal and finding.check in ("units", "placeholder", "order") for finding in energies):
         findings += [*check_step_0(part, e0s, role), *check_energy_range(potential, part, dtype)]
     return findings
 
