@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,6 +39,13 @@ _UNPACKED = 20  # bytes in a byte of a compressed file
 _FREE = ("xyz", "extxyz", "traj", "json", "db", "bundletrajectory", "netcdftrajectory")
 """Formats without units of their own: they hold whatever was written."""
 _DATABASES = (".db", ".json")
+_DROPPED = {
+    "castep-cell": re.compile(r"^.*mixture\s*[:=(].*$", re.IGNORECASE | re.MULTILINE),
+    "res": re.compile(
+        r"^[A-Z][a-z]?\w*[ \t]+\d+(?:[ \t]+[-+.\d]+){3}[ \t]+(?!1?1(?:\.0*)?\s)\d*\.?\d+\s", re.MULTILINE
+    ),
+}
+"""Lines that say of a site that it is occupied in part, in formats whose reader in ASE drops that."""
 _FULL = 1e-3  # how far an occupancy may be from 1
 
 
@@ -223,6 +231,8 @@ def _reader(path: Path) -> Iterator[Atoms]:
         return read_cp2k_output(path)
     if kind in ("xyz", "extxyz"):
         return read_xyz(path)
+    if kind in _DROPPED and (found := _DROPPED[kind].search(path.read_text(encoding="utf-8", errors="replace"))):
+        _refuse_occupancy(f"{path}: {' '.join(found.group().split())}")
     # runs of FHI-aims that were cut short hold structures, too
     more = {"non_convergence_ok": True} if kind == "aims-output" else {}
     return iread(os.path.abspath(path), index=":", format=kind, do_not_split_by_at_sign=True, **more)
@@ -276,18 +286,18 @@ def _check_motion(atoms: Atoms, where: str) -> None:
 
 
 def _check_occupancy(atoms: Atoms, where: str) -> None:
-    """Sites that hold an element in part, as CIF and PDB files may say."""
-    column = atoms.arrays.get("occupancy")
+    """Sites that hold an element in part, as CIF, PDB and muSTEM files may say."""
+    column = atoms.arrays.get("occupancy", atoms.arrays.get("occupancies"))
     if column is not None and np.issubdtype(np.asarray(column).dtype, np.number) and np.ndim(column) == 1:
         partly = np.flatnonzero((column > _FULL) & (column < 1.0 - _FULL))
         if len(partly):
-            _refuse_occupancy(f"atom {partly[0]} ({atoms.symbols[partly[0]]} {column[partly[0]]:g})", where)
+            _refuse_occupancy(f"{where}: atom {partly[0]} ({atoms.symbols[partly[0]]} {column[partly[0]]:g})")
     sites = atoms.info.get("occupancy")
     if isinstance(sites, Mapping):
         for site, species in sites.items():
             if isinstance(species, Mapping) and _is_partial(species):
                 parts = " ".join(f"{symbol} {value}" for symbol, value in species.items())
-                _refuse_occupancy(f"site {site} ({parts})", where)
+                _refuse_occupancy(f"{where}: site {site} ({parts})")
 
 
 def _is_partial(species: Mapping[Any, Any]) -> bool:
@@ -298,7 +308,7 @@ def _is_partial(species: Mapping[Any, Any]) -> bool:
     return len(values) != 1 or not abs(values[0] - 1.0) <= _FULL
 
 
-def _refuse_occupancy(site: str, where: str) -> None:
+def _refuse_occupancy(site: str) -> None:
     raise ValueError(
-        f"{where}: {site} is occupied in part; an atom is there or not. Give an ordered supercell of this structure."
+        f"{site} is occupied in part; an atom is there or not. Give an ordered supercell of this structure."
     )

@@ -19,6 +19,8 @@ _REMEDIES: dict[Role, str] = {
     "other": "They need labels of the level of theory of the training set, whose E0s are used.",
     "own": "They need labels of the level of theory that the model was trained with.",
 }
+_MOST = 0.75
+"""Part of the structures that fit, from which on it is the others that are wrong, and not the zero of energy."""
 # eV/atom: rounding that is a part of what training improves.
 _ROUNDING = 1e-4
 
@@ -39,6 +41,16 @@ def check_step_0(part: Compared, e0s: str) -> list[Finding]:
         f"{1e3 * STEP_0_LIMIT:.0f}: they do not fit (n = {len(rows)}, {part.name})"
     )
     worst = [rows[place] for place in np.argsort(-np.abs(errors))]
+    far = int(np.sum(np.abs(errors) > STEP_0_LIMIT))
+    rest = rms(np.sort(np.abs(errors))[: len(rows) - far])
+    if len(rows) - far >= _MOST * len(rows) and rest <= 0.5 * STEP_0_LIMIT:
+        message = (
+            f"before training the energies of {far} of {len(rows)} structures of {part.name} are off by up to "
+            f"{1e3 * np.abs(errors).max():.0f} meV/atom (limit {1e3 * STEP_0_LIMIT:.0f}), those of the others by "
+            f"{1e3 * rest:.0f}: these labels are of other structures or wrong, or the model does not know them"
+        )
+        remedy = "Compare these structures with the output of their calculations; correct them or leave them out."
+        return [part.finding("fatal", "step-0", message, remedy, worst[:far])]
     return [part.finding("fatal", "step-0", message, _REMEDIES[part.role], worst)]
 
 

@@ -199,7 +199,7 @@ def check_predictions(potential: Potential, part: Compared, *, e0s: str, dtype: 
 
     A universal model is rarely exact but nearly always right within a factor of two, so labels in another unit, of the
     other sign, or of other atoms stand out. Labels that have nothing to do with the model are the worst. While energies
-    are in another unit, the error before training says nothing else and is left out.
+    are in another unit or place, the error before training says nothing else and is left out.
 
     Args:
         potential: with the isolated-atom energies that training will use.
@@ -209,7 +209,7 @@ def check_predictions(potential: Potential, part: Compared, *, e0s: str, dtype: 
     """
     energies = check_energies(part)
     findings = _check_labels(part, energies)
-    if not any(finding.is_fatal and finding.check in ("units", "placeholder") for finding in energies):
+    if not any(finding.is_fatal and finding.check in ("units", "placeholder", "order") for finding in energies):
         findings += [*check_step_0(part, e0s), *check_energy_range(potential, part, dtype)]
     return findings
 

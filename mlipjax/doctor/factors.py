@@ -139,10 +139,25 @@ def find_factors(part: Compared, quantity: Quantity, rows: Sequence[Row]) -> tup
     for kind, members in by_kind.items():
         whole = 2 * len(members) > len(rows)
         certain = members if whole else [row for row in members if knows and _is_certain(row, kind, quantity)]
-        if certain and (whole or sum(len(row.label) for row in certain) >= _LEAST_ALONE):
+        least = _LEAST_ALONE
+        if kind.name is None and not whole:  # the model's own error has any factor, a unit has one
+            certain, least = _alike(certain), 2 * _LEAST_ALONE
+        if certain and (whole or sum(_weight(row.label) for row in certain) >= least):
             findings.append(_finding(part, quantity, kind, certain, len(rows)))
             explained += certain
     return findings, explained
+
+
+def _weight(label: np.ndarray) -> float:
+    """Numbers that a label is worth: all of those that scatter alike, three if one outweighs others."""
+    squares = np.square(label)
+    return min(float(len(label)), 3.0 * float(squares.sum()) ** 2 / max(float(squares @ squares), 1e-300))
+
+
+def _alike(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose factor is about that of most."""
+    common = float(np.median([abs(row.ratio) for row in rows])) if rows else 1.0
+    return [row for row in rows if is_near(abs(row.ratio), common)]
 
 
 def _is_certain(row: Row, kind: Kind, quantity: Quantity) -> bool:

@@ -128,6 +128,46 @@ def test_partial_occupancy_is_refused(tmp_path, occupancy):
         read_atoms(tmp_path / "part.cif")
 
 
+RES = (
+    "TITL x 0 0 -10 0 0 2 (P1) n - 1\nCELL 1.5418 4.2 4.2 4.2 90 90 90\nLATT -1\nSFAC Ni O\nNi 1 0.0 0.0 0.0{}\n{}END\n"
+)
+CELL = """%BLOCK LATTICE_CART
+4.2 0 0
+0 4.2 0
+0 0 4.2
+%ENDBLOCK LATTICE_CART
+%BLOCK POSITIONS_FRAC
+Ni 0 0 0 {}
+%ENDBLOCK POSITIONS_FRAC
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "partly"),
+    [
+        ("a.res", RES.format(" {}", "O 2 0.5 0.5 0.5 1.0\n"), ("0.5", "10.5", ".25")),
+        ("a.cell", CELL, ("MIXTURE:(1 0.5)", "mixture = (1 0.5)")),
+    ],
+)
+def test_partial_occupancy_is_refused_where_the_reader_drops_it(tmp_path, name, text, partly):
+    for whole in ("1.0", "11.0") if name == "a.res" else ("", "SPIN=1.0"):
+        (tmp_path / name).write_text(text.format(whole))
+        assert read_atoms(tmp_path / name)[0].symbols[0] == "Ni"
+    for part in partly:
+        (tmp_path / name).write_text(text.format(part))
+        with pytest.raises(ValueError, match=r"Ni .* is occupied in part"):
+            read_atoms(tmp_path / name)
+
+
+def test_a_column_of_occupancies_counts_by_either_name(tmp_path):
+    for name in ("occupancy", "occupancies"):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_array(name, np.array([1.0, 1.0, 0.5, 1.0]))
+        ase.io.write(tmp_path / "a.extxyz", atoms)
+        with pytest.raises(ValueError, match=r"atom 2 \(Cu 0\.5\) is occupied in part"):
+            read_atoms(tmp_path / "a.extxyz")
+
+
 HOSTILE = {
     "count.xyz": (f"{LARGE}\nx\nH 0 0 0\n", "says that it has 1000000000 atoms"),
     "many.xyz": ("1000000\nx\nH 0 0 0\n", "1000000 atoms follow, the file ends after 1"),

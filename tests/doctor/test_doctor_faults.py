@@ -197,6 +197,44 @@ def test_another_zero_of_energy_in_some_structures_is_seen(chosen):
     assert any(f"{shift} meV/atom" in finding.message for shift in range(372, 379))
 
 
+@pytest.mark.parametrize("n", [3, 6])
+def test_energies_of_structures_of_other_sizes_that_are_out_are_named_and_not_the_zero(n):
+    """A few wrong energies of many are those structures' own matter: isolated-atom energies would be wrong in all."""
+    structures, predictions, given = [], [], []
+    for i in range(N):
+        size = 1 + i % 3  # supercells, of which no composition holds six
+        tiled = system(i).to_ase().repeat((size, 1, 1))
+        tiled.numbers[: i % 8] = tiled.numbers[0]
+        found = crystals()[2][i]
+        forces, total = np.tile(found.forces, (size, 1)), size * found.energy
+        structures.append(System.from_ase(tiled))
+        predictions.append(found._replace(energy=total, forces=forces))
+        wrong = 2.0 * len(tiled) * (1 if i % 2 else -1) * (i < n) * (1.0 + 0.3 * i)
+        given.append((total + 0.001 * len(tiled) + wrong, forces, found.stress))
+    (finding,) = [f for f in examined(structures, predictions, given) if "energ" in f.message]
+    assert (finding.severity, finding.check) == ("fatal", "step-0")
+    assert f"the energies of {n} of {N} structures" in finding.message
+    assert {index for _, index in finding.frames} == set(range(n))
+
+
+def test_pressures_that_a_model_has_wrong_are_no_unit_and_no_sign():
+    """Of structures under a pressure that the model knows nothing of, two agree with any factor: that is no proof."""
+    predicted = crystals()[2]
+    for factors in ((-2.6, -2.7), (0.003, 0.003), (-0.01, -0.01)):
+        given = []
+        for i in range(N):
+            right = labels(i)
+            pressure = np.array(predicted[i].stress) + 0.4 * np.eye(3) if i < 2 else None
+            stress = right.stress if pressure is None else factors[i] * pressure
+            given.append((float(right.energy), right.forces, stress))
+        wrong = [
+            found._replace(stress=np.array(found.stress) + 0.4 * np.eye(3)) if i < 2 else found
+            for i, found in enumerate(predicted)
+        ]
+        found = examined([system(i) for i in range(N)], wrong, given)
+        assert {finding.severity for finding in found} <= {"warning"}
+
+
 def flattened(factor):
     """Energies about that of one structure."""
     middle = crystals()[2][0].energy

@@ -13,11 +13,11 @@ from mlipjax.verbs.simulate import _say_unused, _watching
 from mlipjax.verbs.simulation import summary
 
 
-def run_of(slope):
+def run_of(slope, n_steps=1000):
     names = ("temperature_mean", "temperature_std", "potential_energy_mean", "pressure_mean", "min_distance")
     averages = dict.fromkeys(names, np.ones(2)) | {"energy_slope": np.array([slope, 2 * slope])}
     return SimpleNamespace(
-        statistics=SimpleNamespace(averages=lambda: averages),
+        statistics=SimpleNamespace(averages=lambda: averages, n_steps=n_steps),
         state=SimpleNamespace(step=100, n_replicas=2),
         n_frames=10,
         n_repeats=0,
@@ -30,6 +30,8 @@ def test_energy_drifts_only_where_energy_is_conserved():
     # 1e-6 eV a step of 0.5 fs and 10 atoms: 0.2 meV/ps an atom
     assert report["energy_drift_meV_per_atom_per_ps"] == pytest.approx([0.2, 0.4])
     assert summary(run_of(1e-6), 10, 0.5, conserved=False)["energy_drift_meV_per_atom_per_ps"] is None
+    # within a few vibrations the total energy only swings
+    assert summary(run_of(1e-6, 999), 10, 0.5)["energy_drift_meV_per_atom_per_ps"] is None
 
 
 def test_settings_that_an_ensemble_does_not_have_are_said():
