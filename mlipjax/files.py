@@ -67,9 +67,7 @@ def check_writable(path: str | os.PathLike[str], *, is_file: bool) -> None:
     path = Path(os.path.realpath(path))
     if is_file and path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file; choose another path", str(path))
-    existing = _existing_folder(path.parent)
-    if path.is_dir():
-        existing = path
+    existing = _existing_folder(path.parent if is_file else path)
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "cannot be written; choose another path", str(existing))
 

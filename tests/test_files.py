@@ -77,6 +77,9 @@ def test_outputs_are_checked_without_making_them(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "deep" / "a.json", is_file=True)
     check_writable(tmp_path, is_file=False)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        check_writable(tmp_path / "file", is_file=False)
     with pytest.raises(IsADirectoryError):
         check_writable(tmp_path, is_file=True)
     # whoever runs the tests may be allowed to write anywhere

@@ -53,7 +53,7 @@ COMMANDS = {
 
 _ALIASES = {"md": "simulate"}
 _LONGEST = 4000
-_NO_NUMBER = re.compile(r"Error parsing (\S+): (invalid literal for int.*?|could not convert string to float): (.+)")
+_NO_NUMBER = re.compile(r"Error parsing (\S+): (invalid|could not convert)[^']*('[^']*')")
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -154,8 +154,8 @@ def _parsed(name: str, arguments: list[str], options: Any) -> Any:
         refused = getattr(stop.__context__, "__context__", None)
         if isinstance(refused, ValueError) and _place(refused).filename.startswith(_PACKAGE):
             raise refused from None
-        if found := _NO_NUMBER.search(str(getattr(stop.__context__, "message", ""))):
-            what = "whole number" if found[2].startswith("invalid") else "number"
+        if found := _NO_NUMBER.search(" ".join(box.getvalue().replace("│", " ").split())):
+            what = "whole number" if found[2] == "invalid" else "number"
             print(f"error: {found[1]} must be a {what}, found {found[3]}.", file=sys.stderr)
             raise
         print(box.getvalue(), end="", file=sys.stderr)
@@ -252,6 +252,8 @@ def _let_go() -> None:
 
 def one_line(text: object) -> str:
     """Return a message without line breaks; of a very long one (it repeats what a file says) beginning and end."""
+    if isinstance(text, OSError) and isinstance(text.filename, str):
+        text = f"{text.filename}: {text.strerror}"  # without its number
     line = " ".join(str(text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 4 :]}"
 

@@ -25,10 +25,13 @@ def check_outputs(command: Any) -> None:
     for name in ("out", *_FILES):
         path = getattr(command, name, None)
         if isinstance(path, Path) and not (path / "run.json").is_file():
-            check_writable(path, is_file=name in _FILES)
+            either = type(command).__name__ in _EITHER and path.is_file()
+            check_writable(path, is_file=name in _FILES or either)
 
 
 _FILES = ("json", "figure", "phonopy", "write")
+_EITHER = ("Convert", "Neb", "Simulate")
+"""Options of commands that may write a file as ``--out``."""
 
 
 def make_console(width: int | None = None, *, quiet: bool = False) -> Console:

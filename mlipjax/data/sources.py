@@ -27,7 +27,8 @@ from mlipjax.notices import notice
 PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
 
-_INDEX = re.compile(r"([+-]?\d+)|([+-]?\d*):([+-]?\d*)(?::([+-]?\d*))?")
+# numbers that fit into a machine's
+_INDEX = re.compile(r"([+-]?\d{1,18})|([+-]?\d{0,18}):([+-]?\d{0,18})(?::([+-]?\d{0,18}))?")
 _SUFFIXES = frozenset(
     {".xyz", ".extxyz", ".traj", ".db", ".json", ".cif", ".vasp", ".poscar", ".xsf", ".cfg", ".gen", ".pdb", ".castep",
      ".aselmdb", ".h5", ".hdf5"}

@@ -322,7 +322,8 @@ def name_of(structures: Any) -> str:
     paths = [Path(path) for path in paths_in(structures)]
     if not paths:
         return "the structure" if is_one(structures) else "the structures"
-    return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+    first = paths[0].name or str(paths[0])
+    return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
 
 
 def described(structures: Any) -> str:

@@ -129,6 +129,7 @@ def test_wrong_command_lines_exit_with_two(fake, capsys):
     [
         ValueError("two\n  lines"),
         FileNotFoundError(2, "two lines"),
+        OSError("[Errno 5] two lines"),
         ConnectionError("two lines"),
         PermissionError("two lines"),
         type("OwnError", (RuntimeError,), {"__module__": "mlipjax.md.stopped"})("two lines"),
@@ -142,6 +143,12 @@ def test_errors_users_can_do_something_about_are_one_line(fake, capsys, error):
     assert output.err.endswith("two lines\n")
     assert output.err.count("\n") == 1
     assert output.out == ""
+
+
+def test_errors_of_files_name_the_file_first_and_no_number(fake, capsys):
+    fake.action = fail_with(IsADirectoryError(21, "is a folder", "a/b"))
+    assert main(["fake"]) == 1
+    assert capsys.readouterr().err == "error: a/b: is a folder\n"
 
 
 def test_bugs_are_one_line_that_says_so(fake, monkeypatch, capsys):

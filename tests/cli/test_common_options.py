@@ -42,6 +42,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(structure, tmp
     command = ["relax", "--model", "universal", "--structure", str(structure), "--write", str(tmp_path / "taken")]
     assert main(command) == 1
     assert "is a folder, not a file" in capsys.readouterr().err
+    assert main([*command[:-2], "--out", str(structure)]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "is a file, not a folder" in said.err) == ("", True)
 
 
 def test_the_two_names_of_simulate_are_one_command(capsys):

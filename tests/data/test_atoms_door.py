@@ -78,7 +78,9 @@ def test_patterns_folders_and_lists_are_read_in_order(tmp_path):
     assert [info["file"] for info in data.infos] == [str(tmp_path / name) for name in ("b.extxyz", "b.extxyz", "c.xyz")]
 
 
-@pytest.mark.parametrize("name", ["absent.xyz", "absent@3.xyz", "absent.xyz@3", "*.cif", "", "a\0b", "x" * 5000])
+@pytest.mark.parametrize(
+    "name", ["absent.xyz", "absent@3.xyz", "absent.xyz@3", f"@:{10**20}", "*.cif", "", "a\0b", "x" * 5000]
+)
 def test_what_is_no_file_is_said_in_one_line(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=r"no such file|no file matches"):
         read_atoms(f"{tmp_path}/{name}" if name else "")

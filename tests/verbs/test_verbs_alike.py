@@ -12,8 +12,10 @@ from ase.io import write
 
 import mlipjax
 from mlipjax.cli.main import main
+from mlipjax.finetuning.retain import check_level
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.notices import Notice
+from mlipjax.settings import FinetuneSettings
 from mlipjax.train import LabelledBatches
 from mlipjax.verbs.inputs import check_atoms, open_model, repeated
 from mlipjax.verbs.outputs import folder_and_file
@@ -219,7 +221,7 @@ def test_labels_that_cannot_be_right_are_said_where_errors_are_measured(model, r
     assert report["force_slope"] == pytest.approx(-1.0, abs=1e-3)
 
 
-def test_structures_that_monitor_and_softening_cannot_use_are_named(model, folder, tmp_path, capsys):
+def test_structures_that_cannot_be_used_are_named_with_their_file(model, folder, tmp_path, capsys):
     strange = frames(4)
     strange[2].symbols[0] = "Fe"
     write(tmp_path / "strange.extxyz", strange)
@@ -231,6 +233,8 @@ def test_structures_that_monitor_and_softening_cannot_use_are_named(model, folde
     command = ["probe", "softening", "--model", str(folder / "model"), "--data", str(tmp_path / "strange.extxyz")]
     assert main(command) == 1
     assert said.replace("\\", "") in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"does not know Fe \(anchor: .*strange.extxyz, structure 2\)"):
+        check_level("anchor", mlipjax.read(tmp_path / "strange.extxyz"), model, FinetuneSettings())
     strange[2].symbols[0], strange[2].positions[1] = "Si", strange[2].positions[0]
     write(tmp_path / "strange.extxyz", strange)
     with pytest.raises(ValueError, match=r"strange.extxyz, structure 2: atoms Si 0 and Si 1 are 0 Å apart"):
