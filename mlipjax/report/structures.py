@@ -141,7 +141,7 @@ def outstanding(
     first = order[:MOST_PICTURES]
     figure = pictures(
         [frames[i] for i in first],
-        [f"{f'structure {i}' if names is None else names[i]}: {rounded(amounts[i])}" for i in first],
+        [f"{f'structure {i}' if names is None else names[i]}: {rounded(float(amounts[i]))}" for i in first],
         values=None if colors is None else [colors[0][i] for i in first],
         unit="" if colors is None else colors[1],
         marked=None if marked is None else [marked[i] for i in first],
