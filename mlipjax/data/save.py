@@ -129,11 +129,15 @@ def _write_hdf5(path: Path, examples: Iterable[Example], suffix: str) -> int:
     import h5py
 
     count = 0
-    with h5py.File(path, "w") as file:
+    # in memory: where a disk is full, the library itself would end the process
+    with h5py.File(path, "w", driver="core", backing_store=False) as file:
         file.attrs["drop_last"] = False
         batch = file.create_group("config_batch_0")
         for count, example in enumerate(examples, start=1):
             _write_mace(batch.create_group(f"config_{count - 1}"), example)
+        file.flush()
+        image = file.id.get_file_image()
+    path.write_bytes(image)
     return count
 
 

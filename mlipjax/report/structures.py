@@ -118,8 +118,7 @@ def outstanding(
     *,
     quantity: str,
     title: str,
-    values: Sequence[np.ndarray] | None = None,
-    unit: str = "",
+    colors: tuple[Sequence[np.ndarray], str] | None = None,
     marked: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
 ) -> tuple[Figure, Interactive | None, list[int]]:
@@ -130,8 +129,7 @@ def outstanding(
         amounts: (n,) what they are ordered by.
         quantity: what that is, with unit.
         title: of the viewer.
-        values: of each structure (n,) numbers of its atoms, as colours.
-        unit: of these values, with their name.
+        colors: of each structure (n,) numbers of its atoms, and what they are, with unit.
         marked: of each structure an atom to mark.
         names: of each structure; by default its number.
 
@@ -143,9 +141,9 @@ def outstanding(
     first = order[:MOST_PICTURES]
     figure = pictures(
         [frames[i] for i in first],
-        [f"{f'structure {i}' if names is None else names[i]}: {rounded(amounts[i])}" for i in first],
-        values=None if values is None else [values[i] for i in first],
-        unit=unit,
+        [f"{f'structure {i}' if names is None else names[i]}: {rounded(float(amounts[i]))}" for i in first],
+        values=None if colors is None else [colors[0][i] for i in first],
+        unit="" if colors is None else colors[1],
         marked=None if marked is None else [marked[i] for i in first],
     )
     viewer = structure_viewer(

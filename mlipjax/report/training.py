@@ -235,8 +235,7 @@ def _worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
         [np.sqrt(np.mean(error**2)) for error in errors],
         quantity="force error (meV/Å, rms over atoms)",
         title=title,
-        values=errors,
-        unit="force error (meV/Å)",
+        colors=(errors, "force error (meV/Å)"),
         names=[f"structure {atoms.info.get('structure', number)}" for number, atoms in enumerate(frames)],
     )
     caption = "Colours are errors of the forces on atoms; above each structure is the root of their mean square, meV/Å."

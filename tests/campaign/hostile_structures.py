@@ -69,23 +69,6 @@ LABELS = (
 )  # fmt: skip
 
 
-CP2K_RESTART = """ &GLOBAL
-   RUN_TYPE  MD
- &END GLOBAL
- &MOTION
-   &MD
-     ENSEMBLE  NVT
-   &END MD
- &END MOTION
-     &CELL
-       A     5.0000000000000000E+00    0.0000000000000000E+00    0.0000000000000000E+00
-       B     3.0000000000000000E-01    5.2000000000000000E+00    0.0000000000000000E+00
-       C     1.0000000000000000E-01    2.0000000000000000E-01    5.4000000000000000E+00
-       PERIODIC  XYZ
-     &END CELL
-"""
-
-
 def read_structures(path: Path, good: Path) -> None:
     """Read with and without labels; what is accepted must be finite, of known elements, and have neighbours."""
     from mlipjax.data import read_atoms, read_dataset
@@ -218,30 +201,6 @@ def text_kind(name: str, file: str, command: Callable[[Path, Path], tuple[str, .
         return Case(path, what, arguments=command(path, good))
 
     return Kind(name, make, read_structures, every=2)
-
-
-def make_cp2k_trajectory(rng: np.random.Generator, folder: Path, good: Path) -> Case:
-    """A trajectory of CP2K in three files, one of which is spoilt, or gone, or another one in its place."""
-    names = ["water-pos-1.xyz", "water-frc-1.xyz", "water-1.cell"]
-    for name in names:
-        shutil.copy(good / "cp2k" / name, folder)
-    path, name = folder / names[0], pick(rng, [names[0], *names])
-    way = pick(rng, ["text", "text", "text", "bytes", "gone", "another", "restart"])
-    what = f"{name}: {way}"
-    if way == "text":
-        text, what = spoil_text(rng, (folder / name).read_text())
-        (folder / name).write_text(text)
-    elif way == "bytes":
-        content, what = spoil_bytes(rng, (folder / name).read_bytes())
-        (folder / name).write_bytes(content)
-    elif way == "gone" and name != names[0]:
-        (folder / name).unlink()
-    elif way == "another":
-        shutil.copy(good / "cp2k" / pick(rng, names), folder / name)
-    elif way == "restart":
-        (folder / names[2]).unlink()
-        (folder / "water-1.restart").write_text(spoil_text(rng, CP2K_RESTART)[0])
-    return Case(path, f"{name}: {what}", arguments=_evaluate(path, good))
 
 
 def make_traj(rng: np.random.Generator, folder: Path, good: Path) -> Case:
@@ -405,7 +364,5 @@ KINDS: tuple[Kind, ...] = (
     Kind("LMDB", make_lmdb, read_structures, every=8),
     Kind("HDF5", make_hdf5, read_structures, every=8),
     text_kind("Quantum ESPRESSO", "pw.out"),
-    text_kind("CP2K output", "cp2k.out"),
-    Kind("CP2K trajectory", make_cp2k_trajectory, read_structures, every=4),
     Kind("file names", make_named, read_named, every=4),
 )

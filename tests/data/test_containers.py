@@ -1,6 +1,7 @@
 """LMDB files of fairchem, HDF5 files of MACE, and what is written for other programs."""
 
 import json
+import os
 import subprocess
 import sys
 import zlib
@@ -80,6 +81,21 @@ def test_nothing_is_left_of_what_could_not_be_written(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match=r"\.extxyz, \.db or \.h5"):
         save_examples(tmp_path / "a.cif", examples())
+
+
+@pytest.mark.slow
+def test_a_full_disk_does_not_end_the_process(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make a small file system")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        system = System(np.zeros((1, 3)), np.array([8]), np.zeros((3, 3)), (False,) * 3)
+        frames = [Example(system, Labels.create(1, float(n), np.zeros((1, 3))), {}) for n in range(30)]
+        with pytest.raises(OSError, match="No space left"):
+            save_examples(tmp_path / "a.h5", frames)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_other_programs_read_what_is_written(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.units import Bohr, GPa, Hartree, Rydberg
-from campaign.hostile_structures import CP2K_RESTART
+from campaign.hostile_cp2k import CP2K_RESTART
 
 from mlipjax import read
 from mlipjax.data import read_atoms

@@ -71,8 +71,7 @@ def report(tmp_path_factory):
         [error.mean() for error in errors],
         quantity="force error (meV/Å)",
         title="Frames of </script><script>seen.ran = true</script>",
-        values=errors,
-        unit="force error (meV/Å)",
+        colors=(errors, "force error (meV/Å)"),
     )
     losses = {"train": [1.0, 0.5, 0.3], "validation": [1.1, 0.6, 0.5]}
     panels = {"loss": losses, "MAE (meV/Å)": {"validation": [9.0, 7.0, 6.0]}}
