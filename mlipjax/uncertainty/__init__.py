@@ -18,7 +18,7 @@ from mlipjax.uncertainty.last_layer import (
     sum_features,
 )
 from mlipjax.uncertainty.scores import relative_cost, score, score_structures
-from mlipjax.uncertainty.storage import load_uncertainty, read_facts, save_uncertainty
+from mlipjax.uncertainty.storage import load_uncertainty, save_uncertainty
 
 __all__ = [
     "Computed",
@@ -35,7 +35,6 @@ __all__ = [
     "force_sketch",
     "last_layer_paths",
     "load_uncertainty",
-    "read_facts",
     "relative_cost",
     "rigidity_of",
     "save_uncertainty",

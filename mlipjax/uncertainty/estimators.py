@@ -189,7 +189,8 @@ def spread(estimator: Any, potential: Potential, params: Params, graph: GraphBat
 
     Args:
         estimator: calibrated, in the precision of the graph.
-        potential, params: the model.
+        potential: of the model.
+        params: its parameters.
         graph: structures.
         forces: whether those of forces are wanted too, which cost most.
     """

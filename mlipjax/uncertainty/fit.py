@@ -152,7 +152,15 @@ def spreads_of(
     forces: bool = True,
     how: Computed = Computed(),
 ) -> list[Spread]:
-    """Standard deviations of every structure, as numpy arrays of its own atoms, in the order given."""
+    """Standard deviations of every structure, as numpy arrays of its own atoms, in the order given.
+
+    Args:
+        estimator: of the model.
+        model: that predicts.
+        systems: structures.
+        forces: whether those of forces are wanted too.
+        how: head, precision, sizes.
+    """
     params, own = tree.cast(model.params, how.dtype), cast(estimator, how.dtype)
     found: list[Any] = [None] * len(systems)
     for indices, graph in how.batches(model, systems):

@@ -46,7 +46,8 @@ def atom_features(
     The network below the last layer runs once: all F derivatives start at its end.
 
     Args:
-        potential, params: the model.
+        potential: of the model.
+        params: its parameters.
         graph: structures.
         positions: (N, 3) Å.
         paths: of the last layer's parameters.
@@ -75,7 +76,10 @@ def force_features(
     pass of ``CHUNK`` directions at once is what the memory is needed for; the result itself is 12 R bytes an atom.
 
     Args:
-        potential, params, graph, paths: as ``atom_features``.
+        potential: as ``atom_features``, and so are the next three.
+        params: likewise.
+        graph: likewise.
+        paths: likewise.
         directions: columns ``a_k``.
     """
 
@@ -97,7 +101,10 @@ def force_sketch(
     (Hutchinson, Commun. Stat. Simul. 18, 1059 (1989)).
 
     Args:
-        potential, params, graph, paths: as ``atom_features``.
+        potential: as ``atom_features``, and so are the next three.
+        params: likewise.
+        graph: likewise.
+        paths: likewise.
         moves: entries of +1 and -1.
     """
 
@@ -114,7 +121,10 @@ def training_rows(
     """Rows of the regression that the last layer is: energies per atom (G, F), and sketched forces (D, G, F).
 
     Args:
-        potential, params, graph, paths: as ``atom_features``.
+        potential: as ``atom_features``, and so are the next three.
+        params: likewise.
+        graph: likewise.
+        paths: likewise.
         key: of the random moves.
         n_moves: D.
     """

@@ -85,7 +85,14 @@ def score_structures(index: np.ndarray, errors: Errors) -> dict[str, Any] | None
 
 
 def relative_cost(estimator: Estimator, model: Model, system: System, how: Computed) -> float:
-    """Time of error bars of energy and forces for one structure, over that of its energy, forces and stress."""
+    """Time of error bars of energy and forces for one structure, over that of its energy, forces and stress.
+
+    Args:
+        estimator: of the model.
+        model: that predicts.
+        system: structure.
+        how: head, precision, sizes.
+    """
     params, own = tree.cast(model.params, how.dtype), cast(estimator, how.dtype)
     (_, graph), *_ = how.batches(model, [system])
 

@@ -97,11 +97,6 @@ def load_uncertainty(
     return shallow_ensemble(estimator, model.params, jax.random.key(0), members, len(model.potential.species))
 
 
-def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """How the error bars in a file came about."""
-    return _read(Path(path))[0]["facts"]
-
-
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays = read_npz(path, "error bars")
     header = parse_json(str(arrays.pop(_HEADER)), _HEADER)

@@ -94,7 +94,9 @@ def calibrate(
         'llpr'
     """
     if is_nothing(train) == (not members):
-        raise ValueError("give either train (structures that the model was trained on) or members (other models).")
+        raise ValueError(
+            'give either train="FILE" (structures that the model was trained on) or members="DIR" (other models).'
+        )
     if moves < 0:
         raise ValueError(f"moves must be 0 or more, found {moves}.")
     folder = _folder(model, out)

@@ -20,6 +20,7 @@ from bars_case import (
 )
 from tiny_nequip import molecule, skewed_crystal, slab
 
+import mlipjax
 from mlipjax import uncertainty
 from mlipjax.system import System
 
@@ -129,13 +130,21 @@ def test_structures_of_a_batch_have_the_error_bars_they_have_alone():
             np.testing.assert_allclose(one, other, rtol=1e-7)
 
 
-def test_error_bars_grow_with_the_distance_from_training():
-    means = []
-    for amount in (0.05, 0.3, 1.0):
-        systems = [rattled(molecule(), amount, 50 + seed) for seed in range(12)]
-        found = uncertainty.spreads_of(posterior(), model(), systems, how=HOW)
-        means.append([np.mean([float(own.energy[0]) for own in found]), np.mean([own.forces.mean() for own in found])])
-    assert (np.diff(means, axis=0) > 0.0).all()
+def test_error_bars_of_a_trained_model_grow_with_the_distance_from_training():
+    potential, params = mlipjax.load("universal")
+    last = uncertainty.last_layer_paths(params, "energy")
+
+    def features(amount, seeds):
+        systems = [rattled(molecule(0), amount, seed) for seed in seeds]
+        ((_, batch),) = uncertainty.Computed(batch_size=64).batches(mlipjax.Model(potential, params), systems)
+        atoms = atom_features(potential, params, batch, batch.positions, last)
+        return np.asarray(uncertainty.sum_features(batch, atoms), np.float64)
+
+    train = features(0.05, range(48))
+    fitted = uncertainty.rigidity_of(train.T @ train, ridge=1e-9)
+    found = [np.sqrt(fitted.variance(features(amount, range(100, 148)))).mean() for amount in (0.05, 0.1, 0.2, 0.4)]
+    assert found[0] < 10.0  # inside: of the order of the noise
+    assert (np.diff(np.log(found)) > 0.5).all()
 
 
 def test_draws_from_the_posterior_spread_as_it_does():
