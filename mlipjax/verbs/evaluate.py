@@ -124,9 +124,7 @@ def evaluate(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
     opened = open_model(model, head, precision)
-    bars = None if uncertainty is None else ErrorBars.open(model, opened, uncertainty, monitor)
-    if monitor is not None and bars is None:
-        raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
+    bars = _error_bars(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
     left_out = _without_energy(dataset, name)
@@ -135,11 +133,7 @@ def evaluate(
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
-    report: dict[str, Any] = {
-        **error_report(dataset, found),
-        "dtype": dtype,
-        **({"left_out": left_out} if left_out else {}),
-    }
+    report = error_report(dataset, found) | {"dtype": dtype} | ({"left_out": left_out} if left_out else {})
     report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
     spreads = None
     if bars is not None:
@@ -151,6 +145,19 @@ def evaluate(
         told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name, force_errors(dataset, found))
     return report
+
+
+def _error_bars(
+    model: ModelLike,
+    opened: NativeModel | ForeignModel,
+    uncertainty: Uncertainty | None,
+    monitor: str | os.PathLike[str] | Monitor | None,
+) -> ErrorBars | None:
+    if uncertainty is not None:
+        return ErrorBars.open(model, opened, uncertainty, monitor)
+    if monitor is not None:
+        raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
+    return None
 
 
 def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
