@@ -133,7 +133,8 @@ def evaluate(
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
-    report = error_report(dataset, found) | {"dtype": dtype} | ({"left_out": left_out} if left_out else {})
+    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype}
+    report |= {"left_out": left_out} if left_out else {}
     report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
     spreads = None
     if bars is not None:
