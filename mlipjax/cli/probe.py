@@ -156,7 +156,7 @@ def _vacancy(command: Probe) -> ProbeResult:
 
 
 def _softening(command: Probe) -> ProbeResult:
-    evaluate, data = _evaluator(command), read(_needed(command, "data"), **dataclasses.asdict(command.labels))
+    evaluate, data = _evaluator(command), _labelled(command)
     if isinstance(evaluate, NativeEvaluator):
         data.check_elements(evaluate.model.potential.check_elements)
     return softening(evaluate, data)

@@ -192,9 +192,8 @@ def _reason(error: BaseException) -> str:
         return f"a number in it asks for more time than a file of this size can need ({text})"
     if isinstance(error, KeyError):
         if (symbol := text.strip("'\".").rpartition(" ")[2]) in ("D", "T"):
-            return (
-                f"{symbol} is no element in this format; write H, or use extended xyz, where {symbol} has its own mass"
-            )
+            cure = f"write H, or use extended xyz, where {symbol!r} has its own mass"
+            return f"{symbol!r} is no element in this format; {cure}"
         return f"{text} is not known, as an element or to ASE's reader of this format"
     if isinstance(error, UnknownFileTypeError):
         return f"its name and content tell no format that ASE knows ({text})"

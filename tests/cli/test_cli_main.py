@@ -117,7 +117,7 @@ def test_wrong_command_lines_exit_with_two(fake, capsys):
     assert main(["evalute"]) == 2
     assert capsys.readouterr().err == "mlipjax: no command is called 'evalute'; did you mean evaluate?\n"
     assert main(["zzz"]) == 2
-    assert "there are finetune, evaluate" in capsys.readouterr().err
+    assert "there are finetune, calibrate, evaluate" in capsys.readouterr().err
     with pytest.raises(SystemExit) as exit_:
         main(["fake", "--n", "three"])
     assert exit_.value.code == 2

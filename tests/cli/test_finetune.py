@@ -101,11 +101,11 @@ def test_structures_on_disk_give_the_same_bits_and_go_on_with_the_same_folder(fi
 
 def test_the_report_is_there_and_made_again_if_it_is_gone(files, tuned, capsys):
     out, options = tuned
-    figures = {"history.png", "parity_energy.png", "parity_forces.png", "parity_stress.png"}
+    figures = {"history.png", "largest_errors.png", "parity_energy.png", "parity_forces.png", "parity_stress.png"}
     assert {path.name for path in out.glob("*.png")} == figures
     page = (out / "report.html").read_text()
     assert "epoch" in page
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('src="data:image/png;base64,') == 5
     (out / "report.html").unlink()
     run_finetune(files, out, *options)
     assert (out / "report.html").read_text() == page

@@ -133,7 +133,7 @@ def test_partial_occupancy_is_refused(tmp_path, occupancy):
 RES = (
     "TITL x 0 0 -10 0 0 2 (P1) n - 1\nCELL 1.5418 4.2 4.2 4.2 90 90 90\nLATT -1\nSFAC Ni O\nNi 1 0.0 0.0 0.0{}\n{}END\n"
 )
-CELL = """%BLOCK LATTICE_CART
+CASTEP = """%BLOCK LATTICE_CART
 4.2 0 0
 0 4.2 0
 0 0 4.2
@@ -148,7 +148,7 @@ Ni 0 0 0 {}
     ("name", "text", "partly"),
     [
         ("a.res", RES.format(" {}", "O 2 0.5 0.5 0.5 1.0\n"), ("0.5", "10.5", ".25")),
-        ("a.cell", CELL, ("MIXTURE:(1 0.5)", "mixture = (1 0.5)")),
+        ("a.cell", CASTEP, ("MIXTURE:(1 0.5)", "mixture = (1 0.5)")),
     ],
 )
 def test_partial_occupancy_is_refused_where_the_reader_drops_it(tmp_path, name, text, partly):

@@ -12,12 +12,13 @@ from mlipjax.finetuning.setup import SystemSetup
 from mlipjax.finetuning.state import FrameErrors
 from mlipjax.finetuning.verdict import judge_run
 from mlipjax.graph import VerletSpec
+from mlipjax.graph.bins import Bins
 from mlipjax.oracles import Failure
 from mlipjax.report.periodic import _apart, write_periodic_report
 from mlipjax.system import Labels, System
 
 NUMBERS = np.array([8, 1, 1, 1])
-OWN = SystemSetup(VerletSpec(3.0, 1.0, (False,) * 3, False, (0, 0, 0), 1, 1, 1), ((1, 3), (8, 1)))
+OWN = SystemSetup(VerletSpec(3.0, 1.0, (False,) * 3, False, Bins((1, 1, 1), (0, 0, 0), 4), 1, 1), ((1, 3), (8, 1)))
 
 
 def errors():

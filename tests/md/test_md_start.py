@@ -242,7 +242,7 @@ def test_free_flight_through_many_cells_is_a_straight_line_in_the_trajectory(tmp
     model = model._replace(params=model.params | {"epsilon": model.params["epsilon"] * 0.0})
     system = argon()
     momenta = np.zeros((32, 3))
-    momenta[0], momenta[1] = [30.0, 0.0, 6.0], [-30.0, 0.0, -6.0]
+    momenta[0], momenta[1] = [30.0, 4.0, 6.0], [-30.0, -4.0, -6.0]
     limits = md.Limits(temperature_K=1e9, contact_ratio=0.0)
     run = md.run(
         model,

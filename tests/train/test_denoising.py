@@ -97,5 +97,5 @@ def test_every_step_has_new_displacements_and_the_same_number_the_same_ones():
 def test_values_that_are_missing_or_none_are_refused():
     with pytest.raises(ValueError, match="found 0 structures"):
         label_property([], "gap", [])
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="expected a finite number"):
         label_property([molecule()], "gap", [np.nan])
