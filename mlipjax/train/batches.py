@@ -56,7 +56,7 @@ class Tables:
         """Find the neighbours of structures within ``cutoff`` (Å), one structure at a time."""
         n_atoms, max_counts, kept, used = [], [], [], 0
         for table in neighbor_tables(dataset.systems, cutoff, dataset.where):
-            n_atoms.append(len(table.mask))
+            n_atoms.append(table.n_atoms)
             max_counts.append(table.max_count)
             used += table.mask.size * _SLOT_BYTES
             kept.append(table if used <= keep_bytes else None)
