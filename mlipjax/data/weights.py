@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax.notices import notice
+from mlipjax.reading import shown
 
 LABELS = ("energy", "forces", "stress")
 _ALL = "config_weight"
@@ -52,6 +53,6 @@ def _weight(info: Mapping[str, Any], keys: Iterable[str], where: str) -> float:
         except (TypeError, ValueError):
             weight = float("nan")
         if not (np.isfinite(weight) and weight >= 0.0):
-            raise ValueError(f"{where}: {key} is {value}; weights are finite and not negative.")
+            raise ValueError(f"{where}: {key} is {shown(value)}; weights are finite and not negative.")
         product *= weight
     return product
