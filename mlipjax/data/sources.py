@@ -36,6 +36,7 @@ _SUFFIXES = frozenset(
 _ROW = re.compile(rb'\s*\{\s*"\d+"\s*:\s*\{')
 # results of a calculation, the most complete first: a folder of one holds the same structures several times
 _RESULTS = ("vasprun.xml", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
+_BARREN = 2000  # folders without structures that are looked into, of one that is given: whole disks are not searched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,12 @@ def _existing(name: str) -> list[Path] | None:
 
 
 def _folder(folder: Path) -> list[Path]:
-    chosen = _in_folder(folder)
+    if folder.resolve().parent == folder.resolve():
+        raise ValueError(f"{folder}: this folder is the whole file system; name the files.")
+    try:
+        chosen = _in_folder(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     if not chosen:
         raise FileNotFoundError(
             f"{folder}: this folder holds no file whose name says that it holds structures (.extxyz, .traj, .db, "
@@ -119,8 +125,9 @@ def _folder(folder: Path) -> list[Path]:
     return chosen
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _in_folder(folder: Path, searched: Iterator[int] | None = None) -> list[Path]:
     """The files of a folder that hold structures, or, if there are none, those of the folders in it."""
+    searched = iter(range(_BARREN)) if searched is None else searched
     try:
         entries = sorted(folder.iterdir())
     except PermissionError:  # one of many
@@ -133,8 +140,10 @@ def _in_folder(folder: Path) -> list[Path]:
         return [file for file in trajectories if "-pos-" in file.name]
     outputs = [file for file in files if output_format(file) is not None]
     chosen = outputs or [file for file in files if _holds_structures(file)]
+    if not chosen and next(searched, None) is None:
+        raise ValueError(f"more than {_BARREN} folders without structures, the last {folder}; name the files.")
     inner = (entry for entry in entries if not chosen and entry.is_dir() and not entry.is_symlink())
-    return chosen or [file for entry in inner if not entry.name.startswith(".") for file in _in_folder(entry)]
+    return chosen or [file for entry in inner if not entry.name.startswith(".") for file in _in_folder(entry, searched)]
 
 
 def _holds_structures(file: Path) -> bool:

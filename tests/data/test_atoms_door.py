@@ -14,7 +14,7 @@ from ase.build import bulk, molecule
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlipjax.data import iread_atoms, read_atoms, read_dataset, read_last_atoms
+from mlipjax.data import iread_atoms, read_atoms, read_dataset, read_last_atoms, sources
 from mlipjax.data.atoms import iread_located
 from mlipjax.notices import Notice
 
@@ -292,3 +292,18 @@ def test_any_text_is_read_or_refused(tmp_path, content):
         assert len(frames) == len(dataset)
         assert all(np.isfinite(atoms.positions).all() and (atoms.numbers > 0).all() for atoms in frames)
     assert time.process_time() - start < 5.0
+
+
+def test_whole_disks_are_not_searched(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="whole file system; name the files"):
+        read_atoms("/")
+    for number in range(12):
+        (tmp_path / f"empty-{number:02d}" / "deeper").mkdir(parents=True)
+    monkeypatch.setattr(sources, "_BARREN", 8)
+    with pytest.raises(ValueError, match=r"more than 8 folders without structures, the last .*; name the files"):
+        read_atoms(tmp_path)
+    # folders with structures do not count
+    for number in range(12):
+        numbered(tmp_path / f"empty-{number:02d}" / "deeper" / "a.traj", 1)
+    monkeypatch.setattr(sources, "_BARREN", 13)
+    assert len(read_atoms(tmp_path)) == 12
