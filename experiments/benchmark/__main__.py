@@ -134,17 +134,14 @@ def _dynamics(config: Config) -> list[dict[str, Any]]:
 
 
 def _sizes(config: Config, folder: Path) -> list[dict[str, Any]]:
-    """Calls of the calculator and MD steps of the embedded model at many sizes, and how they grow with it."""
+    """Calls of the calculator with the embedded model at many sizes, and how their time grows."""
     files = {8 * repeat**3: write_structures(f"nacl{repeat}", folder, 1) for repeat in config.sizes}
-    rows: list[dict[str, Any]] = []
-    for task, what in (("calculator", "E+F+S"), ("md1", "MD step")):
-        turns = {f"{n} atoms": [_ours(config, task, "universal", file, config.rounds)] for n, file in files.items()}
-        found = _rows(f"embedded model, {what}: ", turns, next(iter(turns)))
-        times = [row["cpu_ms"] for row in found]
-        rows += [{**row, "us_per_atom_step": 1e3 * row["cpu_ms"] / n} for row, n in zip(found, files, strict=True)]
-        exponent = np.polyfit(np.log(list(files)), np.log(times), 1)[0] if len(files) > 1 else None
-        rows.append({"what": f"embedded model, {what}: exponent of the number of atoms", "ratio": exponent})
-    return rows
+    turns = {f"{n} atoms": [_ours(config, "calculator", "universal", file, config.rounds)] for n, file in files.items()}
+    rows = _rows("embedded model, E+F+S: ", turns, next(iter(turns)))
+    times = [row["cpu_ms"] for row in rows]
+    rows = [{**row, "us_per_atom_step": 1e3 * row["cpu_ms"] / n} for row, n in zip(rows, files, strict=True)]
+    exponent = np.polyfit(np.log(list(files)), np.log(times), 1)[0] if len(files) > 1 else None
+    return [*rows, {"what": "embedded model, E+F+S: exponent of the number of atoms", "ratio": exponent}]
 
 
 def _rows(prefix: str, results: dict[str, list[dict[str, Any]]], reference: str) -> list[dict[str, Any]]:

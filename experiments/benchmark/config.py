@@ -39,8 +39,8 @@ class Config:
         rounds: evaluations per turn; training steps take a third of them.
         turns: turns of each side.
         replicas: numbers of replicas in MD with the embedded model; none skips MD.
-        sizes: how often a cell of 8 atoms (NaCl) is repeated along each vector, for calls and MD of the embedded model
-            at many sizes; none skips them.
+        sizes: how often a cell of 8 atoms (NaCl) is repeated along each vector, for calls of the embedded model at many
+            sizes; none skips them.
         memory_GB: limit of a process's address space; a peer that needs more is reported as such.
         core: number of the core to run on; by default the first one allowed.
         out: folder of the run.
