@@ -133,8 +133,7 @@ def evaluate(
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
-    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype}
-    report |= {"left_out": left_out} if left_out else {}
+    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype, **_told(left_out)}
     report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
     spreads = None
     if bars is not None:
@@ -159,6 +158,10 @@ def _error_bars(
     if monitor is not None:
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     return None
+
+
+def _told(left_out: Mapping[int, str]) -> dict[str, Any]:
+    return {"left_out": left_out} if left_out else {}
 
 
 def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
