@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax import tree
+from mlipjax.defaults import MAX_SLOTS
 from mlipjax.graph import batches_of
 from mlipjax.potential import Model
 from mlipjax.system import System
@@ -55,7 +56,7 @@ class Computed:
     head: int = 0
     dtype: str = "float32"
     batch_size: int = 8
-    max_slots: int = 60_000
+    max_slots: int = MAX_SLOTS
 
     def batches(self, model: Model, systems: Sequence[System]) -> Any:
         """Batches with the places of their structures."""

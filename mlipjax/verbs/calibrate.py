@@ -108,8 +108,8 @@ def calibrate(
     how = Computed(dtype=dtype, batch_size=batch_size, max_slots=max_slots)
     own = opened.first
     with in_dtype(dtype):
-        options: Any = {"dtype": dtype, "batch_size": batch_size, "max_slots": max_slots}
-        errors = errors_of(held_out, predict_dataset(own, held_out, **options))
+        found = predict_dataset(own, held_out, dtype=dtype, batch_size=batch_size, max_slots=max_slots)
+        errors = errors_of(held_out, found)
         _say_offset(errors, held_out)
         facts: dict[str, Any] = {"n_valid": len(held_out), "n_groups": len(set(errors.groups)), "dtype": dtype}
         if members:
