@@ -11,7 +11,8 @@ has a mean of at most 1 for each of these rates, at every n and however n was ch
 Stat. 41, 1397 (1970)). Early rounds of a model that had not learned must not count for ever, so ratios that start at
 each round j are averaged with weights 1 / (j (j + 1)), which keeps the bound (Shin, Ramdas & Rinaldo, arXiv
 2203.03532): the run stops when the average reaches 1 / ``ERROR``, which happens wrongly with a probability of at most
-``ERROR`` however often one looks. Frames are taken as independent; label too often and they are not.
+``ERROR`` however often one looks. Frames that follow each other closely are not independent: of each trajectory as
+many are left out as its statistical inefficiency asks for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from mlipjax.finetuning.errors import Stratum, force_errors, thinned
 from mlipjax.settings import PeriodicSettings
 
 ERROR = 0.05
@@ -62,15 +64,18 @@ def reason_to_stop(settings: PeriodicSettings, history: Sequence[Mapping[str, An
         return None
     reasons = []
     if (limit := settings.until_force_rmse) is not None:
-        errors = [1000.0 * np.array(_forces(history, number)) for number in rounds]
-        hits, trials = [int((e < limit).sum()) for e in errors], [len(e) for e in errors]
+        strata = force_errors(history)
+        independent = thinned(strata)
+        of_round = [_of_round(independent, number) for number in rounds]
+        hits, trials = [int((own < limit).sum()) for own in of_round], [len(own) for own in of_round]
+        newest = _of_round(strata, rounds[-1])
+        last = float(np.sqrt(np.mean(newest**2))) if len(newest) else np.inf
         found = evidence(hits, trials, 0.5)
-        last = float(np.sqrt(np.mean(errors[-1] ** 2))) if len(errors[-1]) else np.inf
         if last >= limit or found < 1.0 / ERROR:
             return None
         reasons.append(
             f"own-trajectory force RMSE {last:.3g} meV/Å, below {limit:g} (evidence {found:.3g}, {hits[-1]} of "
-            f"{trials[-1]} frames of the last round)"
+            f"{trials[-1]} independent frames of the last round)"
         )
     if (rate := settings.until_alarm_rate) is not None:
         calm = [_calm(history, number) for number in rounds]
@@ -81,9 +86,9 @@ def reason_to_stop(settings: PeriodicSettings, history: Sequence[Mapping[str, An
     return " and ".join(reasons)
 
 
-def _forces(history: Sequence[Mapping[str, Any]], number: int) -> list[float]:
-    own = (record for record in history if record["stage"] == "label" and record["round"] == number)
-    return [error for record in own for error in record["force_rmse_eV_per_A"]]
+def _of_round(strata: Sequence[Stratum], number: int) -> np.ndarray:
+    """Force errors of a round, meV/Å."""
+    return 1000.0 * np.concatenate([np.zeros(0), *(e for s in strata if s.round == number for e in s.trajectories)])
 
 
 def _calm(history: Sequence[Mapping[str, Any]], number: int) -> tuple[int, int]:

@@ -7,10 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mlipjax.finetuning.errors import force_errors, log_error, persistence
+
 Trend = Literal["falling", "level", "rising", "unknown"]
 
 _SURE = 2.0
 """Standard errors that a change of the logarithm of the error must exceed."""
+_LEAST_FREEDOM = 1e-3
+"""Independent differences of frames without which nothing is known of how they scatter."""
 
 
 class Verdict(NamedTuple):
@@ -67,17 +71,18 @@ def judge_run(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -
 
 
 def find_trend(history: Sequence[Mapping[str, Any]]) -> Trend:
-    """Compare squared force errors of the frames of the last two rounds; frames are taken as independent."""
-    squares: dict[int, list[float]] = {}
-    for record in history:
-        if record["stage"] == "label":
-            squares.setdefault(record["round"], []).extend(np.square(record["force_rmse_eV_per_A"]).tolist())
-    last = [np.array(squares[number]) for number in sorted(squares)][-2:]
-    if len(last) < 2 or min(map(len, last)) < 2 or not all(values.mean() > 0.0 for values in last):
+    """Compare the force errors of the last two rounds, as frames of all rounds scatter and correlate."""
+    strata = force_errors(history)
+    rounds = sorted({stratum.round for stratum in strata})[-2:]
+    last = [[stratum for stratum in strata if stratum.round == number] for number in rounds]
+    rho = persistence(strata)
+    freedom = sum(len(stratum.squares) * (1.0 - stratum.scatter(rho)) for stratum in strata)
+    few = len(last) < 2 or min(sum(len(stratum.squares) for stratum in own) for own in last) < 2
+    if few or freedom < _LEAST_FREEDOM or not all(stratum.squares.any() for stratum in strata):
         return "unknown"
-    before, after = (0.5 * np.log(values.mean()) for values in last)
-    error = np.sqrt(sum((0.5 * values.std(ddof=1) / values.mean()) ** 2 / len(values) for values in last))
-    if abs(after - before) <= _SURE * error:
+    variance = sum(np.sum((s.squares / s.squares.mean() - 1.0) ** 2) for s in strata) / freedom
+    (before, first), (after, second) = (log_error(own, rho, variance) for own in last)
+    if abs(after - before) <= _SURE * np.hypot(first, second):
         return "level"
     return "falling" if after < before else "rising"
 

@@ -42,13 +42,6 @@ class SystemSettings:
         if not 0.0 < self.weight < float("inf"):
             raise ValueError(f"weight must be positive, found {self.weight}.")
 
-    @property
-    def at_each_temperature(self) -> tuple[SystemSettings, ...]:
-        """The same system at each of its temperatures."""
-        if not isinstance(self.temperature, tuple):
-            return (self,)
-        return tuple(dataclasses.replace(self, temperature=kelvin) for kelvin in self.temperature)
-
 
 @dataclasses.dataclass(frozen=True)
 class PeriodicSettings:
@@ -64,10 +57,11 @@ class PeriodicSettings:
         train_steps: optimiser steps of the fine-tune at the end of a round.
         replicas: trajectories of a structure side by side, with velocities and noise of their own.
         ensemble: constant energy, temperature, or temperature and isotropic pressure.
-        temperature: K; for nve that of the first velocities.
+        temperature: K; for nve that of the first velocities. Several simulate every structure at each of them.
         pressure: bar, for npt.
         timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
-        strategy: what is trained and how fast: those of a fine-tune on energies and forces.
+        strategy: what is trained and how fast: those of a fine-tune on energies and forces, but scratch, which has
+            nothing to drive the first round with.
         learning_rate: peak learning rate; by default the strategy's; for the small embedded model 1e-3 is better.
         batch_size: frames per optimiser step; of several structures, and frames from before, in proportion to how many
             there will be, and one at least.
@@ -105,7 +99,7 @@ class PeriodicSettings:
     train_steps: int = 100
     replicas: int = 1
     ensemble: Literal["nvt", "npt", "nve"] = "nvt"
-    temperature: float = 300.0
+    temperature: float | tuple[float, ...] = 300.0
     pressure: float = ATMOSPHERE_BAR
     timestep: float | None = None
     strategy: Literal["naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"] = "naive"
@@ -152,6 +146,13 @@ class PeriodicSettings:
         return FinetuneSettings(
             anchor="none", **{name: value for name, value in given.items() if name in shared and value is not None}
         )
+
+    def at_each_temperature(self, system: SystemSettings) -> tuple[SystemSettings, ...]:
+        """A system at each of its temperatures, or of the run's where it has none of its own."""
+        several = self.temperature if system.temperature is None else system.temperature
+        if not isinstance(several, tuple):
+            return (system,)
+        return tuple(dataclasses.replace(system, temperature=kelvin) for kelvin in several)
 
     def of(self, system: SystemSettings) -> SystemSettings:
         """The settings of a system, completed by those of the run.

@@ -93,7 +93,7 @@ def periodic(
     refuse_unknown(options, PeriodicSettings)
     with in_dtype(settings.dtype), logged_rounds(listener, log, out) as listener:
         opened = open_native(model, head)
-        simulated = [part for system in (*_shared(structure), *systems) for part in _read_system(system)]
+        simulated = [part for own in (*_shared(structure), *systems) for part in _read_system(own, settings)]
         if not simulated:
             raise ValueError("a periodic fine-tune needs a structure to start from, found none.")
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
@@ -117,7 +117,7 @@ def _shared(structures: Any) -> list[SystemSettings]:
     return [SystemSettings(structure=structure) for structure in structures]
 
 
-def _read_system(system: SystemSettings) -> list[Simulated]:
+def _read_system(system: SystemSettings, settings: PeriodicSettings) -> list[Simulated]:
     """A structure with masses and constraints at each of its temperatures; what is honoured or not is said."""
     structure = system.structure
     if not isinstance(structure, (Atoms, str, os.PathLike)):
@@ -126,4 +126,4 @@ def _read_system(system: SystemSettings) -> list[Simulated]:
     start = start_of(last_of(structure), name)
     if start.momenta is not None:
         notice(f"{name}: its momenta are not used; velocities are drawn.")
-    return [Simulated(start, own, name) for own in system.at_each_temperature]
+    return [Simulated(start, own, name) for own in settings.at_each_temperature(system)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from mlipjax.finetuning.errors import force_errors, persistence, thinned
 from mlipjax.finetuning.stopping import ERROR, evidence, reason_to_stop
 from mlipjax.finetuning.verdict import find_trend, judge_run
 from mlipjax.settings import PeriodicSettings
@@ -48,7 +49,7 @@ def history(*rounds, alarms=None):
     return records
 
 
-GOOD, BAD = [0.02] * 6, [0.2] * 6
+GOOD, BAD = [0.02, 0.019, 0.021, 0.018, 0.02, 0.022], [0.2, 0.19, 0.21, 0.18, 0.2, 0.22]
 
 
 def test_a_run_stops_when_all_that_was_asked_for_holds():
@@ -57,7 +58,7 @@ def test_a_run_stops_when_all_that_was_asked_for_holds():
     assert reason_to_stop(settings, history(BAD, GOOD)) is None  # six frames are not enough
     found = reason_to_stop(settings, history(BAD, GOOD, GOOD))
     assert "force RMSE 20 meV/Å, below 50" in found
-    assert "6 of 6 frames" in found
+    assert "6 of 6 independent frames" in found
     assert reason_to_stop(settings, history(GOOD, GOOD, [0.01] * 5 + [0.4])) is None  # by the root mean square
     assert reason_to_stop(PeriodicSettings(), history(GOOD, GOOD, GOOD)) is None
     both = PeriodicSettings(until_force_rmse=50.0, until_alarm_rate=0.3, on_alarm="label")
@@ -65,6 +66,46 @@ def test_a_run_stops_when_all_that_was_asked_for_holds():
     calm = history(*[GOOD] * 8)
     assert "alarm rate below 0.3" in reason_to_stop(both, calm)
     assert reason_to_stop(both, history(*[GOOD] * 8, alarms={6: [0, 1], 7: [0, 1]})) is None
+
+
+def correlated(rng, rho, means, n_replicas=2, n_labels=5):
+    """History of runs whose errors are e^(0.2 x) times a mean, x autoregressive along each of the trajectories."""
+    x, records = rng.normal(size=n_replicas), []
+    for number, mean in enumerate(means):
+        errors = []
+        for _ in range(n_labels):
+            x = rho * x + np.sqrt(1.0 - rho**2) * rng.normal(size=n_replicas)
+            errors += (mean * np.exp(0.2 * x)).tolist()
+        records.append({"stage": "sample", "round": number, "temperature_K": [[300.0]] * n_replicas})
+        records.append({"stage": "label", "round": number, "force_rmse_eV_per_A": errors})
+    return records
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_how_much_neighbouring_frames_correlate_is_found_in_short_rounds(rho):
+    strata = force_errors(correlated(np.random.default_rng(0), rho, [0.1] * 400))
+    assert persistence(strata) == pytest.approx(rho, abs=0.08)
+    assert len(thinned(strata)[0].squares) == {0.0: 10, 0.5: 4, 0.9: 2}[rho]
+
+
+def test_frames_that_follow_each_other_closely_are_not_counted_as_proofs():
+    rng, limit = np.random.default_rng(0), PeriodicSettings(until_force_rmse=110.0)
+    # half of all frames are above the limit, wherever the others are: nothing should ever be proved
+    runs = [correlated(rng, 0.8, [0.11] * 8, n_replicas=4) for _ in range(60)]
+    early = [[record for record in run if record["round"] <= last] for run in runs for last in range(8)]
+    wrong = np.reshape([reason_to_stop(limit, history) is not None for history in early], (60, 8)).any(1).mean()
+    as_if_independent = 0.0
+    for run in runs:
+        hits = [sum(e < 0.11 for e in record["force_rmse_eV_per_A"]) for record in run if record["stage"] == "label"]
+        as_if_independent += any(evidence(hits[: t + 1], [20] * (t + 1), 0.5) >= 1.0 / ERROR for t in range(8)) / 60
+    assert wrong < 0.15 < as_if_independent
+
+
+def test_a_trend_is_not_seen_in_frames_that_follow_each_other_closely():
+    rng = np.random.default_rng(0)
+    found = [find_trend(correlated(rng, 0.9, [0.1] * 6)) for _ in range(200)]
+    assert found.count("falling") + found.count("rising") < 0.12 * 200
+    assert find_trend(correlated(rng, 0.9, [0.4, 0.3, 0.2, 0.1])) == "falling"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import mlipjax
 from mlipjax.finetuning import PeriodicListener, PeriodicSettings
 from mlipjax.finetuning.folder import hash_model
 from mlipjax.oracles import Teacher
+from mlipjax.settings import SystemSettings
 from mlipjax.system import System
 from mlipjax.tree import flatten_paths
 
@@ -201,6 +202,27 @@ def test_strategies_and_frames_from_before(models, straight, tmp_path, settings,
 
 
 @pytest.mark.slow
+def test_every_structure_is_simulated_at_each_temperature_but_those_with_their_own(models):
+    class Enough(Exception):
+        pass
+
+    class Listener(PeriodicListener):
+        def start(self, plan):
+            raise Enough([own.settings.temperature for own in plan.systems])
+
+    other = SystemSettings(structure=molecule(), temperature=500.0)
+    with pytest.raises(Enough) as found:
+        mlipjax.periodic(
+            models[0],
+            structure(),
+            oracle=models[1],
+            systems=[other],
+            settings=dataclasses.replace(SETTINGS, temperature=(200.0, 400.0)),
+            listener=Listener(),
+        )
+    assert found.value.args[0] == [200.0, 400.0, 500.0]
+
+
 def test_an_oracle_that_sees_further_than_the_model_is_asked_on_the_host(models):
     student, teacher = models
     # compiled rounds hold no pairs beyond the student's 3 Å, and refuse
