@@ -45,6 +45,18 @@ def completed(cell: Any, pbc: Sequence[bool], xp: Any = np) -> Any:
     return vectors[np.argsort(np.argsort(~periodic, kind="stable"), kind="stable")]
 
 
+def inverse(matrix: Any, xp: Any = np) -> Any:
+    """Inverse of (..., 3, 3) matrices by cross products: on GPUs a part of other kernels, not a call of a solver.
+
+    Args:
+        matrix: (..., 3, 3), such as lattice vectors in rows.
+        xp: ``numpy`` or ``jax.numpy``.
+    """
+    a, b, c = (matrix[..., row, :] for row in range(3))
+    columns = xp.stack([xp.cross(b, c), xp.cross(c, a), xp.cross(a, b)], axis=-1)
+    return columns / xp.sum(a * columns[..., :, 0], axis=-1)[..., None, None]
+
+
 def independent(vectors: np.ndarray) -> bool:
     """Return whether no lattice vector (k, 3) is zero or a combination of the others."""
     spanned = np.sqrt(max(float(np.linalg.det(vectors @ vectors.T)), 0.0)) if len(vectors) else 1.0

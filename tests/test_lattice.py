@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.geometry import find_mic, is_minkowski_reduced
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mlipjax.lattice import (
     completed,
     heights,
+    inverse,
     minimum_image,
     nearest_translations,
     reduced,
@@ -113,3 +115,11 @@ def test_periods_and_heights():
     np.testing.assert_allclose(heights(LATTICES["hexagonal"]), [1.5 * np.sqrt(3), 1.5 * np.sqrt(3), 5.0])
     with pytest.raises(ValueError, match="linearly dependent"):
         reduced(np.array([[1.0, 0, 0], [2, 0, 0], [0, 0, 1]]))
+
+
+@pytest.mark.parametrize("name", LATTICES)
+def test_inverses(name):
+    lattices = np.stack([skewed(seed) @ LATTICES[name] for seed in range(5)])
+    np.testing.assert_allclose(inverse(lattices) @ lattices, np.broadcast_to(np.eye(3), (5, 3, 3)), atol=1e-9)
+    single = inverse(jnp.asarray(LATTICES[name], jnp.float32), jnp)
+    np.testing.assert_allclose(single, np.linalg.inv(LATTICES[name]), atol=1e-6)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.lattice import completed, heights
+from mlipjax.lattice import completed, heights, inverse
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Cell, EdgeMask, Int, Neighbors, Positions, Shifts
 
@@ -168,7 +168,7 @@ def _with_room(occupancy: int) -> int:
 def _placed(positions: Any, cell: Any, pbc: tuple[bool, bool, bool], xp: Any) -> tuple[Any, Any, Any]:
     """Cells by which each atom is away, its fractional coordinates within the cell, and the lattice; Å where open."""
     lattice = completed(cell, pbc, xp)
-    fractional = positions @ xp.linalg.inv(lattice)
+    fractional = positions @ inverse(lattice, xp)
     away = xp.where(np.array(pbc)[None, :], xp.floor(fractional), 0.0)
     return away, fractional - away, lattice
 
@@ -230,6 +230,6 @@ def _find_in_row(
 
 def _too_thin(bins: Bins, reach: float, pbc: Sequence[bool], lattice: Cell) -> Bool[Array, ""]:
     """Return whether a pair within reach may be further apart than so many bins along a periodic direction."""
-    height = 1.0 / jnp.linalg.norm(jnp.linalg.inv(lattice), axis=0)
+    height = 1.0 / jnp.linalg.norm(inverse(lattice, jnp), axis=0)
     reached = np.array(bins.images) * height / np.array(bins.number)
     return jnp.any(np.array(pbc) & (reached < (1.0 + _ROUNDING) * reach))

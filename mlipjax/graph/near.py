@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.lattice import completed, independent
+from mlipjax.lattice import completed, independent, inverse
 from mlipjax.precision import exact
 from mlipjax.system import System
 from mlipjax.typing import Array
@@ -48,7 +48,7 @@ def cells_away(positions: Any, cell: Any, pbc: tuple[bool, bool, bool], xp: Any 
         pbc: periodicity.
         xp: ``jax.numpy`` or ``numpy``.
     """
-    fractional = positions @ xp.linalg.inv(completed(cell, pbc, xp))
+    fractional = positions @ inverse(completed(cell, pbc, xp), xp)
     outside = (fractional < -0.5) | (fractional >= 1.5)
     return xp.where(outside & np.array(pbc)[None, :], xp.floor(fractional), 0.0)
 

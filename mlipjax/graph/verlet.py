@@ -19,7 +19,7 @@ from mlipjax.graph.batch import GraphBatch, edge_vectors
 from mlipjax.graph.bins import AT_ONCE, Bins, choose_bins
 from mlipjax.graph.host import neighbor_table
 from mlipjax.graph.pad import neighbor_bucket
-from mlipjax.lattice import completed
+from mlipjax.lattice import completed, inverse
 from mlipjax.precision import exact
 from mlipjax.reading import shown
 from mlipjax.system import System
@@ -213,7 +213,7 @@ def left_skin(
     """
     (reference_positions, reference_cell), (positions, cell) = then, now
     lattice, reference = (completed(c, pbc, jnp) for c in (cell, reference_cell))
-    deformation = jnp.linalg.inv(reference) @ lattice
+    deformation = inverse(reference, jnp) @ lattice
     strain = jnp.linalg.norm(deformation - np.eye(3, dtype=positions.dtype))
     displacement = positions - reference_positions @ deformation
     furthest = jnp.sqrt(jnp.max(jnp.sum(displacement**2, axis=-1)))

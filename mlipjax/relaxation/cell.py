@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mlipjax.lattice import inverse
 from mlipjax.precision import exact
 from mlipjax.system import System
 from mlipjax.typing import Array, Float
@@ -75,7 +76,7 @@ class Coordinates:
             return on_atoms, residual
         # dH/dq_s = <(1 + e)^-T (virial + p V), B_s> / N
         work = self.pressure * jnp.abs(jnp.linalg.det(cells))[:, None, None] * jnp.eye(3, dtype=x.dtype)[None]
-        pull = jnp.swapaxes(jnp.linalg.inv(deformation), 1, 2) @ (virial + work)
+        pull = jnp.swapaxes(inverse(deformation, jnp), 1, 2) @ (virial + work)
         on_strains = -jnp.einsum("mij,msij->ms", pull, self.strains) / n
         residual = jnp.maximum(residual, jnp.max(jnp.abs(on_strains), axis=1))
         return jnp.concatenate([on_atoms, on_strains], axis=1), residual
