@@ -14,13 +14,14 @@ from mlipjax.typing import Array, Float
 from mlipjax.units import BAR, BOLTZMANN, FEMTOSECOND
 
 if TYPE_CHECKING:
-    from jax_md.simulate import NoseHooverChain, NoseHooverChainFns
+    from jax_md.simulate import NoseHooverChain
 
 Scalar = Float[Array, ""] | float
 
 CHAIN_STEPS = 2
-"""Substeps of a chain per half step; with Suzuki-Yoshida order 3, as jax-md's default."""
-SUZUKI_YOSHIDA_ORDER = 3
+"""Substeps of a chain per half step."""
+SUZUKI_YOSHIDA = (0.828981543588751, -0.657963087177502, 0.828981543588751)
+"""Lengths of the parts of a substep, fourth order (Yoshida, Phys. Lett. A 150, 262 (1990)); jax-md's default."""
 
 
 @struct.dataclass
@@ -167,25 +168,47 @@ def _half_step(
     """Advance a chain and what it is coupled to by half a step, with chain masses of the present temperature."""
     if chain is None:
         raise ValueError("this state has no Nose-Hoover chain; start it with `init` and the same kind of ensemble.")
-    functions = _chain_functions(ensemble, damping_fs)
-    kT = BOLTZMANN * ensemble.temperature_K
-    chain = chain.set(tau=damping_fs * FEMTOSECOND, kinetic_energy=kinetic)  # pyright: ignore[reportAttributeAccessIssue]
-    return functions.half_step(momentum, functions.update_mass(chain, kT), kT)
+    kT, tau = BOLTZMANN * ensemble.temperature_K, damping_fs * FEMTOSECOND
+    last, degrees = ensemble.chain_length - 1, chain.degrees_of_freedom
+    q = _chain_masses(ensemble, tau, degrees)
+    x, p = list(chain.position), list(chain.momentum)
+    scale = jnp.ones_like(kinetic)
+
+    def drag(m: int, delta: Any) -> Any:
+        return jnp.exp(-delta / 8.0 * p[m + 1] / q[m + 1]) if m < last else 1.0
+
+    def pull(m: int) -> Any:
+        return p[m - 1] ** 2 / q[m - 1] - kT if m else 2.0 * kinetic * scale**2 - degrees * kT
+
+    # scalars in one straight line: a loop would launch kernels for each of its operations
+    for weight in SUZUKI_YOSHIDA * CHAIN_STEPS:
+        delta = ensemble.timestep_fs * FEMTOSECOND * (weight / CHAIN_STEPS)
+        for m in reversed(range(last + 1)):
+            p[m] = drag(m, delta) * (drag(m, delta) * p[m] + delta / 4.0 * pull(m))
+        scale = scale * jnp.exp(-delta / 2.0 * p[0] / q[0])
+        x = [x[m] + delta / 2.0 * p[m] / q[m] for m in range(last + 1)]
+        for m in range(last + 1):
+            p[m] = drag(m, delta) * (drag(m, delta) * p[m] + delta / 4.0 * pull(m))
+    return momentum * scale, _chain(x, p, q, tau, kinetic * scale**2, degrees)
 
 
 def _new_chain(
     ensemble: NoseHoover | IsotropicNPT, damping_fs: Scalar, degrees: int, kinetic: Array
 ) -> NoseHooverChain:
-    kT = BOLTZMANN * ensemble.temperature_K
-    return _chain_functions(ensemble, damping_fs).initialize(degrees, kinetic, kT)
+    tau, rest = damping_fs * FEMTOSECOND, [0.0] * ensemble.chain_length
+    return _chain(rest, rest, _chain_masses(ensemble, tau, degrees), tau, kinetic, degrees)
 
 
-def _chain_functions(ensemble: NoseHoover | IsotropicNPT, damping_fs: Scalar) -> NoseHooverChainFns:
-    from jax_md.simulate import nose_hoover_chain
+def _chain(position: Any, momentum: Any, mass: Any, tau: Any, kinetic: Array, degrees: int) -> NoseHooverChain:
+    from jax_md import simulate
 
-    dt: Any = ensemble.timestep_fs * FEMTOSECOND  # jax-md declares floats; traced numbers do as well
-    tau: Any = damping_fs * FEMTOSECOND
-    return nose_hoover_chain(dt, ensemble.chain_length, CHAIN_STEPS, SUZUKI_YOSHIDA_ORDER, tau)
+    make: Any = simulate.NoseHooverChain
+    return make(*(jnp.asarray(values, kinetic.dtype) for values in (position, momentum, mass, tau)), kinetic, degrees)
+
+
+def _chain_masses(ensemble: NoseHoover | IsotropicNPT, tau: Scalar, degrees: int) -> list[Scalar]:
+    thermal = BOLTZMANN * ensemble.temperature_K * tau**2
+    return [thermal * (1 if m else degrees) for m in range(ensemble.chain_length)]
 
 
 def _thermal_mass(ensemble: IsotropicNPT, damping_fs: Scalar) -> Scalar:

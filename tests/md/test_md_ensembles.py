@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax_md.simulate import nose_hoover_chain
 from pair_potential import argon, argon_spec, pair_potential
 
 import mlipjax.md as md
-from mlipjax.units import BAR, BOLTZMANN
+from mlipjax.units import BAR, BOLTZMANN, FEMTOSECOND
 
 N_REPLICAS = 16
 N_STEPS = 16
@@ -145,3 +146,24 @@ def test_npt_reaches_its_pressure():
     lengths = np.linalg.norm(cells, axis=-1)
     assert np.ptp(lengths) > 0.02
     assert np.allclose(cells, lengths[..., :1, None] * np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_a_chain_moves_as_that_of_jax_md(length):
+    rng = np.random.default_rng(length)
+    ensemble = md.NoseHoover(1.0, 300.0, 50.0, length)
+    dynamics = jax.tree.map(lambda x: x[0], start(ensemble, n_replicas=1).dynamics)
+    thermostats = np.sqrt(dynamics.chain.mass * BOLTZMANN * 300.0) * rng.uniform(0.5, 2.0, length)
+    dynamics = dynamics.set(chain=dynamics.chain.set(momentum=thermostats))
+    # half a kick without forces, which the thermostat follows
+    found = ensemble.after(dynamics.set(force=jnp.zeros_like(dynamics.force)))
+
+    theirs = nose_hoover_chain(FEMTOSECOND, length, 2, 3, 50.0 * FEMTOSECOND)
+    kT, kinetic = BOLTZMANN * 300.0, md.kinetic_energy(dynamics.momentum, dynamics.mass)
+    chain = theirs.update_mass(dynamics.chain.set(kinetic_energy=kinetic), kT)
+    momentum, chain = theirs.half_step(dynamics.momentum, chain, kT)
+    assert np.abs(momentum / dynamics.momentum - 1.0).max() > 1e-4
+    # jax-md has its weights in single precision
+    np.testing.assert_allclose(found.momentum, momentum, rtol=1e-8)
+    for ours, other in zip(jax.tree.leaves(found.chain), jax.tree.leaves(chain), strict=True):
+        np.testing.assert_allclose(ours, other, rtol=1e-6)

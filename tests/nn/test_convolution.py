@@ -82,6 +82,12 @@ def test_the_size_of_blocks_changes_neither_values_nor_gradients(inputs, monkeyp
         monkeypatch.setattr(convolution, "EDGES_PER_BLOCK", edges)
         gradient = jax.jit(jax.value_and_grad(lambda *args: total(*args), argnums=(0, 1, 2, 3)))
         results.append(jax.tree.leaves(gradient(features, basis, harmonics, kernels)))
+    # as on accelerators: at once, or in blocks of 3 atoms
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    for edges in (10**6, 3 * 32):
+        monkeypatch.setattr(convolution, "EDGES_AT_ONCE", edges)
+        gradient = jax.jit(jax.value_and_grad(lambda *args: total(*args), argnums=(0, 1, 2, 3)))
+        results.append(jax.tree.leaves(gradient(features, basis, harmonics, kernels)))
     for leaves in results[1:]:
         for leaf, other in zip(leaves, results[0], strict=True):
             np.testing.assert_allclose(leaf, other, rtol=1e-11, atol=1e-12)

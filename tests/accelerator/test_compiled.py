@@ -1,0 +1,44 @@
+"""Guards of the programs for GPUs, compiled for an H200 that is not there: kernels, memory, traffic, faults.
+
+They need the plugin of the same jax (``pip install "jax[cuda13]"`` in an environment of its own).
+"""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)),
+        reason='programs for GPUs are compiled with the plugin (pip install "jax[cuda13]")',
+    ),
+]
+
+# of the embedded model: kernels, MB of temporaries, MB read and written; a change that needs more says so here
+BOUNDS = {}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Kernels, MB of temporaries, MB of traffic, floor in ms and faults of each program, in a process without x64."""
+    command = [sys.executable, "-m", "experiments.benchmark.compiled", "universal", *BOUNDS]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()[2:]]
+    return {name: (int(kernels), *map(float, sizes), faults) for name, kernels, *sizes, faults in cells}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_program_needs_no_more_than_it_did(rows, name):
+    kernels, temporaries, traffic, _, faults = rows[name]
+    assert faults == "-"
+    for found, bound in zip((kernels, temporaries, traffic), BOUNDS[name], strict=True):
+        assert found <= 1.1 * bound
+
+
+def test_memory_of_a_force_call_grows_as_the_number_of_atoms_or_less(rows):
+    small, large = (rows[f"force call, {n} atoms"][1] for n in (1000, 8000))
+    assert large < 8.8 * small
