@@ -39,8 +39,8 @@ from mlipjax.typing import Array
 EDGES_PER_BLOCK = 192
 """Edges worked on at a time on CPUs: in a Nequix layer they are 3 MB of intermediates, the size of a core's cache."""
 
-EDGES_AT_ONCE = 131_072
-"""Edges worked on at a time on accelerators; a force call of nequix-mp-1 keeps 52 kB of each, 6.8 GB of so many."""
+BYTES_AT_ONCE = 2 * 2**30
+"""Products of radial weights and features of a layer on accelerators, above which edges are worked off in blocks."""
 
 
 def convolve(
@@ -90,7 +90,9 @@ def convolve(
     given = list(features), neighbors, list(harmonics), list(radial_kernels)
     if edges.table is None and neighbors.size <= EDGES_PER_BLOCK:
         return total(edges.basis, _in_blocks(neighbors.size), *given)
-    elsewhere = _at_once if neighbors.size <= EDGES_AT_ONCE else _in_blocks(EDGES_AT_ONCE)
+    of_an_edge = sum(path.mul * features[path.source].shape[1] for path in paths) * features[0].dtype.itemsize
+    n_edges = BYTES_AT_ONCE // of_an_edge
+    elsewhere = _at_once if neighbors.size <= n_edges else _in_blocks(n_edges)
     return jax.lax.platform_dependent(
         edges,
         *given,

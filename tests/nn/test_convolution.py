@@ -84,8 +84,9 @@ def test_the_size_of_blocks_changes_neither_values_nor_gradients(inputs, monkeyp
         results.append(jax.tree.leaves(gradient(features, basis, harmonics, kernels)))
     # as on accelerators: at once, or in blocks of 3 atoms
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    of_an_edge = 8 * sum(path.mul * features[path.source].shape[1] for path in paths)
     for edges in (10**6, 3 * 32):
-        monkeypatch.setattr(convolution, "EDGES_AT_ONCE", edges)
+        monkeypatch.setattr(convolution, "BYTES_AT_ONCE", edges * of_an_edge)
         gradient = jax.jit(jax.value_and_grad(lambda *args: total(*args), argnums=(0, 1, 2, 3)))
         results.append(jax.tree.leaves(gradient(features, basis, harmonics, kernels)))
     for leaves in results[1:]:
