@@ -4,5 +4,4 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 ELECTROLYTE = DATA / "electrolyte.extxyz"
-WATER = DATA / "water.extxyz"
 PRETRAINING = DATA / "universal_xtb.npz"

@@ -5,7 +5,6 @@ fine-tuned at intervals along one trajectory generalises better at the same numb
 
     python -m experiments.periodic                              # embedded model, GFN1-xTB labels, about 10 minutes
     python -m experiments.periodic --model nequix-mp-1 --oracle teacher:nequix-oam-1-pft --structure liquid.extxyz
-    python -m experiments.periodic --preset cp2k                # nequix-mp-1, PBE labels by CP2K, under three hours
 
 Arms, each with rounds x labels-per-round labels:
   naive     parallel trajectories of the universal model, then one fine-tune
@@ -27,8 +26,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.lab.paths import WATER
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -36,7 +33,7 @@ class Config:
 
     Attributes:
         model: universal model: a name, a .nqx file or a saved folder.
-        oracle: labels: xtb, cp2k:cutoff=600, teacher:MODEL or ase:module:factory.
+        oracle: labels: xtb, cp2k:cutoff=500, teacher:MODEL or ase:module:factory.
         structure: where all trajectories start; by default the embedded LiCl solution.
         rounds: rounds of the periodic arm.
         labels_per_round: labels in each.
@@ -104,10 +101,5 @@ PRESETS = {
     "full": Config(
         labels_per_round=10, steps=1000, train_steps=500, own_frames=40, test_frames=40,
     ),
-    "cp2k": Config(
-        model="nequix-mp-1", oracle="cp2k:cutoff=500", structure=WATER,
-        rounds=4, labels_per_round=6, own_frames=8, test_frames=8, workers=2,
-    ),
 }  # fmt: skip
-""""quick" is sized for two cores, "full" for an accelerator, and "cp2k" has real DFT for two cores: four molecules of
-water, 24 labels an arm."""
+""""quick" is sized for two cores, "full" for an accelerator."""
