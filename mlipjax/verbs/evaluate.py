@@ -30,6 +30,7 @@ from mlipjax.train.batches import StructurePrediction, predict_property, propert
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
 from mlipjax.uncertainty import Computed, Spread
+from mlipjax.verbs.dispersion import open_dispersion, with_dispersion
 from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
@@ -66,6 +67,7 @@ def evaluate(
     units: str = "ase",
     uncertainty: Uncertainty | None = None,
     monitor: str | os.PathLike[str] | Monitor | None = None,
+    dispersion: str | None = None,
     write: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
@@ -88,6 +90,8 @@ def evaluate(
         uncertainty: also compare error bars with errors: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model
             that ``mlipjax.calibrate`` has given them, or an estimator.
         monitor: charts of the model (a ``Monitor`` or monitor.npz), to compare them with error bars.
+        dispersion: added to the model, as d3bj:FUNCTIONAL (``mlipjax.dispersion``); refused where the labels of a
+            published model contain it already.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
 
@@ -112,6 +116,8 @@ def evaluate(
     if property is not None:
         if head is not None:
             raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+        if dispersion is not None:
+            raise ValueError(f"dispersion={dispersion!r} is added to energies and forces (data), not to a property.")
         if write is not None or out is not None:
             raise ValueError("predictions and figures are of energies and forces (data), not of a property.")
         return _property_errors(open_native(model, None, precision), property, dtype, batch_size, max_slots)
@@ -124,6 +130,7 @@ def evaluate(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
     opened = open_model(model, head, precision)
+    more = open_dispersion(dispersion, opened)
     bars = _error_bars(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
@@ -131,6 +138,7 @@ def evaluate(
     kept = [index for index in range(len(dataset)) if index not in left_out]
     dataset = dataset.subset(kept) if left_out else dataset
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
+    found = with_dispersion(found, dataset.systems, more)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
     report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype, **_told(left_out)}
