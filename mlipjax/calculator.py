@@ -115,7 +115,7 @@ class Calculator(AseCalculator):
 
     def _rest(self) -> tuple[Any, ...]:
         own = jax.device_get(self.uncertainty)
-        return self.dtype.name, self.potential.heads[self.head], own, self.dispersion, self.atoms, self.results
+        return self.dtype.name, self.potential.heads[self.head], (own, self.dispersion), self.atoms, self.results
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """As in ASE; threads that share a calculator take turns."""
@@ -248,12 +248,11 @@ def _assembled(
     params: Params,
     dtype: str,
     head: str,
-    uncertainty: Estimator | None,
-    dispersion: D3BJ | None,
+    beside: tuple[Estimator | None, D3BJ | None],
     atoms: Atoms | None,
     results: dict[str, Any],
 ) -> Calculator:
-    calculator = Calculator(potential, params, dtype, head, uncertainty=uncertainty, dispersion=dispersion)
+    calculator = Calculator(potential, params, dtype, head, uncertainty=beside[0], dispersion=beside[1])
     calculator.atoms, calculator.results = atoms, results
     return calculator
 

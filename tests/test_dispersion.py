@@ -46,7 +46,7 @@ def jolted(rng, atoms):
 
 @pytest.fixture(scope="module")
 def model():
-    potential = nequip.nequip(SMALL)
+    potential = nequip(SMALL)
     return Model(potential, random_params(potential))
 
 

@@ -131,10 +131,9 @@ def plan_periodic(
     plain, params = add_head(model) if strategy.replay else model
     plain, note = _settled(Model(plain, params), isolated, systems, settings)
     notes += note
-    elements = sorted({int(z) for system in systems for z in system.start.system.atomic_numbers})
     replayed, said, found = None, {"replay": None}, []
     if strategy.replay:
-        retention, said, found = make_retention(strategy, plain, model, elements, training)
+        retention, said, found = make_retention(strategy, plain, model, _elements(systems), training)
         replayed = retention.replay
     potential, params = strategy.attach(plain, params, key)
     optimizer = Optimizer(strategy.optimizer_config(settings.train_steps))
@@ -175,6 +174,10 @@ def plan_periodic(
         hours=_hours(setup, starts, settings, seconds),
     )
     return Plan(settings, systems, setup, controls, state, strategy, n_parameters, n_trained, preflight)
+
+
+def _elements(systems: Sequence[Simulated]) -> list[int]:
+    return sorted({int(z) for system in systems for z in system.start.system.atomic_numbers})
 
 
 def _examined(

@@ -123,8 +123,8 @@ class Cp2k:
             labels; TZV2P-MOLOPT-SR-GTH costs several times as much.
         cutoff: of the density's finest grid, Ry. Oxygen decides: in water its forces are off by 55 meV/Å (rms over
             all atoms) at 400, by 27 at 600, as against 1000; other elements need less.
-        relative_cutoff: of the grid on which a Gaussian is put, Ry; more than 50 changed nothing in water, and a step
-            takes a third longer at 60.
+        relative_cutoff: of the grid on which a Gaussian is put, Ry; more than 50 changed nothing in water, and from 40
+            to 60 a step takes 40 % longer.
         eps_scf: where the cycle ends. Forces are then right to 1e-5 eV/Å (rms); sums of Gaussians end where that is
             enough for it (EPS_DEFAULT 1e-10).
         charge: of the system.

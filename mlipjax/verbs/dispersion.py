@@ -37,14 +37,20 @@ def open_dispersion(spec: str | None, model: NativeModel | ForeignModel) -> D3BJ
     return found
 
 
-def dispersive(model: M, dispersion: D3BJ | None) -> M:
+def dispersive(model: M, dispersion: str | D3BJ | None, pbc: Sequence[bool] | None = None) -> M:
     """The model with dispersion: a foreign calculator in a sum, a potential in whatever it evaluates.
 
-    The structures of a potential are those of ``dispersion.pbc``.
+    Args:
+        model: without it.
+        dispersion: or its name, which is opened (``open_dispersion``).
+        pbc: periodic directions of all structures that the potential evaluates.
     """
+    if isinstance(dispersion, str):
+        dispersion = open_dispersion(dispersion, model)
     if dispersion is None:
         return model
     if isinstance(model, NativeModel):
+        dispersion = dispersion if pbc is None else dispersion.along(pbc)
         return dataclasses.replace(model, potential=model.potential.replace(dispersion=dispersion))
     from ase.calculators.mixing import SumCalculator
     from dftd3.ase import DFTD3

@@ -114,12 +114,7 @@ def evaluate(
             'give either data="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
     if property is not None:
-        if head is not None:
-            raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
-        if dispersion is not None:
-            raise ValueError(f"dispersion={dispersion!r} is added to energies and forces (data), not to a property.")
-        if write is not None or out is not None:
-            raise ValueError("predictions and figures are of energies and forces (data), not of a property.")
+        _refuse_beside_property(head, write or out or dispersion)
         return _property_errors(open_native(model, None, precision), property, dtype, batch_size, max_slots)
     if write is not None:
         check_name(write)
@@ -134,9 +129,7 @@ def evaluate(
     bars = _error_bars(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
-    left_out = _without_energy(dataset, name)
-    kept = [index for index in range(len(dataset)) if index not in left_out]
-    dataset = dataset.subset(kept) if left_out else dataset
+    dataset, kept, left_out = _computable(dataset, name)
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     found = with_dispersion(found, dataset.systems, more)
     for finding in suspect_labels(name, dataset, found):
@@ -155,6 +148,13 @@ def evaluate(
     return report
 
 
+def _refuse_beside_property(head: str | None, others: Any) -> None:
+    if head is not None:
+        raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+    if others is not None:
+        raise ValueError("predictions, figures and dispersion are of energies and forces (data), not of a property.")
+
+
 def _error_bars(
     model: ModelLike,
     opened: NativeModel | ForeignModel,
@@ -166,6 +166,13 @@ def _error_bars(
     if monitor is not None:
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     return None
+
+
+def _computable(dataset: Dataset, name: str) -> tuple[Dataset, list[int], dict[int, str]]:
+    """Structures that have an energy, their numbers, and why others have none."""
+    left_out = _without_energy(dataset, name)
+    kept = [index for index in range(len(dataset)) if index not in left_out]
+    return dataset.subset(kept) if left_out else dataset, kept, left_out
 
 
 def _told(left_out: Mapping[int, str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mlipjax.relaxation.cell import strains
 from mlipjax.relaxation.run import in_parts
 from mlipjax.system import System
 from mlipjax.units import GPA
-from mlipjax.verbs.dispersion import dispersive, open_dispersion
+from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.inputs import (
     ForeignModel,
     LeaveOut,
@@ -122,7 +122,7 @@ def relax(
     """
     _check(cell, pressure, fmax, steps, dtype)
     opened = open_model(model, head)
-    opened = dispersive(opened, open_dispersion(dispersion, opened))
+    opened = dispersive(opened, dispersion)
     jobs = [_job(atoms, name, cell, pressure) for atoms, name in iterate_computable(structure, leave_out)]
     if not jobs:
         raise ValueError("found no structure that can be relaxed.")
@@ -196,7 +196,7 @@ def _side_by_side(model: NativeModel, jobs: Sequence[Job], **options: Any) -> li
     name = jobs[0].name if len(jobs) == 1 else f"{jobs[0].name} to {jobs[-1].name}"
     systems, free = [System.from_ase(job.atoms) for job in jobs], np.stack([job.free for job in jobs])
     if (more := model.potential.dispersion) is not None:
-        model = dispersive(model, more.along(systems[0].pbc))
+        model = dispersive(model, more, systems[0].pbc)
     # with stresses, all relaxations share a compiled program
     found = _named(
         name,

@@ -30,7 +30,7 @@ from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice, say_unused
 from mlipjax.system import System
-from mlipjax.verbs.dispersion import dispersive, open_dispersion
+from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
@@ -129,10 +129,8 @@ def simulate(
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = open_native(model, head, precision)
+        opened = dispersive(open_native(model, head, precision), dispersion, start.system.pbc)
         check_known(opened, structure, start.system.atomic_numbers)
-        more = open_dispersion(dispersion, opened)
-        opened = dispersive(opened, more and more.along(start.system.pbc))
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), opened.params)
         kelvin = temperature_of(wanted, start)
         made = make_ensemble(
@@ -150,8 +148,7 @@ def simulate(
         job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)
         found = job.run(steps, replicas, every, seed, on_chunk)
     told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "precision": precision}
-    told |= {"dispersion": dispersion}
-    found.report.update(told, seed=seed)
+    found.report.update(told, dispersion=dispersion, seed=seed)
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found

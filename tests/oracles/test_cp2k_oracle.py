@@ -73,7 +73,7 @@ def test_specifications(monkeypatch):
     assert Cp2k().identity != Cp2k(cutoff=500.0).identity
     assert Cp2k().identity == Cp2k(threads=2, command="cp2k").identity
     for wrong in ("cp2k:cutoff=0", "cp2k:functional=B3", "cp2k:guess=none", "cp2k:basis", "cp2k:cutoff=1e9"):
-        with pytest.raises(ValueError, match="must be|choose one of|cannot read"):
+        with pytest.raises(ValueError, match=r"must be|choose one of|cannot read"):
             make_oracle(wrong)
 
 
