@@ -15,6 +15,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from mlipjax import tree
 from mlipjax.defaults import Precision
+from mlipjax.dispersion import D3BJ, add_dispersion, parse_dispersion
 from mlipjax.files import digest
 from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.graph.follow import Follower
@@ -46,6 +47,8 @@ class Calculator(AseCalculator):
         uncertainty: error bars of the model and head (``uncertainty.load_uncertainty``). ``results`` then also hold
             standard deviations: ``energy_std`` (eV), ``energies_std`` (n,) and ``forces_std`` (n, 3), at the price of
             one backward pass per feature of the last layer, or per member of an ensemble.
+        dispersion: added to energies, forces and stress (``mlipjax.dispersion``), as d3bj:FUNCTIONAL; for a model whose
+            labels do not contain it.
 
     A calculator, or atoms that carry one, can be copied and pickled (as configuration and arrays, never code), and
     shared by threads, which take turns. ``parameters`` name the model by the digest of its numbers, the precision and
@@ -66,6 +69,7 @@ class Calculator(AseCalculator):
         head: str | None = None,
         task: str | None = None,
         uncertainty: Estimator | None = None,
+        dispersion: str | D3BJ | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -76,10 +80,12 @@ class Calculator(AseCalculator):
         self.potential = potential
         self.dtype = np.dtype(dtype)
         self.head = head_index(potential, task if head is None else head)
+        self.dispersion = parse_dispersion(dispersion) if isinstance(dispersion, str) else dispersion
         self.parameters = dict(self.parameters or {}) | {
             "model": model_digest(potential, params),
             "dtype": dtype,
             "head": potential.heads[self.head],
+            **({} if self.dispersion is None else {"dispersion": self.dispersion.name}),
         }
         self.n_compilations = 0
         self._turn = threading.RLock()
@@ -109,7 +115,7 @@ class Calculator(AseCalculator):
 
     def _rest(self) -> tuple[Any, ...]:
         own = jax.device_get(self.uncertainty)
-        return self.dtype.name, self.potential.heads[self.head], own, self.atoms, self.results
+        return self.dtype.name, self.potential.heads[self.head], (own, self.dispersion), self.atoms, self.results
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """As in ASE; threads that share a calculator take turns."""
@@ -155,6 +161,8 @@ class Calculator(AseCalculator):
             xx, yy, zz, yz, xz, xy = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
             stress = np.asarray(prediction.stress[0], np.float64)
             self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
+        if self.dispersion is not None:
+            add_dispersion(self.results, self.dispersion, system)
         if self.uncertainty is not None:
             self.results |= self._spread(graph, n)
 
@@ -196,8 +204,10 @@ class Calculator(AseCalculator):
             atoms: structure; by default the last one.
 
         Raises:
-            ValueError: without a structure, and as ``calculate``.
+            ValueError: without a structure, with dispersion, and as ``calculate``.
         """
+        if self.dispersion is not None:
+            raise ValueError(f"second derivatives of {self.dispersion.name} are not computed; leave dispersion out.")
         system, _ = self._asked(atoms)
         with self._turn, jax.enable_x64(self.dtype == np.float64):
             # no padding: each atom costs three derivatives
@@ -238,11 +248,11 @@ def _assembled(
     params: Params,
     dtype: str,
     head: str,
-    uncertainty: Estimator | None,
+    beside: tuple[Estimator | None, D3BJ | None],
     atoms: Atoms | None,
     results: dict[str, Any],
 ) -> Calculator:
-    calculator = Calculator(potential, params, dtype, head, uncertainty=uncertainty)
+    calculator = Calculator(potential, params, dtype, head, uncertainty=beside[0], dispersion=beside[1])
     calculator.atoms, calculator.results = atoms, results
     return calculator
 

@@ -23,6 +23,7 @@ from flax import struct
 
 from mlipjax import tree
 from mlipjax.defaults import Precision
+from mlipjax.dispersion import D3BJ
 from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
@@ -71,6 +72,7 @@ class Potential:
         properties: property heads; the parameters of each are a group of their own beside the module's.
         precision: of the network's float32 products, where a backend has a choice: a choice of the run, not saved with
             a model. Positions, cells and strains are multiplied in full in any case.
+        dispersion: added to what ``apply`` gives, and to nothing else; likewise not saved.
     """
 
     module: Any
@@ -81,6 +83,7 @@ class Potential:
     e0s: np.ndarray = dataclasses.field(compare=False)
     properties: tuple[PropertyHead, ...] = ()
     precision: Precision = "highest"
+    dispersion: D3BJ | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -133,7 +136,7 @@ class Potential:
         volume = jnp.abs(jnp.linalg.det(graph.cells))
         has_volume = volume > 0.0
         per_volume = jnp.where(has_volume, 1.0 / jnp.where(has_volume, volume, 1.0), 0.0)
-        return Prediction(
+        found = Prediction(
             energy=sum_over_atoms(graph, node_energy),
             forces=-d_positions,
             stress=d_strain * per_volume[:, None, None],
@@ -141,6 +144,7 @@ class Potential:
             features=features,
             properties=self._scalar_properties(params, graph, features),
         )
+        return found if self.dispersion is None else self.dispersion.added(found, graph, per_volume)
 
     def property_values(self, params: Params, graph: GraphBatch) -> dict[str, Array]:
         """Predict the properties of a batch: (G,) of scalar heads, (N, 3) of vector heads, by name.
@@ -234,18 +238,15 @@ class Potential:
     def reference_energy(self, atomic_numbers: Any, head: int = 0) -> float:
         """Sum of the isolated-atom energies of a structure, in eV and float64 (host)."""
         self.check_elements(atomic_numbers)
-        rows = np.searchsorted(self.species, np.asarray(atomic_numbers))
-        return float(np.sum(self.e0s[head][rows]))
+        return float(np.sum(self.e0s[head][np.searchsorted(self.species, np.asarray(atomic_numbers))]))
 
     def check_elements(self, atomic_numbers: Iterable[int]) -> None:
         """Raise ``ValueError`` naming the elements of a structure that the potential does not know."""
         unknown = sorted({int(z) for z in atomic_numbers} - set(self.species))
         if unknown:
-            names = listed(unknown)
-            known = listed(self.species)
-            raise ValueError(
-                f"this potential does not know {names}; it knows {known}. Choose another model or structure."
-            )
+            names, known = listed(unknown), listed(self.species)
+            known = f"it knows {known}. Choose another model or structure."
+            raise ValueError(f"this potential does not know {names}; {known}")
 
     def replace(self, **changes: Any) -> Potential:
         """Return a potential with some attributes changed (for instance other ``e0s``)."""

@@ -20,7 +20,7 @@ LAYERS = (
     | {"units"},
     {"locks", "report", "runtime", "system", "tree"},
     {"data", "graph"},
-    {"nn"},
+    {"dispersion", "nn"},
     {"potential"},
     {"models"},
     {"uncertainty"},

@@ -33,7 +33,7 @@ class Config:
 
     Attributes:
         model: universal model: a name, a .nqx file or a saved folder.
-        oracle: labels: xtb, teacher:MODEL or ase:module:factory.
+        oracle: labels: xtb, cp2k:cutoff=500, teacher:MODEL or ase:module:factory.
         structure: where all trajectories start; by default the embedded LiCl solution.
         rounds: rounds of the periodic arm.
         labels_per_round: labels in each.

@@ -1,8 +1,10 @@
-"""Make the start structure of ``experiments.periodic``: LiCl in water, equilibrated with GFN1-xTB.
+"""Make the start structures of ``experiments.periodic``: LiCl in water, and water, equilibrated with GFN1-xTB.
 
     python -m experiments.periodic.electrolyte   # data/electrolyte.extxyz, about three minutes
+    python -m experiments.periodic.electrolyte --n-salt 0 --n-water 4 --density 1 --steps 500 --out data/water.extxyz
 
-15 water molecules and one LiCl (47 atoms, 3.7 mol per kg of water) at 1.05 g/cm^3, the density of such a solution.
+15 water molecules and one LiCl (47 atoms, 3.7 mol per kg of water) at 1.05 g/cm^3, the density of such a solution; and
+four molecules, few enough for labels by density functional theory on two cores.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from mlipjax.oracles.xtb import Xtb
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Make an aqueous LiCl solution.
+    """Make water, or an aqueous LiCl solution.
 
     Attributes:
         out: file to write.
         n_water: water molecules.
+        n_salt: pairs of Li and Cl.
         density: g/cm^3.
         temperature: K.
         steps: MD steps of 1 fs.
@@ -39,6 +42,7 @@ class Config:
 
     out: Path = ELECTROLYTE
     n_water: int = 15
+    n_salt: int = 1
     density: float = 1.05
     temperature: float = 300.0
     steps: int = 200
@@ -47,7 +51,7 @@ class Config:
 
 def pack(config: Config, rng: np.random.Generator) -> Atoms:
     """Place molecules at random, as far from each other as a few hundred tries allow."""
-    parts = [Atoms("Li"), Atoms("Cl"), *(molecule("H2O") for _ in range(config.n_water))]
+    parts = [*(Atoms(name) for name in ("Li", "Cl") * config.n_salt), *(molecule("H2O") for _ in range(config.n_water))]
     mass = sum(part.get_masses().sum() for part in parts)
     edge = (mass / units.kg * units.m**3 / (1000.0 * config.density)) ** (1 / 3)
     packed = Atoms(cell=[edge] * 3, pbc=True)

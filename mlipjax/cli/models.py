@@ -55,6 +55,7 @@ def run(command: Models) -> None:
 def _details(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "name", row["name"]
     yield "labels", row["level"]
+    yield "+U", "on d states of some elements" if row["hubbard_u"] else "none"
     yield "dispersion", "in the labels" if row["dispersion"] else "not in the labels"
     yield "elements", f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else "unknown"
     yield "licence", row["licence"]
@@ -79,6 +80,8 @@ def _describe(entry: registry.Entry) -> dict[str, Any]:
         "bytes": None if path is None else _size(path),
         "functional": entry.functional,
         "data": entry.data,
+        "functionals": list(entry.functionals),
+        "hubbard_u": entry.hubbard_u,
         "dispersion": entry.dispersion,
         "level": entry.level,
         "licence": entry.licence,

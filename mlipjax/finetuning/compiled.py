@@ -89,7 +89,7 @@ def init(setup: Setup, params: Params, starts: Sequence[SystemStart], controls: 
 def _init_system(
     setup: Setup, own: SystemSetup, params: Params, start: SystemStart, ensemble: Any, key: Key
 ) -> SystemState:
-    sim = init_replicas(Model(setup.potential, params), own.spec, start.start, ensemble, key, start.n_replicas)
+    sim = init_replicas(Model(setup.moving(own), params), own.spec, start.start, ensemble, key, start.n_replicas)
     dtype = sim.dynamics.position.dtype
     last = setup.potential.feature_slices[-1]
     n_components = setup.config.chart_components

@@ -179,7 +179,7 @@ class HostLoop:
             own = self.setup.systems[index]
             # the search is repeated in the program; here it gives the tables the shapes of the setup
             system = dataclasses.replace(system, sim=_compiled(_find_tables, own.spec)(system.sim))
-            sample = _compiled(sample_frame, self.setup.potential, self.setup.config, own)
+            sample = _compiled(sample_frame, self.setup.moving(own), self.setup.config, own)
             after, found = sample(params, system, numbers, state.round)
             info = found.md
             if bool(jnp.all(info.valid)):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from mlipjax import runtime
 from mlipjax.data import Dataset, hash_input, read_dataset, structure_hash, write_dataset
 from mlipjax.data.hashing import hash_dataset
+from mlipjax.dispersion import D3BJ
 from mlipjax.files import plain, write_atomic
 from mlipjax.finetuning.compiled import run_rounds
 from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
@@ -52,12 +53,14 @@ class Problem(NamedTuple):
         systems: what is simulated, at least one.
         oracle: source of the labels.
         data: labelled frames from before, with total energies; ``None`` for none.
+        dispersion: added to the model in MD; labels and data are without it.
     """
 
     model: Model
     systems: Sequence[Simulated]
     oracle: Oracle
     data: Dataset | None = None
+    dispersion: D3BJ | None = None
 
 
 class PeriodicResult(NamedTuple):
@@ -127,9 +130,9 @@ def run_periodic(
         InUseError: if another process works in ``out``.
     """
     listener = PeriodicListener() if listener is None else listener
-    model, systems, oracle, data = problem
+    model, systems, oracle, data, dispersion = problem
     if out is None:
-        plan = plan_periodic(model, systems, settings, data)
+        plan = plan_periodic(model, systems, settings, data, dispersion)
         listener.start(plan)
         with Labeller(oracle, n_workers=workers) as labeller:
             end = run_plan(plan, labeller, None, listener.piece)
@@ -141,7 +144,7 @@ def run_periodic(
         if finished is not None:
             complete_run_report(out, finished)
             return _read(out, finished)
-        plan = plan_periodic(model, systems, settings, data)
+        plan = plan_periodic(model, systems, settings, data, dispersion)
         needed = training_memory(plan.setup, plan.state, plan.controls)
         plan = plan._replace(preflight=plan.preflight._replace(training_bytes=needed))
         claim_run(out, description)
@@ -247,6 +250,7 @@ def _describe(problem: Problem, settings: PeriodicSettings) -> dict[str, Any]:
         "systems": own if any(own) else None,
         "data_sha256": None if problem.data is None else hash_dataset(problem.data),
         "oracle": problem.oracle.identity,
+        **({} if problem.dispersion is None else {"dispersion": problem.dispersion.name}),
     }))  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from mlipjax import tree
 from mlipjax.data import Dataset
 from mlipjax.data.splits import IsolatedAtoms, set_apart
 from mlipjax.defaults import COMPONENTS
+from mlipjax.dispersion import D3BJ
 from mlipjax.doctor import Finding, examine, refuse_fatal
 from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.compiled import SystemStart, init
@@ -101,7 +102,11 @@ class Plan(NamedTuple):
 
 
 def plan_periodic(
-    model: Model, systems: Sequence[Simulated], settings: PeriodicSettings, data: Dataset | None = None
+    model: Model,
+    systems: Sequence[Simulated],
+    settings: PeriodicSettings,
+    data: Dataset | None = None,
+    dispersion: D3BJ | None = None,
 ) -> Plan:
     """Make everything that is fixed before the first step.
 
@@ -110,6 +115,7 @@ def plan_periodic(
         systems: what is simulated, at least one.
         settings: everything else.
         data: labelled frames from before, with total energies, to train on from the first round on.
+        dispersion: added to the model in MD.
 
     Raises:
         ValueError: for elements the model does not know, settings that do not fit each other, an ensemble that
@@ -125,10 +131,9 @@ def plan_periodic(
     plain, params = add_head(model) if strategy.replay else model
     plain, note = _settled(Model(plain, params), isolated, systems, settings)
     notes += note
-    elements = sorted({int(z) for system in systems for z in system.start.system.atomic_numbers})
     replayed, said, found = None, {"replay": None}, []
     if strategy.replay:
-        retention, said, found = make_retention(strategy, plain, model, elements, training)
+        retention, said, found = make_retention(strategy, plain, model, _elements(systems), training)
         replayed = retention.replay
     potential, params = strategy.attach(plain, params, key)
     optimizer = Optimizer(strategy.optimizer_config(settings.train_steps))
@@ -141,6 +146,7 @@ def plan_periodic(
         optimizer,
         training.make_loss(),
         *((None, None) if strategy.adapters is None else (plain, strategy.adapters)),
+        dispersion=dispersion,
     )
     known = None
     if strategy.pull == "ewc":
@@ -168,6 +174,10 @@ def plan_periodic(
         hours=_hours(setup, starts, settings, seconds),
     )
     return Plan(settings, systems, setup, controls, state, strategy, n_parameters, n_trained, preflight)
+
+
+def _elements(systems: Sequence[Simulated]) -> list[int]:
+    return sorted({int(z) for system in systems for z in system.start.system.atomic_numbers})
 
 
 def _examined(

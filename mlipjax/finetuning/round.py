@@ -103,7 +103,7 @@ def _sample_round(
     """All frames of a system in a round, unlabelled; fields of the record have a leading axis for the frames."""
 
     def interval(system: SystemState, _: None) -> tuple[SystemState, SampleInfo]:
-        return sample_frame(setup.potential, setup.config, own, params, system, controls, round)
+        return sample_frame(setup.moving(own), setup.config, own, params, system, controls, round)
 
     return jax.lax.scan(interval, system, length=own.labels_per_replica)
 
@@ -266,7 +266,7 @@ def finish_round(setup: Setup, state: FineTuneState, graphs: Sequence[GraphBatch
             system = dataclasses.replace(system, watch=watch, sim=sim)
         if setup.config.chart_components:
             system = dataclasses.replace(system, monitor=chart_frames(setup, averaged, system, stack))
-        sim = refresh(setup.potential, own.spec, averaged, rebuild(own.spec, system.sim))
+        sim = refresh(setup.moving(own), own.spec, averaged, rebuild(own.spec, system.sim))
         systems.append(dataclasses.replace(system, sim=sim))
     return dataclasses.replace(
         state,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from flax import struct
 
+from mlipjax.dispersion import D3BJ
 from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.stack import FrameStack
 from mlipjax.graph import VerletSpec
@@ -124,6 +125,7 @@ class Setup:
         optimizer, loss: of the training.
         plain: the potential without adapters, which is saved; ``None`` for the student itself.
         adapters: of the student, merged in what is saved.
+        dispersion: added in MD; what is trained is without.
     """
 
     potential: Potential
@@ -133,6 +135,13 @@ class Setup:
     loss: Loss
     plain: Potential | None = None
     adapters: Adapters | None = None
+    dispersion: D3BJ | None = None
+
+    def moving(self, own: SystemSetup) -> Potential:
+        """The potential that moves the atoms of a system."""
+        if self.dispersion is None:
+            return self.potential
+        return self.potential.replace(dispersion=self.dispersion.along(own.spec.pbc))
 
     def model(self, params: Params) -> Model:
         """The model that parameters of a run are: without adapters, which are merged."""

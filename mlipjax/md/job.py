@@ -75,6 +75,7 @@ class Job:
             "frame_every": self.frame_every,
             "momenta": None if momenta is None else fingerprint(momenta),
             "free": None if freedom is None else fingerprint(freedom.free),
+            "dispersion": None if (more := self.model.potential.dispersion) is None else more.name,
         }
 
     def way(self, state: SimState) -> Way:

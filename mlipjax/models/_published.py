@@ -43,6 +43,16 @@ class Entry:
         return ", ".join(filter(None, (self.functional, self.data, self.remark)))
 
     @property
+    def functionals(self) -> tuple[str, ...]:
+        """Names of the functionals, without what is added to them (+U, dispersion)."""
+        return tuple(name.removesuffix("+U").removesuffix("-D3(BJ)") for name in self.functional.split("/"))
+
+    @property
+    def hubbard_u(self) -> bool:
+        """Tell whether d states of some elements have a +U."""
+        return "+U" in self.functional
+
+    @property
     def verified(self) -> bool:
         """Tell whether the file's SHA-256 is known here."""
         return self.embedded or self.sha256 is not None

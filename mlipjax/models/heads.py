@@ -43,7 +43,7 @@ def with_first_head(potential: Potential, name: str | None) -> Potential:
     if description["architecture"] == "mace":
         config |= {field: _reordered(config[field], order) for field in _PER_HEAD}
     config["heads"] = [potential.heads[i] for i in order]
-    return potential_from_config(description).replace(precision=potential.precision)
+    return potential_from_config(description).replace(precision=potential.precision, dispersion=potential.dispersion)
 
 
 def _reordered(values: Any, order: list[int]) -> Any:

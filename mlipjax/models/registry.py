@@ -42,6 +42,11 @@ def find_entry(name: str) -> Entry:
     raise ValueError(f"no model is called {name!r}; {hint}")
 
 
+def find_known(name: str) -> Entry | None:
+    """Return the entry called ``name``; ``None`` for a file, a folder or another program's model."""
+    return next((entry for entry in known_entries() if entry.name == name), None)
+
+
 def known_entries() -> tuple[Entry, ...]:
     """Return all published potentials that have a name."""
     return ENTRIES

@@ -3,6 +3,7 @@
 from mlipjax.data.labels import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle
+from mlipjax.oracles.cp2k import Cp2k
 from mlipjax.oracles.labeller import Labeller
 from mlipjax.oracles.protocol import Failure, JittableOracle, Oracle, check_cutoff, energy_offsets
 from mlipjax.oracles.spec import make_oracle
@@ -14,6 +15,7 @@ from mlipjax.oracles.xtb import Xtb
 __all__ = [
     "AseOracle",
     "BadLabelError",
+    "Cp2k",
     "Failure",
     "JittableOracle",
     "LabelStore",

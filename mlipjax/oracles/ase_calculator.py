@@ -32,6 +32,8 @@ def evaluate(calculator: Calculator, system: System) -> Labels:
     atoms = system.to_ase()
     atoms.calc = calculator
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    if getattr(calculator, "converged", None) is False:  # VASP's says so, and gives its last energy all the same
+        raise BadLabelError(f"{type(calculator).__name__} did not converge")
     stress: Any = None
     if all(system.pbc) and "stress" in calculator.implemented_properties:
         stress = calculator.get_stress(atoms)
@@ -107,5 +109,5 @@ class AseOracle:
         if str(getattr(calculator, "directory", "")) != ".":
             return evaluate(calculator, system)
         with tempfile.TemporaryDirectory(prefix="mlipjax-label-") as folder:
-            calculator.directory = folder
+            calculator.directory = type(calculator.directory)(folder)  # a path, or text
             return evaluate(calculator, system)

@@ -7,23 +7,31 @@ from typing import TypeVar
 
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle
+from mlipjax.oracles.cp2k import Cp2k
 from mlipjax.oracles.protocol import Oracle
 from mlipjax.oracles.teacher import Teacher
 from mlipjax.oracles.xtb import Xtb
 
-SPEC_HELP = "xtb | teacher:MODEL | ase:MODULE:FACTORY | lj[:sigma=..,epsilon=..,cutoff=..,onset=..] | sw"
+SPEC_HELP = (
+    "xtb | cp2k[:functional=..,basis=..,cutoff=..] | teacher:MODEL | ase:MODULE:FACTORY |"
+    " lj[:sigma=..,epsilon=..,cutoff=..,onset=..] | sw"
+)
 """Accepted forms, for help texts."""
 
-_LARGEST, _LARGEST_OTHER = {"cutoff": 100.0, "onset": 100.0, "sigma": 100.0}, 1e5
+_LARGEST, _LARGEST_OTHER = {"onset": 100.0, "sigma": 100.0}, 1e5
 """Largest values of settings: lengths in Å, and everything else."""
 
-_Kind = TypeVar("_Kind", Xtb, LennardJones, StillingerWeber)
+_LARGEST_CUTOFF: dict[type, float] = {Cp2k: 1e4}
+"""Of cutoffs: 100 Å, unless they are no lengths."""
+
+_Kind = TypeVar("_Kind", Xtb, Cp2k, LennardJones, StillingerWeber)
 
 
 def make_oracle(spec: str) -> Oracle:
     """Make the oracle that ``spec`` names.
 
     - ``xtb``: GFN1-xTB; ``xtb:method=GFN2-xTB,electronic_temperature=300`` changes its settings.
+    - ``cp2k``: PBE by CP2K; ``cp2k:functional=BLYP,cutoff=800`` changes its settings (``Cp2k``).
     - ``teacher:MODEL``: a frozen potential, by name or path as ``mlipjax.load`` takes it.
     - ``ase:MODULE:FACTORY``: the calculator that a function without arguments returns.
     - ``lj:sigma=3.4,epsilon=0.0103,cutoff=8.5,onset=6.0`` (Å, eV), ``sw``: analytic potentials.
@@ -34,6 +42,10 @@ def make_oracle(spec: str) -> Oracle:
     kind, _, rest = spec.partition(":")
     if kind == "xtb":
         return _with_settings(Xtb, rest, spec)
+    if kind == "cp2k":
+        oracle = _with_settings(Cp2k, rest, spec)
+        oracle.check_installed()
+        return oracle
     if kind == "lj":
         return _with_settings(LennardJones, rest, spec)
     if kind == "sw":
@@ -62,7 +74,9 @@ def _with_settings(kind: type[_Kind], text: str, spec: str) -> _Kind:
             settings[name] = convert(value)
         except ValueError:
             raise ValueError(f"{name} in {spec!r} must be {convert.__name__}, found {value!r}") from None
-        largest = _LARGEST.get(name, _LARGEST_OTHER)
-        if convert in (int, float) and not 0 < settings[name] <= largest:
-            raise ValueError(f"{name} in {spec!r} must be more than 0 and at most {largest:g}, found {value}")
+        largest = _LARGEST_CUTOFF.get(kind, 100.0) if name == "cutoff" else _LARGEST.get(name, _LARGEST_OTHER)
+        smallest = -largest if name == "charge" else 0
+        if convert in (int, float) and not smallest < settings[name] <= largest:
+            limits = f"more than {smallest:g} and at most {largest:g}"
+            raise ValueError(f"{name} in {spec!r} must be {limits}, found {value}")
     return kind(**settings)

@@ -30,6 +30,7 @@ from mlipjax.train.batches import StructurePrediction, predict_property, propert
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
 from mlipjax.uncertainty import Computed, Spread
+from mlipjax.verbs.dispersion import open_dispersion, with_dispersion
 from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
@@ -66,6 +67,7 @@ def evaluate(
     units: str = "ase",
     uncertainty: Uncertainty | None = None,
     monitor: str | os.PathLike[str] | Monitor | None = None,
+    dispersion: str | None = None,
     write: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
@@ -88,6 +90,8 @@ def evaluate(
         uncertainty: also compare error bars with errors: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model
             that ``mlipjax.calibrate`` has given them, or an estimator.
         monitor: charts of the model (a ``Monitor`` or monitor.npz), to compare them with error bars.
+        dispersion: added to the model, as d3bj:FUNCTIONAL (``mlipjax.dispersion``); refused where the labels of a
+            published model contain it already.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
 
@@ -110,10 +114,7 @@ def evaluate(
             'give either data="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
     if property is not None:
-        if head is not None:
-            raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
-        if write is not None or out is not None:
-            raise ValueError("predictions and figures are of energies and forces (data), not of a property.")
+        _refuse_beside_property(head, write or out or dispersion)
         return _property_errors(open_native(model, None, precision), property, dtype, batch_size, max_slots)
     if write is not None:
         check_name(write)
@@ -124,13 +125,13 @@ def evaluate(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
     opened = open_model(model, head, precision)
+    more = open_dispersion(dispersion, opened)
     bars = _error_bars(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
-    left_out = _without_energy(dataset, name)
-    kept = [index for index in range(len(dataset)) if index not in left_out]
-    dataset = dataset.subset(kept) if left_out else dataset
+    dataset, kept, left_out = _computable(dataset, name)
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
+    found = with_dispersion(found, dataset.systems, more)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
     report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype, **_told(left_out)}
@@ -147,6 +148,13 @@ def evaluate(
     return report
 
 
+def _refuse_beside_property(head: str | None, others: Any) -> None:
+    if head is not None:
+        raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+    if others is not None:
+        raise ValueError("predictions, figures and dispersion are of energies and forces (data), not of a property.")
+
+
 def _error_bars(
     model: ModelLike,
     opened: NativeModel | ForeignModel,
@@ -158,6 +166,13 @@ def _error_bars(
     if monitor is not None:
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     return None
+
+
+def _computable(dataset: Dataset, name: str) -> tuple[Dataset, list[int], dict[int, str]]:
+    """Structures that have an energy, their numbers, and why others have none."""
+    left_out = _without_energy(dataset, name)
+    kept = [index for index in range(len(dataset)) if index not in left_out]
+    return dataset.subset(kept) if left_out else dataset, kept, left_out
 
 
 def _told(left_out: Mapping[int, str]) -> dict[str, Any]:

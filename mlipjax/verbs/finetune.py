@@ -12,6 +12,7 @@ from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
+from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
 from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.read import read
@@ -31,6 +32,7 @@ def finetune(
     stress_key: str = AUTO,
     virial_key: str = AUTO,
     units: str = "ase",
+    dispersion: str | None = None,
     settings: FinetuneSettings | None = None,
     task: PropertySettings | None = None,
     listener: Any = None,
@@ -51,6 +53,8 @@ def finetune(
         stress_key: likewise.
         virial_key: likewise.
         units: of the labels in files, as for ``mlipjax.read``.
+        dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off before training, and the model is used
+            with ``dispersion`` afterwards.
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
@@ -86,6 +90,8 @@ def finetune(
         if property is not None:
             if head is not None:
                 raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+            if dispersion is not None:
+                raise ValueError(f"dispersion={dispersion!r} is taken off energies and forces, not off a property.")
             return _learn_property(model, property, valid, out, settings, task, listener)
         if settings.strategy in ("ft", "lp", "mft") or task != PropertySettings():
             raise ValueError(
@@ -102,8 +108,11 @@ def finetune(
         keys["required"] = ("energy", "forces")
         train_data = read(train, **keys)
         valid_data = None if is_nothing(valid) else read(valid, **keys)
-        start = open_native(model, head).first
-        return finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
+        opened = open_native(model, head)
+        if (contained := open_dispersion(dispersion, opened)) is not None:
+            train_data = contained.off_dataset(train_data)
+            valid_data = None if valid_data is None else contained.off_dataset(valid_data)
+        return finetune_force_field(opened.first, train_data, valid_data, settings=settings, out=out, listener=listener)
 
 
 def _learn_property(

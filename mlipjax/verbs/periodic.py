@@ -14,7 +14,9 @@ from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Proble
 from mlipjax.finetuning.plan import Simulated
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, make_oracle
+from mlipjax.oracles.dispersion import WithoutDispersion
 from mlipjax.settings import PeriodicSettings, SystemSettings
+from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
 from mlipjax.verbs.logged import Log, logged_rounds
 from mlipjax.verbs.read import read
@@ -36,6 +38,7 @@ def periodic(
     units: str = "ase",
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
+    dispersion: str | None = None,
     workers: int | None = None,
     settings: PeriodicSettings | None = None,
     listener: PeriodicListener | None = None,
@@ -50,8 +53,8 @@ def periodic(
             of any sizes, elements and periodicities. Masses and fixed atoms are honoured; velocities are drawn.
         systems: structures with settings of their own (``mlipjax.settings.SystemSettings``), besides those of
             ``structure``.
-        oracle: source of the labels, by name (``"xtb"``, ``"teacher:MODEL"``, ``"ase:module:factory"``, ``"lj:..."``)
-            or an object (``mlipjax.oracles``).
+        oracle: source of the labels, by name (``"xtb"``, ``"teacher:MODEL"``, ``"cp2k:..."``,
+            ``"ase:module:factory"``, ``"lj:..."``) or an object (``mlipjax.oracles``).
         data: labelled frames from before, of the oracle's level of theory, that are trained on too: what
             ``mlipjax.read`` takes or returns.
         energy_key: name of their energies in files, as for ``mlipjax.read``, and so are the next three.
@@ -62,6 +65,8 @@ def periodic(
         out: folder of the run, which the same call resumes, and with more rounds goes on with; ``None`` keeps nothing
             on disk.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
+        dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off them before training (``labels.db`` and
+            the frames of the result are without it), and added to the model in its MD.
         workers: processes that label; by default one per core.
         settings: everything else; by default what ``options`` say.
         listener: is told of plan and pieces of work.
@@ -106,7 +111,11 @@ def periodic(
             "units": units,
         }
         known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
-        problem = Problem(opened.first, simulated, source, known)
+        contained = open_dispersion(dispersion, opened)
+        if contained is not None:
+            source = WithoutDispersion(source, contained)
+            known = None if known is None else contained.off_dataset(known)
+        problem = Problem(opened.first, simulated, source, known, contained)
         return run_periodic(problem, settings, out=folder, workers=workers, listener=listener)
 
 

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.dispersion import D3BJ, add_dispersion
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
 from mlipjax.potential import apply
 from mlipjax.system import System
 from mlipjax.uncertainty import Estimator, Spread, spread
 from mlipjax.uncertainty.estimators import cast
+from mlipjax.verbs.dispersion import dispersive, open_dispersion
 from mlipjax.verbs.error_bars import Uncertainty, open_uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
@@ -42,6 +44,7 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 def predict(
     model: ModelLike, data: Atoms, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
     batch_size: int = ..., max_slots: int = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
+    dispersion: str | None = ...,
 ) -> Atoms: ...  # fmt: skip
 
 
@@ -49,6 +52,7 @@ def predict(
 def predict(
     model: ModelLike, data: Several, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
     batch_size: int = ..., max_slots: int = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
+    dispersion: str | None = ...,
 ) -> list[Atoms]: ...  # fmt: skip
 
 
@@ -63,6 +67,7 @@ def predict(
     max_slots: int = MAX_SLOTS,
     features: bool = False,
     uncertainty: Uncertainty | None = None,
+    dispersion: str | None = None,
 ) -> Atoms | list[Atoms]:
     """Predict energies, forces and stresses; no labels are needed.
 
@@ -78,6 +83,8 @@ def predict(
         uncertainty: also give standard deviations, as ``info["energy_std"]`` (eV) and the arrays ``energies_std`` and
             ``forces_std``: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model that ``mlipjax.calibrate``
             has given error bars, or an estimator.
+        dispersion: added to the model, as d3bj:FUNCTIONAL (``mlipjax.dispersion``); refused where the labels of a
+            published model contain it already.
 
     Returns:
         Copies of the structures, one for one ``Atoms``, with a calculator that holds ``energy`` (eV), ``forces``
@@ -94,7 +101,7 @@ def predict(
         -127.2
     """
     options: Any = {"head": head, "dtype": dtype, "precision": precision, "batch_size": batch_size}
-    options |= {"max_slots": max_slots, "features": features, "uncertainty": uncertainty}
+    options |= {"max_slots": max_slots, "features": features, "uncertainty": uncertainty, "dispersion": dispersion}
     found = list(predict_each(model, data, **options))
     return found[0] if is_one(data) else found
 
@@ -110,6 +117,7 @@ def predict_each(
     max_slots: int = MAX_SLOTS,
     features: bool = False,
     uncertainty: Uncertainty | None = None,
+    dispersion: str | None = None,
     leave_out: LeaveOut | None = None,
 ) -> Iterator[Atoms]:
     """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
@@ -124,6 +132,7 @@ def predict_each(
         max_slots: most slots of neighbours evaluated together.
         features: whether features are stored too.
         uncertainty: whether standard deviations are, and which.
+        dispersion: as d3bj:FUNCTIONAL.
         leave_out: called for a structure in which atoms coincide, so that it has no energy and is left out; ``None``
             to refuse it.
     """
@@ -133,12 +142,13 @@ def predict_each(
         raise ValueError(f"batch_size and max_slots must be 1 or more, found {batch_size} and {max_slots}.")
     opened = open_model(model, head, precision)
     bars = None if uncertainty is None else open_uncertainty(model, opened, uncertainty)
+    more = open_dispersion(dispersion, opened)
     if isinstance(opened, ForeignModel):
         if features:
             raise ValueError(f"{opened.name} is a foreign calculator: it gives no features.")
-        yield from _ask_calculator(opened, iterate_computable(data, leave_out))
+        yield from _ask_calculator(dispersive(opened, more), iterate_computable(data, leave_out))
         return
-    runner = _Runner(opened, dtype, batch_size, max_slots, features, bars)
+    runner = _Runner(opened, dtype, batch_size, max_slots, features, bars, more)
     batch: list[_Member] = []
     for atoms, name in iterate_computable(data, leave_out):
         member = runner.member(atoms, name)
@@ -162,9 +172,16 @@ class _Runner:
     """Computes batches, with as few compiled shapes as do not waste much."""
 
     def __init__(
-        self, model: NativeModel, dtype: str, batch_size: int, max_slots: int, features: bool, bars: Estimator | None
+        self,
+        model: NativeModel,
+        dtype: str,
+        batch_size: int,
+        max_slots: int,
+        features: bool,
+        bars: Estimator | None,
+        dispersion: D3BJ | None,
     ) -> None:
-        self.model, self.dtype, self.features = model, dtype, features
+        self.model, self.dtype, self.features, self.dispersion = model, dtype, features, dispersion
         self.batch_size, self.max_slots = batch_size, max_slots
         self.sizes: list[tuple[int, int]] = []
         with jax.enable_x64(dtype == "float64"):
@@ -234,6 +251,8 @@ class _Runner:
         }
         if any(member.system.pbc) and member.atoms.cell.rank == 3:
             results["stress"] = np.array([float(prediction.stress[row][index]) for index in _VOIGT])
+        if self.dispersion is not None:
+            add_dispersion(results, self.dispersion, member.system)
         atoms = annotate(member.atoms, results, self.model.name, member.where)
         if len(potential.heads) > 1:
             atoms.info["head"] = potential.heads[head]

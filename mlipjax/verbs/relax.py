@@ -25,6 +25,7 @@ from mlipjax.relaxation.cell import strains
 from mlipjax.relaxation.run import in_parts
 from mlipjax.system import System
 from mlipjax.units import GPA
+from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.inputs import (
     ForeignModel,
     LeaveOut,
@@ -58,16 +59,16 @@ class Job(NamedTuple):
 @overload
 def relax(
     model: ModelLike, structure: Atoms, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
-    steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
-    leave_out: LeaveOut | None = ...,
+    steps: int = ..., head: str | None = ..., dtype: str = ..., dispersion: str | None = ..., keep_path: bool = ...,
+    on_step: OnStep | None = ..., leave_out: LeaveOut | None = ...,
 ) -> Relaxation: ...  # fmt: skip
 
 
 @overload
 def relax(
     model: ModelLike, structure: Several, *, cell: CellChange = ..., pressure: float = ..., fmax: float = ...,
-    steps: int = ..., head: str | None = ..., dtype: str = ..., keep_path: bool = ..., on_step: OnStep | None = ...,
-    leave_out: LeaveOut | None = ...,
+    steps: int = ..., head: str | None = ..., dtype: str = ..., dispersion: str | None = ..., keep_path: bool = ...,
+    on_step: OnStep | None = ..., leave_out: LeaveOut | None = ...,
 ) -> list[Relaxation]: ...  # fmt: skip
 
 
@@ -81,6 +82,7 @@ def relax(
     steps: int = 500,
     head: str | None = None,
     dtype: str = "float64",
+    dispersion: str | None = None,
     keep_path: bool = False,
     on_step: OnStep | None = None,
     leave_out: LeaveOut | None = None,
@@ -98,6 +100,8 @@ def relax(
         steps: evaluations at most.
         head: name of the energy head; by default the first.
         dtype: precision of the network, "float64" or "float32".
+        dispersion: added to the model, as d3bj:FUNCTIONAL (``mlipjax.dispersion``); refused where the labels of a
+            published model contain it already.
         keep_path: keep all structures on the way.
         on_step: for progress bars.
         leave_out: called for a structure in which atoms coincide, so that it has no energy and is left out; ``None``
@@ -118,6 +122,7 @@ def relax(
     """
     _check(cell, pressure, fmax, steps, dtype)
     opened = open_model(model, head)
+    opened = dispersive(opened, dispersion)
     jobs = [_job(atoms, name, cell, pressure) for atoms, name in iterate_computable(structure, leave_out)]
     if not jobs:
         raise ValueError("found no structure that can be relaxed.")
@@ -190,6 +195,8 @@ def _at_once(model: NativeModel, jobs: Sequence[Job]) -> int:
 def _side_by_side(model: NativeModel, jobs: Sequence[Job], **options: Any) -> list[Relaxation]:
     name = jobs[0].name if len(jobs) == 1 else f"{jobs[0].name} to {jobs[-1].name}"
     systems, free = [System.from_ase(job.atoms) for job in jobs], np.stack([job.free for job in jobs])
+    if (more := model.potential.dispersion) is not None:
+        model = dispersive(model, more, systems[0].pbc)
     # with stresses, all relaxations share a compiled program
     found = _named(
         name,

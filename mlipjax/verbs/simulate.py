@@ -30,6 +30,7 @@ from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice, say_unused
 from mlipjax.system import System
+from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
@@ -64,6 +65,7 @@ def simulate(
     alarm_readings: int = 3,
     monitor_every: int = 50,
     head: str | None = None,
+    dispersion: str | None = None,
     dtype: str = "float32",
     precision: Precision = "highest",
     seed: int = 0,
@@ -103,6 +105,8 @@ def simulate(
         alarm_readings: readings in a row that make an alarm; one in a hundred is high by chance.
         monitor_every: least number of steps between two readings.
         head: name of the energy head; by default the first.
+        dispersion: added to the model, as d3bj:FUNCTIONAL (``mlipjax.dispersion``); refused where the labels of a
+            published model contain it already.
         dtype: precision of network and integrator, "float32" or "float64".
         precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         seed: of velocities and noise.
@@ -125,7 +129,7 @@ def simulate(
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = open_native(model, head, precision)
+        opened = dispersive(open_native(model, head, precision), dispersion, start.system.pbc)
         check_known(opened, structure, start.system.atomic_numbers)
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), opened.params)
         kelvin = temperature_of(wanted, start)
@@ -144,7 +148,7 @@ def simulate(
         job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)
         found = job.run(steps, replicas, every, seed, on_chunk)
     told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "precision": precision}
-    found.report.update(told, seed=seed)
+    found.report.update(told, dispersion=dispersion, seed=seed)
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found

@@ -31,6 +31,7 @@ class Evaluate(Computes):
         uncertainty: also compare error bars with errors: llpr, shallow, shallow:MEMBERS or committee, of a model that
             mlipjax calibrate gave error bars.
         monitor: a monitor.npz of the model, whose indices are then compared with the error bars.
+        dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
     """
@@ -51,5 +52,6 @@ class Evaluate(Computes):
     max_slots: int = MAX_SLOTS
     uncertainty: str | None = None
     monitor: Path | None = None
+    dispersion: str | None = None
     write: Path | None = None
     out: Path | None = None

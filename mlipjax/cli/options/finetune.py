@@ -34,6 +34,8 @@ class Finetune(Computes):
             trajectory).
         head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
             is the first of the result.
+        dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off before training, and the model is used
+            with --dispersion afterwards.
         log: beside metrics.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
             Biases ("wandb", with WANDB_MODE=offline on the disk alone).
         settings: everything else.
@@ -42,7 +44,7 @@ class Finetune(Computes):
 
     sections: ClassVar[Sections] = {
         "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay",
-        "data": f"{LABELS} head valid_fraction allow_e0_mismatch ignore",
+        "data": f"{LABELS} head dispersion valid_fraction allow_e0_mismatch ignore",
         "strategies": (
             "auto freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay_size replay_weight "
             "anchor anchor_weight"
@@ -60,6 +62,7 @@ class Finetune(Computes):
     property: str | None = None
     valid: tuple[Path, ...] = ()
     head: str | None = None
+    dispersion: str | None = None
     log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)

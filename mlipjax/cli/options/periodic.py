@@ -27,14 +27,16 @@ class Periodic(Computes):
         structure: where trajectories start: files that ASE reads, of any sizes, elements and periodicities; of several
             frames in a file the last one. Masses and fixed atoms (FixAtoms, move_mask) are honoured; velocities are
             drawn.
-        oracle: source of the labels: xtb, teacher:MODEL, ase:module:factory (any ASE calculator),
-            lj:sigma=..,epsilon=.. or sw.
+        oracle: source of the labels: xtb, cp2k:functional=..,cutoff=.. (density functional theory), teacher:MODEL,
+            ase:module:factory (any ASE calculator), lj:sigma=..,epsilon=.. or sw.
         out: folder of the run.
         data: labelled frames from before, of the oracle's level of theory, to train on too: files like those of
             mlipjax finetune --train.
         labels: names of the labels in these files.
         settings: everything else.
         head: name of the energy head that is trained; by default the model's first.
+        dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off them before training, and added to the
+            model in its MD; use the result with --dispersion.
         workers: processes that label; by default one per core.
         log: beside history.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
             Biases ("wandb"): errors of rounds and losses.
@@ -49,7 +51,7 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": f"head batch_size age_weight workers log seed {LABELS}",
+        "training and labels": f"head dispersion batch_size age_weight workers log seed {LABELS}",
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
             "replay_weight"
@@ -65,6 +67,7 @@ class Periodic(Computes):
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
     head: str | None = None
+    dispersion: str | None = None
     workers: int | None = None
     log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     spec: Path | None = None

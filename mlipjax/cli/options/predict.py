@@ -26,6 +26,7 @@ class Predict(Computes):
         features: also write the features of every atom, as the column features.
         uncertainty: also write standard deviations, as energy_std (eV) and the columns energies_std and forces_std
             (eV/Å): llpr, shallow, shallow:MEMBERS or committee, of a model that mlipjax calibrate gave error bars.
+        dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
         head: name of the energy head; by default the model's first.
         dtype: precision of the network.
         precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
@@ -39,6 +40,7 @@ class Predict(Computes):
     write: Path | None = None
     features: bool = False
     uncertainty: str | None = None
+    dispersion: str | None = None
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     precision: Precision = "highest"

@@ -28,6 +28,7 @@ class Relax(Computes):
         steps: evaluations at most.
         head: name of the energy head; by default the model's first.
         dtype: precision of the network.
+        dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
         write: write the relaxed structures with energy, forces and stress to this file (extended xyz).
         out: or to this folder, as relaxed.extxyz, with every structure on the way as path.extxyz and results.json.
     """
@@ -40,5 +41,6 @@ class Relax(Computes):
     steps: int = 500
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float64"
+    dispersion: str | None = None
     write: Path | None = None
     out: Path | None = None

@@ -45,6 +45,7 @@ class Simulate(Computes):
         alarm_readings: with --monitor: readings in a row that make an alarm; one in a hundred is high by chance.
         monitor_every: with --monitor: least number of steps between two readings.
         head: name of the energy head; by default the model's first.
+        dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
         dtype: precision of network and integrator.
         precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
             1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
@@ -84,6 +85,7 @@ class Simulate(Computes):
     alarm_readings: int = 3
     monitor_every: int = 50
     head: str | None = None
+    dispersion: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     precision: Precision = "highest"
     seed: int = 0
