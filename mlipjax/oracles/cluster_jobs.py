@@ -20,6 +20,7 @@ from typing import Any
 import submitit
 
 from mlipjax.files import make_folder, write_atomic
+from mlipjax.oracles.workers import JobTakenError
 
 MINUTES = 120
 """Time limit of a job, where none is asked for."""
@@ -35,10 +36,6 @@ _ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUE
 }
 _TAKEN = {"PREEMPTED", "NODE_FAIL", "CANCELLED", "BOOT_FAIL", "REVOKED", "DEADLINE", "GONE"}
 """States of Slurm (squeue's manual): of jobs that may still give a result, and of those that something else ended."""
-
-
-class JobTakenError(RuntimeError):
-    """A job that the cluster ended, for reasons that lie not in what it computed."""
 
 
 class JobDiedError(RuntimeError):

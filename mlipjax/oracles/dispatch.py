@@ -27,7 +27,7 @@ from typing import Any
 from mlipjax.oracles.executors import Workers
 from mlipjax.oracles.protocol import Oracle
 from mlipjax.oracles.set_up import SetUpError, make_ready
-from mlipjax.oracles.workers import Attempt, attempt, in_words
+from mlipjax.oracles.workers import Attempt, Evicted, JobTakenError, attempt, in_words
 from mlipjax.system import System
 
 MAX_LOST = 6
@@ -36,7 +36,7 @@ MAX_LOST = 6
 MAX_EVICTED = 30
 """The same for jobs that a cluster takes away, which happens to long ones."""
 
-_EVICTED = {"CancelledError", "CommClosedError", "Evicted", "JobTakenError", "ManagerLost", "NodeDiedError"}
+_EVICTED = {"CancelledError", "CommClosedError", "JobTakenError", "ManagerLost", "NodeDiedError"}
 """Names of errors, theirs or of a parent, that say that a worker was taken away whatever it was doing."""
 
 _PAUSES = (1.0, 5.0, 25.0)
@@ -54,10 +54,17 @@ def work(oracle: Oracle, system: System, timeout: float | None, set_up: Any, num
         timeout: seconds, see ``attempt``.
         set_up: called once in every process, if any.
         number: of the submission, so that no executor takes a repeated call for the one before.
+
+    Raises:
+        JobTakenError: the process is taken away.
+        SetUpError: it could not be made ready.
     """
     if set_up is not None:
         make_ready(set_up)
-    return attempt(oracle, system, timeout)
+    try:
+        return attempt(oracle, system, timeout)
+    except Evicted as error:  # which executors do not hand on as they do an exception
+        raise JobTakenError(str(error)) from None
 
 
 def check(oracle: Oracle, set_up: Any, number: int) -> None:
@@ -248,7 +255,8 @@ class Dispatcher:
     def _lost(self, job: Job | None, error: BaseException) -> None:
         """See to a job whose worker was lost."""
         reason = in_words(error)
-        evicted = bool(_EVICTED & {parent.__name__ for parent in type(error).__mro__}) or "Evicted: " in reason
+        kinds = {parent.__name__ for parent in type(error).__mro__}
+        evicted = bool(_EVICTED & kinds) or "JobTakenError: " in str(error)  # some hand on the words alone
         if job is None:  # the workers were to blame
             self._failed_checks += 1
             if self._failed_checks >= MAX_LOST:

@@ -51,6 +51,10 @@ class Evicted(BaseException):
     """The worker is taken away from outside, whatever it labels; an error of no oracle, like ``_Overtime``."""
 
 
+class JobTakenError(RuntimeError):
+    """A job ended for reasons that lie not in what it computed."""
+
+
 def attempt(oracle: Oracle, system: System, timeout: float | None = None) -> Attempt:
     """Label one structure; every error, and every label that is none, becomes the reason of a failed attempt.
 
