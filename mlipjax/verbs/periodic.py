@@ -13,7 +13,8 @@ from mlipjax.data.label_keys import AUTO
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
 from mlipjax.finetuning.plan import Simulated
 from mlipjax.notices import notice
-from mlipjax.oracles import Oracle, make_oracle
+from mlipjax.oracles import Oracle, Workers, make_oracle
+from mlipjax.oracles.executors import as_workers
 from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
 from mlipjax.verbs.logged import Log, logged_rounds
@@ -37,6 +38,7 @@ def periodic(
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
     workers: int | None = None,
+    executor: Workers | str | Any = None,
     settings: PeriodicSettings | None = None,
     listener: PeriodicListener | None = None,
     log: Sequence[Log] = (),
@@ -63,6 +65,8 @@ def periodic(
             on disk.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         workers: processes that label; by default one per core.
+        executor: where to label instead: by name (``oracles.make_executor``: ``"dask:tcp://HOST:8786"``,
+            ``"submitit:FOLDER,partition=short"``, ...) or an object with ``submit`` of yours.
         settings: everything else; by default what ``options`` say.
         listener: is told of plan and pieces of work.
         log: also write the errors of rounds and the losses into ``out`` as "csv", for "tensorboard" or for "wandb";
@@ -96,6 +100,7 @@ def periodic(
         simulated = [part for system in (*_shared(structure), *systems) for part in _read_system(system)]
         if not simulated:
             raise ValueError("a periodic fine-tune needs a structure to start from, found none.")
+        place = None if executor is None else as_workers(executor, workers)
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
         keys = {
@@ -107,7 +112,7 @@ def periodic(
         }
         known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
         problem = Problem(opened.first, simulated, source, known)
-        return run_periodic(problem, settings, out=folder, workers=workers, listener=listener)
+        return run_periodic(problem, settings, out=folder, workers=workers, executor=place, listener=listener)
 
 
 def _shared(structures: Any) -> list[SystemSettings]:

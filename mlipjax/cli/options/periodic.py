@@ -36,6 +36,8 @@ class Periodic(Computes):
         settings: everything else.
         head: name of the energy head that is trained; by default the model's first.
         workers: processes that label; by default one per core.
+        executor: where to label instead: local[:N], dask:ADDRESS, submitit:FOLDER (Slurm), executorlib[:N] or
+            module:factory, each followed by settings such as ,jobs=4,timeout=3600,threads=8.
         log: beside history.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
             Biases ("wandb"): errors of rounds and losses.
         spec: TOML file of options, which can also be named before all of them; OUT/run.toml is the one of a run.
@@ -49,7 +51,7 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": f"head batch_size age_weight workers log seed {LABELS}",
+        "training and labels": f"head batch_size age_weight workers executor asynchronous log seed {LABELS}",
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
             "replay_weight"
@@ -66,6 +68,7 @@ class Periodic(Computes):
     settings: tyro.conf.OmitArgPrefixes[PeriodicSettings] = dataclasses.field(default_factory=PeriodicSettings)
     head: str | None = None
     workers: int | None = None
+    executor: str | None = None
     log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     spec: Path | None = None
     write_spec: Path | None = None
