@@ -178,7 +178,8 @@ class Dispatcher:
             if not isolated:
                 return
         queue = self._suspects or self._jobs
-        while queue and len(self._running) < (1 if queue is self._suspects else self._slots()):
+        room = 1 if queue is self._suspects else self._slots() if queue else 0
+        while queue and len(self._running) < room:
             job = queue.popleft()
             job.alone = isolated or not self._running
             for other in filter(None, self._running.values()):

@@ -83,7 +83,7 @@ def as_workers(executor: Any, n_workers: int | None = None) -> Workers:
         return _local(n_workers or available_cores(), None, {})
     if n_workers is not None:
         raise ValueError(
-            f"n_workers={n_workers} is about local processes; tell the executor itself (local:{n_workers})."
+            f"{n_workers} workers are local processes, beside an executor; tell the executor (local:{n_workers})."
         )
     if isinstance(executor, Workers):
         return executor
