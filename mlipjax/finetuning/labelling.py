@@ -58,7 +58,7 @@ class FrameLabels:
         self._path = folder / PREDICTED if self.asynchronous and folder is not None else None
         self._predicted = _read(self._path)
         self._started: set[tuple[int, int]] = set()
-        self._passed = -1
+        self._passed = self._complete = -1
 
     def start(self, setup: Setup, state: FineTuneState) -> None:
         """Have all frames without a label computed that the run waits for.
@@ -130,7 +130,7 @@ class FrameLabels:
     ) -> tuple[FineTuneState, list[dict[str, Any]]]:
         """The same as ``complete`` for the round before this one, if it did not wait for its labels."""
         before = int(state.round) - 1
-        if not self.asynchronous or before not in self._predicted:
+        if not self.asynchronous or before <= self._complete or before not in self._predicted:
             return state, []
         return self.complete(setup, state, before, on_piece)
 
@@ -173,6 +173,7 @@ class FrameLabels:
             records.append({"system": index, "round": round, **record})
             buffer = system.buffer.set_labels(jnp.asarray(new), labels, jnp.asarray(good))
             systems[index] = dataclasses.replace(system, buffer=buffer)
+        self._complete = round
         return dataclasses.replace(state, systems=tuple(systems)), records
 
     def _outcomes(self, round: int, systems: list[System], on_piece: OnPiece) -> list[Labels | Failure]:

@@ -1,4 +1,4 @@
-"""How long a loop takes whose labels are slow, with and without work behind them; `docs/how-to/labels.md` has a table.
+"""How long a loop takes whose labels are slow, with and without work behind them; `docs/tutorials/periodic.md` has a table.
 
 PYTHONPATH=. python tests/finetuning/in_flight_time.py SECONDS   (of a label, which sleeps; two workers)
 """
@@ -15,6 +15,7 @@ import jax
 from finetuning.loop_case import CONFIG, atoms, case, molecule, start
 
 from mlipjax.finetuning.host import HostLoop
+from mlipjax.md.make import make_ensemble
 from mlipjax.oracles import Labeller, Teacher
 
 ROUNDS = 4
@@ -57,13 +58,17 @@ def loop(setup, oracle, params, controls, labeller=Labeller, **options):
 def main(seconds):
     jax.config.update("jax_enable_x64", True)
     setup, teacher, params, controls = case(
-        dataclasses.replace(CONFIG, train_steps=1200, estimate_shift=True), structures=STRUCTURES
+        dataclasses.replace(CONFIG, train_steps=200, estimate_shift=True), structures=STRUCTURES
     )
+    # a potential of random parameters: short steps keep its atoms where they are
+    slow = make_ensemble("nvt", timestep_fs=0.02, temperature_K=100.0)
+    controls = controls.replace(systems=tuple(own.replace(ensemble=slow) for own in controls.systems))
     systems = tuple(
-        dataclasses.replace(own, labels_per_replica=2, chunks_per_label=60, steps_per_chunk=10) for own in setup.systems
+        dataclasses.replace(own, labels_per_replica=2, chunks_per_label=80, steps_per_chunk=10) for own in setup.systems
     )
     setup, oracle = dataclasses.replace(setup, systems=systems), Sleeping(teacher.potential, teacher.params)
-    loop(setup, oracle, params, controls)  # compiles
+    print("compiling", *loop(setup, oracle, params, controls), flush=True)
+    print("no sleep", *loop(setup, oracle, params, controls), flush=True)
     Sleeping.seconds = seconds
     kinds = {"wait": {"labeller": Waiting}, "default": {}, "asynchronous": {"asynchronous": True}}
     for number in range(3):

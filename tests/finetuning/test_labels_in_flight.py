@@ -58,7 +58,7 @@ def test_labels_behind_md_change_no_bit_and_those_behind_training_come_one_round
     monkeypatch.setattr(Slow, "seconds", 1.0)
     told = []
     result, counts = run(slow, tmp_path / "late", ThreadPoolExecutor(1), on_piece=told.append, asynchronous=True)
-    assert counts.computed == 6
+    assert (counts.computed, counts.reused) == (6, 0)
     order = [(record["stage"], record["round"]) for record in result.history]
     assert order.index(("label", 0)) < order.index(("train", 0))  # its energies set the zero
     assert order.index(("finish", 1)) < order.index(("label", 1)) < order.index(("train", 2))
