@@ -1,4 +1,4 @@
-"""How long a loop takes whose labels are slow, with and without work behind them; `docs/tutorials/periodic.md` has a table.
+"""How long a loop takes whose labels are slow, with and without work behind them (table in docs/tutorials/periodic.md).
 
 PYTHONPATH=. python tests/finetuning/in_flight_time.py SECONDS   (of a label, which sleeps; two workers)
 """
