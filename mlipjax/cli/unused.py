@@ -97,10 +97,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(LABELS, "there are no frames from before (--data)", lambda c: not c.data),
         # structures of a file of options have ensembles of their own
         Rule("pressure", "the ensemble has no barostat", lambda c: c.ensemble != "npt" and c.spec is None),
+        Rule("workers", "the executor says how many (--executor)", lambda c: c.executor is not None),
         Rule(
-            "workers",
+            "workers asynchronous",
             "this oracle labels in the process that trains",
-            lambda c: c.oracle.partition(":")[0] in ("teacher", "lj", "sw"),
+            lambda c: c.executor is None and c.oracle.partition(":")[0] in ("teacher", "lj", "sw"),
         ),
         Rule("replay_size", "none are generated", lambda c: c.strategy != "pseudo-replay" or c.replay is not None),
     ),

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,38 +20,35 @@ import numpy as np
 
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.history import HISTORY, History
+from mlipjax.finetuning.labelling import FrameLabels
 from mlipjax.finetuning.pieces import (
     RETRIES,
     LoopResult,
     OnPiece,
     Piece,
     Stage,
-    Stopped,
     Until,
     alarm_stop,
     collapsing,
     enlarged,
-    frame_at,
     never,
-    no_zero,
     not_finite,
     out_of_bounds,
     save_stopped,
 )
-from mlipjax.finetuning.records import model_of, record_labels
-from mlipjax.finetuning.round import finish_round, frame_graphs, predict_frames, train_frames
+from mlipjax.finetuning.program import compiled, run_piece
+from mlipjax.finetuning.records import model_of
+from mlipjax.finetuning.round import finish_round, frame_graphs, train_frames
 from mlipjax.finetuning.sample import sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.state import FineTuneState, FrameErrors, SystemState
+from mlipjax.finetuning.state import FineTuneState, SystemState
 from mlipjax.graph import DenseTable, GraphBatch, VerletSpec
 from mlipjax.locks import folder_alone
 from mlipjax.md.state import SimState, rebuild
 from mlipjax.models import save
-from mlipjax.oracles import Failure, Labeller
-from mlipjax.potential import Potential
-from mlipjax.system import Labels, System
+from mlipjax.oracles import Labeller
 from mlipjax.train.checkpoint import Checkpoints
-from mlipjax.typing import Array, Params
+from mlipjax.typing import Array
 
 TRAIN_PIECE = 20
 """Optimiser steps between two checkpoints."""
@@ -73,6 +68,8 @@ class HostLoop:
             keeps nothing on disk.
         on_piece: is told of every piece, before and after it.
         until: says before a round whether it is wanted at all.
+        asynchronous: do not wait for the labels of a round before it trains (``labelling``); numbers then depend on how
+            fast labels come.
     """
 
     setup: Setup
@@ -81,6 +78,8 @@ class HostLoop:
     folder: Path | None = None
     on_piece: OnPiece = lambda piece: None
     until: Until = never
+    asynchronous: bool = False
+    _labels: FrameLabels = dataclasses.field(init=False, repr=False)
     _found: tuple[int, tuple[GraphBatch, ...]] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def run(self, state: FineTuneState, n_rounds: int) -> LoopResult:
@@ -91,7 +90,7 @@ class HostLoop:
                 failed, or an alarm is to stop the run.
             InUseError: if another process works in the folder.
         """
-        self._found = None
+        self._found, self._labels = None, FrameLabels(self.labeller, self.asynchronous, self.folder)
         if self.folder is None:
             return self._loop(state, n_rounds, None, History(None))
         with folder_alone(self.folder):
@@ -117,37 +116,47 @@ class HostLoop:
         self, state: FineTuneState, n_rounds: int, checkpoints: Checkpoints | None, history: History
     ) -> LoopResult:
         number = (checkpoints.latest() if checkpoints else None) or 0
+        reason = None
         while (next_one := next_stage(self.setup, state, n_rounds)).stage != "done":
             stage, index = next_one
             if self._at_start(state) and (reason := self.until(history.records())) is not None:
-                return LoopResult(state, history.records(), reason)
+                break
+            if stage == "label" and self._labels.passed(state):
+                stage = "train"
             before = state
+            self._labels.start(self.setup, state)
             self._tell(before, before, stage)
             count = state.systems[index].buffer.count if stage == "sample" else state.train.step
-            key = [int(state.round), stage, int(count)]
-            state, records = self._piece(stage, index, state)
-            records = [{"key": [*key, r["system"]], "round": key[0], "stage": stage, **r} for r in records]
-            # the history first: a piece done twice replaces its record, one never recorded would be missing
-            for record in records:
-                history.add(record)
+            state, records = self._piece(stage, index, state, last=int(state.round) == n_rounds - 1)
+            _record(history, (int(before.round), stage, int(count)), records)
             if checkpoints is not None:
                 number += 1
                 checkpoints.save(number, _without_tables(state))
-            self._tell(before, state, stage, records[0])
-        return LoopResult(state, history.records())
+            self._tell(before, state, stage, records[0] if records else None)
+        last = int(state.round) - 1
+        state, records = self._labels.complete_before(self.setup, state, self.on_piece)
+        if records:  # of a run that ends before it meant to, or has done so
+            _record(history, (last, "label", 0), records)
+            if checkpoints is not None:
+                checkpoints.save(number + 1, _without_tables(state))
+        return LoopResult(state, history.records(), reason)
 
     @staticmethod
     def _at_start(state: FineTuneState) -> bool:
         """Whether nothing of a round is done yet."""
         return not any(np.any(np.asarray(system.buffer.round) == int(state.round)) for system in state.systems)
 
-    def _piece(self, stage: Stage, index: int, state: FineTuneState) -> tuple[FineTuneState, list[dict[str, Any]]]:
-        """Do a piece of work; a record of every system, of training one."""
+    def _piece(
+        self, stage: Stage, index: int, state: FineTuneState, *, last: bool
+    ) -> tuple[FineTuneState, list[dict[str, Any]]]:
+        """Do a piece of work, maybe of the last round; a record of every system, of training one."""
         if stage == "sample":
             system, record = self._sample(index, state)
             return state.with_system(index, system), [{"system": index, **record}]
         if stage == "label":
-            return self._label(state)
+            self._graphs(state)  # while labels are computed
+            wait = last or int(state.round) == 0
+            return self._labels.label(self.setup, state, self.on_piece, wait=wait)
         state, record = self._train(state) if stage == "train" else self._finish(state)
         return state, [{"system": 0, **record}]
 
@@ -178,8 +187,8 @@ class HostLoop:
         for _ in range(RETRIES):
             own = self.setup.systems[index]
             # the search is repeated in the program; here it gives the tables the shapes of the setup
-            system = dataclasses.replace(system, sim=_compiled(_find_tables, own.spec)(system.sim))
-            sample = _compiled(sample_frame, self.setup.moving(own), self.setup.config, own)
+            system = dataclasses.replace(system, sim=compiled(_find_tables, own.spec)(system.sim))
+            sample = compiled(sample_frame, self.setup.moving(own), self.setup.config, own)
             after, found = sample(params, system, numbers, state.round)
             info = found.md
             if bool(jnp.all(info.valid)):
@@ -210,86 +219,29 @@ class HostLoop:
             raise alarm_stop(int(state.round), index, alarm, raised, readings, saved)
         return after, {**record, "alarms": raised, "alarm_index": readings}
 
-    def _label(self, state: FineTuneState) -> tuple[FineTuneState, list[dict[str, Any]]]:
-        """Label the frames of all systems together, so that no worker waits for another system."""
-        this, first = int(state.round), int(state.round) == 0
-        slots = [np.flatnonzero(np.asarray(system.buffer.round) == this) for system in state.systems]
-        parts = list(zip(self.setup.systems, state.systems, slots, strict=True))
-        frames = [[frame_at(own.spec, system, slot) for slot in new] for own, system, new in parts]
-        outcomes = iter(self._labels_of(this, [frame for new in frames for frame in new]))
-        found = [self._stacked(new, list(itertools.islice(outcomes, len(new)))) for new in frames]
-        predictions = [self._predicted(state, index, new) for index, new in enumerate(slots)]
-        systems = list(state.systems)
-        if first and self.setup.config.estimate_shift:
-            if missing := [index for index, (_, good) in enumerate(found) if not good.any()]:
-                raise no_zero(missing[0])
-            means = [
-                np.mean(labels.energy[good] - energies[good])
-                for (labels, good), (energies, _) in zip(found, predictions, strict=True)
-            ]
-            shifts = self.setup.explained @ np.array(means)
-            systems = [
-                dataclasses.replace(system, energy_shift=jnp.asarray(shift, system.energy_shift.dtype))
-                for system, shift in zip(systems, shifts, strict=True)
-            ]
-        records = []
-        check_zero = first and not self.setup.config.estimate_shift
-        for index, ((own, _, new), (labels, good)) in enumerate(zip(parts, found, strict=True)):
-            system = systems[index]
-            numbers, shift = np.asarray(system.sim.atomic_numbers), float(system.energy_shift)
-            errors = FrameErrors.of(*predictions[index], labels, shift, numbers, own)
-            record = record_labels(own, errors, good, int((~good).sum()), shift, check_zero=check_zero)
-            records.append({"system": index, **record})
-            buffer = system.buffer.set_labels(jnp.asarray(new), labels, jnp.asarray(good))
-            systems[index] = dataclasses.replace(system, buffer=buffer)
-        return dataclasses.replace(state, systems=tuple(systems)), records
-
-    def _stacked(self, frames: list[System], outcomes: list[Labels | Failure]) -> tuple[Labels, np.ndarray]:
-        """Labels of a system's frames, one after the other, without the model's isolated atoms; and which are any."""
-        good = np.array([not isinstance(outcome, Failure) for outcome in outcomes])
-        reference = self.setup.potential.reference_energy(frames[0].atomic_numbers)
-        empty = Labels.create(frames[0].n_atoms)
-        labels = [empty if isinstance(outcome, Failure) else _relative(outcome, reference) for outcome in outcomes]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *labels), good
-
-    def _predicted(self, state: FineTuneState, index: int, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies and forces, by the model that sampled them, of frames of a system."""
-        predict = _compiled(_predict, self.setup.potential, self.setup.systems[index].spec)
-        energies, forces = predict(state.train.ema_params, state.systems[index], jnp.asarray(slots))
-        return np.asarray(energies, np.float64), np.asarray(forces, np.float64)
-
-    def _labels_of(self, this: int, systems: list[System]) -> list[Labels | Failure]:
-        def tell(done: int, total: int, outcome: Labels | Failure) -> None:
-            self.on_piece(Piece(this, "label", done, total))
-
-        try:
-            outcomes = self.labeller.label(systems, tell)
-        except BrokenExecutor as error:
-            raise Stopped(f"round {this}: {error}") from error
-        if all(isinstance(outcome, Failure) for outcome in outcomes):
-            reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
-            raise Stopped(f"round {this}: none of {len(systems)} labels succeeded: {reason}")
-        return outcomes
-
     def _train(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         n_steps = min(TRAIN_PIECE, self.setup.config.train_steps - int(state.train.step))
-        train = _compiled(train_frames, self.setup, n_steps=n_steps)
+        state = self._labels.arrived(self.setup, state)
+        train = compiled(train_frames, self.setup, n_steps=n_steps)
         state, info = train(state, self._graphs(state), self.controls)
         if not bool(jnp.all(info.finite)):
             raise not_finite(int(state.round))
-        return state, {"loss": np.asarray(info.loss, np.float64).tolist()}
+        record: dict[str, Any] = {"loss": np.asarray(info.loss, np.float64).tolist()}
+        if self._labels.asynchronous:
+            record["labelled"] = [int(np.sum(system.buffer.labelled)) for system in state.systems]
+        return state, record
 
     def _finish(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         if self.folder is not None:
             # before the round counts as done, so that no model is ever missing
             save(self.folder / f"model_{int(state.round) + 1}", *model_of(self.setup, state))
-        return _compiled(finish_round, self.setup)(state, self._graphs(state), self.controls), {}
+        return compiled(finish_round, self.setup)(state, self._graphs(state), self.controls), {}
 
     def _graphs(self, state: FineTuneState) -> tuple[GraphBatch, ...]:
         """Graphs of all slots of each buffer: once all frames of a round are in, they stay the same to its end."""
         if self._found is None or self._found[0] != int(state.round):
             graphs = (
-                _compiled(frame_graphs, own.spec)(system, jnp.arange(system.buffer.labelled.shape[0]))
+                compiled(frame_graphs, own.spec)(system, jnp.arange(system.buffer.labelled.shape[0]))
                 for own, system in zip(self.setup.systems, state.systems, strict=True)
             )
             self._found = int(state.round), tuple(graphs)
@@ -311,7 +263,7 @@ def training_memory(setup: Setup, state: FineTuneState, controls: Controls) -> i
         for own, system in zip(setup.systems, state.systems, strict=True)
     )
     static = (("n_steps", min(TRAIN_PIECE, setup.config.train_steps)),)
-    found = _run.lower(train_frames, (setup,), static, state, graphs, controls).compile().memory_analysis()
+    found = run_piece.lower(train_frames, (setup,), static, state, graphs, controls).compile().memory_analysis()
     if found is None:
         return None
     return int(found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes)
@@ -336,9 +288,12 @@ def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Next:
         taken = int((np.asarray(system.buffer.round) == this).sum())
         if taken < own.labels_per_replica * system.sim.n_replicas and not (taken and _interrupted(setup, system)):
             return Next("sample", index)
-    if not any(np.any(np.asarray(s.buffer.labelled) & (np.asarray(s.buffer.round) == this)) for s in state.systems):
+    step = int(state.train.step)
+    if not step and not any(
+        np.any(np.asarray(s.buffer.labelled) & (np.asarray(s.buffer.round) == this)) for s in state.systems
+    ):
         return Next("label", 0)
-    return Next("train" if int(state.train.step) < setup.config.train_steps else "finish", 0)
+    return Next("train" if step < setup.config.train_steps else "finish", 0)
 
 
 def _interrupted(setup: Setup, system: SystemState) -> bool:
@@ -348,26 +303,12 @@ def _interrupted(setup: Setup, system: SystemState) -> bool:
     return bool(np.asarray(system.watch.alarmed).any())
 
 
-def _relative(labels: Labels, reference: float) -> Labels:
-    return dataclasses.replace(labels, energy=labels.energy - reference)
-
-
-def _compiled(function: Callable[..., Any], *constants: Any, **static: int) -> Callable[..., Any]:
-    """A piece, compiled once per equal constants, also when a run is taken up again in the same process."""
-    return functools.partial(_run, function, constants, tuple(sorted(static.items())))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _run(
-    function: Callable[..., Any], constants: tuple[Any, ...], static: tuple[tuple[str, int], ...], *arguments: Any
-) -> Any:
-    return function(*constants, *arguments, **dict(static))
-
-
-def _predict(
-    potential: Potential, spec: VerletSpec, params: Params, system: SystemState, slots: Array
-) -> tuple[Array, Array]:
-    return predict_frames(potential, params, frame_graphs(spec, system, slots))
+def _record(history: History, piece: tuple[int, str, int], records: Sequence[dict[str, Any]]) -> None:
+    """Add the records of a piece, each of its round: done twice it replaces them, never recorded they were missing."""
+    this, stage, count = piece
+    for record in records:
+        round = record.get("round", this)
+        history.add({"key": [round, stage, count, record["system"]], "round": round, "stage": stage, **record})
 
 
 def _find_tables(spec: VerletSpec, sim: SimState) -> SimState:

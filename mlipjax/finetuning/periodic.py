@@ -35,7 +35,7 @@ from mlipjax.finetuning.run_report import FRAMES, complete_run_report, read_fram
 from mlipjax.finetuning.stopping import reason_to_stop
 from mlipjax.finetuning.verdict import judge_run
 from mlipjax.models import load, save
-from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle
+from mlipjax.oracles import Failure, JittableOracle, Labeller, Oracle, Workers
 from mlipjax.potential import Model
 from mlipjax.settings import PeriodicSettings
 from mlipjax.system import Labels
@@ -100,11 +100,12 @@ def run_plan(plan: Plan, labeller: Labeller, folder: Path | None, on_piece: OnPi
     def until(history: Sequence[dict[str, Any]]) -> str | None:
         return reason_to_stop(plan.settings, history)
 
-    if folder is None and isinstance(oracle, JittableOracle) and oracle.jittable:
+    if folder is None and not labeller.concurrent and isinstance(oracle, JittableOracle) and oracle.jittable:
         reach = plan.setup.potential.cutoff  # the graphs of the student hold no pairs further apart
         if oracle.cutoff <= reach:
             return run_rounds(plan.setup, oracle, plan.controls, plan.state, rounds, on_piece, until)
-    return HostLoop(plan.setup, labeller, plan.controls, folder, on_piece, until).run(plan.state, rounds)
+    loop = HostLoop(plan.setup, labeller, plan.controls, folder, on_piece, until, plan.settings.asynchronous)
+    return loop.run(plan.state, rounds)
 
 
 def run_periodic(
@@ -113,6 +114,7 @@ def run_periodic(
     *,
     out: Path | None = None,
     workers: int | None = None,
+    executor: Workers | None = None,
     listener: PeriodicListener | None = None,
 ) -> PeriodicResult:
     """Fine-tune a model along its own MD; ``mlipjax.periodic`` is the same for names and files.
@@ -122,6 +124,7 @@ def run_periodic(
         settings: everything else.
         out: folder of the run; ``None`` keeps nothing on disk.
         workers: processes that label; by default one per core.
+        executor: where to label instead.
         listener: is told of plan and pieces.
 
     Raises:
@@ -131,10 +134,11 @@ def run_periodic(
     """
     listener = PeriodicListener() if listener is None else listener
     model, systems, oracle, data, dispersion = problem
+    computed: dict[str, Any] = {"executor": executor, "n_workers": workers if executor is None else None}
     if out is None:
         plan = plan_periodic(model, systems, settings, data, dispersion)
         listener.start(plan)
-        with Labeller(oracle, n_workers=workers) as labeller:
+        with Labeller(oracle, **computed) as labeller:
             end = run_plan(plan, labeller, None, listener.piece)
         report = results_of(plan, oracle, end.history, DONE, end.reason)
         model, frames = model_of(plan.setup, end.state), labelled_frames(plan.setup, end.state)
@@ -152,7 +156,7 @@ def run_periodic(
         reporter = _Reporter(out, plan, oracle, listener)
         reporter.write(RUNNING)
         try:
-            with Labeller(oracle, out / LABELS, n_workers=workers) as labeller:
+            with Labeller(oracle, out / LABELS, **computed) as labeller:
                 end = run_plan(plan, labeller, out, reporter.piece)
                 frames = labelled_frames(plan.setup, end.state)
                 frames = in_full_precision(frames, labeller.label(frames.systems))

@@ -89,6 +89,9 @@ def round_rows(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             })  # fmt: skip
             seen[system] = seen.get(system, 0) + record["labels_made"]
         alarms = [part["alarms"] for part in parts if part["alarms"] is not None]
+        # without waiting for labels the last training of the round may have had fewer than there are now
+        trained = [record["labelled"] for record in own if "labelled" in record]
+        seen |= dict(enumerate(trained[-1])) if trained else {}
         rows.append({
             "round": number + 1,
             **{name: sum(part[name] for part in parts) for name in ("labels_before", "labels", "failed")},

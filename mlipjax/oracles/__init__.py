@@ -4,6 +4,7 @@ from mlipjax.data.labels import BadLabelError, check_labels, make_labels
 from mlipjax.oracles.analytic import LennardJones, StillingerWeber
 from mlipjax.oracles.ase_calculator import AseOracle
 from mlipjax.oracles.cp2k import Cp2k
+from mlipjax.oracles.executors import Workers, make_executor
 from mlipjax.oracles.labeller import Labeller
 from mlipjax.oracles.protocol import Failure, JittableOracle, Oracle, check_cutoff, energy_offsets
 from mlipjax.oracles.spec import make_oracle
@@ -25,6 +26,7 @@ __all__ = [
     "SerialExecutor",
     "StillingerWeber",
     "Teacher",
+    "Workers",
     "Xtb",
     "attempt",
     "check_cutoff",
@@ -33,6 +35,7 @@ __all__ = [
     "label_key",
     "label_with",
     "local_processes",
+    "make_executor",
     "make_labels",
     "make_oracle",
 ]

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
+from mlipjax.oracles.dispatch import Dispatcher, Job
+from mlipjax.oracles.executors import Workers, as_workers, in_this_thread
 from mlipjax.oracles.protocol import Failure, Oracle
 from mlipjax.oracles.stale import RecentLabels
 from mlipjax.oracles.store import LabelStore, label_key
-from mlipjax.oracles.workers import (
-    Attempt,
-    SerialExecutor,
-    attempt,
-    available_cores,
-    end_processes,
-    in_words,
-    local_processes,
-)
+from mlipjax.oracles.workers import Attempt
 from mlipjax.system import Labels, System
 
 Progress = Callable[[int, int, "Labels | Failure"], None]
 """Called with (finished, total, result) after each structure."""
 
-MAX_DEATHS = 6
-"""Deaths of local processes, without one label in between, after which starting another is pointless."""
-
 _REPEATED = (
     "energy and forces are, to the last digit, those of another structure labelled before: was nothing computed for"
     " this one?"
 )
+
+_STEP = 0.2
+"""Seconds after which new structures are noticed while labels are under way."""
 
 
 @dataclass
@@ -51,15 +37,6 @@ class LabelCounts:
     reused: int = 0
     retried: int = 0
     failed: int = 0
-
-
-@dataclass
-class _Job:
-    """One structure to be labelled, and what has been tried."""
-
-    key: str
-    system: System
-    attempts: int
 
 
 class Labeller:
@@ -77,10 +54,11 @@ class Labeller:
     Args:
         oracle: source of labels.
         store: database, or its path; ``None`` keeps labels in memory only.
-        executor: where to compute; never shut down here. Default: local processes with one thread each, or the
-            calling thread for jittable oracles.
+        executor: where to compute: a name (``executors.make_executor``), ``Workers``, or any object whose ``submit``
+            returns something with ``done`` and ``result``, which is never shut down. Default: local processes with one
+            thread each, or the calling thread for jittable oracles.
         n_workers: local processes; ``None`` for one per available core.
-        timeout: seconds per attempt.
+        timeout: seconds per attempt; by default the executor's, if its name says one.
         retries: attempts after the first.
 
     Raises:
@@ -96,7 +74,7 @@ class Labeller:
         oracle: Oracle,
         store: LabelStore | str | os.PathLike[str] | None = None,
         *,
-        executor: Executor | None = None,
+        executor: Workers | str | Any = None,
         n_workers: int | None = None,
         timeout: float | None = None,
         retries: int = 1,
@@ -107,17 +85,22 @@ class Labeller:
             raise ValueError(f"timeout must be positive (seconds), found {timeout}")
         if retries < 0:
             raise ValueError(f"retries must not be negative, found {retries}")
+        in_thread = executor is None and oracle.jittable
+        workers = in_this_thread() if in_thread else as_workers(executor, n_workers)
         self.oracle = oracle
         self.store = store if isinstance(store, LabelStore) or store is None else LabelStore(os.fspath(store))
         if self.store is not None:
             self.store.hold()
         self.counts = LabelCounts()
-        self._timeout, self._max_attempts = timeout, retries + 1
-        self._n_workers = n_workers or available_cores()
-        self._given = SerialExecutor() if executor is None and oracle.jittable else executor
-        self._own: ProcessPoolExecutor | None = None
-        self._deaths = 0
+        self._max_attempts = retries + 1
+        self._inline = workers.inline
+        self._jobs = Dispatcher(workers, oracle, workers.timeout if timeout is None else timeout, self._record)
+        self._lock = self._jobs.lock
+        self._pending: set[str] = set()
+        self._results: dict[str, Labels | Failure] = {}
         self._recent = RecentLabels()
+        self._keeper: threading.Thread | None = None
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Labeller:
         return self
@@ -130,11 +113,43 @@ class Labeller:
 
     def close(self, *, wait: bool = True) -> None:
         """End the worker processes, when they are done or, without ``wait``, at once; later labels start new ones."""
-        if self._own is not None:
-            if not wait:
-                end_processes(self._own)
-            self._own.shutdown(wait=True, cancel_futures=True)
-            self._own = None
+        with self._lock:
+            keeper = self._keeper
+            self._pending.clear()
+            self._jobs.close(finish=wait)
+        if keeper is not None:
+            keeper.join()
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether labels are computed while the calling thread does something else."""
+        return not self._inline
+
+    def start(self, systems: Sequence[System]) -> None:
+        """Have structures labelled while the caller does something else; :meth:`collect` or :meth:`label` gives them.
+
+        A thread commits labels to the store as they come. An oracle in the calling thread starts nothing.
+
+        Raises:
+            BrokenExecutor: see :meth:`label`; of earlier labels too.
+        """
+        if self._inline:
+            return
+        self._add({label_key(system, self.oracle.identity): system for system in systems})
+        with self._lock:
+            if self._jobs.busy and self._keeper is None:
+                self._keeper = threading.Thread(target=self._keep, name="labels", daemon=True)
+                self._keeper.start()
+
+    def collect(self, systems: Sequence[System]) -> list[Labels | Failure | None]:
+        """What is known by now of structures that were started, ``None`` for those under way, without waiting.
+
+        Raises:
+            BrokenExecutor: see :meth:`label`.
+        """
+        with self._lock:
+            self._raise_error()
+            return [self._results.get(label_key(system, self.oracle.identity)) for system in systems]
 
     def label(self, systems: Sequence[System], on_progress: Progress | None = None) -> list[Labels | Failure]:
         """Label structures; equal ones are computed once.
@@ -147,26 +162,68 @@ class Labeller:
             one entry for each structure, in their order.
 
         Raises:
-            BrokenExecutor: an executor given by the caller broke. (Local processes are replaced: a structure whose
-                process dies counts as failed, the others go on.)
+            BrokenExecutor: an executor given by the caller broke, or workers are lost whatever they do. (Those that
+                were started here are replaced: a structure whose process dies counts as failed, the others go on.)
         """
         keys = [label_key(system, self.oracle.identity) for system in systems]
+        waiting = dict(zip(keys, systems, strict=True))
         results: dict[str, Labels | Failure] = {}
-        jobs: deque[_Job] = deque()
-
-        def finish(key: str, result: Labels | Failure) -> None:
-            results[key] = result
-            if on_progress is not None:
-                on_progress(len(results), len(set(keys)), result)
-
-        for key, system in dict(zip(keys, systems, strict=True)).items():
-            known = self._look_up(key)
-            if isinstance(known, int):
-                jobs.append(_Job(key, system, known))
-            else:
-                finish(key, known)
-        self._run(jobs, finish)
+        try:
+            self._add(waiting)
+            while len(results) < len(waiting):
+                self._raise_error()
+                with self._lock:
+                    # in the order in which they were committed
+                    new = [key for key in self._results if key in waiting and key not in results]
+                for key in new:
+                    results[key] = self._results[key]
+                    if on_progress is not None:
+                        on_progress(len(results), len(waiting), results[key])
+                if len(results) < len(waiting):
+                    self._jobs.step(_STEP)
+        except BaseException:
+            with self._lock:
+                self._pending.clear()
+                self._jobs.drop()
+            raise
+        with self._lock:
+            for key in results:
+                self._results.pop(key, None)
         return [results[key] for key in keys]
+
+    def _add(self, systems: dict[str, System]) -> None:
+        """Find labels or start jobs for structures, by key."""
+        with self._lock:
+            self._raise_error()
+            for key, system in systems.items():
+                if key in self._results or key in self._pending:
+                    continue
+                known = self._look_up(key)
+                if isinstance(known, int):
+                    self._pending.add(key)
+                    self._jobs.put(Job(key, system, known))
+                else:
+                    self._results[key] = known
+
+    def _keep(self) -> None:
+        """See to the workers until no job is left; in a thread of its own."""
+        try:
+            while True:
+                with self._lock:
+                    if not self._jobs.busy:
+                        self._keeper = None
+                        return
+                self._jobs.step(_STEP)
+        except BaseException as error:
+            with self._lock:
+                self._error, self._keeper = error, None
+                self._pending.clear()
+                self._jobs.drop()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def _look_up(self, key: str) -> Labels | Failure | int:
         """Return the stored label, the final failure, or the number of attempts made so far."""
@@ -184,79 +241,8 @@ class Labeller:
         self.counts.failed += 1
         return Failure(failed.last_reason, failed.count)
 
-    def _run(self, jobs: deque[_Job], finish: Callable[[str, Labels | Failure], None]) -> None:
-        """Keep the executor busy until all jobs are done.
-
-        When a local process dies, the pool names no culprit: all jobs under way become suspects and run again,
-        one at a time, so that only the guilty one is charged with an attempt.
-        """
-        suspects: deque[_Job] = deque()
-        running: dict[Future[Attempt], _Job] = {}
-        try:
-            while jobs or suspects or running:
-                queue, room = (suspects, 1) if suspects else (jobs, self._capacity)
-                while queue and len(running) < room:
-                    job = queue.popleft()
-                    running[self._submit(job)] = job
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                try:
-                    # in the order of submission: a run that is repeated writes the same store
-                    for future in [future for future in running if future in done]:
-                        outcome = _outcome(future)
-                        self._record(running.pop(future), outcome, jobs, finish)
-                except BrokenExecutor as error:
-                    self._replace_pool(error)
-                    if len(running) == 1:
-                        outcome = Attempt(None, "the worker process died (killed, out of memory or crashed)", 0.0)
-                        self._record(next(iter(running.values())), outcome, jobs, finish)
-                    else:
-                        suspects.extend(running.values())
-                    running.clear()
-        finally:
-            for future in running:
-                future.cancel()
-
-    @property
-    def _capacity(self) -> float:
-        """Jobs to have under way: as many as local processes; a given executor schedules by itself."""
-        return self._n_workers if self._given is None else float("inf")
-
-    def _submit(self, job: _Job) -> Future[Attempt]:
-        if self._given is not None:
-            return self._given.submit(attempt, self.oracle, job.system, self._timeout)
-        if self._own is None:
-            self._own = local_processes(self._n_workers)
-        try:
-            return self._own.submit(attempt, self.oracle, job.system, self._timeout)
-        except BrokenExecutor as error:  # died while idle: report it the way a running job would
-            broken: Future[Attempt] = Future()
-            broken.set_exception(error)
-            return broken
-
-    def _replace_pool(self, error: BrokenExecutor) -> None:
-        """Drop a broken pool, or give up where a new one would not help.
-
-        Raises:
-            BrokenExecutor: the executor is the caller's, or local processes die one after the other.
-        """
-        if self._given is not None:
-            raise error
-        self._deaths += 1
-        if self._deaths >= MAX_DEATHS and self.counts.computed == 0:
-            raise BrokenExecutor(
-                f"{self._deaths} worker processes died and none has made a label. Does the script that starts them"
-                " lack an `if __name__ == '__main__':` guard? Is there enough memory?"
-            ) from error
-        self.close()
-
-    def _record(
-        self,
-        job: _Job,
-        outcome: Attempt,
-        jobs: deque[_Job],
-        finish: Callable[[str, Labels | Failure], None],
-    ) -> None:
-        """Commit what an attempt gave, then hand it on, try again or give up."""
+    def _record(self, job: Job, outcome: Attempt) -> bool:
+        """Commit what an attempt gave, then hand it on; or say that it is to be tried again."""
         name, seconds = self.oracle.name, outcome.seconds
         if outcome.labels is not None and self._recent.repeats(job.system, outcome.labels):
             outcome = Attempt(None, _REPEATED, seconds)
@@ -265,24 +251,18 @@ class Labeller:
             if self.store is not None:
                 labels = self.store.add(job.key, job.system, labels, oracle=name, seconds=seconds)
             self.counts.computed += 1
-            finish(job.key, labels)
-            return
+            self._finish(job, labels)
+            return False
         job.attempts += 1
         if self.store is not None:
             self.store.add_failure(job.key, job.system, outcome.reason, oracle=name, seconds=seconds)
         if job.attempts < self._max_attempts:
             self.counts.retried += 1
-            jobs.append(job)
-        else:
-            self.counts.failed += 1
-            finish(job.key, Failure(outcome.reason, job.attempts))
+            return True
+        self.counts.failed += 1
+        self._finish(job, Failure(outcome.reason, job.attempts))
+        return False
 
-
-def _outcome(future: Future[Attempt]) -> Attempt:
-    """Result of a future; an error outside the oracle (pickling, a cancelled job) is a failed attempt."""
-    try:
-        return future.result()
-    except BrokenExecutor:
-        raise
-    except (Exception, CancelledError) as error:
-        return Attempt(None, in_words(error), 0.0)
+    def _finish(self, job: Job, result: Labels | Failure) -> None:
+        self._pending.discard(job.key)
+        self._results[job.key] = result

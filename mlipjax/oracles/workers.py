@@ -1,8 +1,4 @@
-"""Workers that compute labels: one function to submit, and processes to run it in.
-
-Only :func:`attempt` with picklable arguments is submitted, so any ``concurrent.futures.Executor`` will do: threads,
-Dask (``client.get_executor()``), Slurm executors.
-"""
+"""One try at a label, which no oracle gets out of, and processes of this machine to make it in."""
 
 from __future__ import annotations
 
@@ -21,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, TextIO
+
+from threadpoolctl import threadpool_limits
 
 from mlipjax.data.labels import check_labels
 from mlipjax.oracles.protocol import Oracle
@@ -49,6 +47,14 @@ class _Overtime(BaseException):
     """Not an ``Exception``, so that no calculator's own error handling swallows it."""
 
 
+class Evicted(BaseException):
+    """The worker is taken away from outside, whatever it labels; an error of no oracle, like ``_Overtime``."""
+
+
+class JobTakenError(RuntimeError):
+    """A job ended for reasons that lie not in what it computed."""
+
+
 def attempt(oracle: Oracle, system: System, timeout: float | None = None) -> Attempt:
     """Label one structure; every error, and every label that is none, becomes the reason of a failed attempt.
 
@@ -63,6 +69,7 @@ def attempt(oracle: Oracle, system: System, timeout: float | None = None) -> Att
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C, whatever the oracle made of it.
+        Evicted: the process is taken away, which says nothing of the structure.
     """
     start = time.perf_counter()
     labels, reason = None, ""
@@ -77,6 +84,8 @@ def attempt(oracle: Oracle, system: System, timeout: float | None = None) -> Att
             labels = check_labels(found, system.n_atoms, required=("energy", "forces"))
         except _Overtime:
             reason = f"timeout after {timeout:g} s"
+        except Evicted:
+            raise
         except BaseException as error:
             reason = in_words(error)
     if interrupted:
@@ -213,11 +222,22 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start_worker(set_up: Callable[[], None] | None) -> None:
+def limit_threads(number: int) -> None:
+    """Give OpenMP and linear algebra so many threads, in this process and those that it starts."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(number)
+    threadpool_limits(number)  # libraries that are loaded already
+
+
+def become_expendable() -> None:
+    """Say that this process may be ended without harm to anything else."""
     global _expendable
     _expendable = True
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"
+
+
+def _start_worker(set_up: Callable[[], None] | None) -> None:
+    become_expendable()
+    limit_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     os.dup2(2, 1)  # what a calculator prints must not stand among the results of a command
     warnings.showwarning = _show_warning

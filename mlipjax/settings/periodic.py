@@ -87,6 +87,8 @@ class PeriodicSettings:
         until_force_rmse: stop after the round in which the force RMSE on labels that were not seen is below this, in
             meV/Å, and more than half of the frames are for all that can be told (5 % error, however often one looks).
         until_alarm_rate: stop when the charts raise an alarm in less than this share of replicas and rounds; likewise.
+        asynchronous: do not wait for the labels of a round: train on those that have come, and wait for the others
+            before the next round trains. Shorter where labels are slow; numbers then depend on timing.
         seed: of velocities, noise and the order of frames.
         dtype: precision of MD and training.
         precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
@@ -120,6 +122,7 @@ class PeriodicSettings:
     on_alarm: Literal["off", "ignore", "stop", "label", "rollback"] = "off"
     until_force_rmse: float | None = None
     until_alarm_rate: float | None = None
+    asynchronous: bool = False
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     precision: Precision = "highest"

@@ -13,8 +13,9 @@ from mlipjax.data.label_keys import AUTO
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
 from mlipjax.finetuning.plan import Simulated
 from mlipjax.notices import notice
-from mlipjax.oracles import Oracle, make_oracle
+from mlipjax.oracles import Oracle, Workers, make_oracle
 from mlipjax.oracles.dispersion import WithoutDispersion
+from mlipjax.oracles.executors import as_workers
 from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
@@ -40,6 +41,7 @@ def periodic(
     head: str | None = None,
     dispersion: str | None = None,
     workers: int | None = None,
+    executor: Workers | str | Any = None,
     settings: PeriodicSettings | None = None,
     listener: PeriodicListener | None = None,
     log: Sequence[Log] = (),
@@ -68,6 +70,8 @@ def periodic(
         dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off them before training (``labels.db`` and
             the frames of the result are without it), and added to the model in its MD.
         workers: processes that label; by default one per core.
+        executor: where to label instead: by name (``oracles.make_executor``: ``"dask:tcp://HOST:8786"``,
+            ``"submitit:FOLDER,partition=short"``, ...) or an object with ``submit`` of yours.
         settings: everything else; by default what ``options`` say.
         listener: is told of plan and pieces of work.
         log: also write the errors of rounds and the losses into ``out`` as "csv", for "tensorboard" or for "wandb";
@@ -101,6 +105,7 @@ def periodic(
         simulated = [part for own in (*_shared(structure), *systems) for part in _read_system(own, settings)]
         if not simulated:
             raise ValueError("a periodic fine-tune needs a structure to start from, found none.")
+        place = None if executor is None else as_workers(executor, workers)
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
         keys = {
@@ -116,7 +121,7 @@ def periodic(
             source = WithoutDispersion(source, contained)
             known = None if known is None else contained.off_dataset(known)
         problem = Problem(opened.first, simulated, source, known, contained)
-        return run_periodic(problem, settings, out=folder, workers=workers, listener=listener)
+        return run_periodic(problem, settings, out=folder, workers=workers, executor=place, listener=listener)
 
 
 def _shared(structures: Any) -> list[SystemSettings]:

@@ -70,6 +70,8 @@ def test_one_command_leaves_a_model_frames_and_a_report(files, tmp_path, capsys)
         (("--rounds", "0"), "--rounds must be between 1 and 100000, found 0."),
         (("--labels-per-round", "3", "--replicas", "2"), "--labels-per-round 3 must be a multiple of --replicas 2"),
         (("--oracle", "nobody"), "unknown oracle 'nobody'"),
+        (("--executor", "nowhere"), "unknown executor 'nowhere'; expected local[:N] | dask:ADDRESS"),
+        (("--executor", "local:2,cpu=3"), "cannot read 'cpu=3' in 'local:2,cpu=3'; settings are jobs, timeout"),
         (("--head", "dft"), "this model has the heads energy; found 'dft'."),
     ],
 )

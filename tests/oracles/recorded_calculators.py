@@ -55,6 +55,10 @@ def recorded_twice_as_deep():
     return Recorded(sigma=3.4, epsilon=0.02, rc=6.0, smooth=True)
 
 
+def recorded_softly():
+    return Recorded(sigma=0.9, epsilon=0.01, rc=6.0, smooth=True)
+
+
 class NotANumber(Calculator):
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
 

@@ -38,6 +38,8 @@ class Periodic(Computes):
         dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off them before training, and added to the
             model in its MD; use the result with --dispersion.
         workers: processes that label; by default one per core.
+        executor: where to label instead: local[:N], dask:ADDRESS, submitit:FOLDER (Slurm), executorlib[:N] or
+            module:factory, each followed by settings such as ,jobs=4,timeout=3600,threads=8.
         log: beside history.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
             Biases ("wandb"): errors of rounds and losses.
         spec: TOML file of options, which can also be named before all of them; OUT/run.toml is the one of a run.
@@ -51,7 +53,9 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": f"head dispersion batch_size age_weight workers log seed {LABELS}",
+        "training and labels": (
+            f"head dispersion batch_size age_weight workers executor asynchronous log seed {LABELS}"
+        ),
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
             "replay_weight"
@@ -69,6 +73,7 @@ class Periodic(Computes):
     head: str | None = None
     dispersion: str | None = None
     workers: int | None = None
+    executor: str | None = None
     log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     spec: Path | None = None
     write_spec: Path | None = None
