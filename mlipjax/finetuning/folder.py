@@ -143,7 +143,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_LATER: dict[str, Any] = {"age_weight": 1.0, "snapshots": 0, "precision": "highest"}
+_LATER: dict[str, Any] = {
+    "age_weight": 1.0, "snapshots": 0, "precision": "highest", "select": "interval", "sample_factor": 5,
+}  # fmt: skip
 """Settings that folders of earlier versions do not name, and what they did."""
 
 
