@@ -23,9 +23,11 @@ from mlipjax.uncertainty import (
     calibrated,
     committee,
     fit_rigidity,
+    largest_std,
     save_uncertainty,
     spreads_of,
 )
+from mlipjax.uncertainty.storage import LIMIT
 from mlipjax.verbs.error_bars import errors_of
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, is_nothing, open_native
 from mlipjax.verbs.read import read, read_structures
@@ -80,7 +82,7 @@ def calibrate(
 
     Returns:
         JSON types: ``method``, the ``file``, ``energy_scale`` and ``force_scale`` (alpha), numbers of structures,
-        groups, features or members.
+        groups, features or members, and ``largest_force_std`` (eV/Å) of an atom of ``valid``: a limit for MD.
 
     Raises:
         ValueError, FileNotFoundError: if models or data cannot be used, or there is no folder to save in.
@@ -119,6 +121,7 @@ def calibrate(
             frames = read_structures(train)
             estimator = fit_rigidity(own, frames.systems, held_out.systems, errors, moves=moves, seed=seed, how=how)
             facts = {"method": "llpr", "n_train": len(frames), "moves": moves, **facts, **_posterior(estimator)}
+        facts |= {LIMIT: max(map(largest_std, spreads_of(estimator, own, held_out.systems, how=how)))}
     facts |= {"energy_scale": float(estimator.scale[0]), "force_scale": float(estimator.scale[1])}
     if out is not None or not is_model_folder(folder):
         save(folder, opened.potential, opened.params)

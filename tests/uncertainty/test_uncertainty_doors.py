@@ -15,6 +15,7 @@ from tiny_nequip import molecule
 import mlipjax
 from mlipjax import uncertainty
 from mlipjax.cli.main import main
+from mlipjax.monitoring import MonitorAlarm
 
 
 def labelled(n, seed, run):
@@ -115,3 +116,46 @@ def test_what_cannot_be_had_is_one_line(folder, tmp_path, capsys):
         assert main(arguments) == 1
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert words in line
+
+
+def test_simulations_write_error_bars_and_stop_at_their_limit(folder, tmp_path):
+    options = {"ensemble": "nve", "steps": 4, "every": 2, "temperature": 30.0, "dtype": "float64", "monitor_every": 2}
+    options |= {"timestep": 0.1, "closest": 0.01, "hottest": 1e6, "alarm_readings": 2}
+    structure, where = frames()[1][0], folder / "model"
+    known = uncertainty.force_limit(where, "llpr")
+    predicted = mlipjax.predict(where, frames()[1], uncertainty="llpr", dtype="float64")
+    largest = max(np.linalg.norm(one.arrays["forces_std"], axis=1).max() for one in predicted)
+    assert known == pytest.approx(largest, rel=1e-6)
+    run = mlipjax.simulate(where, structure, write=tmp_path / "calm.extxyz", uncertainty="llpr",
+                           largest_force_std=1e3, **options)  # fmt: skip
+    told = run.report["uncertainty"]
+    assert (told["method"], told["n_readings"], told["n_alarms"]) == ("llpr", 2, [0])
+    written = ase.io.read(tmp_path / "calm.extxyz", ":")
+    again = mlipjax.predict(where, written, uncertainty="llpr", dtype="float64")
+    for one, other in zip(written, again, strict=True):
+        assert one.info["energy_std"] == pytest.approx(other.info["energy_std"], rel=1e-5)
+        for name in ("forces_std", "energies_std"):
+            np.testing.assert_allclose(one.arrays[name], other.arrays[name], rtol=1e-4, atol=1e-7)
+    norms = [np.linalg.norm(one.arrays["forces_std"], axis=1).max() for one in written]
+    assert told["largest_eV_per_A"][0] == pytest.approx(max(norms), rel=1e-5)
+    with pytest.raises(
+        MonitorAlarm, match=r"replica 0 has been too uncertain for 2 readings at step 4: the llpr error"
+    ):
+        mlipjax.simulate(where, structure, write=tmp_path / "wild.extxyz", uncertainty="llpr",
+                         largest_force_std=1e-9, **options)  # fmt: skip
+    assert (tmp_path / "wild_alarm.extxyz").is_file()
+    told = mlipjax.simulate(where, structure, uncertainty="llpr", largest_force_std=1e-9, on_alarm="ignore", **options)
+    assert told.report["uncertainty"]["n_alarms"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"largest_force_std": 1.0}, "largest_force_std is a limit of error bars; say which"),
+        ({"uncertainty": "llpr", "largest_force_std": -1.0}, "largest_force_std must be positive, found -1.0"),
+        ({"uncertainty": "bayes"}, "found uncertainty 'bayes'; choose llpr"),
+    ],
+)
+def test_simulations_refuse_limits_of_nothing(folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        mlipjax.simulate(folder / "model", frames()[1][0], "nve", steps=2, **options)
