@@ -42,7 +42,7 @@ def calibrate(
     train: Structures = (),
     *,
     valid: Structures,
-    members: Sequence[str | os.PathLike[str]] = (),
+    members: Sequence[ModelLike] = (),
     moves: int = 4,
     seed: int = 0,
     head: str | None = None,
@@ -65,7 +65,7 @@ def calibrate(
         model: what ``mlipjax.load`` takes or returns.
         train: structures that it was trained on, for the posterior; their labels are not looked at.
         valid: labelled structures that it was not trained on, best of several trajectories: each counts once.
-        members: saved models instead, fine-tuned like this one from other seeds: with it they are a committee.
+        members: other models instead, fine-tuned like this one from other seeds: with it they are a committee.
         moves: random moves per training structure that stand for its forces in the posterior; 0 for energies alone.
         seed: of these moves.
         head: name of the energy head; by default the first.
@@ -152,8 +152,9 @@ def _committee(
     opened: NativeModel, members: Sequence[Any], systems: Sequence[Any], errors: Errors, how: Computed
 ) -> Any:
     """The model and others as one ensemble, calibrated."""
-    models = [opened.first, *(open_native(m, opened.potential.heads[opened.head]).first for m in members)]
-    for name, other in zip(members, models[1:], strict=True):
+    others = [open_native(member, opened.potential.heads[opened.head]) for member in members]
+    models = [opened.first, *(other.first for other in others)]
+    for name, other in zip([other.name for other in others], models[1:], strict=True):
         if other.potential.replace(precision=opened.potential.precision) != models[0].potential:
             raise ValueError(
                 f"{name} is another network than {opened.name}; a committee is of fine-tunes of one model."

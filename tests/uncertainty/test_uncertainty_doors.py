@@ -159,3 +159,51 @@ def test_simulations_write_error_bars_and_stop_at_their_limit(folder, tmp_path):
 def test_simulations_refuse_limits_of_nothing(folder, options, message):
     with pytest.raises(ValueError, match=message):
         mlipjax.simulate(folder / "model", frames()[1][0], "nve", steps=2, **options)
+
+
+def quiet_labels(n, seed):
+    """Structures with the model's own labels: nothing for the doctor to refuse."""
+    structures = [rattled(molecule(), 0.1, seed + number).to_ase() for number in range(n)]
+    labelled = mlipjax.predict(model(), structures, dtype="float64")
+    for number, atoms in enumerate(labelled):
+        atoms.calc.results["forces"] = 1.05 * atoms.calc.results["forces"]
+        atoms.calc.results.pop("stress", None)
+        atoms.info = {"run": number}
+    return labelled
+
+
+def test_a_fine_tune_makes_its_committee_in_one_program(tmp_path, capsys):
+    train, valid = quiet_labels(5, 0), quiet_labels(3, 50)
+    options = {"epochs": 2, "batch_size": 2, "anchor": "none", "dtype": "float64", "learning_rate": 1e-3}
+    options |= {"valid": valid, "e0s": "model", "ignore": ["agreement", "units", "sign", "order"]}
+    alone = mlipjax.finetune(model(), train, out=tmp_path / "run", **options)
+    result = mlipjax.finetune(model(), train, out=tmp_path / "run", committee=3, **options)
+    for one, other in zip(*map(jax.tree.leaves, (alone.params, result.params)), strict=True):
+        np.testing.assert_array_equal(one, other)  # a run that is done stays as it is
+    told = result.report["committee"]
+    assert (told["members"], told["n_valid"]) == (3, 3)
+    assert told["times_one"] == pytest.approx(told["seconds"] / (2 * told["seconds_of_one"]), rel=0.2, abs=0.2)
+    bars = uncertainty.load_uncertainty(tmp_path / "run", mlipjax.load(tmp_path / "run"), "committee")
+    start = jax.tree.leaves(model().params)
+    for path, leaf in bars.members.items():
+        assert len(leaf) == 3
+        # members differ, and all of them have learned
+        assert not np.array_equal(leaf[1], leaf[2]), path
+    assert max(np.abs(np.asarray(a) - b).max() for a, b in zip(jax.tree.leaves(result.params), start, strict=True)) > 0
+    report = mlipjax.evaluate(tmp_path / "run", valid, uncertainty="committee", dtype="float64")
+    assert 0.0 < report["uncertainty"]["forces"]["coverage_95"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"committee": 0}, "committee must be 1"),
+        ({"committee": 2}, "kept in the folder of a run"),
+        ({"committee": 2, "out": "run", "valid_fraction": 0.0}, "calibrated on structures for validation"),
+    ],
+)
+def test_committees_that_cannot_be_made_are_refused_before_training(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        mlipjax.finetune(model(), frames()[0], epochs=1, **options)
+    assert list(tmp_path.iterdir()) == []
