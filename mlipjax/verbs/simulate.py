@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from mlipjax import runtime
+from mlipjax import runtime, tree
 from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS, Precision
 from mlipjax.files import plain
 from mlipjax.md import (
@@ -132,9 +131,8 @@ def simulate(
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every, uncertainty)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = open_native(model, head, precision)
+        opened = _opened(model, head, precision, dtype)
         check_known(opened, structure, start.system.atomic_numbers)
-        params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), opened.params)
         kelvin = temperature_of(wanted, start)
         made = make_ensemble(
             ensemble,
@@ -148,15 +146,19 @@ def simulate(
         )
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
-        opened = dataclasses.replace(opened, params=params)
         bars = ErrorBars.open(model, opened, uncertainty, largest_force_std, dtype)
         job = _Job(opened, start, made, limits, watching, trajectory, bars)
         found = job.run(steps, replicas, every, seed, on_chunk)
-    told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "precision": precision}
-    found.report.update(told, seed=seed)
+    found.report.update(structure=told_paths(structure), ensemble=ensemble, dtype=dtype, precision=precision, seed=seed)
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found
+
+
+def _opened(model: ModelLike, head: str | None, precision: Precision, dtype: str) -> NativeModel:
+    """The model in the precision of the simulation."""
+    opened = open_native(model, head, precision)
+    return dataclasses.replace(opened, params=tree.cast(opened.params, dtype))
 
 
 def _say_unused(
