@@ -7,21 +7,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from ase import Atoms, units
-from ase.calculators.calculator import Calculator
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.io import write
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
 from experiments.lab.charts import Chart, features_of, mean_features, principal_map
+from experiments.lab.driven import oracle_frames
 from experiments.periodic.arms import ARMS, Experiment, frames_of, models_of, open_experiment
 from experiments.periodic.config import Config
 from mlipjax import md
 from mlipjax.data import Dataset, Example, read_atoms, read_dataset, write_dataset
 from mlipjax.files import make_folder, replace_on_success
-from mlipjax.oracles import Failure, Labeller, Oracle
+from mlipjax.oracles import Failure, Labeller
 from mlipjax.potential import Model
 from mlipjax.system import System
 from mlipjax.train import error_report
@@ -45,23 +41,6 @@ _STRIDE = 10
 """MD steps between frames of the independent set: 10 fs at 1 fs, a quarter of an O-H vibration's decay time."""
 
 
-class _OracleCalculator(Calculator):
-    """ASE calculator around an oracle, for its own dynamics."""
-
-    implemented_properties = ("energy", "forces")  # pyright: ignore[reportAssignmentType]
-
-    def __init__(self, oracle: Oracle) -> None:
-        super().__init__()
-        self._oracle = oracle
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=()) -> None:
-        """Label the structure."""
-        super().calculate(atoms, properties, system_changes)
-        current: Any = self.atoms
-        labels = self._oracle.label(System.from_ase(current))
-        self.results = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
-
-
 def run_oracle(config: Config) -> dict[str, Any]:
     """Frames of a trajectory driven by the oracle itself, so that no model under test has shaped them.
 
@@ -69,18 +48,10 @@ def run_oracle(config: Config) -> dict[str, Any]:
     arms' own trajectories) and is saved in ``test.extxyz``.
     """
     experiment = open_experiment(config)
-    atoms = experiment.system.to_ase()
-    atoms.calc = _OracleCalculator(experiment.oracle)
-    rng = np.random.default_rng(config.seed + 1)
     kelvin = config.temperature + 100.0
-    MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=rng)
-    Stationary(atoms)
-    dynamics = Langevin(atoms, units.fs, temperature_K=kelvin, friction=0.01 / units.fs, fixcm=False, rng=rng)
-    frames = []
-    for _ in range(config.test_frames):
-        dynamics.run(_STRIDE)
-        results = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-        frames.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=results))
+    frames = oracle_frames(
+        experiment.oracle, experiment.system, kelvin, config.test_frames, every=_STRIDE, seed=config.seed + 1
+    )
     with replace_on_success(_independent(config)) as temporary:
         write(temporary, frames, format="extxyz")
     return {"n_frames": len(frames)}

@@ -31,6 +31,11 @@ def run(command: Finetune) -> None:
     else:
         _print_property(console, report, command.task.property_unit)
     console.print(f"{_choice(report)}; model saved in {command.out}")
+    if (members := report.get("committee")) is not None:
+        console.print(
+            f"committee of {members['members']}: {members['members'] - 1} more in {members['seconds']:.0f} s, each "
+            f"{members['times_one']:.2f} times the first; force scale {members['force_scale']:.3g}"
+        )
     console.print(f"figures, settings, what to do next: {command.out / 'report.html'}")
     write_json(command.json, report)
 

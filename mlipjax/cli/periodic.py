@@ -104,7 +104,7 @@ class PeriodicDisplay(PeriodicListener):
 
     def piece(self, piece: Piece) -> None:
         """Move the bar of a stage, or print a line when it begins."""
-        if piece.stage != "finish":
+        if piece.stage in _STAGES:
             work = f"round {piece.round + 1} of {self.command.settings.rounds}: {_STAGES[piece.stage]}"
             self.progress.update(self.task, description=work, completed=piece.done, total=piece.total)
             if not self.console.is_terminal:

@@ -58,6 +58,10 @@ def _print(console: Console, report: dict[str, Any]) -> None:
         console.print(f"{name}: {values}")
     if report["monitor"] is not None:
         console.print(watch_line(report["monitor"]))
+    if (bars := report["uncertainty"]) is not None and bars["n_readings"]:
+        limit = "" if bars["limit_eV_per_A"] is None else f", limit {bars['limit_eV_per_A']:.3g}"
+        largest = max(np.inf if value is None else value for value in bars["largest_eV_per_A"])
+        console.print(f"{bars['method']}: largest error bar of an atom's force {largest:.3g} eV/Å{limit}")
     speed = report["microseconds_per_atom_step"]
     timing = "" if speed is None else f", {speed:.1f} µs per atom and step"
     console.print(

@@ -29,7 +29,7 @@ def format_frame(
     energy: float | None = None,
     forces: Any = None,
     stress: Any = None,
-    momenta: Any = None,
+    arrays: Mapping[str, Any] | None = None,
     free: np.ndarray | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> str:
@@ -40,7 +40,7 @@ def format_frame(
         energy: total energy in eV.
         forces: (n, 3) eV/Å.
         stress: (3, 3) eV/Å^3, tension positive.
-        momenta: (n, 3) in ASE's unit, amu·Å per Å·sqrt(amu/eV).
+        arrays: (n,) or (n, 3) numbers of atoms by name, such as momenta in ASE's unit, amu·Å per Å·sqrt(amu/eV).
         free: (n, 3) coordinates that may move; ``None`` for all.
         info: further information: numbers, strings, booleans, numeric arrays.
 
@@ -53,10 +53,10 @@ def format_frame(
     if taken := _RESERVED & set(info):
         raise ValueError(f"information named {sorted(taken)} would hide what the format stores; rename it.")
     n_atoms = system.n_atoms
-    columns = {"pos": system.positions, "forces": forces, "momenta": momenta, "masses": system.masses}
-    arrays = {name: np.asarray(array) for name, array in columns.items() if array is not None}
-    for name, array in arrays.items():
-        shape = (n_atoms,) if name == "masses" else (n_atoms, 3)
+    given = {"pos": system.positions, "forces": forces, **(arrays or {}), "masses": system.masses}
+    columns = {name: np.asarray(array) for name, array in given.items() if array is not None}
+    for name, array in columns.items():
+        shape = (n_atoms,) if name == "masses" or (name in (arrays or {}) and array.ndim == 1) else (n_atoms, 3)
         if array.shape != shape:
             raise ValueError(f"{name} has shape {array.shape}; this structure needs {shape}.")
     header = []
@@ -66,7 +66,7 @@ def format_frame(
     if free is not None and np.array_equal(np.any(free, axis=1), np.all(free, axis=1)):
         free = np.all(free, axis=1, keepdims=True)  # whole atoms: ASE reads one FixAtoms
     mask = "" if free is None else f":move_mask:L:{free.shape[1]}"
-    kinds = "".join(f":{name}:R:{array.size // n_atoms}" for name, array in arrays.items())
+    kinds = "".join(f":{name}:R:{array.size // n_atoms}" for name, array in columns.items())
     header.append(f"Properties=species:S:1{kinds}{mask}")
     if energy is not None:
         header.append(f"energy={float(energy)!r}")
@@ -76,7 +76,7 @@ def format_frame(
         header.append(key_val_dict_to_str(info))
     header.append('pbc="{}"'.format(" ".join("FT"[bool(periodic)] for periodic in system.pbc)))
     elements = symbols(np.asarray(system.atomic_numbers))
-    numbers = [_digits(array) for array in arrays.values()]
+    numbers = [_digits(array) for array in columns.values()]
     if free is not None:
         numbers.append(["FT"[bool(moves)] for moves in np.asarray(free).ravel()])
     widths = [len(digits) // n_atoms for digits in numbers]
@@ -129,12 +129,12 @@ class TrajectoryWriter:
         energy: float | None = None,
         forces: Any = None,
         stress: Any = None,
-        momenta: Any = None,
+        arrays: Mapping[str, Any] | None = None,
         free: np.ndarray | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
         """Append one frame; arguments and errors as ``format_frame``."""
-        frame = format_frame(system, energy=energy, forces=forces, stress=stress, momenta=momenta, free=free, info=info)
+        frame = format_frame(system, energy=energy, forces=forces, stress=stress, arrays=arrays, free=free, info=info)
         content, end = memoryview(frame.encode()), self._file.seek(0, os.SEEK_END)
         with naming(self.path):
             try:

@@ -34,7 +34,7 @@ from mlipjax.finetuning.pieces import (
 from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import make_round
 from mlipjax.finetuning.setup import Controls, Setup, SystemSetup
-from mlipjax.finetuning.state import FineTuneState, LabelBuffer, RoundInfo, SystemState, system_key
+from mlipjax.finetuning.state import Candidates, FineTuneState, LabelBuffer, RoundInfo, SystemState, system_key
 from mlipjax.md.start import Start
 from mlipjax.md.state import init as init_replicas
 from mlipjax.md.state import rebuild
@@ -100,6 +100,9 @@ def _init_system(
         energy_shift=jnp.zeros((), dtype),
         monitor=MonitorState.empty(*charts) if n_components else None,
         watch=None if setup.config.alarm is None else WatchState.start(sim),
+        candidates=None
+        if setup.config.select == "interval"
+        else Candidates.empty(start.start.system, own.frames_per_replica * start.n_replicas, dtype),
     )
 
 
@@ -157,7 +160,7 @@ def run_rounds(
         if (reason := until(history)) is not None:
             return LoopResult(state, history, reason)
         this = int(state.round)
-        on_piece(Piece(this, "sample", 0, sum(own.labels_per_replica for own in setup.systems)))
+        on_piece(Piece(this, "sample", 0, sum(own.frames_per_replica for own in setup.systems)))
         for _ in range(RETRIES):
             after, info = _round(setup, oracle, _with_tables(setup, state), controls)
             invalid = [i for i, system in enumerate(info.systems) if not bool(system.md_valid[0])]
@@ -220,6 +223,9 @@ def _records(setup: Setup, info: RoundInfo, after: FineTuneState) -> Iterator[di
             watched = {"alarms": np.flatnonzero(system.alarms).tolist(), "alarm_index": _lists(system.alarm_index)}
         traces = {"temperature_K": _lists(system.temperature), "potential_energy_eV": _lists(system.potential_energy)}
         yield {"stage": "sample", "system": index, **traces, **watched}
+    if setup.config.select != "interval":
+        for index, system in enumerate(info.systems):
+            yield {"stage": "select", "system": index, "chosen": np.asarray(system.chosen).tolist()}
     check_zero = int(after.round) == 1 and not setup.config.estimate_shift
     for index, (own, system, state) in enumerate(zip(setup.systems, info.systems, after.systems, strict=True)):
         good, n_failed = np.asarray(system.labelled), int(system.labels_failed)

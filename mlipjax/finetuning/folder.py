@@ -143,7 +143,10 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_LATER: dict[str, Any] = {"age_weight": 1.0, "asynchronous": False, "snapshots": 0, "precision": "highest"}
+_LATER: dict[str, Any] = {
+    "age_weight": 1.0, "asynchronous": False, "snapshots": 0, "precision": "highest", "select": "interval",
+    "sample_factor": 5,
+}  # fmt: skip
 """Settings that folders of earlier versions do not name, and what they did."""
 
 

@@ -1,4 +1,4 @@
-"""Batches of the compiled loop: some frames of every stack, in a graph without padding between them."""
+"""Frames of the loop: their graphs and features, and batches of some of every stack, without padding between them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,35 @@ import jax.numpy as jnp
 
 from mlipjax.finetuning.stack import FrameStack
 from mlipjax.finetuning.state import LabelBuffer, SystemState, system_key
-from mlipjax.graph import GraphBatch, fold_graphs, join_graphs
+from mlipjax.graph import GraphBatch, VerletSpec, build_table, fold_graphs, graph_from_table, join_graphs, pack_edges
+from mlipjax.potential import Potential
 from mlipjax.system import Labels
 from mlipjax.train import Batch
-from mlipjax.typing import Array, Bool, Float, Int, Key
+from mlipjax.typing import Array, Bool, Float, Int, Key, Params
+
+
+def frame_graphs(spec: VerletSpec, system: SystemState, slots: Int[Array, " R"]) -> GraphBatch:
+    """Graphs of frames in the buffer, one structure each, stacked along a leading axis R."""
+    return graphs_at(spec, system, system.buffer.position[slots], system.buffer.cell[slots])
+
+
+def graphs_at(
+    spec: VerletSpec, system: SystemState, position: Float[Array, "R N 3"], cell: Float[Array, "R 3 3"]
+) -> GraphBatch:
+    """Graphs of a system elsewhere, one structure each, stacked along a leading axis R."""
+    numbers, head = system.sim.atomic_numbers, system.sim.head
+
+    def graph(frame: tuple[Array, Array]) -> GraphBatch:
+        table = build_table(spec, *frame)
+        candidates = graph_from_table(numbers, head, table, *frame)
+        return pack_edges(candidates, spec.cutoff, spec.n_neighbors)[0]
+
+    return jax.lax.map(graph, (position, cell))
+
+
+def frame_features(potential: Potential, params: Params, graph: GraphBatch) -> Float[Array, "N F"]:
+    """Invariant features of the last layer."""
+    return potential.node_energy(params, graph, graph.positions)[1][:, potential.feature_slices[-1]]
 
 
 def frame_weights(

@@ -12,13 +12,15 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.files import write_atomic
+from mlipjax.finetuning.candidates import select_frames
+from mlipjax.finetuning.frames import frame_graphs
 from mlipjax.finetuning.history import HISTORY, History
 from mlipjax.finetuning.labelling import FrameLabels
 from mlipjax.finetuning.pieces import (
@@ -38,9 +40,10 @@ from mlipjax.finetuning.pieces import (
 )
 from mlipjax.finetuning.program import compiled, run_piece
 from mlipjax.finetuning.records import model_of
-from mlipjax.finetuning.round import finish_round, frame_graphs, train_frames
+from mlipjax.finetuning.round import finish_round, train_frames
 from mlipjax.finetuning.sample import sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
+from mlipjax.finetuning.stages import at_start, n_sampled, next_stage
 from mlipjax.finetuning.state import FineTuneState, SystemState
 from mlipjax.graph import DenseTable, GraphBatch, VerletSpec
 from mlipjax.locks import folder_alone
@@ -119,16 +122,16 @@ class HostLoop:
         reason = None
         while (next_one := next_stage(self.setup, state, n_rounds)).stage != "done":
             stage, index = next_one
-            if self._at_start(state) and (reason := self.until(history.records())) is not None:
+            if at_start(state) and (reason := self.until(history.records())) is not None:
                 break
             if stage == "label" and self._labels.passed(state):
                 stage = "train"
             before = state
             self._labels.start(self.setup, state)
             self._tell(before, before, stage)
-            count = state.systems[index].buffer.count if stage == "sample" else state.train.step
+            count = n_sampled(state, index) if stage == "sample" else int(state.train.step)
             state, records = self._piece(stage, index, state, last=int(state.round) == n_rounds - 1)
-            _record(history, (int(before.round), stage, int(count)), records)
+            _record(history, (int(before.round), stage, count), records)
             if checkpoints is not None:
                 number += 1
                 checkpoints.save(number, _without_tables(state))
@@ -141,11 +144,6 @@ class HostLoop:
                 checkpoints.save(number + 1, _without_tables(state))
         return LoopResult(state, history.records(), reason)
 
-    @staticmethod
-    def _at_start(state: FineTuneState) -> bool:
-        """Whether nothing of a round is done yet."""
-        return not any(np.any(np.asarray(system.buffer.round) == int(state.round)) for system in state.systems)
-
     def _piece(
         self, stage: Stage, index: int, state: FineTuneState, *, last: bool
     ) -> tuple[FineTuneState, list[dict[str, Any]]]:
@@ -153,6 +151,8 @@ class HostLoop:
         if stage == "sample":
             system, record = self._sample(index, state)
             return state.with_system(index, system), [{"system": index, **record}]
+        if stage == "select":
+            return self._select(state)
         if stage == "label":
             self._graphs(state)  # while labels are computed
             wait = last or int(state.round) == 0
@@ -167,9 +167,12 @@ class HostLoop:
         this = int(before.round)
         frames = [np.asarray(system.buffer.round) == this for system in after.systems]
         labelled = [np.asarray(system.buffer.labelled) for system in after.systems]
-        taken = (int(own.sum()) // system.sim.n_replicas for own, system in zip(frames, after.systems, strict=True))
+        taken = (
+            int(own.sum() if system.candidates is None else system.candidates.count) // system.sim.n_replicas
+            for own, system in zip(frames, after.systems, strict=True)
+        )
         counts = {
-            "sample": (sum(taken), sum(own.labels_per_replica for own in self.setup.systems)),
+            "sample": (sum(taken), sum(own.frames_per_replica for own in self.setup.systems)),
             "label": (sum(int((a & b).sum()) for a, b in zip(frames, labelled, strict=True)), sum(map(np.sum, frames))),
             "train": (int(after.train.step), self.setup.config.train_steps),
         }
@@ -219,6 +222,11 @@ class HostLoop:
             raise alarm_stop(int(state.round), index, alarm, raised, readings, saved)
         return after, {**record, "alarms": raised, "alarm_index": readings}
 
+    def _select(self, state: FineTuneState) -> tuple[FineTuneState, list[dict[str, Any]]]:
+        systems, chosen = compiled(select_frames, self.setup)(state, state.systems, self.controls)
+        records = [{"system": index, "chosen": np.asarray(rows).tolist()} for index, rows in enumerate(chosen)]
+        return dataclasses.replace(state, systems=tuple(systems)), records
+
     def _train(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         n_steps = min(TRAIN_PIECE, self.setup.config.train_steps - int(state.train.step))
         state = self._labels.arrived(self.setup, state)
@@ -267,40 +275,6 @@ def training_memory(setup: Setup, state: FineTuneState, controls: Controls) -> i
     if found is None:
         return None
     return int(found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes)
-
-
-class Next(NamedTuple):
-    """A stage, and the system that it is about (0 for those of all systems)."""
-
-    stage: Stage
-    system: int
-
-
-def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Next:
-    """Return what comes next for a state. Frames without labels and a fresh optimiser mean that labelling comes next.
-
-    An alarm that is to be labelled ends the sampling of its system in its round.
-    """
-    this = int(state.round)
-    if this >= n_rounds:
-        return Next("done", 0)
-    for index, (own, system) in enumerate(zip(setup.systems, state.systems, strict=True)):
-        taken = int((np.asarray(system.buffer.round) == this).sum())
-        if taken < own.labels_per_replica * system.sim.n_replicas and not (taken and _interrupted(setup, system)):
-            return Next("sample", index)
-    step = int(state.train.step)
-    if not step and not any(
-        np.any(np.asarray(s.buffer.labelled) & (np.asarray(s.buffer.round) == this)) for s in state.systems
-    ):
-        return Next("label", 0)
-    return Next("train" if step < setup.config.train_steps else "finish", 0)
-
-
-def _interrupted(setup: Setup, system: SystemState) -> bool:
-    alarm = setup.config.alarm
-    if alarm is None or system.watch is None or not alarm.interrupts:
-        return False
-    return bool(np.asarray(system.watch.alarmed).any())
 
 
 def _record(history: History, piece: tuple[int, str, int], records: Sequence[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from mlipjax.finetuning.state import FineTuneState, SystemState
 from mlipjax.graph import VerletSpec
 from mlipjax.system import System
 
-Stage = Literal["sample", "label", "train", "finish", "done"]
+Stage = Literal["sample", "select", "label", "train", "finish", "done"]
 
 RETRIES = 6
 """Number of times that tables that overflowed are made larger before a structure counts as collapsing."""
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
     Attributes:
         round: from 0.
-        stage: "sample" counts frames of a replica, "label" labels, "train" optimiser steps.
+        stage: "sample" counts frames of a replica, "label" labels, "train" optimiser steps; the others are one piece.
         done, total: parts of the stage; 0 done when it begins.
         record: what also stands in the history, once a part is done and saved; ``None`` before. Of a part that
             has a record of every system, the first one's.
@@ -130,7 +130,7 @@ def save_stopped(spec: VerletSpec, system: SystemState, folder: Path | None) -> 
         return ""
     from ase.io import write
 
-    frames = [frame_at(spec, system, system.buffer.count - 1 - i) for i in range(system.sim.n_replicas)]
+    frames = _replicas(spec, system)
     with replace_on_success(folder / "stopped.extxyz") as temporary:
         write(temporary, [frame.to_ase() for frame in frames], format="extxyz")
     return "; see stopped.extxyz"
@@ -138,11 +138,16 @@ def save_stopped(spec: VerletSpec, system: SystemState, folder: Path | None) -> 
 
 def enlarged(spec: VerletSpec, system: SystemState, moved_too_far: bool, n_neighbors: int) -> VerletSpec:
     """Tables for where the replicas are now: more slots after an overflow, a wider skin after atoms moved too far."""
-    dynamics, numbers = system.sim.dynamics, np.asarray(system.sim.atomic_numbers)
-    systems = [
-        System(np.asarray(position), numbers, np.asarray(cell), spec.pbc)
-        for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
-    ]
+    systems = _replicas(spec, system)
     if moved_too_far:
         spec = dataclasses.replace(spec, skin=1.5 * spec.skin)
     return spec.grown(systems, n_neighbors)
+
+
+def _replicas(spec: VerletSpec, system: SystemState) -> list[System]:
+    """Where the replicas of a system are now."""
+    dynamics, numbers = system.sim.dynamics, np.asarray(system.sim.atomic_numbers)
+    return [
+        System(np.asarray(position), numbers, np.asarray(cell), spec.pbc)
+        for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
+    ]

@@ -138,7 +138,7 @@ def plan_periodic(
     potential, params = strategy.attach(plain, params, key)
     optimizer = Optimizer(strategy.optimizer_config(settings.train_steps))
     given, sizes = _given(plain, isolated, systems, settings)
-    setups = tuple(_system_setup(plain, system, size) for system, size in zip(systems, sizes, strict=True))
+    setups = tuple(_system_setup(plain, system, size, settings) for system, size in zip(systems, sizes, strict=True))
     setup = Setup(
         potential,
         setups,
@@ -279,7 +279,7 @@ def _hours(setup: Setup, starts: Sequence[SystemStart], settings: PeriodicSettin
     """Hours of MD and training, without labels and compilation."""
     total = 0.0
     for own, start, each in zip(setup.systems, starts, seconds, strict=True):
-        steps = own.labels_per_replica * own.chunks_per_label * own.steps_per_chunk * start.n_replicas
+        steps = own.frames_per_replica * own.chunks_per_frame * own.steps_per_chunk * start.n_replicas
         total += settings.rounds * each * (steps + _GRADIENT * own.batch_size * settings.train_steps)
     return total / 3600.0
 
@@ -301,18 +301,21 @@ def _complete(potential: Potential, system: Simulated, settings: PeriodicSetting
     return dataclasses.replace(system, settings=dataclasses.replace(own, timestep=timestep))
 
 
-def _system_setup(potential: Potential, system: Simulated, batch_size: int) -> SystemSetup:
+def _system_setup(potential: Potential, system: Simulated, batch_size: int, settings: PeriodicSettings) -> SystemSetup:
     own, start = system.settings, system.start.system
     steps, labels, replicas = own.steps or 1, own.labels_per_round or 1, own.replicas or 1
+    factor = 1 if settings.select == "interval" else settings.sample_factor
+    steps = steps // factor
     steps_per_chunk = next(n for n in range(min(10, steps), 0, -1) if steps % n == 0)
     numbers, counts = np.unique(start.atomic_numbers, return_counts=True)
     return SystemSetup(
         spec=VerletSpec.for_systems([start], potential.cutoff),
         composition=tuple(zip(numbers.tolist(), counts.tolist(), strict=True)),
         labels_per_replica=labels // replicas,
-        chunks_per_label=steps // steps_per_chunk,
+        chunks_per_frame=steps // steps_per_chunk,
         steps_per_chunk=steps_per_chunk,
         batch_size=batch_size,
+        sample_factor=factor,
     )
 
 
@@ -346,6 +349,7 @@ def _round_config(settings: PeriodicSettings, *, estimate: bool) -> RoundConfig:
         chart_components=COMPONENTS if watched else 0,
         alarm=AlarmConfig(settings.on_alarm) if settings.on_alarm != "off" else None,
         estimate_shift=estimate,
+        select=settings.select,
     )
 
 

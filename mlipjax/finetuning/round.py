@@ -1,7 +1,7 @@
-"""The pieces of a round, and the round itself: sample, label, chart, train; each system by itself, training on all.
+"""The pieces of a round, and the round itself: sample, select, label, chart, train.
 
-All are pure functions. ``run_compiled`` scans ``make_round``; ``HostLoop`` calls the same pieces one by one, with an
-oracle that lives outside JAX and a checkpoint in between.
+Every system is simulated by itself, training is on all. All are pure functions. ``run_compiled`` scans ``make_round``;
+``HostLoop`` calls the same pieces one by one, with an oracle that lives outside JAX and a checkpoint in between.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from mlipjax.finetuning.alarm import cross_limits, end_round
-from mlipjax.finetuning.frames import draw_batch, frame_weights, stack_buffer
+from mlipjax.finetuning.candidates import select_frames
+from mlipjax.finetuning.frames import draw_batch, frame_features, frame_graphs, frame_weights, stack_buffer
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.stack import FrameStack
@@ -27,7 +28,7 @@ from mlipjax.finetuning.state import (
     SystemState,
     system_key,
 )
-from mlipjax.graph import GraphBatch, VerletSpec, build_table, graph_from_table, pack_edges
+from mlipjax.graph import GraphBatch
 from mlipjax.losses import LossWeights, label_counts
 from mlipjax.md.state import rebuild, refresh
 from mlipjax.monitoring import MonitorState, fit_charts
@@ -52,16 +53,25 @@ def make_round(
 
     def run(state: FineTuneState, controls: Controls) -> tuple[FineTuneState, RoundInfo]:
         sampler, systems, graphs, found = state.train.ema_params, [], [], []
-        for own, system, numbers in zip(setup.systems, state.systems, controls.systems, strict=True):
-            sampled, info = _sample_round(setup, own, sampler, system, numbers, state.round)
+        sampled = [
+            _sample_round(setup, own, sampler, system, numbers, state.round)
+            for own, system, numbers in zip(setup.systems, state.systems, controls.systems, strict=True)
+        ]
+        parts, chosen = [part for part, _ in sampled], [jnp.zeros((0,), jnp.int32) for _ in sampled]
+        if setup.config.select != "interval":
+            parts, chosen = select_frames(setup, state, parts, controls)
+        for own, system, part, (_, info), rows in zip(
+            setup.systems, state.systems, parts, sampled, chosen, strict=True
+        ):
             # found once a round: its new frames are labelled, all of them train and are charted
-            buffered = frame_graphs(own.spec, sampled, jnp.arange(sampled.buffer.labelled.shape[0]))
-            labelled = _label_round(setup, own, sampler, (system, sampled), buffered, info, (oracle, offsets))
+            buffered = frame_graphs(own.spec, part, jnp.arange(part.buffer.labelled.shape[0]))
+            fresh = info.fresh.reshape(-1)[rows] if rows.shape[0] else info.fresh.reshape(-1)
+            labelled = _label_round(setup, own, sampler, (system, part), buffered, fresh, (oracle, offsets))
             systems.append(labelled.state)
             graphs.append(buffered)
-            found.append((info, labelled))
+            found.append((info, labelled, rows))
         if setup.config.estimate_shift:
-            systems = _share_zero(setup, systems, [labelled.difference for _, labelled in found], state.round)
+            systems = _share_zero(setup, systems, [labelled.difference for _, labelled, _ in found], state.round)
         infos = tuple(
             _report(own, system, *parts) for own, system, parts in zip(setup.systems, systems, found, strict=True)
         )
@@ -80,6 +90,7 @@ class _Labelled:
     Attributes:
         state: with the labels in its buffer.
         good: (F,) which of them count.
+        fresh: (F,) which of their frames are new ones.
         labels: (F, ...).
         predicted: energies and forces of the model that sampled the frames.
         difference: () eV, mean of labels minus predictions.
@@ -87,6 +98,7 @@ class _Labelled:
 
     state: SystemState
     good: Bool[Array, " F"]
+    fresh: Bool[Array, " F"]
     labels: Labels
     predicted: tuple[Array, Array]
     difference: Float[Array, ""]
@@ -105,7 +117,7 @@ def _sample_round(
     def interval(system: SystemState, _: None) -> tuple[SystemState, SampleInfo]:
         return sample_frame(setup.moving(own), setup.config, own, params, system, controls, round)
 
-    return jax.lax.scan(interval, system, length=own.labels_per_replica)
+    return jax.lax.scan(interval, system, length=own.frames_per_replica)
 
 
 def _label_round(
@@ -114,7 +126,7 @@ def _label_round(
     params: Params,
     states: tuple[SystemState, SystemState],
     graphs: GraphBatch,
-    info: SampleInfo,
+    fresh: Bool[Array, " F"],
     source: tuple[JittableOracle, Array],
 ) -> _Labelled:
     """Label the new frames of a system: those between its two ``states``."""
@@ -122,11 +134,11 @@ def _label_round(
     slots = before.buffer.count + jnp.arange(own.labels_per_replica * before.sim.n_replicas)
     new = jax.tree.map(lambda x: x[slots], graphs)
     labels = jax.lax.map(partial(label_one, *source), new)
-    good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & info.fresh.reshape(-1)
+    good = jnp.isfinite(labels.energy) & jnp.all(jnp.isfinite(labels.forces), axis=(1, 2)) & fresh
     energies, forces = predict_frames(setup.potential, params, new)
     difference = jnp.sum(jnp.where(good, labels.energy - energies, 0.0)) / jnp.maximum(jnp.sum(good), 1)
     state = dataclasses.replace(after, buffer=after.buffer.set_labels(slots, labels, good))
-    return _Labelled(state, good, labels, (energies, forces), difference)
+    return _Labelled(state, good, fresh, labels, (energies, forces), difference)
 
 
 def _share_zero(
@@ -142,8 +154,10 @@ def _share_zero(
     ]
 
 
-def _report(own: SystemSetup, system: SystemState, sampled: SampleInfo, labelled: _Labelled) -> SystemInfo:
-    md, fresh = sampled.md, sampled.fresh.reshape(-1)
+def _report(
+    own: SystemSetup, system: SystemState, sampled: SampleInfo, labelled: _Labelled, chosen: Int[Array, " K"]
+) -> SystemInfo:
+    md = sampled.md
     numbers = system.sim.atomic_numbers
     # for reading; the slope of a root mean square at no error is infinite and must not enter derivatives
     given = jax.lax.stop_gradient((*labelled.predicted, labelled.labels, system.energy_shift))
@@ -151,7 +165,7 @@ def _report(own: SystemSetup, system: SystemState, sampled: SampleInfo, labelled
         temperature=_steps_of(md.trace.temperature),
         potential_energy=_steps_of(md.trace.potential_energy),
         labels_made=jnp.sum(labelled.good),
-        labels_failed=jnp.sum(~labelled.good & fresh),
+        labels_failed=jnp.sum(~labelled.good & labelled.fresh),
         md_good=jnp.all(md.good),
         md_valid=jnp.all(md.valid),
         moved_too_far=jnp.any(md.moved_too_far),
@@ -160,20 +174,8 @@ def _report(own: SystemSetup, system: SystemState, sampled: SampleInfo, labelled
         labelled=labelled.good,
         alarms=_alarmed(system),
         alarm_index=_steps_of(sampled.reading.index),
+        chosen=chosen,
     )
-
-
-def frame_graphs(spec: VerletSpec, system: SystemState, slots: Int[Array, " R"]) -> GraphBatch:
-    """Graphs of frames in the buffer, one structure each, stacked along a leading axis R."""
-    numbers, head = system.sim.atomic_numbers, system.sim.head
-
-    def graph(slot: Array) -> GraphBatch:
-        position, cell = system.buffer.position[slot], system.buffer.cell[slot]
-        table = build_table(spec, position, cell)
-        candidates = graph_from_table(numbers, head, table, position, cell)
-        return pack_edges(candidates, spec.cutoff, spec.n_neighbors)[0]
-
-    return jax.lax.map(graph, slots)
 
 
 def label_one(oracle: JittableOracle, offsets: Array, graph: GraphBatch) -> Labels:
@@ -293,11 +295,6 @@ def chart_frames(setup: Setup, params: Params, system: SystemState, graphs: Grap
         return charts
     features = jax.lax.stop_gradient(features)
     return cross_limits(charts, features, species, labelled, setup.config.alarm)
-
-
-def frame_features(potential: Potential, params: Params, graph: GraphBatch) -> Float[Array, "N F"]:
-    """Invariant features of the last layer."""
-    return potential.node_energy(params, graph, graph.positions)[1][:, potential.feature_slices[-1]]
 
 
 def _alarmed(system: SystemState) -> Bool[Array, " R"]:

@@ -1,4 +1,4 @@
-"""From one labelled frame to the next: chunks of MD, watched by charts."""
+"""From one sampled frame to the next: chunks of MD, watched by charts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def sample_frame(
 ) -> tuple[SystemState, SampleInfo]:
     """Run MD to the next frame of every replica of a system and put the frames into its buffer.
 
-    A replica that the charts find out of control is held where it is, and that is its frame.
+    Where frames are chosen to be labelled, they become candidates instead. A replica that the charts find out of
+    control is held where it is, and that is its frame.
     """
     advance = chunk(potential, own.spec, own.steps_per_chunk)
 
@@ -57,11 +58,15 @@ def sample_frame(
         return (after, watch), (info, reading)
 
     held = jnp.zeros((state.sim.n_replicas,), bool) if state.watch is None else state.watch.held
-    (sim, watch), (info, reading) = jax.lax.scan(body, (state.sim, state.watch), length=own.chunks_per_label)
+    (sim, watch), (info, reading) = jax.lax.scan(body, (state.sim, state.watch), length=own.chunks_per_frame)
     if config.alarm is not None and watch is not None:
         watch = release(config.alarm, watch)
+    state, info = dataclasses.replace(state, sim=sim, watch=watch), SampleInfo(info, ~held, reading)
+    if state.candidates is not None:
+        candidates = state.candidates.append(sim.dynamics.position, sim.dynamics.cell)
+        return dataclasses.replace(state, candidates=candidates), info
     buffer = state.buffer.append(sim.dynamics.position, sim.dynamics.cell, round)
-    return dataclasses.replace(state, sim=sim, buffer=buffer, watch=watch), SampleInfo(info, ~held, reading)
+    return dataclasses.replace(state, buffer=buffer), info
 
 
 def _no_reading(sim: SimState) -> Reading:

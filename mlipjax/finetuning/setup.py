@@ -21,6 +21,7 @@ from mlipjax.md.gate import Limits
 from mlipjax.optim import Hyper, Optimizer
 from mlipjax.optim.lora import Adapters, merge_adapters
 from mlipjax.potential import Model, Potential
+from mlipjax.settings.periodic import Select
 from mlipjax.typing import Array, Params
 
 
@@ -32,6 +33,7 @@ class RoundConfig:
         train_steps: optimiser steps per round; the optimiser starts anew every round.
         chart_components: principal components of the monitor's charts, 0 for none.
         alarm: whether the charts are read after every chunk, and what an alarm does; ``None`` for no reading.
+        select: how the frames that are labelled are chosen.
         estimate_shift: take the difference between the first round's labels and the model's energies off all labels, as
             far as a constant per element explains it: for an oracle whose energies have another zero.
     """
@@ -40,6 +42,7 @@ class RoundConfig:
     chart_components: int = 0
     alarm: AlarmConfig | None = None
     estimate_shift: bool = False
+    select: Select = "interval"
 
     def __post_init__(self) -> None:
         _check_counts(self, "train_steps")
@@ -47,6 +50,10 @@ class RoundConfig:
             raise ValueError(f"chart_components must be at least 0, found {self.chart_components}")
         if self.alarm is not None and not self.chart_components:
             raise ValueError("alarms need charts: chart_components must be 1 or more, found 0")
+        if self.select == "alarm" and self.alarm is None:
+            raise ValueError("frames are chosen by alarms of charts that are read: give an AlarmConfig")
+        if self.select != "interval" and self.alarm is not None and self.alarm.interrupts:
+            raise ValueError(f"found select {self.select!r} with alarms that interrupt a round; choose one of both")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +64,28 @@ class SystemSetup:
         spec: sizes of its neighbour tables.
         composition: (atomic number, number of atoms) of each element.
         labels_per_replica: frames labelled per replica and round.
-        chunks_per_label: chunks of MD between two labelled frames.
+        chunks_per_frame: chunks of MD between two sampled frames.
         steps_per_chunk: MD steps between two searches for neighbours.
         batch_size: its frames in every optimiser step.
+        sample_factor: frames sampled for each that is labelled; 1 where they are not chosen.
     """
 
     spec: VerletSpec
     composition: tuple[tuple[int, int], ...]
     labels_per_replica: int = 5
-    chunks_per_label: int = 4
+    chunks_per_frame: int = 4
     steps_per_chunk: int = 25
     batch_size: int = 5
+    sample_factor: int = 1
 
     def __post_init__(self) -> None:
-        _check_counts(self, "labels_per_replica", "chunks_per_label", "steps_per_chunk", "batch_size")
+        sizes = ("labels_per_replica", "chunks_per_frame", "steps_per_chunk", "batch_size", "sample_factor")
+        _check_counts(self, *sizes)
+
+    @property
+    def frames_per_replica(self) -> int:
+        """Frames that are sampled per replica and round."""
+        return self.labels_per_replica * self.sample_factor
 
     @property
     def n_atoms(self) -> int:

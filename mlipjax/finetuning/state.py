@@ -72,6 +72,32 @@ class LabelBuffer:
 
 
 @struct.dataclass
+class Candidates:
+    """Frames of one system and round of which some will be labelled: P slots, filled in order.
+
+    Attributes:
+        position: (P, N, 3) Å.
+        cell: (P, 3, 3) Å.
+        count: () slots filled.
+    """
+
+    position: Float[Array, "P N 3"]
+    cell: Float[Array, "P 3 3"]
+    count: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, system: System, capacity: int, dtype: Any) -> Candidates:
+        """Empty slots, at the positions of ``system``."""
+        buffer = LabelBuffer.empty(system, capacity, dtype)
+        return cls(buffer.position, buffer.cell, buffer.count)
+
+    def append(self, position: Float[Array, "R N 3"], cell: Float[Array, "R 3 3"]) -> Candidates:
+        """Put R frames into the next slots."""
+        slots, count = self.count + jnp.arange(position.shape[0]), self.count + position.shape[0]
+        return Candidates(self.position.at[slots].set(position), self.cell.at[slots].set(cell), count)
+
+
+@struct.dataclass
 class SystemState:
     """Everything that belongs to one system.
 
@@ -81,6 +107,7 @@ class SystemState:
         energy_shift: () eV, taken off every label: the difference of energy zero between oracle and student.
         monitor: charts of its labelled frames under the newest parameters; ``None`` if none are kept.
         watch: what alarms depend on; ``None`` if MD is not watched.
+        candidates: frames of this round that are not chosen yet; ``None`` if all that are sampled are labelled.
     """
 
     sim: SimState
@@ -88,6 +115,7 @@ class SystemState:
     energy_shift: Float[Array, ""]
     monitor: MonitorState | None = None
     watch: WatchState | None = None
+    candidates: Candidates | None = None
 
 
 @struct.dataclass
@@ -181,6 +209,7 @@ class SystemInfo:
         alarms: (R,) whether a replica raised an alarm in the round; its frame is then the alarmed one.
         alarm_index: (R, C) after every chunk, the deciding index over its limit; 0 where there is no limit, or while
             a replica is held at its alarmed frame. Empty (C = 0) if MD is not watched.
+        chosen: (K,) which of the sampled frames were labelled; empty if all were.
     """
 
     temperature: Float[Array, "R S"]
@@ -195,6 +224,7 @@ class SystemInfo:
     labelled: Bool[Array, " F"]
     alarms: Bool[Array, " R"]
     alarm_index: Float[Array, "R C"]
+    chosen: Int[Array, " K"]
 
 
 @struct.dataclass

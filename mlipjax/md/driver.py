@@ -19,7 +19,7 @@ from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
 from mlipjax.md.ensembles import Ensemble
-from mlipjax.md.frames import write_frames
+from mlipjax.md.frames import Columns, write_frames
 from mlipjax.md.gate import Limits, default_limits
 from mlipjax.md.job import Job
 from mlipjax.md.observables import masses_of
@@ -71,6 +71,7 @@ def run(
     chunk_steps: int | None = None,
     spec: VerletSpec | None = None,
     head: int = 0,
+    columns: Columns | None = None,
     on_chunk: OnChunk | None = None,
 ) -> RunResult:
     """Simulate up to step ``n_steps``, continuing from a checkpoint if there is one.
@@ -96,6 +97,7 @@ def run(
         chunk_steps: steps between searches for neighbours; by default ``default_chunk_steps``.
         spec: sizes of the tables to begin with; by default those of the start.
         head: index of the energy head.
+        columns: what else is written of every frame, a function of structures.
         on_chunk: called after every chunk with state and ``ChunkInfo``; must not change them.
 
     Raises:
@@ -122,6 +124,7 @@ def run(
         frame_every=frame_every,
         trajectory=None if trajectory is None else Path(trajectory),
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        columns=columns,
     )
     with ExitStack() as alone:
         for path in (job.trajectory, job.checkpoint):
@@ -181,8 +184,9 @@ def _record(job: Job, writer: TrajectoryWriter, info: ChunkInfo, before: int, st
     if after % job.frame_every == 0:
         dt = float(job.ensemble.timestep_fs)
         stamps = [{"step": step, "time_fs": step * dt} for step in steps]
-        like, potential = job.start.system, job.model.potential
-        write_frames(writer, info.frames, like, potential, job.head, stamps, job.way(state))
+        like = job.start.system
+        reference = job.model.potential.reference_energy(np.asarray(like.atomic_numbers), job.head)
+        write_frames(writer, info.frames, like, reference, stamps, job.way(state), job.columns)
     return writer.n_frames
 
 

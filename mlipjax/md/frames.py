@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,10 @@ from mlipjax.data import TrajectoryWriter
 from mlipjax.graph import Near, way_of
 from mlipjax.md.chunk import Frames
 from mlipjax.md.freedom import Freedom
-from mlipjax.potential import Potential
 from mlipjax.system import System
+
+Columns = Callable[[Sequence[System]], Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]]
+"""What else is written of frames: information, and numbers of atoms by name, such as error bars."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ def write_frames(
     writer: TrajectoryWriter,
     frames: Frames,
     like: System,
-    potential: Potential,
-    head: int,
+    reference: float,
     stamps: Sequence[Mapping[str, Any]],
     way: Way,
+    columns: Columns | None = None,
 ) -> None:
     """Append frames, all replicas of one time before the next time.
 
@@ -61,22 +63,26 @@ def write_frames(
         writer: where to.
         frames: (R, F, ...) of a chunk, on the host.
         like: the structure simulated: elements, masses and periodicity.
-        potential: whose isolated-atom energies count.
-        head: index of the energy head.
+        reference: eV, energy of its isolated atoms.
         stamps: information for each of the F frames.
         way: how the atoms came to be where they are.
+        columns: what else is written.
     """
-    reference = potential.reference_energy(np.asarray(like.atomic_numbers), head)
     has_volume = abs(np.linalg.det(np.asarray(like.cell, np.float64))) > 0.0
     for f, stamp in enumerate(stamps):
-        for r in range(len(frames.energy)):
-            cell = frames.cell[r, f]
+        cells = frames.cell[:, f]
+        systems = [
+            replace(like, positions=way.positions(r, frames.position[r, f], cell), cell=cell)
+            for r, cell in enumerate(cells)
+        ]
+        more = [({}, {})] * len(systems) if columns is None else columns(systems)
+        for r, (system, (info, arrays)) in enumerate(zip(systems, more, strict=True)):
             writer.write(
-                replace(like, positions=way.positions(r, frames.position[r, f], cell), cell=cell),
+                system,
                 energy=float(frames.energy[r, f]) + reference,
                 forces=frames.force[r, f],
                 stress=frames.stress[r, f] if has_volume else None,
-                momenta=frames.momentum[r, f],
+                arrays={"momenta": frames.momentum[r, f], **arrays},
                 free=way.free,
-                info={"run": r, **stamp},
+                info={"run": r, **stamp, **info},
             )

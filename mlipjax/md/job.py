@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from mlipjax.devices import WHOLE, device_mesh, put
 from mlipjax.graph import Near, VerletSpec
 from mlipjax.md.ensembles import Ensemble
-from mlipjax.md.frames import Way
+from mlipjax.md.frames import Columns, Way
 from mlipjax.md.gate import Limits
 from mlipjax.md.restart import fingerprint, numbers
 from mlipjax.md.start import Start
@@ -45,6 +45,7 @@ class Job:
     frame_every: int
     trajectory: Path | None
     checkpoint: Path | None
+    columns: Columns | None = None
 
     @functools.cached_property
     def mesh(self) -> Mesh | None:

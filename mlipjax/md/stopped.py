@@ -63,7 +63,8 @@ def stopped(job: Job, state: SimState, replica: int, step: int) -> SimulationSto
         )
         stamp = {"run": replica, "step": step, "time_fs": time_fs, "reason": reason}
         with TrajectoryWriter(path) as writer:
-            write_frames(writer, frames, like, job.model.potential, job.head, [stamp], way)
+            reference = job.model.potential.reference_energy(np.asarray(like.atomic_numbers), job.head)
+            write_frames(writer, frames, like, reference, [stamp], way)
     where = "" if path is None else f" The frame is in {path}."
     message = (
         f"replica {replica} stopped after {step} steps ({time_fs:g} fs): {reason}.{where} The potential is "

@@ -10,6 +10,9 @@ import tyro
 from mlipjax.defaults import ATMOSPHERE_BAR, Precision
 from mlipjax.settings.finetune import FinetuneSettings
 
+Select = Literal["interval", "random", "uncertain", "diverse", "uncertain-diverse", "alarm"]
+"""How frames are chosen to be labelled."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SystemSettings:
@@ -84,6 +87,12 @@ class PeriodicSettings:
         on_alarm: read the charts of the labelled frames after every few steps of MD, and on an alarm: "ignore" (count
             it), "stop" (save the frame), "label" it at once and train, or "rollback" (label, train, and return to the
             last state in control). The last two end a round early, with fewer labels. "off" reads none.
+        select: which frames are labelled, of ``sample_factor`` times as many along the same MD: "interval" (the last of
+            ``steps`` each; no others are looked at), "random", "uncertain" (whose forces have the largest error bars
+            by the last layer's posterior), "diverse" (farthest-point in features per element), "uncertain-diverse"
+            (the same, distances times error bars) or "alarm" (largest index of the charts, which ``on_alarm`` must
+            have read). While nothing is known, as in the first round, "uncertain" and "alarm" take intervals.
+        sample_factor: frames sampled for each that is labelled; a divisor of ``steps``.
         until_force_rmse: stop after the round in which the force RMSE on labels that were not seen is below this, in
             meV/Å, and more than half of the frames are for all that can be told (5 % error, however often one looks).
         until_alarm_rate: stop when the charts raise an alarm in less than this share of replicas and rounds; likewise.
@@ -120,6 +129,8 @@ class PeriodicSettings:
     replay_weight: float | None = None
     e0s: str = "estimate"
     on_alarm: Literal["off", "ignore", "stop", "label", "rollback"] = "off"
+    select: Select = "interval"
+    sample_factor: int = 5
     until_force_rmse: float | None = None
     until_alarm_rate: float | None = None
     asynchronous: bool = False
@@ -136,7 +147,18 @@ class PeriodicSettings:
                 raise ValueError(
                     f"until_alarm_rate={rate} needs charts that raise alarms; choose on_alarm ignore or label."
                 )
+        if self.select != "interval":
+            self._check_selection()
         self.training()
+
+    def _check_selection(self) -> None:
+        if self.on_alarm in ("label", "rollback"):
+            raise ValueError(
+                f"select={self.select} chooses among the frames of a whole round, which on_alarm={self.on_alarm} "
+                "interrupts; choose on_alarm off, ignore or stop."
+            )
+        if self.select == "alarm" and self.on_alarm == "off":
+            raise ValueError("select=alarm needs charts; choose on_alarm ignore.")
 
     def training(self) -> FinetuneSettings:
         """The settings of the fine-tune at the end of a round.
@@ -172,6 +194,11 @@ class PeriodicSettings:
                 f"labels_per_round={own.labels_per_round} must be a multiple of replicas={own.replicas}: every "
                 "replica gives as many frames."
             )
+        if self.select != "interval" and (own.steps or 1) % self.sample_factor:
+            raise ValueError(
+                f"steps={own.steps} must be a multiple of sample_factor={self.sample_factor}: frames are sampled so "
+                "many times between two labels."
+            )
         return own
 
 
@@ -191,12 +218,13 @@ def _check_settings(settings: Any) -> None:
             raise ValueError(f"{name} is {given[name]!r}; choose one of {', '.join(_CHOICES[name])}.")
 
 
-_COUNTS = {"rounds", "labels_per_round", "steps", "train_steps", "replicas", "batch_size"}
+_COUNTS = {"rounds", "labels_per_round", "steps", "train_steps", "replicas", "batch_size", "sample_factor"}
 _POSITIVE = {"temperature", "timestep", "learning_rate", "until_force_rmse", "age_weight"}
 _CHOICES = {
     "ensemble": ("nvt", "npt", "nve"),
     "strategy": ("naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"),
     "on_alarm": ("off", "ignore", "stop", "label", "rollback"),
+    "select": get_args(Select),
     "dtype": ("float32", "float64"),
     "precision": get_args(Precision),
 }

@@ -6,6 +6,7 @@ from mlipjax.uncertainty.estimators import (
     Rigidity,
     Spread,
     committee,
+    largest_std,
     shallow_ensemble,
     spread,
 )
@@ -18,7 +19,7 @@ from mlipjax.uncertainty.last_layer import (
     sum_features,
 )
 from mlipjax.uncertainty.scores import relative_cost, score, score_structures
-from mlipjax.uncertainty.storage import load_uncertainty, save_uncertainty
+from mlipjax.uncertainty.storage import force_limit, load_uncertainty, save_uncertainty
 
 __all__ = [
     "Computed",
@@ -32,7 +33,9 @@ __all__ = [
     "committee",
     "fit_rigidity",
     "force_features",
+    "force_limit",
     "force_sketch",
+    "largest_std",
     "last_layer_paths",
     "load_uncertainty",
     "relative_cost",

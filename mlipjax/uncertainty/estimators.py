@@ -197,6 +197,11 @@ def spread(estimator: Any, potential: Potential, params: Params, graph: GraphBat
     return estimator.spread(potential, params, graph, forces=forces)
 
 
+def largest_std(found: Spread) -> float:
+    """Largest standard deviation of an atom's force in eV/Å: the norm of those of its components."""
+    return float(np.max(np.linalg.norm(np.asarray(found.forces, np.float64), axis=1)))
+
+
 def cast(estimator: Any, dtype: Any) -> Any:
     """The same estimator in another precision."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), estimator)

@@ -22,6 +22,7 @@ from mlipjax.uncertainty.last_layer import last_layer_paths
 FORMAT = "mlipjax uncertainty 1"
 _HEADER = "header"
 _MEMBER = "member/"
+LIMIT = "largest_force_std"
 MEMBERS = 16
 """Members of a shallow ensemble if nothing else is said."""
 METHODS = "llpr, shallow, shallow:MEMBERS or committee"
@@ -95,6 +96,16 @@ def load_uncertainty(
         return estimator
     assert isinstance(estimator, Rigidity)
     return shallow_ensemble(estimator, model.params, jax.random.key(0), members, len(model.potential.species))
+
+
+def force_limit(folder: str | os.PathLike[str], method: str) -> float | None:
+    """Largest standard deviation of an atom's force (eV/Å) on the structures that error bars were calibrated on.
+
+    ``None`` of those of earlier versions, which do not say. Arguments as ``load_uncertainty``, which has checked them.
+    """
+    path = Path(folder) / f"{'committee' if method == 'committee' else 'llpr'}.npz"
+    value = _read(path)[0]["facts"].get(LIMIT)
+    return float(value) if isinstance(value, float) and np.isfinite(value) else None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

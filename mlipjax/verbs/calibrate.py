@@ -23,9 +23,11 @@ from mlipjax.uncertainty import (
     calibrated,
     committee,
     fit_rigidity,
+    largest_std,
     save_uncertainty,
     spreads_of,
 )
+from mlipjax.uncertainty.storage import LIMIT
 from mlipjax.verbs.error_bars import errors_of
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, is_nothing, open_native
 from mlipjax.verbs.read import read, read_structures
@@ -40,7 +42,7 @@ def calibrate(
     train: Structures = (),
     *,
     valid: Structures,
-    members: Sequence[str | os.PathLike[str]] = (),
+    members: Sequence[ModelLike] = (),
     moves: int = 4,
     seed: int = 0,
     head: str | None = None,
@@ -63,7 +65,7 @@ def calibrate(
         model: what ``mlipjax.load`` takes or returns.
         train: structures that it was trained on, for the posterior; their labels are not looked at.
         valid: labelled structures that it was not trained on, best of several trajectories: each counts once.
-        members: saved models instead, fine-tuned like this one from other seeds: with it they are a committee.
+        members: other models instead, fine-tuned like this one from other seeds: with it they are a committee.
         moves: random moves per training structure that stand for its forces in the posterior; 0 for energies alone.
         seed: of these moves.
         head: name of the energy head; by default the first.
@@ -80,7 +82,7 @@ def calibrate(
 
     Returns:
         JSON types: ``method``, the ``file``, ``energy_scale`` and ``force_scale`` (alpha), numbers of structures,
-        groups, features or members.
+        groups, features or members, and ``largest_force_std`` (eV/Å) of an atom of ``valid``: a limit for MD.
 
     Raises:
         ValueError, FileNotFoundError: if models or data cannot be used, or there is no folder to save in.
@@ -119,6 +121,7 @@ def calibrate(
             frames = read_structures(train)
             estimator = fit_rigidity(own, frames.systems, held_out.systems, errors, moves=moves, seed=seed, how=how)
             facts = {"method": "llpr", "n_train": len(frames), "moves": moves, **facts, **_posterior(estimator)}
+        facts |= {LIMIT: max(map(largest_std, spreads_of(estimator, own, held_out.systems, how=how)))}
     facts |= {"energy_scale": float(estimator.scale[0]), "force_scale": float(estimator.scale[1])}
     if out is not None or not is_model_folder(folder):
         save(folder, opened.potential, opened.params)
@@ -149,8 +152,9 @@ def _committee(
     opened: NativeModel, members: Sequence[Any], systems: Sequence[Any], errors: Errors, how: Computed
 ) -> Any:
     """The model and others as one ensemble, calibrated."""
-    models = [opened.first, *(open_native(m, opened.potential.heads[opened.head]).first for m in members)]
-    for name, other in zip(members, models[1:], strict=True):
+    others = [open_native(member, opened.potential.heads[opened.head]) for member in members]
+    models = [opened.first, *(other.first for other in others)]
+    for name, other in zip([other.name for other in others], models[1:], strict=True):
         if other.potential.replace(precision=opened.potential.precision) != models[0].potential:
             raise ValueError(
                 f"{name} is another network than {opened.name}; a committee is of fine-tunes of one model."

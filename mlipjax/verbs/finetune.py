@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
 from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.finetuning.committee import train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
-from mlipjax.finetuning.single import FinetuneResult
+from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
+from mlipjax.verbs.calibrate import calibrate
 from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
 from mlipjax.verbs.logged import Log, logged
@@ -26,6 +30,7 @@ def finetune(
     valid: Structures = (),
     property: str | None = None,
     head: str | None = None,
+    committee: int = 1,
     out: str | os.PathLike[str] | None = None,
     energy_key: str = AUTO,
     forces_key: str = AUTO,
@@ -47,6 +52,9 @@ def finetune(
         valid: structures for validation, like those of training; by default a part of them, by trajectory.
         property: structures and a number for each instead, as FILE:KEY.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
+        committee: members of a committee, which gives the model error bars (``uncertainty="committee"``): the fine-tune
+            itself and more of them from other seeds, in one program and without resuming, calibrated on the
+            structures for validation. A run that is done can be given one.
         out: folder of the run; at the end a model itself, with a report.html. ``None`` keeps nothing on disk.
         energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
         forces_key: likewise.
@@ -109,10 +117,41 @@ def finetune(
         train_data = read(train, **keys)
         valid_data = None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
+        start = opened.first
         if (contained := open_dispersion(dispersion, opened)) is not None:
             train_data = contained.off_dataset(train_data)
             valid_data = None if valid_data is None else contained.off_dataset(valid_data)
-        return finetune_force_field(opened.first, train_data, valid_data, settings=settings, out=out, listener=listener)
+        if committee != 1:
+            _check_committee(committee, out, valid_data, settings)
+        result = finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
+        if committee != 1:
+            result.report["committee"] = _committee(result, prepare(start, train_data, valid_data, settings), settings,
+                                                    committee, out)  # fmt: skip
+        return result
+
+
+def _check_committee(members: int, out: Any, valid: Dataset | None, settings: FinetuneSettings) -> None:
+    """Refuse what would fail after the training."""
+    if members < 1:
+        raise ValueError(f"committee must be 1 (none) or more, found {members}.")
+    if out is None:
+        raise ValueError("a committee is kept in the folder of a run; give one (out).")
+    if valid is None and settings.valid_fraction == 0.0:
+        raise ValueError("a committee is calibrated on structures for validation; give some (valid, valid_fraction).")
+
+
+def _committee(
+    result: FinetuneResult, ready: Preparation, settings: FinetuneSettings, n: int, out: Any
+) -> dict[str, Any]:
+    """Train the other members, calibrate them with the model itself, and say what they cost."""
+    if ready.judge.valid is None:
+        raise ValueError("a committee is calibrated on structures for validation, and there are none.")
+    began = time.monotonic()
+    members = train_members(ready, settings, n - 1)
+    seconds = time.monotonic() - began
+    facts = calibrate(out, valid=ready.judge.valid.dataset, members=members, dtype=settings.dtype)
+    one = result.report["seconds"]
+    return {**facts, "seconds": round(seconds, 1), "seconds_of_one": one, "times_one": seconds / ((n - 1) * one)}
 
 
 def _learn_property(

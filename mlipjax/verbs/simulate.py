@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from mlipjax import runtime
+from mlipjax import runtime, tree
 from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS, Precision
 from mlipjax.files import plain
 from mlipjax.md import (
@@ -31,11 +30,12 @@ from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice, say_unused
 from mlipjax.system import System
 from mlipjax.verbs.dispersion import dispersive
+from mlipjax.verbs.error_bars import Uncertainty
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
 from mlipjax.verbs.simulation import Simulation, Stopwatch, last_structures, summary
-from mlipjax.verbs.watched import Watching, followed, watch_summary
+from mlipjax.verbs.watched import ErrorBars, Watching, followed, watch_summary
 
 
 def simulate(
@@ -64,6 +64,8 @@ def simulate(
     alarm_index: str = "combined",
     alarm_readings: int = 3,
     monitor_every: int = 50,
+    uncertainty: Uncertainty | None = None,
+    largest_force_std: float | None = None,
     head: str | None = None,
     dispersion: str | None = None,
     dtype: str = "float32",
@@ -100,10 +102,14 @@ def simulate(
         monitor: what ``mlipjax.monitor`` returned for this model as ``monitor``, or its file: charts that are read
             along the run.
         on_alarm: "stop" when a replica has been out of control for ``alarm_readings`` readings, with its frame saved
-            next to the trajectory, or "ignore" and only count.
+            next to the trajectory, or "ignore" and only count; of charts and of error bars.
         alarm_index: the number of a frame that decides: "q", "t2", "combined" or "worst".
         alarm_readings: readings in a row that make an alarm; one in a hundred is high by chance.
         monitor_every: least number of steps between two readings.
+        uncertainty: error bars that ``mlipjax.calibrate`` gave the model: written with every frame (``energy_std``,
+            ``energies_std``, ``forces_std``) and read along the run: "llpr", "shallow:MEMBERS" or "committee".
+        largest_force_std: eV/Å, of an atom's force, above which it is an alarm; by default the largest on the
+            structures of the calibration.
         head: name of the energy head; by default the first.
         dispersion: added to the model, as d3bj:FUNCTIONAL (``mlipjax.dispersion``); refused where the labels of a
             published model contain it already.
@@ -126,12 +132,11 @@ def simulate(
         (20, 1, (3, 3))
     """
     folder, trajectory = folder_and_file(out, write, "trajectory.extxyz")
-    watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
+    watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every, uncertainty)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = dispersive(open_native(model, head, precision), dispersion, start.system.pbc)
+        opened = dispersive(_opened(model, head, precision, dtype), dispersion, start.system.pbc)
         check_known(opened, structure, start.system.atomic_numbers)
-        params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), opened.params)
         kelvin = temperature_of(wanted, start)
         made = make_ensemble(
             ensemble,
@@ -145,13 +150,20 @@ def simulate(
         )
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
-        job = _Job(dataclasses.replace(opened, params=params), start, made, limits, watching, trajectory)
+        bars = ErrorBars.open(model, opened, uncertainty, largest_force_std, dtype)
+        job = _Job(opened, start, made, limits, watching, trajectory, bars)
         found = job.run(steps, replicas, every, seed, on_chunk)
     told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "precision": precision}
     found.report.update(told, dispersion=dispersion, seed=seed)
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found
+
+
+def _opened(model: ModelLike, head: str | None, precision: Precision, dtype: str) -> NativeModel:
+    """The model in the precision of the simulation."""
+    opened = open_native(model, head, precision)
+    return dataclasses.replace(opened, params=tree.cast(opened.params, dtype))
 
 
 def _say_unused(
@@ -175,17 +187,19 @@ def _watching(
     alarm_index: str,
     alarm_readings: int,
     monitor_every: int,
-) -> Watching | None:
-    if monitor is not None:
-        return Watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
-    say_unused(
-        "no monitor is given (monitor)",
-        on_alarm=(on_alarm, "stop"),
-        alarm_index=(alarm_index, "combined"),
-        alarm_readings=(alarm_readings, 3),
-        monitor_every=(monitor_every, 50),
-    )
-    return None
+    uncertainty: Uncertainty | None,
+) -> Watching:
+    watching = Watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every)
+    if monitor is None:
+        say_unused("no monitor is given (monitor)", alarm_index=(alarm_index, "combined"))
+        if uncertainty is None:
+            say_unused(
+                "no monitor and no error bars are given (monitor, uncertainty)",
+                on_alarm=(on_alarm, "stop"),
+                alarm_readings=(alarm_readings, 3),
+                monitor_every=(monitor_every, 50),
+            )
+    return watching
 
 
 def _timestep(system: System) -> float:
@@ -200,8 +214,9 @@ class _Job:
     start: Start
     ensemble: Ensemble
     limits: Limits
-    watching: Watching | None
+    watching: Watching
     trajectory: Path | None
+    bars: ErrorBars | None
 
     def run(self, steps: int, replicas: int, every: int, seed: int, on_chunk: OnChunk | None) -> Simulation:
         model, start, system = self.model, self.start, self.start.system
@@ -211,11 +226,14 @@ class _Job:
         kelvin, femtoseconds = float(self.ensemble.temperature_K), float(self.ensemble.timestep_fs)
         masses = masses_of(system)
         chunk = default_chunk_steps(system.atomic_numbers, kelvin, femtoseconds, spec.skin, masses)
-        watch, follow = None, (clock := Stopwatch(on_chunk))
-        if self.watching is not None:
-            watch = self.watching.start(model.model)
-            chunk = min(chunk, watch.every)  # charts are read between chunks
-            follow = followed(watch, clock, self.trajectory, system)
+        watch, spreads, follow = self.watching.start(model.model), None, (clock := Stopwatch(on_chunk))
+        if watch is not None:
+            follow = followed(watch, follow, self.trajectory, system)
+        if self.bars is not None:
+            spreads = self.watching.read_bars(self.bars, system)
+            follow = followed(spreads, follow, self.trajectory, system)
+        if watch is not None or spreads is not None:
+            chunk = min(chunk, self.watching.monitor_every)  # they are read between chunks
         result = run_md(
             model.model,
             start,
@@ -230,6 +248,7 @@ class _Job:
             head=model.head,
             spec=spec,
             chunk_steps=chunk,
+            columns=None if self.bars is None else self.bars.columns,
             on_chunk=follow,
         )
         conserved = isinstance(self.ensemble, NVE)
@@ -240,6 +259,7 @@ class _Job:
             "trajectory": None if self.trajectory is None else str(self.trajectory),
             "microseconds_per_atom_step": clock.microseconds,
             "monitor": None if watch is None else watch_summary(watch),
+            "uncertainty": None if spreads is None else spreads.summary(),
         }
         return Simulation(last_structures(result.state, start, model), self.trajectory, plain(report))
 

@@ -30,7 +30,9 @@ def test_frames_read_back_bit_for_bit(tmp_path, dtype):
     structure, forces = system(dtype=dtype), random_forces().astype(dtype)
     stress = np.array([[1 / 3, 0.1, 0.2], [0.1, 2.0, 0.0], [0.2, 0.0, 3.0]])
     with TrajectoryWriter(tmp_path / "md.extxyz") as trajectory:
-        trajectory.write(structure, energy=-1e6 / 3, forces=forces, momenta=forces, stress=stress)
+        trajectory.write(
+            structure, energy=-1e6 / 3, forces=forces, arrays={"momenta": forces, "charge": forces[:, 0]}, stress=stress
+        )
     atoms = ase.io.read(tmp_path / "md.extxyz")
     np.testing.assert_array_equal(atoms.positions.astype(dtype), structure.positions)
     np.testing.assert_array_equal(atoms.cell.array.astype(dtype), structure.cell)

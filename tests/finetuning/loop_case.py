@@ -26,7 +26,7 @@ from mlipjax.oracles import Teacher
 from mlipjax.system import System
 
 CONFIG = RoundConfig(train_steps=3)
-SIZES = {"labels_per_replica": 2, "chunks_per_label": 1, "steps_per_chunk": 3, "batch_size": 2}
+SIZES = {"labels_per_replica": 2, "chunks_per_frame": 1, "steps_per_chunk": 3, "batch_size": 2}
 CAPACITY = 8
 
 

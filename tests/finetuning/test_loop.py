@@ -10,11 +10,10 @@ import pytest
 from finetuning.loop_case import CONFIG, atoms, case, molecule, potential, start
 
 from mlipjax.finetuning import FineTuneState, RoundConfig, run_compiled, run_rounds
-from mlipjax.finetuning.frames import draw_batch, draw_frames, stack_buffer
+from mlipjax.finetuning.frames import draw_batch, draw_frames, frame_graphs, stack_buffer
 from mlipjax.finetuning.host import HostLoop
 from mlipjax.finetuning.pieces import Stopped, frame_at
 from mlipjax.finetuning.records import round_rows, with_energy_shifts
-from mlipjax.finetuning.round import frame_graphs
 from mlipjax.graph import batch_graphs
 from mlipjax.models import load
 from mlipjax.oracles import Labeller, Teacher

@@ -44,4 +44,9 @@ def test_settings_that_an_ensemble_does_not_have_are_said():
         _say_unused(made, "nvt", 5.0, 3.0, 7.0, 900.0)
     assert [str(w.message).split("=")[0] for w in said] == ["pressure", "friction", "barostat_damping"]
     with pytest.warns(Notice, match="alarm_index=q is not used: no monitor"):
-        assert _watching(None, "stop", "q", 3, 50) is None
+        assert _watching(None, "stop", "q", 3, 50, None).monitor is None
+    with pytest.warns(Notice, match="monitor_every=5 is not used: no monitor and no error bars"):
+        _watching(None, "stop", "combined", 3, 5, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _watching(None, "ignore", "combined", 2, 5, "llpr").stop_after == 0

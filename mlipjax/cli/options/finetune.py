@@ -36,6 +36,9 @@ class Finetune(Computes):
             is the first of the result.
         dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off before training, and the model is used
             with --dispersion afterwards.
+        committee: members of a committee, which gives the model error bars (--uncertainty committee): the fine-tune
+            itself and more of them from other seeds, in one program and without resuming, calibrated on the
+            structures for validation. A run that is done can be given one.
         log: beside metrics.jsonl also write metrics.csv ("csv"), event files ("tensorboard") or a run of Weights &
             Biases ("wandb", with WANDB_MODE=offline on the disk alone).
         settings: everything else.
@@ -43,7 +46,7 @@ class Finetune(Computes):
     """
 
     sections: ClassVar[Sections] = {
-        "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay",
+        "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay committee",
         "data": f"{LABELS} head dispersion valid_fraction allow_e0_mismatch ignore",
         "strategies": (
             "auto freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay_size replay_weight "
@@ -63,6 +66,7 @@ class Finetune(Computes):
     valid: tuple[Path, ...] = ()
     head: str | None = None
     dispersion: str | None = None
+    committee: int = 1
     log: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ()
     settings: tyro.conf.OmitArgPrefixes[FinetuneSettings] = dataclasses.field(default_factory=FinetuneSettings)
     task: tyro.conf.OmitArgPrefixes[PropertySettings] = dataclasses.field(default_factory=PropertySettings)

@@ -53,6 +53,7 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
+        "which frames are labelled": "select sample_factor",
         "training and labels": (
             f"head dispersion batch_size age_weight workers executor asynchronous log seed {LABELS}"
         ),

@@ -39,11 +39,15 @@ class Simulate(Computes):
         hottest: stop if the temperature exceeds this many times the one asked for.
         closest: stop if two atoms are closer than this part of the sum of their covalent radii.
         monitor: monitor.npz saved by mlipjax monitor for this model: its charts are read during the run.
-        on_alarm: with --monitor: "stop" when a replica has been out of control for --alarm-readings readings, with
-            its frame saved next to the trajectory, or "ignore" and only count.
+        uncertainty: error bars that mlipjax calibrate gave the model, written with every frame and read along the run:
+            llpr, shallow:MEMBERS or committee.
+        largest_force_std: with --uncertainty: eV/Å, of an atom's force, above which it is an alarm; by default the
+            largest on the structures of the calibration.
+        on_alarm: with --monitor or --uncertainty: "stop" when a replica has been out of control for --alarm-readings
+            readings, with its frame saved next to the trajectory, or "ignore" and only count.
         alarm_index: with --monitor: the number of a frame that decides.
-        alarm_readings: with --monitor: readings in a row that make an alarm; one in a hundred is high by chance.
-        monitor_every: with --monitor: least number of steps between two readings.
+        alarm_readings: likewise: readings in a row that make an alarm; one in a hundred is high by chance.
+        monitor_every: likewise: least number of steps between two readings.
         head: name of the energy head; by default the model's first.
         dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
         dtype: precision of network and integrator.
@@ -55,9 +59,10 @@ class Simulate(Computes):
     sections: ClassVar[Sections] = {
         "main options": (
             "model structure out write steps ensemble temperature pressure timestep every replicas repeat monitor "
+            "uncertainty"
         ),
         "ensemble": "thermostat friction damping barostat_damping velocities seed",
-        "when to stop": "hottest closest on_alarm alarm_index alarm_readings monitor_every",
+        "when to stop": "hottest closest on_alarm largest_force_std alarm_index alarm_readings monitor_every",
     }
 
     model: str
@@ -84,6 +89,8 @@ class Simulate(Computes):
     alarm_index: Literal["q", "t2", "combined", "worst"] = "combined"
     alarm_readings: int = 3
     monitor_every: int = 50
+    uncertainty: str | None = None
+    largest_force_std: float | None = None
     head: str | None = None
     dispersion: str | None = None
     dtype: Literal["float32", "float64"] = "float32"

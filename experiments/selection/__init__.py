@@ -1,0 +1,1 @@
+"""Which frames to label: six ways at equal labels."""
