@@ -51,6 +51,7 @@ from mlipjax.train import (
     predict,
     settle_e0s,
 )
+from mlipjax.train.batches import frames_per_step
 from mlipjax.train.judge import explain_choice
 from mlipjax.train.metrics import force_errors, parity_points
 from mlipjax.typing import Key, Params
@@ -87,6 +88,8 @@ def finetune(
         InUseError: if another process works in ``out``.
     """
     settings = FinetuneSettings() if settings is None else settings
+    if settings.batch_size is None:
+        settings = dataclasses.replace(settings, batch_size=frames_per_step(train_data))
 
     def ready() -> Preparation:
         return prepare(model, train_data, valid_data, settings)

@@ -68,6 +68,7 @@ class PeriodicSettings:
         pressure: bar, for npt.
         timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
         strategy: what is trained and how fast: those of a fine-tune on energies and forces.
+        optimizer: "muon" (steps of kernels are made orthogonal) or "adam"; by default the strategy's.
         learning_rate: peak learning rate; by default the strategy's; for the small embedded model 1e-3 is better.
         batch_size: frames per optimiser step; of several structures, and frames from before, in proportion to how many
             there will be, and one at least.
@@ -109,6 +110,7 @@ class PeriodicSettings:
     pressure: float = ATMOSPHERE_BAR
     timestep: float | None = None
     strategy: Literal["naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"] = "naive"
+    optimizer: Literal["muon", "adam"] | None = None
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("--lr",))] = None
     batch_size: int = 5
     age_weight: float = 1.0
@@ -192,6 +194,7 @@ _POSITIVE = {"temperature", "timestep", "learning_rate", "until_force_rmse", "ag
 _CHOICES = {
     "ensemble": ("nvt", "npt", "nve"),
     "strategy": ("naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"),
+    "optimizer": ("muon", "adam"),
     "on_alarm": ("off", "ignore", "stop", "label", "rollback"),
     "dtype": ("float32", "float64"),
     "precision": get_args(Precision),

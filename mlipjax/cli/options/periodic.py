@@ -49,7 +49,7 @@ class Periodic(Computes):
             "learning_rate e0s"
         ),
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
-        "training and labels": f"head batch_size age_weight workers log seed {LABELS}",
+        "training and labels": f"head optimizer batch_size age_weight workers log seed {LABELS}",
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "
             "replay_weight"
