@@ -34,6 +34,7 @@ from mlipjax.train import (
     settle_e0s,
     train,
 )
+from mlipjax.train.batches import frames_per_step
 
 LEVEL = "nequix-mp-1"
 """Model that was trained on the level of theory of the retained structures."""
@@ -115,7 +116,11 @@ def _training(start: Start, strategy: Strategy, settings: FinetuneSettings) -> T
     """The parts that ``mlipjax finetune`` would train, without validation: the last parameters are kept."""
     (potential, params), weights, key = start.model, settings.loss_weights(), jax.random.key(settings.seed)
     batches = LabelledBatches.create(
-        potential, start.train, settings.batch_size, passes=settings.epochs, **settings.batching()
+        potential,
+        start.train,
+        settings.batch_size or frames_per_step(start.train),
+        passes=settings.epochs,
+        **settings.batching(),
     )
     steps = settings.epochs * batches.steps_per_epoch
     optimizer, objective = Optimizer(strategy.optimizer_config(steps)), ForceField(potential, settings.make_loss())

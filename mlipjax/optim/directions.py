@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Protocol
 
 import jax
@@ -71,9 +72,9 @@ class Muon:
 
         matrices = optax.chain(
             optax.trace(self.momentum, nesterov=True),
-            optax.stateless_with_tree_map(lambda gradient, _: _orthogonal_step(gradient)),
+            optax.stateless_with_tree_map(lambda gradient, _: _orthogonal_step(jnp.asarray(gradient))),
         )
-        parts = {"matrix": matrices, "other": self.adam.transformation()}
+        parts: dict[Hashable, optax.GradientTransformation] = {"matrix": matrices, "other": self.adam.transformation()}
         return optax.partition(parts, lambda tree: jax.tree.map(kind, tree))
 
 

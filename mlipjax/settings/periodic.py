@@ -69,7 +69,7 @@ class PeriodicSettings:
         timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
         strategy: what is trained and how fast: those of a fine-tune on energies and forces.
         optimizer: "muon" (steps of kernels are made orthogonal) or "adam"; by default the strategy's.
-        learning_rate: peak learning rate; by default the strategy's; for the small embedded model 1e-3 is better.
+        learning_rate: peak learning rate; by default the strategy's.
         batch_size: frames per optimiser step; of several structures, and frames from before, in proportion to how many
             there will be, and one at least.
         age_weight: factor of a label in the loss for every round of its age; below 1 old ones fade.

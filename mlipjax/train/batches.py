@@ -139,6 +139,11 @@ class LabelledBatches:
         raise AssertionError("a batch size has the divisor 1")
 
     @property
+    def batch_size(self) -> int:
+        """Structures of an optimiser step."""
+        return self.accumulate * max(len(plan.indices) for plan in self.plans)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in which every structure is seen once."""
         return -(-len(self.plans) // self.accumulate)
