@@ -50,6 +50,7 @@ RECIPES = {
         one("muon-llrd", 1e-3, {"strategy": "llrd"}, optimizer=Muon()),
         one("muon-warmup-0.3", 1e-3, optimizer=Muon(), warmup_fraction=0.3),
         Recipe("muon-batch-2", {"batch_size": 2}, {"learning_rate": 1e-3, "optimizer": Muon()}),
+        Recipe("adam-batch-4", {"batch_size": 4}, {"learning_rate": 1e-3, "optimizer": Adam()}),
         Recipe("muon-batch-4", {"batch_size": 4}, {"learning_rate": 1e-3, "optimizer": Muon()}),
     )
 }

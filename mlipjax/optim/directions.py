@@ -93,7 +93,11 @@ def orthogonalized(matrices: Array) -> Array:
     x = jnp.swapaxes(matrices, -1, -2) if tall else matrices
     x = x / jnp.sqrt(jnp.sum(x**2, axis=(-2, -1), keepdims=True) + _TINY)
     a, b, c = _NEWTON_SCHULZ
-    for _ in range(5):
+
+    def iterate(_: int, x: Array) -> Array:
         square = x @ jnp.swapaxes(x, -1, -2)
-        x = a * x + (b * square + c * square @ square) @ x
+        return a * x + (b * square + c * square @ square) @ x
+
+    # a loop compiles once what is computed five times, and keeps XLA from merging the steps into slower products
+    x = jax.lax.fori_loop(0, 5, iterate, x)
     return jnp.swapaxes(x, -1, -2) if tall else x
