@@ -40,7 +40,7 @@ OPTIMIZERS: dict[str, tuple[Direction, float, str]] = {
     "muon": (
         Muon(),
         1e-3,
-        "the best of 6e-4, 1e-3 and 2e-3 after 80 gradients on frames of a 197-atom liquid (experiments.defaults)",
+        "best of 6e-4, 1e-3 and 2e-3 after 80 gradients on frames of a 197-atom liquid (experiments.defaults)",
     ),
     "adam": (
         Adam(),
@@ -50,7 +50,10 @@ OPTIMIZERS: dict[str, tuple[Direction, float, str]] = {
     ),
 }
 """Directions of steps by name, each with its learning rate and the reason of that."""
-_MUON = "of the optimisers tried the one that needs the fewest gradients (experiments.defaults)"
+_MUON = (
+    "fewest gradients of those tried: with 150 frames nequix-mp-1 comes from 120 to 52 meV/Å on a 197-atom liquid, by "
+    "Adam to 82; it forgets more (experiments.defaults)"
+)
 _OWN = {"optimizer": "the recipe's; others were not measured for this strategy"}
 
 

@@ -88,7 +88,7 @@ class ForceFieldSettings:
         auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
             isolated atoms in the training set) or "model" (as is).
-        optimizer: "muon" (steps of kernels are made orthogonal) or "adam"; by default the strategy's.
+        optimizer: "muon" (steps of kernels are made orthogonal: fewest gradients) or "adam"; by default the strategy's.
         freeze_layers: for "freeze", or added to replay, l2sp, ewc: number of layers held fixed, from the bottom.
         l2sp: strength of a pull to the pretrained weights; adds it to any strategy but lora and scratch.
         ewc: the same, weighted by the Fisher information.
