@@ -16,9 +16,16 @@ number, with four frames a step costs four times as much. Learning rates go by t
 tenth of them, then cosine). Energies are counted from the labels' own zero (``--e0s estimate``). The published frames
 must be at hand (``MLIPJAX_DATA``). Every run is kept as soon as it is done; the same command again resumes.
 
-Expected (``expected.json``):
+Expected (``expected.json``) of preset final:
 
-@@EXPECTED@@
+    force RMSE, nequix-mp-1, chclca: 51.7 ± 5.2 meV/Å (n = 8, 1 seed)
+    force RMSE / before, nequix-mp-1, chclca: 0.63 ± 0.08 (n = 8, 1 seed)
+    force RMSE, nequix-mp-1, liclcocl2: 14.2 ± 1.4 meV/Å (n = 11, 1 seed)
+    force RMSE / before, nequix-mp-1, liclcocl2: 0.81 ± 0.08 (n = 11, 1 seed)
+    force RMSE, universal, chclca: 244 ± 24 meV/Å (n = 8, 1 seed)
+    force RMSE / before, universal, chclca: 0.54 ± 0.08 (n = 8, 1 seed)
+    force RMSE, universal, liclcocl2: 80.2 ± 8 meV/Å (n = 11, 1 seed)
+    force RMSE / before, universal, liclcocl2: 0.56 ± 0.08 (n = 11, 1 seed)
 """
 
 from __future__ import annotations
