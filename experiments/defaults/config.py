@@ -18,14 +18,14 @@ must be at hand (``MLIPJAX_DATA``). Every run is kept as soon as it is done; the
 
 Expected (``expected.json``) of preset final:
 
-    force RMSE, nequix-mp-1, chclca: 51.7 ± 5.2 meV/Å (n = 8, 1 seed)
-    force RMSE / before, nequix-mp-1, chclca: 0.63 ± 0.08 (n = 8, 1 seed)
-    force RMSE, nequix-mp-1, liclcocl2: 14.2 ± 1.4 meV/Å (n = 11, 1 seed)
-    force RMSE / before, nequix-mp-1, liclcocl2: 0.81 ± 0.08 (n = 11, 1 seed)
-    force RMSE, universal, chclca: 244 ± 24 meV/Å (n = 8, 1 seed)
-    force RMSE / before, universal, chclca: 0.54 ± 0.08 (n = 8, 1 seed)
-    force RMSE, universal, liclcocl2: 80.2 ± 8 meV/Å (n = 11, 1 seed)
-    force RMSE / before, universal, liclcocl2: 0.56 ± 0.08 (n = 11, 1 seed)
+    force RMSE, nequix-mp-1, chclca: 51.7 ± 5.2 meV/Å (n = 8, 2 seeds)
+    force RMSE / before, nequix-mp-1, chclca: 0.63 ± 0.08 (n = 8, 2 seeds)
+    force RMSE, nequix-mp-1, liclcocl2: 13.8 ± 1.4 meV/Å (n = 11, 2 seeds)
+    force RMSE / before, nequix-mp-1, liclcocl2: 0.78 ± 0.08 (n = 11, 2 seeds)
+    force RMSE, universal, chclca: 244 ± 24 meV/Å (n = 8, 3 seeds)
+    force RMSE / before, universal, chclca: 0.54 ± 0.08 (n = 8, 3 seeds)
+    force RMSE, universal, liclcocl2: 80.4 ± 8 meV/Å (n = 11, 3 seeds)
+    force RMSE / before, universal, liclcocl2: 0.54 ± 0.08 (n = 11, 3 seeds)
 """
 
 from __future__ import annotations
