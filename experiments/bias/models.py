@@ -147,6 +147,7 @@ def get_model(experiment: Experiment, job: Job) -> Trained:
     c = experiment.config
     settings = FinetuneSettings(
         strategy=job.strategy,  # pyright: ignore[reportArgumentType]
+        optimizer="adam",  # as in the runs that are kept
         e0s="estimate",
         epochs=c.epochs,
         batch_size=c.batch_size,

@@ -177,6 +177,7 @@ def _train(config: Config, arm: str, seed: int, _: dict[str, Any]) -> dict[str, 
     scratch = strategy == "scratch"
     settings = FinetuneSettings(
         strategy=strategy,  # pyright: ignore[reportArgumentType]
+        optimizer="adam",  # as in the runs that are kept
         e0s="estimate",
         epochs=config.scratch_epochs if scratch else config.epochs,
         batch_size=config.batch_size,

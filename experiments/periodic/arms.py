@@ -54,6 +54,7 @@ def settings_of(config: Config, arm: str) -> PeriodicSettings:
         temperature=config.temperature,
         timestep=config.timestep,
         strategy=config.strategy,
+        optimizer="adam",  # as in the runs that are kept
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         e0s="estimate" if config.e0s is None else config.e0s,

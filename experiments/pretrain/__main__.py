@@ -42,6 +42,7 @@ def main(config: Config) -> None:
     settings = FinetuneSettings(
         # a denoised model is trained on as a fine-tune: same optimiser, but it keeps its parameters
         strategy="scratch" if params is None else "naive",
+        optimizer="adam",
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,

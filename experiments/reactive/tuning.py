@@ -68,6 +68,7 @@ def tune(start: Model, data: Dataset, strategy: Any, config: Config, seed: int, 
     own, scratch = start.own, strategy == "scratch"
     settings = FinetuneSettings(
         strategy=strategy,
+        optimizer="adam",  # as in the runs that are kept
         e0s="estimate",
         epochs=config.scratch_epochs if scratch else config.epochs,
         batch_size=_BATCH_SIZE,

@@ -14,7 +14,7 @@ from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.train import Denoising, ForceField, LabelledBatches, PropertyValue, Task
-from mlipjax.train.batches import property_batches
+from mlipjax.train.batches import frames_per_step, property_batches
 from mlipjax.train.judge import denoising_errors, force_field_errors, property_errors
 from mlipjax.typing import Key
 
@@ -75,10 +75,11 @@ class TaskMaker:
         Raises:
             ValueError: if labels are of another level of theory.
         """
-        settings, options, size = self.settings, self.options, self.settings.batch_size
+        settings, options = self.settings, self.options
         given = settings.replay if replay is None else replay
         dataset, note = known_data(frozen, given, elements, settings, False if options.pseudo_labels else None)
         check_level("replay", dataset, frozen, settings)
+        size = settings.batch_size or frames_per_step(dataset)
         # the same division for all seeds: they compare on equal terms, and share compiled shapes
         train, valid = split_replay(dataset, 0)
         passes = max(1, round((options.steps or 0) * options.force_field_share * size / len(train)))

@@ -19,6 +19,7 @@ from mlipjax.potential import Model, Potential
 from mlipjax.settings import FinetuneSettings
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, LossJudge, error_report, predict
+from mlipjax.train.batches import frames_per_step
 from mlipjax.typing import Params
 
 REPLAY_HEAD = "replay"
@@ -115,6 +116,7 @@ def make_retention(
     sets: list[LabelledBatches | None] = [None, None]
     for place, (data, size) in enumerate(((replay, settings.batch_size), (anchor, _BATCH))):
         if data is not None:
+            size = size or frames_per_step(data)
             batches = LabelledBatches.create(owner, data, size, passes=settings.epochs, **settings.batching())
             sets[place] = dataclasses.replace(batches, head=head)
     return Retention(*sets), notes, findings

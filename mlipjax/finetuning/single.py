@@ -51,6 +51,7 @@ from mlipjax.train import (
     predict,
     settle_e0s,
 )
+from mlipjax.train.batches import frames_per_step
 from mlipjax.train.judge import explain_choice
 from mlipjax.train.metrics import force_errors, parity_points
 from mlipjax.typing import Key, Params
@@ -143,6 +144,7 @@ class Preparation:
         report = {
             "split": self.split,
             "n_train": len(self.training.mixture.tasks[0].batches.dataset),
+            "batch_size": self.training.mixture.tasks[0].batches.batch_size,
             "n_valid": 0 if valid is None else len(valid.dataset),
             "measured_on": "training structures" if valid is None else "validation structures",
             "n_trained_parameters": self.n_trained,
@@ -197,11 +199,9 @@ def prepare(model: Model, train_data: Dataset, valid_data: Dataset | None, setti
     refuse_fatal(findings)
     if not train_data.count_labels()["stress"]:
         say_unused("no structure to train on has a stress", stress_weight=(settings.stress_weight, None))
-    key = jax.random.key(settings.seed)
+    key, size = jax.random.key(settings.seed), settings.batch_size or frames_per_step(train_data)
     batches = {
-        name: LabelledBatches.create(
-            potential, data, settings.batch_size, passes=settings.epochs, **settings.batching()
-        )
+        name: LabelledBatches.create(potential, data, size, passes=settings.epochs, **settings.batching())
         for name, data in given.items()
     }
     total_steps = settings.epochs * batches["train"].steps_per_epoch

@@ -1,5 +1,6 @@
 """Optimisers: parameter groups as data, schedules, and fine-tuning strategies with their default settings."""
 
+from mlipjax.optim.directions import Adam, Direction, Muon
 from mlipjax.optim.groups import Group, group_multipliers, merge, split
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
 from mlipjax.optim.modes import MODES, make_mode, published_multipliers
@@ -10,9 +11,12 @@ from mlipjax.optim.strategies import Strategy
 __all__ = [
     "MODES",
     "STRATEGIES",
+    "Adam",
     "Adapters",
+    "Direction",
     "Group",
     "Hyper",
+    "Muon",
     "Optimizer",
     "OptimizerConfig",
     "Strategy",

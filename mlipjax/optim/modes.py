@@ -28,6 +28,7 @@ PUBLISHED_EMBEDDING, PUBLISHED_LAYERS = 0.30, (0.30, 0.40, 0.55, 0.625)
 STATISTICS_RULE = f"{GROUP}[^/]*/{STATISTICS}/.*"
 
 _REASONS = {
+    "optimizer": "S3: Adam",
     "learning_rate": "S3: 1e-3",
     "schedule": "S3: exponential",
     "final_factor": "S3: 1e-3 -> 1e-5",

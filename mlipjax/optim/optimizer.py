@@ -17,10 +17,9 @@ import optax
 from flax import struct
 
 from mlipjax.losses import LossWeights, Pull
+from mlipjax.optim.directions import ADAM, Direction
 from mlipjax.optim.groups import Rules, group_multipliers, split
 from mlipjax.typing import Array, Params
-
-ADAM_EPS = 1e-8
 
 
 @struct.dataclass
@@ -51,6 +50,7 @@ class OptimizerConfig:
         total_steps, warmup_steps, schedule, final_factor: see ``schedule_factor``.
         clip: largest norm of the whole gradient.
         ema_decay: decay of the parameter average per step, once warmed up (``ema_update``).
+        direction: of the steps.
     """
 
     rules: Rules
@@ -60,6 +60,7 @@ class OptimizerConfig:
     final_factor: float = 0.01
     clip: float = 1.0
     ema_decay: float = 0.999
+    direction: Direction = ADAM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Optimizer:
         return optax.with_extra_args_support(
             optax.chain(
                 clip_by_norm(self.config.clip),
-                optax.scale_by_adam(eps=0.0, eps_root=ADAM_EPS**2),
+                self.config.direction.transformation(),
                 _scale_by_hyper(self.config),
             )
         )

@@ -32,6 +32,7 @@ class StrategyOptions(TypedDict, total=False):
         lora_rank: for ``lora``, rank of the adapters.
         lora_radial: for ``lora``, whether radial kernels are adapted too.
         replay_weight: for ``replay`` and ``pseudo-replay``, factor of the loss of replayed structures.
+        optimizer: "muon" or "adam", with the learning rate that goes with it; for all of them.
     """
 
     freeze_layers: int | None
@@ -42,6 +43,7 @@ class StrategyOptions(TypedDict, total=False):
     lora_rank: int | None
     lora_radial: bool | None
     replay_weight: float | None
+    optimizer: str | None
 
 
 def make_strategy(name: str, params: Params, **options: Unpack[StrategyOptions]) -> Strategy:
@@ -63,11 +65,14 @@ def make_strategy(name: str, params: Params, **options: Unpack[StrategyOptions])
     given: dict[str, Any] = {
         option: value for option, value in options.items() if value is not None and value is not False
     }
+    optimizer = given.pop("optimizer", None)
     _check_options(name, given)
     pulls = {option: given.pop(option) for option in _PULLS if option in given}
     strategy = STRATEGIES[name](params, **given)
     for kind, strength in pulls.items():
         strategy = defaults.with_pull(strategy, kind, strength)
+    if optimizer is not None:
+        strategy = defaults.with_optimizer(strategy, optimizer)
     if strategy.adapters is None:
         split(params, strategy.rules)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mlipjax.losses import LossWeights, Pull
+from mlipjax.optim.directions import ADAM, Adam, Direction, Muon
 from mlipjax.optim.groups import Group, Rules
 from mlipjax.optim.lora import Adapters, adapt, merge_adapters
 from mlipjax.optim.optimizer import Hyper, OptimizerConfig, ScheduleName
@@ -29,6 +30,7 @@ class Strategy:
         warmup_fraction: part of all steps spent warming up.
         clip: largest gradient norm.
         ema_decay: decay of the parameter average that is validated and saved.
+        optimizer: direction of the steps.
         from_scratch: whether training starts from fresh parameters.
         pull: loss term that draws the parameters to where they started: with equal weights ("l2sp"), or weighted
             by the Fisher information ("ewc").
@@ -51,6 +53,7 @@ class Strategy:
     warmup_fraction: float = 0.1
     clip: float = 1.0
     ema_decay: float = 0.999
+    optimizer: Direction = ADAM
     from_scratch: bool = False
     pull: Literal["l2sp", "ewc"] | None = None
     pull_strength: float = 0.0
@@ -84,6 +87,7 @@ class Strategy:
             final_factor=self.final_factor,
             clip=self.clip,
             ema_decay=self.ema_decay,
+            direction=self.optimizer,
         )
 
     def hyper(self, weights: LossWeights, anchor: Params | None = None, importance: Params | None = None) -> Hyper:
@@ -106,8 +110,18 @@ class Strategy:
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Return ``(setting, value, reason)`` of everything that matters, for a table."""
-        names = ["strategy", "rules", "learning_rate", "decay", "schedule", "final_factor", "warmup_fraction"]
-        names += ["clip", "ema_decay", "pull", "pull_strength", "adapters", "replay", "replay_weight", "anchor_weight"]
+        names = ["strategy", "rules", "optimizer", "learning_rate", "decay", "schedule", "final_factor"]
+        names += [
+            "warmup_fraction",
+            "clip",
+            "ema_decay",
+            "pull",
+            "pull_strength",
+            "adapters",
+            "replay",
+            "replay_weight",
+        ]
+        names += ["anchor_weight"]
         unused = {
             "strategy": "strategy" not in self.reasons,
             "decay": self.decay == 1.0 and "decay" not in self.reasons,
@@ -128,6 +142,8 @@ def _show(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Adam | Muon):
+        return type(value).__name__
     if isinstance(value, Adapters):
         return f"rank {value.rank}, scale {value.scale:g}" + (", radial kernels too" if value.radial else "")
     return ", ".join(f"{pattern}: {_show_group(group)}" for pattern, group in value)

@@ -31,7 +31,8 @@ class RunSettings:
     Attributes:
         strategy: what is trained and how fast; "ft", "lp" and "mft" (and "scratch") are for properties.
         epochs: passes over the training set.
-        batch_size: structures per optimiser step; memory does not depend on it.
+        batch_size: structures per optimiser step; memory does not depend on it. By default one if they have more
+            than 100 atoms, of smaller ones as many as have 200 atoms together, at most 4.
         learning_rate: peak learning rate; by default the strategy's.
         layer_decay: for "llrd", or added to replay, l2sp, ewc: ratio of the learning rates of neighbouring layers.
         layer_multipliers: for "llrd", or likewise: one factor per layer from the bottom instead.
@@ -59,7 +60,7 @@ class RunSettings:
         "naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc", "scratch", "ft", "lp", "mft"
     ] = "naive"
     epochs: int = 50
-    batch_size: int = 4
+    batch_size: int | None = None
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("--lr",))] = None
     layer_decay: float | None = None
     layer_multipliers: tuple[float, ...] | None = None
@@ -87,6 +88,7 @@ class ForceFieldSettings:
         auto: choose the strategy by the size of the training set; what was chosen, and why, is shown.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
             isolated atoms in the training set) or "model" (as is).
+        optimizer: "muon" (steps of kernels are made orthogonal: fewest gradients) or "adam"; by default the strategy's.
         freeze_layers: for "freeze", or added to replay, l2sp, ewc: number of layers held fixed, from the bottom.
         l2sp: strength of a pull to the pretrained weights; adds it to any strategy but lora and scratch.
         ewc: the same, weighted by the Fisher information.
@@ -105,6 +107,7 @@ class ForceFieldSettings:
 
     auto: bool = False
     e0s: str = "model"
+    optimizer: Literal["muon", "adam"] | None = None
     freeze_layers: int | None = None
     l2sp: float | None = None
     ewc: float | None = None
@@ -126,7 +129,7 @@ class FinetuneSettings(ForceFieldSettings, RunSettings):
     """
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
+        if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError(f"epochs and batch_size must be at least 1, found {self.epochs} and {self.batch_size}.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience must be at least 1 epoch, found {self.patience}.")
@@ -153,7 +156,7 @@ class FinetuneSettings(ForceFieldSettings, RunSettings):
     def strategy_options(self) -> dict[str, Any]:
         """Return the options of ``optim.make_strategy``."""
         names = ("freeze_layers", "layer_decay", "layer_multipliers", "l2sp", "ewc", "lora_rank", "lora_radial")
-        return {name: getattr(self, name) for name in (*names, "replay_weight")}
+        return {name: getattr(self, name) for name in (*names, "replay_weight", "optimizer")}
 
     def batching(self) -> dict[str, Any]:
         """Precision and size of batches, as ``LabelledBatches.create`` takes them."""

@@ -65,7 +65,8 @@ class PeriodicSettings:
         timestep: fs; by default 0.5 with hydrogen, 1 with other light atoms, 2 otherwise.
         strategy: what is trained and how fast: those of a fine-tune on energies and forces, but scratch, which has
             nothing to drive the first round with.
-        learning_rate: peak learning rate; by default the strategy's; for the small embedded model 1e-3 is better.
+        optimizer: "muon" (steps of kernels are made orthogonal) or "adam"; by default the strategy's.
+        learning_rate: peak learning rate; by default the strategy's.
         batch_size: frames per optimiser step; of several structures, and frames from before, in proportion to how many
             there will be, and one at least.
         age_weight: factor of a label in the loss for every round of its age; below 1 old ones fade.
@@ -114,6 +115,7 @@ class PeriodicSettings:
     pressure: float = ATMOSPHERE_BAR
     timestep: float | None = None
     strategy: Literal["naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"] = "naive"
+    optimizer: Literal["muon", "adam"] | None = None
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("--lr",))] = None
     batch_size: int = 5
     age_weight: float = 1.0
@@ -223,6 +225,7 @@ _POSITIVE = {"temperature", "timestep", "learning_rate", "until_force_rmse", "ag
 _CHOICES = {
     "ensemble": ("nvt", "npt", "nve"),
     "strategy": ("naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"),
+    "optimizer": ("muon", "adam"),
     "on_alarm": ("off", "ignore", "stop", "label", "rollback"),
     "select": get_args(Select),
     "dtype": ("float32", "float64"),

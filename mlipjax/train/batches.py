@@ -36,6 +36,9 @@ _PROPERTY_PASS = 0.4
 _SHAPE_LIMITS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2))
 _COARSE_ATOMS, _COARSE_NEIGHBORS = 64, 8
 
+ATOMS_PER_STEP = 200
+_MOST_PER_STEP, _SAMPLE = 4, 100
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
@@ -136,6 +139,11 @@ class LabelledBatches:
         raise AssertionError("a batch size has the divisor 1")
 
     @property
+    def batch_size(self) -> int:
+        """Structures of an optimiser step."""
+        return self.accumulate * max(len(plan.indices) for plan in self.plans)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in which every structure is seen once."""
         return -(-len(self.plans) // self.accumulate)
@@ -199,6 +207,17 @@ class LabelledBatches:
             dtype=self.dtype,
             head=self.head,
         )
+
+
+def frames_per_step(dataset: Dataset) -> int:
+    """Structures per optimiser step where nothing else is asked for: as many as make 200 atoms, from 1 to 4.
+
+    Of two large frames in one step the second says little that the first does not: 591 forces of a liquid are a large
+    sample already, and the same frames one by one are twice as many steps (``experiments.defaults``).
+    """
+    sample = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _SAMPLE)).astype(int))
+    typical = np.median([dataset.systems[index].n_atoms for index in sample]) if len(sample) else ATOMS_PER_STEP
+    return int(np.clip(ATOMS_PER_STEP // typical, 1, _MOST_PER_STEP))
 
 
 def property_batches(

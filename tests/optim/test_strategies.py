@@ -6,7 +6,7 @@ from tiny_potential import init_params, tiny_potential
 from mlipjax import tree
 from mlipjax.losses import LossWeights
 from mlipjax.models import nequip
-from mlipjax.optim import STRATEGIES, Optimizer, choose_strategy, group_multipliers, make_strategy, split
+from mlipjax.optim import STRATEGIES, Adam, Muon, Optimizer, choose_strategy, group_multipliers, make_strategy, split
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,25 @@ def test_every_setting_is_shown_with_its_reason(params, name):
     Optimizer(strategy.optimizer_config(total_steps=7))
 
 
+def test_an_optimiser_brings_its_learning_rate(params):
+    usual, adam = make_strategy("naive", params), make_strategy("naive", params, optimizer="adam")
+    assert (usual.optimizer, usual.learning_rate) == (Muon(), 1e-3)
+    assert (adam.optimizer, adam.learning_rate) == (Adam(), 5e-4)
+    assert adam.optimizer_config(10).direction == Adam()
+    assert ("optimizer", "Adam", "given") in adam.explain()
+    # what it was already changes nothing but the reason
+    replay = make_strategy("pseudo-replay", params, optimizer="adam")
+    assert (replay.optimizer, replay.learning_rate) == (Adam(), 1e-4)
+    assert make_strategy("pseudo-replay", params, optimizer="muon").learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_was_measured_goes_by_muon_and_the_rest_by_adam(params, name):
+    options = {"lora_rank": 2} if name == "lora" else {}
+    strategy = make_strategy(name, random_params(nequip(SMALLEST)) if name == "lora" else params, **options)
+    assert isinstance(strategy.optimizer, Muon) == (name in ("naive", "freeze", "llrd", "l2sp", "ewc"))
+
+
 def test_given_settings_replace_defaults_and_are_marked(params):
     strategy = make_strategy("naive", params).override(learning_rate=2e-3, clip=None)
     assert (strategy.learning_rate, strategy.clip) == (2e-3, 1.0)
@@ -75,6 +94,7 @@ def test_given_settings_replace_defaults_and_are_marked(params):
     ("name", "options", "message"),
     [
         ("lora2", {}, "unknown strategy 'lora2'; choose one of naive"),
+        ("naive", {"optimizer": "soap"}, "unknown optimizer 'soap'; choose one of muon, adam"),
         ("naive", {"freeze_layers": 1}, "has no option freeze_layers"),
         ("freeze", {"freeze_layers": 5}, "between 0 and 4"),
         ("llrd", {"layer_multipliers": (0.5,)}, "needs 4 numbers"),

@@ -1,10 +1,14 @@
 import jax
 import numpy as np
 import pytest
+from ase import Atoms
 from tiny_potential import labelled_dataset, tiny_potential
 
+from mlipjax.data import Dataset
+from mlipjax.data.dataset import Example
 from mlipjax.system import Labels, System
 from mlipjax.train import LabelledBatches, make_batch
+from mlipjax.train.batches import frames_per_step
 
 SIZES = (5, 7, 4, 6, 3, 8, 5, 4, 12, 11, 5)
 
@@ -54,6 +58,14 @@ def test_micro_batches_divide_a_batch_evenly_and_respect_the_limit(dataset, max_
     largest = max(plan.n_atoms * plan.n_neighbors for plan in batches.plans)
     assert largest <= max_slots or size == 1
     assert {10**9: 4, 800: 2, 1: 1}[max_slots] == size
+
+
+@pytest.mark.parametrize(("n_atoms", "size"), [(2, 4), (50, 4), (66, 3), (100, 2), (101, 1), (500, 1)])
+def test_large_structures_are_trained_on_one_by_one_and_small_ones_together(n_atoms, size):
+    large = Example(System.from_ase(Atoms(f"H{n_atoms}")), Labels.create(n_atoms), {})
+    isolated = Example(System.from_ase(Atoms("H")), Labels.create(1), {})
+    frames = Dataset.from_examples([large, isolated, large])
+    assert frames_per_step(frames) == size
 
 
 def test_energies_lose_nothing_to_float32():

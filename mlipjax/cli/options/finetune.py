@@ -53,7 +53,8 @@ class Finetune(Computes):
             "anchor anchor_weight"
         ),
         "training": (
-            "loss energy_weight forces_weight stress_weight clip ema_decay patience snapshots log seed max_slots"
+            "optimizer loss energy_weight forces_weight stress_weight clip ema_decay patience snapshots log seed "
+            "max_slots"
         ),
         "a property instead of energies and forces": f"property {_PROPERTY}",
     }

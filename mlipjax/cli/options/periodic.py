@@ -55,7 +55,7 @@ class Periodic(Computes):
         "molecular dynamics": "replicas ensemble pressure timestep on_alarm",
         "which frames are labelled": "select sample_factor",
         "training and labels": (
-            f"head dispersion batch_size age_weight workers executor asynchronous log seed {LABELS}"
+            f"head dispersion optimizer batch_size age_weight workers executor asynchronous log seed {LABELS}"
         ),
         "strategies": (
             "freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay replay_size "

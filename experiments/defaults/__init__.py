@@ -1,0 +1,1 @@
+"""Optimisers, learning rates and batch sizes at equal numbers of gradients."""
