@@ -28,5 +28,8 @@ BAROSTAT_DAMPING_FS = 1000.0
 
 ATMOSPHERE_BAR = 1.01325
 
+BY_MUON = frozenset({"naive", "freeze", "llrd", "l2sp", "ewc"})
+"""Strategies that take Muon's steps unless told otherwise; the others were not measured with it."""
+
 Precision = Literal["highest", "high", "default"]
 """Of a network's products of float32 numbers, where a device has a choice (``mlipjax.precision``)."""

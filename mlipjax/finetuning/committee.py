@@ -71,7 +71,7 @@ def _stacks(ready: Preparation, settings: FinetuneSettings) -> Sequence[FrameSta
     batches = ready.training.mixture.tasks[0].batches
     groups = size_groups([system.n_atoms for system in batches.dataset.systems])
     amounts = list(map(len, groups))
-    sizes = share_batch(min(settings.batch_size, len(batches.dataset)), amounts, amounts)
+    sizes = share_batch(batches.batch_size, amounts, amounts)
     return tuple(
         make_stack(batches.potential, batches.dataset.subset(rows.tolist()), size, settings.dtype)
         for rows, size in zip(groups, sizes, strict=True)

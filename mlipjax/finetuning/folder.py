@@ -16,21 +16,24 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import hash_input
+from mlipjax.defaults import BY_MUON
 from mlipjax.files import write_atomic
 from mlipjax.locks import LOCK, folder_alone
 from mlipjax.potential import Model
-from mlipjax.settings import FinetuneSettings
+from mlipjax.settings import FinetuneSettings, PeriodicSettings
 from mlipjax.train.loop import BAD_FRAMES
 from mlipjax.train.recorder import CHECKPOINTS, METRICS
 
 RUN, REPORT, SNAPSHOTS, SPEC = "run.json", "report.json", "snapshots", "run.toml"
 
 
-def describe_settings(settings: FinetuneSettings) -> dict[str, Any]:
-    """Return the settings in JSON types, with fingerprints of the files that they name."""
+def describe_settings(settings: FinetuneSettings | PeriodicSettings) -> dict[str, Any]:
+    """Return the settings in JSON types, with the default optimiser and fingerprints of the files that they name."""
     given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    # the default has been another one
+    given["optimizer"] = settings.optimizer or ("muon" if settings.strategy in BY_MUON else "adam")
     for name in ("e0s", "replay", "anchor"):
-        path = getattr(settings, name)
+        path = getattr(settings, name, None)
         if path is not None and (digest := hash_input(path)) is not None:
             given[f"{name}_sha256"] = digest
     return given
@@ -145,7 +148,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 _LATER: dict[str, Any] = {
     "age_weight": 1.0, "asynchronous": False, "snapshots": 0, "precision": "highest", "select": "interval",
-    "sample_factor": 5,
+    "sample_factor": 5, "optimizer": "adam",
 }  # fmt: skip
 """Settings that folders of earlier versions do not name, and what they did."""
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlipjax import runtime
-from mlipjax.data import Dataset, hash_input, read_dataset, structure_hash, write_dataset
+from mlipjax.data import Dataset, read_dataset, structure_hash, write_dataset
 from mlipjax.data.hashing import hash_dataset
 from mlipjax.dispersion import D3BJ
 from mlipjax.files import plain, write_atomic
 from mlipjax.finetuning.compiled import run_rounds
-from mlipjax.finetuning.folder import claim_run, hash_model, run_folder
+from mlipjax.finetuning.folder import claim_run, describe_settings, hash_model, run_folder
 from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.host import HostLoop, training_memory
 from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, Stopped
@@ -242,13 +242,8 @@ def _describe(problem: Problem, settings: PeriodicSettings) -> dict[str, Any]:
         {name: value for name, default in OWN.items() if (value := getattr(system.settings, name)) != default}
         for system in problem.systems
     ]
-    given = json.loads(json.dumps(dataclasses.asdict(settings)))
-    for name in ("e0s", "replay"):
-        path = getattr(settings, name)
-        if path is not None and (digest := hash_input(path)) is not None:
-            given[f"{name}_sha256"] = digest
     return json.loads(json.dumps({
-        "settings": given,
+        "settings": describe_settings(settings),
         "model_sha256": hash_model(problem.model),
         "structure_sha256": " ".join(hashes),
         "systems": own if any(own) else None,

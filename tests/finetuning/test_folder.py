@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from labelled_files import labelled, model, rock_salts
 
-from mlipjax.finetuning.folder import claim_run, find_run
+from mlipjax.finetuning.folder import claim_run, describe_settings, find_run
 from mlipjax.finetuning.single import finetune
 from mlipjax.locks import LOCK, InUseError
-from mlipjax.settings import FinetuneSettings
+from mlipjax.settings import FinetuneSettings, PeriodicSettings
 from mlipjax.train import NonFiniteError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +44,20 @@ def test_a_folder_belongs_to_its_run_from_the_first_saved_step(tmp_path):
     assert find_run(tmp_path, OTHER) is None
     with pytest.raises(ValueError, match="holds another run: seed was 1, now 0"):
         find_run(tmp_path, MINE)
+
+
+@pytest.mark.parametrize("kind", [FinetuneSettings, PeriodicSettings])
+def test_a_folder_from_before_optimisers_had_names_was_trained_by_adam(tmp_path, kind):
+    def described(**settings):
+        return {"settings": describe_settings(kind(batch_size=4, **settings)), "model_sha256": "a"}
+
+    before = described()
+    del before["settings"]["optimizer"]
+    claim_run(tmp_path, before)
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    assert find_run(tmp_path, described(optimizer="adam")) is None
+    with pytest.raises(ValueError, match="optimizer was 'adam', now 'muon'"):
+        find_run(tmp_path, described())
 
 
 @pytest.mark.parametrize(

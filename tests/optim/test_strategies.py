@@ -4,6 +4,7 @@ from tiny_nequip import SMALLEST, random_params
 from tiny_potential import init_params, tiny_potential
 
 from mlipjax import tree
+from mlipjax.defaults import BY_MUON
 from mlipjax.losses import LossWeights
 from mlipjax.models import nequip
 from mlipjax.optim import STRATEGIES, Adam, Muon, Optimizer, choose_strategy, group_multipliers, make_strategy, split
@@ -80,7 +81,7 @@ def test_an_optimiser_brings_its_learning_rate(params):
 def test_what_was_measured_goes_by_muon_and_the_rest_by_adam(params, name):
     options = {"lora_rank": 2} if name == "lora" else {}
     strategy = make_strategy(name, random_params(nequip(SMALLEST)) if name == "lora" else params, **options)
-    assert isinstance(strategy.optimizer, Muon) == (name in ("naive", "freeze", "llrd", "l2sp", "ewc"))
+    assert isinstance(strategy.optimizer, Muon) == (name in BY_MUON)
 
 
 def test_given_settings_replace_defaults_and_are_marked(params):
