@@ -55,11 +55,11 @@ def properties():
     return property_values.trace(*model(), graph())
 
 
-def training_step_with_adapters():
+def training_step(name, **options):
     potential, params = model()
     potential = potential.replace(properties=())
     params = {name: group for name, group in params.items() if not name.startswith("property_")}
-    strategy = make_strategy("lora", params, lora_rank=2)
+    strategy = make_strategy(name, params, **options)
     potential, params = strategy.attach(potential, params, jax.random.key(0))
     optimizer = Optimizer(strategy.optimizer_config(10))
     state = jax.eval_shape(lambda: TrainState.create(params, optimizer, jax.random.key(0)))
@@ -127,7 +127,8 @@ PROGRAMS = {
     "forces": forces,
     "forces of MACE": forces_of_mace,
     "properties": properties,
-    "training": training_step_with_adapters,
+    "training": lambda: training_step("naive"),
+    "training of adapters": lambda: training_step("lora", lora_rank=2),
     "dynamics at constant volume": lambda: dynamics(md.Langevin(1.0, 300.0, 10.0)),
     "dynamics at constant pressure": lambda: dynamics(md.make_ensemble("npt", timestep_fs=1.0, temperature_K=300.0)),
     "hessian": hessian,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mlipjax.precision import exact
 from mlipjax.typing import Array
 
 ADAM_EPS = 1e-8
@@ -83,6 +84,7 @@ def _orthogonal_step(matrices: Array) -> Array:
     return max(matrices.shape[-2:]) ** 0.5 * orthogonalized(matrices)
 
 
+@exact
 def orthogonalized(matrices: Array) -> Array:
     """Matrices (..., m, n) with the same singular vectors, and singular values of 0.7 to 1.2 in place of all but 0.
 
