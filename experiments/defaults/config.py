@@ -18,10 +18,10 @@ must be at hand (``MLIPJAX_DATA``). Every run is kept as soon as it is done; the
 
 Expected (``expected.json``) of preset final:
 
-    force RMSE, nequix-mp-1, chclca: 51.7 ± 5.2 meV/Å (n = 8, 2 seeds)
-    force RMSE / before, nequix-mp-1, chclca: 0.63 ± 0.08 (n = 8, 2 seeds)
-    force RMSE, nequix-mp-1, liclcocl2: 13.8 ± 1.4 meV/Å (n = 11, 2 seeds)
-    force RMSE / before, nequix-mp-1, liclcocl2: 0.78 ± 0.08 (n = 11, 2 seeds)
+    force RMSE, nequix-mp-1, chclca: 51.9 ± 5.2 meV/Å (n = 8, 3 seeds)
+    force RMSE / before, nequix-mp-1, chclca: 0.63 ± 0.08 (n = 8, 3 seeds)
+    force RMSE, nequix-mp-1, liclcocl2: 13.9 ± 1.4 meV/Å (n = 11, 3 seeds)
+    force RMSE / before, nequix-mp-1, liclcocl2: 0.77 ± 0.08 (n = 11, 3 seeds)
     force RMSE, universal, chclca: 244 ± 24 meV/Å (n = 8, 3 seeds)
     force RMSE / before, universal, chclca: 0.54 ± 0.08 (n = 8, 3 seeds)
     force RMSE, universal, liclcocl2: 80.4 ± 8 meV/Å (n = 11, 3 seeds)
