@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, overload
 
+from mlipjax.data import Dataset
 from mlipjax.dispersion import D3BJ, parse_dispersion
 from mlipjax.models.registry import find_known
 from mlipjax.notices import notice
@@ -35,6 +36,19 @@ def open_dispersion(spec: str | None, model: NativeModel | ForeignModel) -> D3BJ
     if found.functional.lower() not in (own := [name.lower() for name in entry.functionals]):
         notice(f"{entry.name} was trained on {'/'.join(own)}; the dispersion of {found.functional} is added to it.")
     return found
+
+
+@overload
+def off_labels(dispersion: D3BJ | None, data: Dataset) -> Dataset: ...
+
+
+@overload
+def off_labels(dispersion: D3BJ | None, data: Dataset | None) -> Dataset | None: ...
+
+
+def off_labels(dispersion: D3BJ | None, data: Dataset | None) -> Dataset | None:
+    """Labels without the dispersion that they contain; no data, or no dispersion, stays so."""
+    return data if dispersion is None or data is None else dispersion.off_dataset(data)
 
 
 def dispersive(model: M, dispersion: str | D3BJ | None, pbc: Sequence[bool] | None = None) -> M:

@@ -16,7 +16,7 @@ from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
-from mlipjax.verbs.dispersion import open_dispersion
+from mlipjax.verbs.dispersion import off_labels, open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
 from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.read import read
@@ -117,10 +117,8 @@ def finetune(
         train_data = read(train, **keys)
         valid_data = None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
-        start = opened.first
-        if (contained := open_dispersion(dispersion, opened)) is not None:
-            train_data = contained.off_dataset(train_data)
-            valid_data = None if valid_data is None else contained.off_dataset(valid_data)
+        start, contained = opened.first, open_dispersion(dispersion, opened)
+        train_data, valid_data = off_labels(contained, train_data), off_labels(contained, valid_data)
         if committee != 1:
             _check_committee(committee, out, valid_data, settings)
         result = finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)

@@ -135,35 +135,31 @@ def simulate(
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every, uncertainty)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = dispersive(_opened(model, head, precision, dtype), dispersion, start.system.pbc)
-        check_known(opened, structure, start.system.atomic_numbers)
-        kelvin = temperature_of(wanted, start)
-        made = make_ensemble(
-            ensemble,
-            thermostat,
-            timestep_fs=_timestep(start.system) if timestep is None else timestep,
-            temperature_K=kelvin,
-            pressure_bar=pressure,
-            friction_per_ps=friction,
-            damping_fs=damping,
-            barostat_damping_fs=barostat_damping,
-        )
+        opened = _opened(open_native(model, head, precision), structure, start.system, dispersion, dtype)
+        numbers = {"temperature_K": (kelvin := temperature_of(wanted, start)), "pressure_bar": pressure}
+        numbers |= {"friction_per_ps": friction, "damping_fs": damping, "barostat_damping_fs": barostat_damping}
+        step = _timestep(start.system) if timestep is None else timestep
+        made = make_ensemble(ensemble, thermostat, timestep_fs=step, **numbers)
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
         bars = ErrorBars.open(model, opened, uncertainty, largest_force_std, dtype)
-        job = _Job(opened, start, made, limits, watching, trajectory, bars)
-        found = job.run(steps, replicas, every, seed, on_chunk)
-    told = {"structure": told_paths(structure), "ensemble": ensemble, "dtype": dtype, "precision": precision}
-    found.report.update(told, dispersion=dispersion, seed=seed)
+        found = _Job(opened, start, made, limits, watching, trajectory, bars).run(
+            steps, replicas, every, seed, on_chunk
+        )
+    told = {"structure": told_paths(structure), "ensemble": ensemble, "dispersion": dispersion}
+    found.report.update(told, dtype=dtype, precision=precision, seed=seed)
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found
 
 
-def _opened(model: ModelLike, head: str | None, precision: Precision, dtype: str) -> NativeModel:
-    """The model in the precision of the simulation."""
-    opened = open_native(model, head, precision)
-    return dataclasses.replace(opened, params=tree.cast(opened.params, dtype))
+def _opened(
+    model: NativeModel, structure: Structures, system: System, dispersion: str | None, dtype: str
+) -> NativeModel:
+    """The model, in the precision of the simulation and with dispersion; elements that it does not know end here."""
+    check_known(model, structure, system.atomic_numbers)
+    model = dataclasses.replace(model, params=tree.cast(model.params, dtype))
+    return dispersive(model, dispersion, system.pbc)
 
 
 def _say_unused(

@@ -45,7 +45,7 @@ def test_one_command_leaves_a_model_frames_and_a_report(files, tmp_path, capsys)
     said = capsys.readouterr().out
     assert f"plan: 1 rounds, 1 labels by teacher:{files / 'teacher'}" in said
     assert "1 labels a round, one every 2 steps (1 fs) of 1 x H4O2, nvt at 300 K" in said
-    assert re.search(r"knows H, O; trains (\d+) of its \1 parameters \(naive, learning rate 0.0005\)", said)
+    assert re.search(r"knows H, O; trains (\d+) of its \1 parameters \(naive, learning rate 0.001\)", said)
     for stage in ("frames sampled", "labels", "optimiser steps"):
         assert f"round 1 of 1: {stage} ..." in said.splitlines()
     results = json.loads((tmp_path / "results.json").read_text())

@@ -122,7 +122,7 @@ def test_specification(spec, expected):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("vasp", r"unknown oracle 'vasp'; expected xtb \| teacher"),
+        ("vasp", r"unknown oracle 'vasp'; expected xtb \| cp2k.* \| teacher"),
         ("lj:sigma=wide", "sigma.*must be float, found 'wide'"),
         ("lj:depth=1", "cannot read 'depth=1'.*sigma, epsilon, cutoff"),
         ("lj:cutoff=2", "onset < cutoff"),

@@ -46,15 +46,15 @@ class Finetune(Computes):
     """
 
     sections: ClassVar[Sections] = {
-        "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay committee",
+        "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay",
         "data": f"{LABELS} head dispersion valid_fraction allow_e0_mismatch ignore",
         "strategies": (
             "auto freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay_size replay_weight "
             "anchor anchor_weight"
         ),
         "training": (
-            "optimizer loss energy_weight forces_weight stress_weight clip ema_decay patience snapshots log seed "
-            "max_slots"
+            "optimizer loss energy_weight forces_weight stress_weight clip ema_decay patience committee snapshots log "
+            "seed max_slots"
         ),
         "a property instead of energies and forces": f"property {_PROPERTY}",
     }
