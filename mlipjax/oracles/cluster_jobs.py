@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import submitit
+import submitit  # pyright: ignore[reportMissingImports]
 
 from mlipjax.files import make_folder, write_atomic
 from mlipjax.oracles.workers import JobTakenError

@@ -213,7 +213,7 @@ def _local(number: int, set_up: WorkerSetUp | None, settings: Mapping[str, Any])
 
 def _dask(address: str, set_up: WorkerSetUp | None, settings: Mapping[str, Any]) -> Workers:
     try:
-        from distributed import Client
+        from distributed import Client  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise _not_installed("dask", "distributed") from error
     try:
@@ -253,7 +253,7 @@ def _submitit(folder: str, set_up: WorkerSetUp | None, settings: Mapping[str, An
 
 def _executorlib(number: int, settings: Mapping[str, Any]) -> Workers:
     try:
-        from executorlib import SingleNodeExecutor
+        from executorlib import SingleNodeExecutor  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise _not_installed("executorlib", "executorlib") from error
     resources = {"cores": 1, "threads_per_core": settings.get("cpus", 1)}
