@@ -276,12 +276,11 @@ def _silicon(repeat: int) -> Any:
 def _graph(potential: Any, repeat: int) -> Any:
     """A graph of the right shapes; only of a small one are the neighbours found."""
     small = batch_graphs([_silicon(min(repeat, 2))], potential.cutoff)
-    factor = 8 * repeat**3 // small.atomic_numbers.shape[0]
-    n_small = small.atomic_numbers.shape[0]
+    n_small, n_atoms = small.atomic_numbers.shape[0], 8 * repeat**3
 
     def grown(leaf: Any) -> Any:
         leaf = np.asarray(leaf)
-        shape = (factor * n_small, *leaf.shape[1:]) if leaf.shape and leaf.shape[0] == n_small else leaf.shape
+        shape = (n_atoms, *leaf.shape[1:]) if leaf.shape and leaf.shape[0] == n_small else leaf.shape
         return jax.ShapeDtypeStruct(shape, np.float32 if leaf.dtype == np.float64 else leaf.dtype)
 
     return jax.tree.map(grown, small)
