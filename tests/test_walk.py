@@ -100,7 +100,7 @@ class Stepped(Exception):
     pass
 
 
-MOST = {"all": (81, 39, 27), "without the doctor": (58, 29, 19), "handing on": (23, 13, 8)}
+MOST = {"all": (81, 39, 27), "without the doctor": (58, 29, 19), "handing on": (24, 14, 8)}
 """Places, files and climbs, as `docs/architecture.md` tells them: lower them with every step that falls away."""
 
 
