@@ -37,9 +37,8 @@ def train_members(ready: Preparation, settings: FinetuneSettings, n: int) -> lis
         ValueError: with replay, which is a task of its own.
         NonFiniteError: if a member diverges.
     """
+    refuse_replay(ready)
     training = ready.training
-    if training.mixture.tasks[1:]:
-        raise ValueError("a committee is trained without replay; choose another strategy, or calibrate separate runs.")
     task, optimizer, steps = training.mixture.tasks[0], training.optimizer, training.config.steps
     gradient, update = loss_gradient(task.objective, optimizer), apply_gradient(optimizer)
 
@@ -64,6 +63,12 @@ def train_members(ready: Preparation, settings: FinetuneSettings, n: int) -> lis
         raise NonFiniteError("a loss or gradient of a member of the committee is not finite; lower the learning rate.")
     found = (jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(n))
     return [Model(ready.potential, jax.device_get(ready.strategy.detach(one))) for one in found]
+
+
+def refuse_replay(ready: Preparation) -> None:
+    """Raise ``ValueError`` for a fine-tune with more than one task, of which members cannot be trained."""
+    if ready.training.mixture.tasks[1:]:
+        raise ValueError("a committee is trained without replay; choose another strategy, or calibrate separate runs.")
 
 
 def _stacks(ready: Preparation, settings: FinetuneSettings) -> Sequence[FrameStack]:

@@ -41,11 +41,18 @@ def force_errors(history: Sequence[Mapping[str, Any]]) -> list[Stratum]:
     """Collect the force errors of all labelled frames from the records of a run, in the order of rounds."""
     sampled = [record for record in history if record["stage"] == "sample"]
     side_by_side = {(record["round"], record.get("system", 0)): len(record["temperature_K"]) for record in sampled}
+    chosen = {
+        (record["round"], record["system"]): np.array(record["chosen"], np.int64)
+        for record in history
+        if record["stage"] == "select"
+    }
     strata = []
     for record in sorted((r for r in history if r["stage"] == "label"), key=lambda record: record["round"]):
         place, errors = (record["round"], record.get("system", 0)), np.array(record["force_rmse_eV_per_A"], np.float64)
-        # at every label the frames of all replicas come one after the other
-        replica = np.array(record.get("frames", range(len(errors))), np.int64) % side_by_side.get(place, 1)
+        rows = np.array(record.get("frames", range(len(errors))), np.int64)
+        rows = chosen[place][rows] if place in chosen else rows
+        # at every sampled frame those of all replicas come one after the other
+        replica = rows % side_by_side.get(place, 1)
         if len(errors):
             strata.append(Stratum(*place, tuple(errors[replica == own] for own in np.unique(replica))))
     return strata

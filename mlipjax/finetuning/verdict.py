@@ -37,7 +37,7 @@ def judge_run(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -
     """Judge a run, also one that is not done.
 
     Args:
-        report: its results: ``rounds``, ``labels_made``, ``labels_failed``, ``oracle``, ``status``.
+        report: its results: ``rounds``, ``labels_made``, ``labels_failed``, ``oracle``, ``settings``, ``status``.
         history: its records.
     """
     rows, status = report["rounds"], report.get("status", "done")
@@ -57,6 +57,8 @@ def judge_run(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -
         parts.append(_TRENDS[trend])
     else:
         parts.append(f"Before training the force RMSE on its own frames was {_rounded(first)} meV/Å.")
+    if (select := report.get("settings", {}).get("select", "interval")) not in ("interval", "random"):
+        parts.append(f"Frames were chosen ({select}), so these are not the errors along its trajectories.")
     worst = max(enumerate(rows[-1]["systems"], 1), key=lambda pair: pair[1]["force_rmse_meV_per_A"])
     if len(rows[-1]["systems"]) > 1:
         parts.append(f"System {worst[0]} is worst ({_rounded(worst[1]['force_rmse_meV_per_A'])} meV/Å).")

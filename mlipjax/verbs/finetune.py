@@ -10,10 +10,11 @@ from typing import Any
 from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
 from mlipjax.data.properties import open_properties, parse_property
-from mlipjax.finetuning.committee import train_members
+from mlipjax.finetuning.committee import refuse_replay, train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
+from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
 from mlipjax.verbs.dispersion import off_labels, open_dispersion
@@ -100,6 +101,8 @@ def finetune(
                 raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
             if dispersion is not None:
                 raise ValueError(f"dispersion={dispersion!r} is taken off energies and forces, not off a property.")
+            if committee != 1:
+                raise ValueError(f"committee={committee} gives energies and forces error bars, not a property.")
             return _learn_property(model, property, valid, out, settings, task, listener)
         if settings.strategy in ("ft", "lp", "mft") or task != PropertySettings():
             raise ValueError(
@@ -119,31 +122,37 @@ def finetune(
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
         train_data, valid_data = off_labels(contained, train_data), off_labels(contained, valid_data)
+        ready = None
         if committee != 1:
-            _check_committee(committee, out, valid_data, settings)
+            ready = _ready_for_committee(committee, out, start, train_data, valid_data, settings)
         result = finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
-        if committee != 1:
-            result.report["committee"] = _committee(result, prepare(start, train_data, valid_data, settings), settings,
-                                                    committee, out)  # fmt: skip
+        if ready is not None:
+            result.report["committee"] = _committee(result, ready, settings, committee, out)
         return result
 
 
-def _check_committee(members: int, out: Any, valid: Dataset | None, settings: FinetuneSettings) -> None:
-    """Refuse what would fail after the training."""
+def _ready_for_committee(
+    members: int, out: Any, start: Model, train: Dataset, valid: Dataset | None, settings: FinetuneSettings
+) -> Preparation:
+    """What the other members start from; refuses before the training what would fail after it."""
     if members < 1:
         raise ValueError(f"committee must be 1 (none) or more, found {members}.")
     if out is None:
         raise ValueError("a committee is kept in the folder of a run; give one (out).")
     if valid is None and settings.valid_fraction == 0.0:
         raise ValueError("a committee is calibrated on structures for validation; give some (valid, valid_fraction).")
+    ready = prepare(start, train, valid, settings)
+    if ready.judge.valid is None:
+        raise ValueError("a committee is calibrated on structures for validation, and there are none.")
+    refuse_replay(ready)
+    return ready
 
 
 def _committee(
     result: FinetuneResult, ready: Preparation, settings: FinetuneSettings, n: int, out: Any
 ) -> dict[str, Any]:
     """Train the other members, calibrate them with the model itself, and say what they cost."""
-    if ready.judge.valid is None:
-        raise ValueError("a committee is calibrated on structures for validation, and there are none.")
+    assert ready.judge.valid is not None
     began = time.monotonic()
     members = train_members(ready, settings, n - 1)
     seconds = time.monotonic() - began

@@ -134,6 +134,18 @@ def test_whether_errors_fall_is_told_against_what_frames_differ_by():
     assert find_trend(history([0.1], [0.05])) == "unknown"
 
 
+def test_chosen_frames_belong_to_the_trajectories_they_were_sampled_on():
+    base = {"round": 0, "system": 0}
+    sample = {"stage": "sample", **base, "temperature_K": [[300.0]] * 2}
+    label = {"stage": "label", **base, "force_rmse_eV_per_A": [0.1, 0.2, 0.3], "frames": [0, 1, 3]}
+    (stratum,) = force_errors([sample, label])
+    assert [own.tolist() for own in stratum.trajectories] == [[0.1], [0.2, 0.3]]
+    # of ten candidates: frames 1 and 4 of the second replica, frame 3 of the first
+    chosen = {"stage": "select", **base, "chosen": [3, 6, 8, 9]}
+    (stratum,) = force_errors([sample, chosen, label])
+    assert [own.tolist() for own in stratum.trajectories] == [[0.2], [0.1, 0.3]]
+
+
 def test_a_run_that_has_no_labels_yet_has_a_verdict_too():
     report = {"rounds": [], "status": "running", "labels_made": 0, "labels_failed": 0, "oracle": "xtb"}
     found = judge_run(report, [])

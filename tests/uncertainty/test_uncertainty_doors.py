@@ -172,10 +172,13 @@ def quiet_labels(n, seed):
     return labelled
 
 
+QUIET = ["agreement", "units", "sign", "order"]
+
+
 def test_a_fine_tune_makes_its_committee_in_one_program(tmp_path, capsys):
     train, valid = quiet_labels(5, 0), quiet_labels(3, 50)
     options = {"epochs": 2, "batch_size": 2, "anchor": "none", "dtype": "float64", "learning_rate": 1e-3}
-    options |= {"valid": valid, "e0s": "model", "ignore": ["agreement", "units", "sign", "order"]}
+    options |= {"valid": valid, "e0s": "model", "ignore": QUIET}
     alone = mlipjax.finetune(model(), train, out=tmp_path / "run", **options)
     result = mlipjax.finetune(model(), train, out=tmp_path / "run", committee=3, **options)
     for one, other in zip(*map(jax.tree.leaves, (alone.params, result.params)), strict=True):
@@ -200,10 +203,16 @@ def test_a_fine_tune_makes_its_committee_in_one_program(tmp_path, capsys):
         ({"committee": 0}, "committee must be 1"),
         ({"committee": 2}, "kept in the folder of a run"),
         ({"committee": 2, "out": "run", "valid_fraction": 0.0}, "calibrated on structures for validation"),
+        ({"committee": 2, "out": "run", "strategy": "pseudo-replay", "replay_size": 4}, "trained without replay"),
     ],
 )
 def test_committees_that_cannot_be_made_are_refused_before_training(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
-        mlipjax.finetune(model(), frames()[0], epochs=1, **options)
+        mlipjax.finetune(model(), quiet_labels(6, 0), epochs=1, ignore=QUIET, e0s="model", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_property_has_no_committee(tmp_path):
+    with pytest.raises(ValueError, match="committee=2 gives energies and forces error bars"):
+        mlipjax.finetune(model(), property="gaps.extxyz:gap", committee=2, out=tmp_path / "run")
