@@ -57,11 +57,20 @@ def open_uncertainty(model: ModelLike, opened: NativeModel | ForeignModel, uncer
     return load_uncertainty(model, opened.first, uncertainty)
 
 
+def columns_of(found: Spread) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Standard deviations as files have them: ``energy_std`` (eV), and of atoms ``energies_std``, ``forces_std``."""
+    arrays = {
+        "energies_std": np.asarray(found.energies, np.float64),
+        "forces_std": np.asarray(found.forces, np.float64),
+    }
+    return {"energy_std": float(found.energy[0])}, arrays
+
+
 def put_spread(atoms: Atoms, found: Spread) -> None:
-    """Give a structure its standard deviations: ``energy_std`` (eV), and of atoms ``energies_std``, ``forces_std``."""
-    atoms.info["energy_std"] = float(found.energy[0])
-    atoms.arrays["energies_std"] = np.asarray(found.energies, np.float64)
-    atoms.arrays["forces_std"] = np.asarray(found.forces, np.float64)
+    """Give a structure its standard deviations (``columns_of``)."""
+    info, arrays = columns_of(found)
+    atoms.info.update(info)
+    atoms.arrays.update(arrays)
 
 
 def errors_of(dataset: Dataset, found: Sequence[StructurePrediction]) -> Errors:

@@ -35,7 +35,7 @@ from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known
 from mlipjax.verbs.outputs import folder_and_file
 from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
 from mlipjax.verbs.simulation import Simulation, Stopwatch, last_structures, summary
-from mlipjax.verbs.watched import ErrorBars, Watching, followed, watch_summary
+from mlipjax.verbs.watched import FrameBars, Watching, followed, watch_summary
 
 
 def simulate(
@@ -142,7 +142,7 @@ def simulate(
         made = make_ensemble(ensemble, thermostat, timestep_fs=step, **numbers)
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
-        bars = ErrorBars.open(model, opened, uncertainty, largest_force_std, dtype)
+        bars = FrameBars.open(model, opened, uncertainty, largest_force_std, dtype)
         found = _Job(opened, start, made, limits, watching, trajectory, bars).run(
             steps, replicas, every, seed, on_chunk
         )
@@ -212,7 +212,7 @@ class _Job:
     limits: Limits
     watching: Watching
     trajectory: Path | None
-    bars: ErrorBars | None
+    bars: FrameBars | None
 
     def run(self, steps: int, replicas: int, every: int, seed: int, on_chunk: OnChunk | None) -> Simulation:
         model, start, system = self.model, self.start, self.start.system

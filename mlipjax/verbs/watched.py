@@ -17,7 +17,7 @@ from mlipjax.monitoring.judgement import judge
 from mlipjax.potential import Model
 from mlipjax.system import System
 from mlipjax.uncertainty import Computed, Spread, force_limit, largest_std, spreads_of
-from mlipjax.verbs.error_bars import Uncertainty, open_uncertainty
+from mlipjax.verbs.error_bars import Uncertainty, columns_of, open_uncertainty
 from mlipjax.verbs.inputs import ModelLike, NativeModel
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Watching:
         """Readings in a row that end the run; 0 if none do."""
         return self.alarm_readings if self.on_alarm == "stop" else 0
 
-    def read_bars(self, bars: ErrorBars, like: System) -> SpreadWatch:
+    def read_bars(self, bars: FrameBars, like: System) -> SpreadWatch:
         """Error bars that are read along a simulation of a structure like this one."""
         return SpreadWatch(bars, like, every=self.monitor_every, stop_after=self.stop_after)
 
@@ -88,7 +88,7 @@ def watch_summary(watch: Watch) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ErrorBars:
+class FrameBars:
     """Error bars of a model, for frames and alarms.
 
     Attributes:
@@ -109,7 +109,7 @@ class ErrorBars:
         uncertainty: Uncertainty | None,
         limit: float | None,
         dtype: str,
-    ) -> ErrorBars | None:
+    ) -> FrameBars | None:
         """Find them, by default with the limit of their calibration.
 
         Raises:
@@ -129,11 +129,8 @@ class ErrorBars:
         return cls(method, lambda systems: spreads_of(estimator, own, systems, how=how), limit)
 
     def columns(self, systems: Sequence[System]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """Standard deviations under the names that ``predict`` gives them."""
-        return [
-            ({"energy_std": float(found.energy[0])}, {"energies_std": found.energies, "forces_std": found.forces})
-            for found in self.of(systems)
-        ]
+        """What is written of frames."""
+        return [columns_of(found) for found in self.of(systems)]
 
 
 class SpreadWatch:
@@ -150,7 +147,7 @@ class SpreadWatch:
         largest: (R,) array for each, the largest standard deviation of an atom's force in eV/Å.
     """
 
-    def __init__(self, bars: ErrorBars, like: System, *, every: int, stop_after: int) -> None:
+    def __init__(self, bars: FrameBars, like: System, *, every: int, stop_after: int) -> None:
         self.bars, self.like, self.every, self.stop_after = bars, like, every, stop_after
         self.steps: list[int] = []
         self.largest: list[np.ndarray] = []
