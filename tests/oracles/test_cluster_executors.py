@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from recorded_calculators import PAUSE, logged
-from test_labeller import FACTORY, ROOT, pair
+from recorded_calculators import LOG, PAUSE, logged
+from test_labeller import FACTORY, HERE, ROOT, pair
 
 from mlipjax.oracles import AseOracle, Labeller, LabelStore, label_key, make_executor
 from mlipjax.system import Labels
@@ -20,6 +20,16 @@ pytestmark = pytest.mark.slow
 
 FRAMES = [pair(distance=3.5 + 0.1 * k) for k in range(6)]
 ORACLE = AseOracle(FACTORY)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Folder where the recorded calculator logs its calls, here and in workers, which find what they need."""
+    log = tmp_path / "log"
+    log.mkdir()
+    monkeypatch.setenv(LOG, str(log))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{HERE}")
+    return log
 
 
 @pytest.fixture

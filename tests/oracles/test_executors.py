@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, CancelledError
 
 import numpy as np
 import pytest
-from test_labeller import FACTORY, pair
+from test_labeller import FACTORY, folder, pair  # noqa: F401
 
 from mlipjax.oracles import AseOracle, Failure, Labeller, LabelStore, LennardJones, label_key, make_executor
 from mlipjax.oracles.dispatch import MAX_LOST, check
@@ -119,7 +119,7 @@ def test_workers_that_are_lost_without_a_structure_are_the_ones_to_blame(tmp_pat
         assert all(isinstance(result, Labels) for result in labeller.label(FRAMES))
 
 
-def test_no_more_jobs_are_under_way_than_are_asked_for(folder):
+def test_no_more_jobs_are_under_way_than_are_asked_for(folder):  # noqa: F811
     seen = make_executor("test_executors:made,jobs=2")
     executor = seen.start()
     workers = seen.__class__(**{**seen.__dict__, "start": lambda: executor})
@@ -128,7 +128,7 @@ def test_no_more_jobs_are_under_way_than_are_asked_for(folder):
     assert max(executor.seen) == 2
 
 
-def test_labels_come_while_the_caller_does_something_else(folder, tmp_path):
+def test_labels_come_while_the_caller_does_something_else(folder, tmp_path):  # noqa: F811
     path = tmp_path / "labels.db"
     with Labeller(AseOracle(FACTORY), path, executor=Scripted()) as labeller:
         assert labeller.concurrent

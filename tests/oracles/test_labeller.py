@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_calculators import PAUSE, logged
+from recorded_calculators import LOG, PAUSE, logged
 
 from mlipjax.oracles import AseOracle, Failure, Labeller, LabelStore, LennardJones, SerialExecutor, attempt, label_key
 from mlipjax.system import Labels, System
@@ -28,6 +28,16 @@ def pair(number=18, distance=4.0):
         np.zeros((3, 3)),
         (False, False, False),
     )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Folder where the recorded calculator logs its calls, here and in worker processes."""
+    log = tmp_path / "log"
+    log.mkdir()
+    monkeypatch.setenv(LOG, str(log))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{HERE}")
+    return log
 
 
 def test_each_structure_is_computed_once(folder, tmp_path):
