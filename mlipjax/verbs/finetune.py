@@ -122,16 +122,14 @@ def finetune(
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
         train_data, valid_data = off_labels(contained, train_data), off_labels(contained, valid_data)
-        ready = (
-            None if committee == 1 else _ready_for_committee(committee, out, start, train_data, valid_data, settings)
-        )
+        ready = None if committee == 1 else _for_committee(committee, out, start, train_data, valid_data, settings)
         result = finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
         if ready is not None:
             result.report["committee"] = _committee(result, ready, settings, committee, out)
         return result
 
 
-def _ready_for_committee(
+def _for_committee(
     members: int, out: Any, start: Model, train: Dataset, valid: Dataset | None, settings: FinetuneSettings
 ) -> Preparation:
     """What the other members start from; refuses before the training what would fail after it."""
