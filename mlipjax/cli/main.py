@@ -63,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _tolerate_encodings()
     first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if first in ("-h", "--help"):
-        print(_usage())
-        return 0
+        return guarded(lambda: print(_usage()))
     if first == "--version":
         return guarded(_print_versions)
     name = _ALIASES.get(first, first)
@@ -72,10 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_complaint(first), file=sys.stderr)
         return 2
     if asked := {"-h", "--help", "--help-all"} & set(rest):
-        from mlipjax.cli.help import help_text
-
-        print(help_text(f"mlipjax {name}", options_of(name), everything="--help-all" in asked))
-        return 0
+        return guarded(lambda: _print_help(name, everything="--help-all" in asked))
     return guarded(lambda: _run(name, rest), spell=lambda text: _spelt(text, name))
 
 
@@ -198,6 +194,12 @@ def _set_up(device: str = "auto", dtype: str = "float32") -> None:
         print(f"warning: {problem}", file=sys.stderr)
     if device == "auto" and (idle := runtime.idle_accelerator()):
         notice(idle)
+
+
+def _print_help(name: str, everything: bool) -> None:
+    from mlipjax.cli.help import help_text
+
+    print(help_text(f"mlipjax {name}", options_of(name), everything=everything))
 
 
 def _print_versions() -> None:
