@@ -2,6 +2,8 @@
 
 import os
 import resource
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +27,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # annotations of shapes are checked with every call and, by the letters of axes, against each other
 install_import_hook("mlipjax", "shapes.checked")
 
+# commands keep compiled programs; those of one run of the tests see each other's only
+_CACHE = None if "MLIPJAX_CACHE" in os.environ else tempfile.mkdtemp(prefix="mlipjax-cache-")
+os.environ.setdefault("MLIPJAX_CACHE", str(_CACHE))
+
 ROOT = Path(__file__).resolve().parents[1]
 _LARGE_KB = 3_000_000
+
+
+def pytest_unconfigure() -> None:
+    """Remove what the run kept."""
+    if _CACHE is not None:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

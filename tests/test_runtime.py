@@ -1,4 +1,5 @@
 import ctypes
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -126,3 +127,44 @@ def test_importing_the_package_changes_no_setting():
     )
     subprocess.run([sys.executable, "-c", program], check=True)
     assert mlipjax.__name__ == "mlipjax"
+
+
+PROGRAM = """
+import sys, jax, jax.numpy as jnp
+from mlipjax import runtime
+runtime.keep_programs(sys.argv[1], int(sys.argv[2]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+loaded = []
+jax.monitoring.register_event_listener(lambda event, **_: loaded.append(event) if "cache_hits" in event else None)
+print(float(jax.jit(lambda x: jnp.sin(x @ x).sum())(jnp.ones((9, 9)))), len(loaded))
+"""
+
+
+def value_and_loaded(folder, most_bytes=2**30, **environment):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", PROGRAM, str(folder), str(most_bytes)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stderr == ""
+    value, loaded = done.stdout.split()
+    return float(value), int(loaded)
+
+
+def test_programs_are_kept_for_the_next_process_damaged_ones_are_made_again_and_old_ones_make_room(tmp_path):
+    value, loaded = value_and_loaded(tmp_path)
+    assert loaded == 0
+    again, loaded = value_and_loaded(tmp_path)
+    assert again == value
+    assert loaded > 0
+    (folder,) = tmp_path.iterdir()  # one kind of processor
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:100])  # of a process that was killed
+    assert value_and_loaded(tmp_path) == (value, 0)
+    assert value_and_loaded(tmp_path, 0) == (value, 0)  # no room for any
+
+
+def test_no_programs_are_kept_where_jax_was_told_otherwise_or_the_folder_cannot_be_made(tmp_path):
+    value_and_loaded(tmp_path / "a", JAX_ENABLE_COMPILATION_CACHE="0")
+    value_and_loaded(tmp_path / "b", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    (tmp_path / "file").touch()
+    value_and_loaded(tmp_path / "file" / "below")

@@ -11,6 +11,7 @@ import tyro
 from experiments.lab.run import resolved
 from mlipjax import runtime
 from mlipjax.cli.main import guarded
+from mlipjax.models import registry
 
 
 def run_experiment(
@@ -34,6 +35,7 @@ def run_experiment(
         prog = f"python -m {type(default).__module__.removesuffix('.config')}"
         config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=described)
         runtime.setup_allocator()
+        runtime.keep_programs(registry.programs_folder())
         main(resolved(config))
 
     return guarded(action, also=(RuntimeError,))

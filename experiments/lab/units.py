@@ -2,8 +2,8 @@
 
 Most of an experiment is small programs run one after the other, which keep one core busy. So units that do not need
 each other run side by side, one process and one thread of XLA each, which cannot change their numbers: a unit sees its
-arguments and the files it names, never what its process did before. Compiled programs are shared through
-``jax_compilation_cache_dir`` (loading one takes a fifth of the time that compiling does).
+arguments and the files it names, never what its process did before. Compiled programs are shared on
+disk (``runtime.keep_programs``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rich.progress import Progress
 from experiments.lab.display import make_bar
 from mlipjax import runtime
 from mlipjax.files import write_atomic
+from mlipjax.models import registry
 from mlipjax.oracles import SerialExecutor, local_processes
 from mlipjax.oracles.workers import available_cores
 
@@ -124,20 +125,16 @@ def _compute(todo: dict[str, Unit], folder: Path, workers: int, show: Callable[.
 def _executor(workers: int, folder: Path) -> Executor:
     if workers == 1:
         return SerialExecutor()
-    # read when they import JAX, which sets it to 1 where nothing is said: XLA prints of programs that another process
-    # compiled, at length and wrongly, that they may not run on this machine
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     threads = max(1, available_cores() // workers)
-    return local_processes(workers, functools.partial(_set_up, threads, folder.parent / "compiled"))
+    return local_processes(workers, functools.partial(_set_up, threads))
 
 
-def _set_up(threads: int, programs: Path) -> None:
+def _set_up(threads: int) -> None:
     """Prepare a worker process for its first unit."""
     # read when XLA starts, which it has not yet; otherwise each process had a thread for every core
     os.environ["PJRT_NPROC"] = str(threads)
     runtime.setup_allocator()
-    jax.config.update("jax_compilation_cache_dir", str(programs))
+    runtime.keep_programs(registry.programs_folder())
 
 
 def _work(unit: Unit, folder: Path) -> float:

@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mlipjax`` with the arguments of the process, or the given ones; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _tolerate_encodings()
+    quiet_xla()
     first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if first in ("-h", "--help"):
         return guarded(lambda: print(_usage()))
@@ -80,6 +81,15 @@ def _tolerate_encodings() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def quiet_xla() -> None:
+    """Let XLA log nothing, unless something else was asked for; JAX, which must not be imported yet, asks for errors.
+
+    Of every program that is read from disk XLA says, at length and wrongly, that it may not run on this machine; and of
+    a slow compilation that it is one. What fails is raised as an exception besides.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _usage() -> str:
@@ -134,6 +144,10 @@ def _run(name: str, arguments: list[str]) -> None:
     say_unused(name, command)
     check_outputs(command)
     _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
+    from mlipjax import runtime
+    from mlipjax.models import registry
+
+    runtime.keep_programs(registry.programs_folder())
     importlib.import_module(f"mlipjax.cli.{name.replace('-', '_')}").run(command)
 
 

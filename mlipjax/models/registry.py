@@ -144,6 +144,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MLIPJAX_CACHE") or pooch.os_cache("mlipjax"))
 
 
+def programs_folder() -> Path:
+    """Folder of compiled programs, in the cache (``runtime.keep_programs``)."""
+    return cache_folder() / "programs"
+
+
 def embedded_folder(name: str) -> Path:
     """Folder of a model that comes with this package, in an installation or in a checkout.
 
