@@ -31,6 +31,8 @@ _ACCELERATORS = {"gpu": ("proc/driver/nvidia/version", "dev/nvidia0"), "tpu": ("
 
 _WORTH_KEEPING_S = 0.2
 """Seconds of compilation from which on a program is kept."""
+_MANY_MAPS, _LARGE_BYTES = 20_000, 3_000_000_000
+"""From which on programs are forgotten."""
 
 # from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
@@ -166,6 +168,22 @@ def keep_programs(folder: str | os.PathLike[str], most_bytes: int = 2**30) -> No
     jax.config.update("jax_compilation_cache_dir", str(mine))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING_S)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
+
+
+def release_programs() -> None:
+    """Forget compiled programs if this process holds many: those needed again are read from disk, or compiled.
+
+    Linux gives a process 65 530 memory maps, of which a large program takes some hundred; one loop of molecular
+    dynamics and training took 9 000. Where none is left XLA ends the process ("Unable to allocate section memory"),
+    however much memory there is. To be called between parts of long work that need different programs.
+    """
+    try:
+        maps = Path("/proc/self/maps").read_bytes().count(b"\n")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # no Linux
+        return
+    if maps > _MANY_MAPS or pages * os.sysconf("SC_PAGE_SIZE") > _LARGE_BYTES:
+        jax.clear_caches()
 
 
 def _processor() -> str:

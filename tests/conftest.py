@@ -1,7 +1,6 @@
 """Settings and fixtures of the whole test suite."""
 
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ _CACHE = None if "MLIPJAX_CACHE" in os.environ else tempfile.mkdtemp(prefix="mli
 os.environ.setdefault("MLIPJAX_CACHE", str(_CACHE))
 
 ROOT = Path(__file__).resolve().parents[1]
-_LARGE_KB = 3_000_000
 
 
 def pytest_unconfigure() -> None:
@@ -52,7 +50,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_one_file() -> Iterator[None]:
-    """Forget compiled programs after a file once a process is large: jit keeps those of all potentials."""
+    """Forget compiled programs after a file once they are many: jit keeps those of all potentials."""
+    from mlipjax import runtime  # after the hook
+
     yield
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _LARGE_KB:
-        jax.clear_caches()
+    runtime.release_programs()

@@ -168,3 +168,17 @@ def test_no_programs_are_kept_where_jax_was_told_otherwise_or_the_folder_cannot_
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     (tmp_path / "file").touch()
     value_and_loaded(tmp_path / "file" / "below")
+
+
+def test_programs_are_forgotten_before_linux_runs_out_of_maps(monkeypatch):
+    @jax.jit
+    def double(x):
+        return 2 * x
+
+    double(1.0)
+    runtime.release_programs()  # few programs, or those of other tests: kept or not
+    double(1.0)
+    assert double._cache_size() == 1
+    monkeypatch.setattr(runtime, "_MANY_MAPS", 10)
+    runtime.release_programs()
+    assert double._cache_size() == 0

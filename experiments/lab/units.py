@@ -144,6 +144,7 @@ def _work(unit: Unit, folder: Path) -> float:
     seconds = round(time.monotonic() - started, 1)
     spent = {"seconds": seconds, "cpu_seconds": round(time.process_time() - worked, 1)}
     write_atomic(_file(folder, unit.name), json.dumps({**result, **spent}))
+    runtime.release_programs()
     return seconds
 
 
