@@ -18,6 +18,7 @@ from mlipjax.data import Dataset
 from mlipjax.doctor import Examination, Finding, examine
 from mlipjax.verbs import read
 from mlipjax.verbs.inputs import name_of, open_native, told_paths
+from mlipjax.verbs.level import say_level
 
 
 def run(command: Doctor) -> None:
@@ -33,6 +34,7 @@ def run(command: Doctor) -> None:
     if unreadable:
         examination = Examination(unreadable, {}, None)
     else:
+        say_level(command.model, next(iter(datasets.values())))
         examination = examine(
             model,
             datasets,

@@ -55,7 +55,9 @@ def run(command: Models) -> None:
 def _details(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "name", row["name"]
     yield "labels", row["level"]
-    yield "+U", "on d states of some elements" if row["hubbard_u"] else "none"
+    yield "energies", row["energies"]
+    hubbard = ", ".join(symbols(row["hubbard_elements"]))
+    yield "+U", f"on d states of {hubbard} in oxides and fluorides" if hubbard else "none"
     yield "dispersion", "in the labels" if row["dispersion"] else "not in the labels"
     yield "elements", f"{len(row['elements'])}: {element_ranges(row['elements'])}" if row["elements"] else "unknown"
     yield "licence", row["licence"]
@@ -81,7 +83,9 @@ def _describe(entry: registry.Entry) -> dict[str, Any]:
         "functional": entry.functional,
         "data": entry.data,
         "functionals": list(entry.functionals),
+        "energies": entry.energies,
         "hubbard_u": entry.hubbard_u,
+        "hubbard_elements": list(entry.hubbard_elements),
         "dispersion": entry.dispersion,
         "level": entry.level,
         "licence": entry.licence,

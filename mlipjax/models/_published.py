@@ -21,6 +21,7 @@ class Entry:
         terms: what to know before the download, such as a licence that forbids some uses.
         package: where an installed package of another program has the file, as path from its folder's parent.
         dispersion: whether its labels hold a dispersion correction.
+        energies: what its energies are, in eV with atoms of that program far apart as their zero.
         remark: what else to know of its labels.
     """
 
@@ -35,6 +36,7 @@ class Entry:
     terms: str | None = None
     package: str | None = None
     dispersion: bool = False
+    energies: str = "total energies of VASP (PAW potentials of the Materials Project)"
     remark: str | None = None
 
     @property
@@ -51,6 +53,11 @@ class Entry:
     def hubbard_u(self) -> bool:
         """Tell whether d states of some elements have a +U."""
         return "+U" in self.functional
+
+    @property
+    def hubbard_elements(self) -> tuple[int, ...]:
+        """Atomic numbers of the elements that have a U in oxides and fluorides, and nowhere else."""
+        return _MATERIALS_PROJECT_U if self.hubbard_u else ()
 
     @property
     def verified(self) -> bool:
@@ -70,6 +77,8 @@ class Entry:
         return f"{self.name}.{file.rsplit('.', 1)[-1]}" if self.package else file
 
 
+_MATERIALS_PROJECT_U = (23, 24, 25, 26, 27, 28, 42, 74)
+"""V, Cr, Mn, Fe, Co, Ni, Mo, W: 3.25, 3.7, 3.9, 5.3, 3.32, 6.2, 4.38, 6.2 eV (Jain et al., Phys. Rev. B 84, 045115)."""
 _VASP_54 = "VASP 54 pseudopotentials"
 _NEQUIX = "https://github.com/atomicarchitects/nequix/raw"
 _NEQUIX_ELEMENTS = (*range(1, 84), *range(89, 95))
@@ -86,6 +95,7 @@ _NEQUIX_ENTRIES: tuple[Entry, ...] = (
         functional="GFN1-xTB",
         data="own structures",
         dispersion=True,
+        energies="total energies of GFN1-xTB (valence electrons)",
         licence="MIT",
         citation="made by this project: experiments/pretrain",
     ),
@@ -177,6 +187,7 @@ _MACE_ENTRIES = (
             url=f"{_MACE_OFF}/{path}",
             terms=_ASL_TERMS,
             dispersion=True,
+            energies="total energies of all electrons",
         )
         for name, path in _OFF_FILES.items()
     ),

@@ -44,6 +44,7 @@ from mlipjax.verbs.inputs import (
     open_native,
     told_paths,
 )
+from mlipjax.verbs.level import say_level
 from mlipjax.verbs.read import read
 
 _NAMED = 5
@@ -129,6 +130,7 @@ def evaluate(
     bars = _error_bars(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
+    say_level(opened.name, dataset)
     dataset, kept, left_out = _computable(dataset, name)
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     found = with_dispersion(found, dataset.systems, more)

@@ -19,6 +19,7 @@ from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
 from mlipjax.verbs.dispersion import off_labels, open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
+from mlipjax.verbs.level import say_level
 from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
@@ -121,6 +122,7 @@ def finetune(
         valid_data = None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
+        say_level(opened.name, train_data)
         train_data, valid_data = off_labels(contained, train_data), off_labels(contained, valid_data)
         ready = None if committee == 1 else _for_committee(committee, out, start, train_data, valid_data, settings)
         result = finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
