@@ -16,7 +16,6 @@ import difflib
 import importlib
 import io
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -53,7 +52,6 @@ COMMANDS = {
 
 _ALIASES = {"md": "simulate"}
 _LONGEST = 4000
-_NO_NUMBER = re.compile(r"Error parsing (\S+): (invalid|could not convert)[^']*('[^']*')")
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -155,6 +153,8 @@ def _parsed(name: str, arguments: list[str], options: Any) -> Any:
     """The options of a command; what its settings refuse is an error like any other, not the parser's box."""
     import tyro
 
+    from mlipjax.cli.refusals import refusal
+
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -164,11 +164,7 @@ def _parsed(name: str, arguments: list[str], options: Any) -> Any:
         refused = getattr(stop.__context__, "__context__", None)
         if isinstance(refused, ValueError) and _place(refused).filename.startswith(_PACKAGE):
             raise refused from None
-        if found := _NO_NUMBER.search(" ".join(box.getvalue().replace("│", " ").split())):
-            what = "whole number" if found[2] == "invalid" else "number"
-            print(f"error: {found[1]} must be a {what}, found {found[3]}.", file=sys.stderr)
-            raise
-        print(box.getvalue(), end="", file=sys.stderr)
+        print("error:", refusal(box.getvalue(), f"mlipjax {name}", arguments, options), file=sys.stderr)
         raise
 
 

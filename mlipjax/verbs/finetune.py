@@ -116,10 +116,9 @@ def finetune(
             "stress_key": stress_key,
             "virial_key": virial_key,
             "units": units,
+            "required": ("energy", "forces"),
         }
-        keys["required"] = ("energy", "forces")
-        train_data = read(train, **keys)
-        valid_data = None if is_nothing(valid) else read(valid, **keys)
+        train_data, valid_data = read(train, **keys), None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
         say_level(opened.name, train_data)

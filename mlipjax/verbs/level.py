@@ -26,5 +26,5 @@ def say_level(model: str, dataset: Dataset) -> None:
         notice(
             f"{model} was trained on {entry.functional}: {n} of {len(dataset)} structures hold "
             f"{listed(sorted({z for found in with_u for z in found}))} with O or F, which have a U there. Labels "
-            "without the same U have another zero of energy (e0s=\"estimate\" takes it from the data) and other forces."
+            'without the same U have another zero of energy (e0s="estimate" takes it from the data) and other forces.'
         )

@@ -110,14 +110,12 @@ def judge_output(code: object, out: str, err: str) -> tuple[str, str]:
     """What to think of a command's exit code and output."""
     lines = [line for line in err.splitlines() if line.strip()]
     last = lines[-1][:300] if lines else ""
-    if code == 2:
-        return "refused", last
     if "Traceback" in err or "fault of the program" in err:
         return "failed", f"exit code {code}: {last}"
     if any(not line.startswith(("error: ", "note: ", "warning: ")) for line in lines):
         odd = next(line for line in lines if not line.startswith(("error: ", "note: ", "warning: ")))
         return "failed", f"exit code {code}, and this on stderr: {odd[:300]}"
-    if code == 1:
+    if code in (1, 2):
         errors = [line for line in lines if line.startswith("error: ")]
         if len(errors) != 1 or len(errors[0]) > _LONGEST_MESSAGE:
             return "failed", f"{len(errors)} lines of errors, the last of {len(last)} characters: {last[:200]}"

@@ -124,6 +124,31 @@ def test_wrong_command_lines_exit_with_two(fake, capsys):
     assert capsys.readouterr().err == "error: --n must be a whole number, found 'three'.\n"
 
 
+FINETUNE = "--model x --train y --out z"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--modle x --train y --out z", "--modle is no option of mlipjax finetune; did you mean --model?"),
+        (f"{FINETUNE} --zzz", "--zzz is no option of mlipjax finetune. mlipjax finetune --help-all explains all"),
+        ("--train y", "mlipjax finetune needs --model and --out; mlipjax finetune --help says what they are."),
+        (f"{FINETUNE} --optimizer lion", "--optimizer must be one of muon, adam; found 'lion'."),
+        (f"{FINETUNE} --epochs", "--epochs is given without a value."),
+        (f"{FINETUNE} more", "'more' belongs to no option of mlipjax finetune"),
+        (f"{FINETUNE} --epochs 1.5", "--epochs must be a whole number, found '1.5'."),
+        (f"{FINETUNE} --quiet=3", "'3' belongs to no option of mlipjax finetune"),
+    ],
+)
+def test_what_the_parser_refuses_is_one_line(capsys, words, line):
+    with pytest.raises(SystemExit) as exit_:
+        main(["finetune", *words.split()])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {line}")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [
