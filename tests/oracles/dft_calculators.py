@@ -1,7 +1,7 @@
 """A factory as a user would write it, importable in worker processes."""
 
+from mlipjax.oracles import recipes
+
 
 def gpaw_pbe():
-    from gpaw import GPAW, PW
-
-    return GPAW(mode=PW(300), xc="PBE", txt=None)
+    return recipes.gpaw(cutoff=300.0)
