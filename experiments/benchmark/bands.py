@@ -62,7 +62,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Measure, print and write."""
-    runtime.setup_allocator()
+    runtime.prepare_process()
     model = mlipjax.load(config.model)
     given = [System.from_ase(a) for a in read_atoms(registry.data_folder() / "cr_sb2te3" / "neb_61_1-4.extxyz")]
     ends = relax(model, [given[0], given[-1]], fmax=config.fmax, dtype=config.dtype, max_steps=400)

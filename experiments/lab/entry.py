@@ -34,7 +34,7 @@ def run_experiment(
         default = presets[name]
         prog = f"python -m {type(default).__module__.removesuffix('.config')}"
         config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=described)
-        runtime.setup_allocator()
+        runtime.prepare_process()
         runtime.keep_programs(registry.programs_folder())
         main(resolved(config))
 

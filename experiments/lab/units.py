@@ -133,7 +133,7 @@ def _set_up(threads: int) -> None:
     """Prepare a worker process for its first unit."""
     # read when XLA starts, which it has not yet; otherwise each process had a thread for every core
     os.environ["PJRT_NPROC"] = str(threads)
-    runtime.setup_allocator()
+    runtime.prepare_process()
     runtime.keep_programs(registry.programs_folder())
 
 

@@ -63,7 +63,7 @@ def show(figure) -> None:
     display(Image(figure_png(figure)))
 
 
-runtime.setup_allocator()
+runtime.prepare_process()
 potential, _ = model = mlipjax.load(MODEL)
 print(f"{MODEL}: {len(potential.species)} elements, cutoff {potential.cutoff} Å")
 

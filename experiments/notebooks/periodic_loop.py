@@ -61,7 +61,7 @@ def show(figure) -> None:
     display(Image(figure_png(figure)))
 
 
-runtime.setup_allocator()
+runtime.prepare_process()
 
 
 def water_box() -> Atoms:

@@ -197,7 +197,7 @@ def _set_up(device: str = "auto", dtype: str = "float32") -> None:
 
     from mlipjax import runtime
 
-    runtime.setup_allocator()
+    runtime.prepare_process()
     runtime.use_device(device)
     runtime.select_dtype(dtype)
     for problem in runtime.known_problems(jax.__version__, jax.default_backend()):
