@@ -6,6 +6,7 @@ forces, whatever the number of atoms.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -39,9 +40,8 @@ def second_derivatives(potential: Potential, params: Params, graph: GraphBatch) 
 def hessian_product(potential: Potential, params: Params, graph: GraphBatch, probe: Array) -> Array:
     """Product (N, 3) of the Hessian of each structure's energy with a probe, at fixed cells.
 
-    Differentiable with respect to parameters and probe: ``w . H v`` is the derivative of the energy along ``v`` and
-    ``w``, so that its gradient is one reverse pass over two forward-mode passes. That stores half of what a reverse
-    pass over the product does, or less.
+    Differentiable: ``w . H v`` is the derivative of the energy along ``v`` and ``w``, so that its gradient is one
+    reverse pass over two forward-mode passes. That stores half of what a reverse pass over the product does, or less.
 
     Args:
         potential: its dispersion, if it has one, is left out.
@@ -52,38 +52,39 @@ def hessian_product(potential: Potential, params: Params, graph: GraphBatch, pro
     Returns:
         eV/Å^2 times the unit of the probe, zero for padding atoms.
     """
-    return _product(potential, params, graph, jnp.where(graph.atom_mask[:, None], probe, 0.0))
+    probe = jnp.where(graph.atom_mask[:, None], probe, 0.0)
+    return _product(potential, params, graph.positions, graph.cells, probe, graph)
+
+
+def _energy(potential: Potential, params: Params, positions: Array, cells: Array, graph: GraphBatch) -> Array:
+    return jnp.sum(potential.node_energy(params, dataclasses.replace(graph, cells=cells), positions)[0])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(potential: Potential, params: Params, graph: GraphBatch, probe: Array) -> Array:
-    def gradient(positions: Array) -> Array:
-        return jax.grad(lambda r: jnp.sum(potential.node_energy(params, graph, r)[0]))(positions)
+def _product(
+    potential: Potential, params: Params, positions: Array, cells: Array, probe: Array, graph: GraphBatch
+) -> Array:
+    gradient = jax.grad(lambda r: _energy(potential, params, r, cells, graph))
+    return jax.jvp(gradient, (positions,), (probe,))[1]
 
-    return jax.jvp(gradient, (graph.positions,), (probe,))[1]
 
-
-def _forward(potential, params, graph, probe):
-    return _product(potential, params, graph, probe), (params, graph, probe)
+def _forward(potential, *arguments):
+    return _product(potential, *arguments), arguments
 
 
 def _backward(potential, residuals, cotangent):
-    params, graph, probe = residuals
+    *arguments, graph = residuals
 
-    def along_both(params: Params, probe: Array) -> Array:
+    def along_both(params: Params, positions: Array, cells: Array, probe: Array) -> Array:
         def along_one(positions: Array) -> Array:
-            def energy(positions: Array) -> Array:
-                return jnp.sum(potential.node_energy(params, graph, positions)[0])
+            return jax.jvp(lambda r: _energy(potential, params, r, cells, graph), (positions,), (cotangent,))[1]
 
-            return jax.jvp(energy, (positions,), (cotangent,))[1]
+        return jax.jvp(along_one, (positions,), (probe,))[1]
 
-        return jax.jvp(along_one, (graph.positions,), (probe,))[1]
-
-    to_params, to_probe = jax.grad(along_both, argnums=(0, 1))(params, probe)
-    return to_params, None, to_probe
+    return *jax.grad(along_both, argnums=(0, 1, 2, 3))(*arguments), None
 
 
-_product.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)  # pyright: ignore[reportFunctionMemberAccess]
 
 
 hessian_products = jax.jit(hessian_product, static_argnums=0)

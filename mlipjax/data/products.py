@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example
-from mlipjax.data.labels import check_label
+from mlipjax.data.labels import BadLabelError, label_value
 from mlipjax.lattice import minimum_image
 from mlipjax.system import Labels, System
 
@@ -58,7 +58,10 @@ def read_product(atoms: Atoms, where: str, *, in_ase_units: bool = True) -> Mapp
         raise ValueError(f"{where}: {there[0]!r} without {missing!r}; a product needs both, (n, 3) each.")
     if not in_ase_units:
         raise ValueError(f"{where}: {PRODUCT!r} is read in eV/Å^2 alone; convert it, and the other labels, first.")
-    probe, product = (check_label("forces", atoms.arrays[name], len(atoms), where, name) for name in there)
+    try:
+        probe, product = (label_value("forces", atoms.arrays[name], len(atoms), repr(name)) for name in there)
+    except BadLabelError as error:
+        raise ValueError(f"{where}: {error}; correct it, or remove {PROBE!r} and {PRODUCT!r}.") from None
     if not np.linalg.norm(probe) > 0.0:
         raise ValueError(f"{where}: {PROBE!r} is zero, so {PRODUCT!r} says nothing; give a probe, or leave both out.")
     return product_labels(probe, product).properties
