@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 PROBE, PRODUCT = "hvp_probe", "hvp"
+NAMES = frozenset({PROBE, PRODUCT})
 """Names of both in files and in ``Labels.properties``."""
 LARGEST_STEP = 0.1
 """Å: atoms of two structures whose forces make a product are no further apart."""
@@ -40,7 +41,7 @@ def product_labels(probe: np.ndarray, product: np.ndarray) -> Labels:
 
 
 def read_product(atoms: Atoms, where: str, *, in_ase_units: bool = True) -> Mapping[str, np.ndarray]:
-    """Return probe and product that the arrays of a structure hold, scaled; nothing if there are none.
+    """Return probe and product that the arrays of a structure hold, scaled.
 
     Args:
         atoms: the structure.
@@ -50,16 +51,15 @@ def read_product(atoms: Atoms, where: str, *, in_ase_units: bool = True) -> Mapp
     Raises:
         ValueError: if one of both is missing, is not (n, 3) finite numbers, the probe is zero, or units are others.
     """
-    there = [name for name in (PROBE, PRODUCT) if name in atoms.arrays]
-    if not there:
-        return {}
-    if len(there) == 1:
-        missing = PRODUCT if there == [PROBE] else PROBE
-        raise ValueError(f"{where}: {there[0]!r} without {missing!r}; a product needs both, (n, 3) each.")
+    for missing, present in ((PROBE, PRODUCT), (PRODUCT, PROBE)):
+        if missing not in atoms.arrays:
+            raise ValueError(f"{where}: {present!r} without {missing!r}; a product needs both, (n, 3) each.")
     if not in_ase_units:
         raise ValueError(f"{where}: {PRODUCT!r} is read in eV/Å^2 alone; convert it, and the other labels, first.")
     try:
-        probe, product = (label_value("forces", atoms.arrays[name], len(atoms), repr(name)) for name in there)
+        probe, product = (
+            label_value("forces", atoms.arrays[name], len(atoms), repr(name)) for name in (PROBE, PRODUCT)
+        )
     except BadLabelError as error:
         raise ValueError(f"{where}: {error}; correct it, or remove {PROBE!r} and {PRODUCT!r}.") from None
     if not np.linalg.norm(probe) > 0.0:
