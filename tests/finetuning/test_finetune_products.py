@@ -105,7 +105,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path):
     other = label_products(teacher(), rock_salts(4, seed=3), seed=1)
     with pytest.raises(ValueError, match="holds another run: another hvp"):
         tuned(other, out=tmp_path)
-    with pytest.raises(ValueError, match="hvp_weight was 1.0, now 2"):
+    with pytest.raises(ValueError, match=r"hvp_weight was 1\.0, now 2"):
         tuned(products(), out=tmp_path, hvp_weight=2.0)
 
 
