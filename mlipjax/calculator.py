@@ -19,9 +19,10 @@ from mlipjax.dispersion import D3BJ, add_dispersion, parse_dispersion
 from mlipjax.files import digest
 from mlipjax.graph import GraphBatch, batch_graphs
 from mlipjax.graph.follow import Follower
+from mlipjax.hessian import second_derivatives
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.heads import head_index
-from mlipjax.potential import Potential, Prediction, second_derivatives
+from mlipjax.potential import Potential, Prediction
 from mlipjax.system import System
 from mlipjax.typing import Params
 from mlipjax.uncertainty import Estimator, spread

@@ -272,25 +272,6 @@ property_inputs = jax.jit(Potential.property_inputs, static_argnums=(0, 3))
 """``Potential.property_values`` and ``property_inputs``, likewise."""
 
 
-@functools.partial(jax.jit, static_argnums=0)
-@exact
-def second_derivatives(potential: Potential, params: Params, graph: GraphBatch) -> tuple[Array, Array]:
-    """Gradient (N, 3) in eV/Å and Hessian (3 N, 3 N) in eV/Å^2 of the energy: its derivative along each coordinate."""
-
-    def gradient(positions: Array) -> Array:
-        return jax.grad(lambda r: jnp.sum(potential.node_energy(params, graph, r)[0]))(positions)
-
-    size = graph.positions.size
-
-    def column(index: Array) -> Array:
-        direction = jnp.zeros(size, graph.positions.dtype).at[index].set(1.0).reshape(graph.positions.shape)
-        return jax.jvp(gradient, (graph.positions,), (direction,))[1].ravel()
-
-    # few at once, for memory
-    columns = jax.lax.map(column, jnp.arange(size), batch_size=min(16, size))
-    return gradient(graph.positions), columns
-
-
 @exact
 def _initial(potential: Potential, key: Key, dtype: np.dtype) -> Params:
     # compiled, the forward pass that flax runs to learn the shapes is dropped

@@ -12,6 +12,7 @@ from tiny_mace import TINY
 from tiny_nequip import SMALL, graph_of, molecule, random_params, skewed_crystal
 
 import mlipjax.md as md
+from mlipjax.hessian import second_derivatives
 from mlipjax.losses import LossWeights, huber_loss
 from mlipjax.md.advance import run_chunk
 from mlipjax.models import mace, nequip
@@ -19,7 +20,7 @@ from mlipjax.monitoring import MonitorState, fit_charts, read_graph
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.optim import Hyper, Optimizer, make_strategy
 from mlipjax.oracles import StillingerWeber
-from mlipjax.potential import apply, property_values, second_derivatives
+from mlipjax.potential import apply, property_values
 from mlipjax.relaxation import batch as relaxation
 from mlipjax.relaxation.cell import coordinates
 from mlipjax.relaxation.run import start, step

@@ -22,7 +22,7 @@ LAYERS = (
     {"data", "graph"},
     {"dispersion", "nn"},
     {"potential"},
-    {"models"},
+    {"hessian", "models"},
     {"uncertainty"},
     {"calculator", "losses"},
     {"optim", "oracles"},

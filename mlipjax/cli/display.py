@@ -57,6 +57,8 @@ class FinetuneDisplay(FinetuneListener):
             parts.append(f"valid {record['valid_loss']:.5f}")
             parts.append(f"E {number(record['energy_mae_meV_per_atom'])} meV/atom")
             parts.append(f"F {number(record['force_mae_meV_per_A'])} meV/Å")
+            if (products := record.get("hvp_mae_eV_per_A2")) is not None:
+                parts.append(f"H {number(products)} eV/Å²")
         if record["anchor_loss"] is not None:
             parts.append(f"retained {record['anchor_loss']:.5f}")
             parts.append(f"F {number(record['anchor_force_mae_meV_per_A'])} meV/Å")

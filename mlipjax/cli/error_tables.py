@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlipjax.cli.tables import Table
+from mlipjax.train.products import MAE, RELATIVE
 
 _ROWS = (
     ("energy: mean, meV/atom", "energy_mean_meV_per_atom"),
@@ -17,6 +18,8 @@ _ROWS = (
     ("forces: slope", "force_slope"),
     ("stress: MAE, meV/Å³", "stress_mae_meV_per_A3"),
 )
+_PRODUCTS = (("Hessian products: MAE, eV/Å²", MAE), ("Hessian products: relative", RELATIVE))
+"""Rows that only some reports have."""
 
 
 def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -24,7 +27,7 @@ def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     sizes = (f"{name} (n = {report['n_frames']})" for name, report in reports.items())
     rows = [
         (label, *(with_interval(report[key], report["confidence_95"][key]) for report in reports.values()))
-        for label, key in _ROWS
+        for label, key in (*_ROWS, *(_PRODUCTS if all(MAE in report for report in reports.values()) else ()))
     ]
     return Table(("error", *sizes), rows)
 

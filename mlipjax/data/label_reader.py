@@ -9,7 +9,9 @@ import numpy as np
 
 from mlipjax.data.electrons import numbers
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, unknown_numbers
+from mlipjax.data.label_units import Units
 from mlipjax.data.labels import check_label
+from mlipjax.data.products import NAMES, read_product
 from mlipjax.data.weights import frame_weights
 from mlipjax.notices import notice
 from mlipjax.system import Labels
@@ -62,8 +64,11 @@ class LabelReader:
             for kind in kinds if found[name] is None else ():
                 self._finder.check_missing(atoms, kind, where)
         energy = None if found["energy"] is None else float(found["energy"])
-        labels = Labels.create(len(atoms), energy, found["forces"], found["stress"])
-        self._labelled = self._labelled or any(label is not None for label in found.values())
+        products = None
+        if not NAMES.isdisjoint(atoms.arrays):
+            products = read_product(atoms, where, in_ase_units=self._units == Units())
+        labels = Labels.create(len(atoms), energy, found["forces"], found["stress"], properties=products)
+        self._labelled = self._labelled or products is not None or any(label is not None for label in found.values())
         if not self._labelled and self._unknown is None:
             self._unknown = (where, ", ".join(unknown_numbers(atoms)))
         weights = frame_weights(atoms.info, where, from_virial=from_virial)

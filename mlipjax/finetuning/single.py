@@ -28,6 +28,7 @@ from mlipjax.doctor import (
     sort_findings,
 )
 from mlipjax.finetuning.folder import describe_settings, hash_model
+from mlipjax.finetuning.products import ProductSets, Source, make_products, products_after
 from mlipjax.finetuning.retain import add_head, anchor_report, make_retention
 from mlipjax.finetuning.run import FinetuneListener, FinetuneResult, Outcome, run
 from mlipjax.notices import say_unused
@@ -54,6 +55,7 @@ from mlipjax.train import (
 from mlipjax.train.batches import frames_per_step
 from mlipjax.train.judge import explain_choice
 from mlipjax.train.metrics import force_errors, parity_points
+from mlipjax.train.products import add_products, product_report
 from mlipjax.typing import Key, Params
 
 
@@ -63,6 +65,7 @@ def finetune(
     valid_data: Dataset | None = None,
     *,
     settings: FinetuneSettings | None = None,
+    products: Source | None = None,
     out: str | os.PathLike[str] | None = None,
     listener: FinetuneListener | None = None,
 ) -> FinetuneResult:
@@ -74,6 +77,7 @@ def finetune(
         valid_data: structures that decide which epoch is kept; by default a part of ``train_data``, whole
             trajectories at a time.
         settings: everything else.
+        products: Hessian-vector products to train on beside, or a teacher that gives those of the structures.
         out: folder of the run (``run``); ``None`` keeps nothing on disk.
         listener: is told of plan, steps and epochs.
 
@@ -90,7 +94,7 @@ def finetune(
     settings = FinetuneSettings() if settings is None else settings
 
     def ready() -> Preparation:
-        return prepare(model, train_data, valid_data, settings)
+        return _with_products(prepare(model, train_data, valid_data, settings), products, settings)
 
     description = {
         "settings": describe_settings(settings),
@@ -98,6 +102,9 @@ def finetune(
         "train_sha256": hash_dataset(train_data),
         "valid_sha256": None if valid_data is None else hash_dataset(valid_data),
     }
+    if products is not None:
+        digest = hash_dataset(products) if isinstance(products, Dataset) else hash_model(products)
+        description["hvp_sha256"] = digest
     return run(ready, description, settings, out, listener)
 
 
@@ -118,6 +125,7 @@ class Preparation:
         anchor_before: error report on the anchor structures, ``None`` without them.
         retention_notes: in words, what is replayed and what the anchor is.
         n_parameters, n_trained: numbers of the model (without adapters), and those that are trained.
+        products: Hessian products that are trained on beside.
     """
 
     potential: Potential
@@ -133,6 +141,7 @@ class Preparation:
     retention_notes: dict[str, Any]
     n_parameters: int
     n_trained: int
+    products: ProductSets | None = None
 
     def conclude(self, state: TrainState, records: Sequence[dict[str, Any]]) -> Outcome:
         """Compare the best epoch with the model before training."""
@@ -141,6 +150,11 @@ class Preparation:
         best = next((record for record in records if record["epoch"] == epoch), None)
         best = {"epoch": epoch, **self.judge(state.best_params)} if best is None else best
         before, after_report = (error_report(reported.dataset, found) for found in (self.before, after))
+        if (sets := self.products) is not None:
+            pairs = ((before, sets.before), (after_report, products_after(sets, state.best_params)))
+            before, after_report = (
+                add_products(report, product_report(sets.reported.dataset, found)) for report, found in pairs
+            )
         report = {
             "split": self.split,
             "n_train": len(self.training.mixture.tasks[0].batches.dataset),
@@ -235,6 +249,23 @@ def prepare(model: Model, train_data: Dataset, valid_data: Dataset | None, setti
         retention_notes=notes,
         n_parameters=tree.count(strategy.detach(student.params)),
         n_trained=tree.count(student.optimizer.split(student.params)[0]),
+    )
+
+
+def _with_products(ready: Preparation, source: Source | None, settings: FinetuneSettings) -> Preparation:
+    """The same with Hessian products as one more task, whose held-out loss counts in the choice of the epoch."""
+    if source is None:
+        say_unused("there are no Hessian products", hvp_weight=(settings.hvp_weight, None))
+        return ready
+    training, judge, valid = ready.training, ready.judge, ready.judge.valid
+    student = Model(judge.objective.potential, training.state.params)
+    data = training.mixture.tasks[0].batches.dataset, None if valid is None else valid.dataset
+    sets = make_products(source, student, *data, settings, fresh=ready.strategy.from_scratch)
+    judge = dataclasses.replace(judge, products=sets.judge)
+    mixture = Mixture((*training.mixture.tasks, sets.task), "sum")
+    training = dataclasses.replace(training, mixture=mixture, judge=judge)
+    return dataclasses.replace(
+        ready, training=training, judge=judge, split=f"{ready.split}; {sets.note}", products=sets
     )
 
 

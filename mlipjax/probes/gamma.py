@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlipjax.graph import batch_graphs
+from mlipjax.hessian import second_derivatives
 from mlipjax.md.observables import masses_of
-from mlipjax.potential import Model, second_derivatives
+from mlipjax.potential import Model
 from mlipjax.probes.result import ProbeResult
 from mlipjax.report import probe_figures
 from mlipjax.system import System

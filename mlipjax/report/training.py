@@ -31,12 +31,15 @@ _ERRORS = (
     ("forces: RMSE (meV/Å)", "force_rmse_meV_per_A"),
     ("forces: slope", "force_slope"),
     ("stress: MAE (meV/Å³)", "stress_mae_meV_per_A3"),
+    ("Hessian products: MAE (eV/Å²)", "hvp_mae_eV_per_A2"),
+    ("Hessian products: relative error", "hvp_relative_error"),
 )
 _LOSSES = {"train": "train_loss", "validation": "valid_loss", "retained (anchor)": "anchor_loss"}
 _HISTORY = {
     "energy MAE (meV/atom)": "energy_mae_meV_per_atom",
     "force MAE (meV/Å)": "force_mae_meV_per_A",
     "stress MAE (meV/Å³)": "stress_mae_meV_per_A3",
+    "Hessian product MAE (eV/Å²)": "hvp_mae_eV_per_A2",
 }
 Content = Illustration | Interactive | Table
 Points = Mapping[str, Mapping[str, np.ndarray]]

@@ -10,11 +10,16 @@ import tyro
 from mlipjax.defaults import MAX_SLOTS, Precision
 
 if TYPE_CHECKING:
-    from mlipjax.losses import Loss, LossWeights
+    from mlipjax.losses import Loss, LossWeights, Penalty
 
 STEP_0_LIMIT = 0.5
 """Largest energy error before training, eV/atom: more means that the isolated-atom energies do not fit the labels
 (arXiv 2606.12704)."""
+
+_HVP_WEIGHTS = {"huber": 0.1, "mse": 0.01}
+"""Errors of Hessian products in eV/Å^2 are some ten times those of forces in eV/Å."""
+_HVP_DELTA = 0.1
+"""eV/Å^2, the size of error that counts as small."""
 
 _WEIGHTS = {
     # absolute errors in the ratio the published Nequix weights were trained with
@@ -95,6 +100,7 @@ class ForceFieldSettings:
         lora_rank: for "lora": rank of the adapters.
         lora_radial: for "lora": adapt radial kernels too.
         replay_weight: factor of the replay loss; by default the strategy's.
+        hvp_weight: factor of the term of Hessian products (eV/Å^2); by default the loss's.
         anchor: structures on which the retained error is measured after every epoch: "generated" (from the training
             set's elements, labelled by the model itself), "none", or a file with labels of the model's own level. With
             replay, "generated" means a held-out part of the replay structures.
@@ -114,6 +120,7 @@ class ForceFieldSettings:
     lora_rank: int | None = None
     lora_radial: bool = False
     replay_weight: float | None = None
+    hvp_weight: float | None = None
     anchor: str = "generated"
     anchor_weight: float | None = None
     patience: int | None = None
@@ -141,7 +148,7 @@ class FinetuneSettings(ForceFieldSettings, RunSettings):
             raise ValueError(f"valid_fraction={self.valid_fraction}: give a fraction from 0 to below 1.")
         if self.loss not in _WEIGHTS:
             raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(_WEIGHTS)}.")
-        weights = (self.energy_weight, self.forces_weight, self.stress_weight)
+        weights = (self.energy_weight, self.forces_weight, self.stress_weight, self.hvp_weight)
         if not all(weight is None or weight >= 0.0 for weight in weights):
             raise ValueError(f"loss weights must not be negative, found {weights}.")
 
@@ -175,3 +182,10 @@ class FinetuneSettings(ForceFieldSettings, RunSettings):
         given = (self.energy_weight, self.forces_weight, self.stress_weight)
         default = _WEIGHTS[self.loss]
         return LossWeights(*(own if one is None else one for one, own in zip(given, default, strict=True)))
+
+    def hvp_term(self) -> tuple[Penalty, float]:
+        """Return the penalty of Hessian products and its factor."""
+        from mlipjax.losses import Huber, Square
+
+        penalty = {"huber": Huber(_HVP_DELTA), "mse": Square()}[self.loss]
+        return penalty, _HVP_WEIGHTS[self.loss] if self.hvp_weight is None else self.hvp_weight

@@ -284,7 +284,8 @@ def make_batch(
     rows, _, count = graph.sizes
     energy, forces, stress = np.zeros(count), np.zeros((rows, 3)), np.zeros((count, 3, 3))
     weights = np.zeros((3, count))
-    vectors = {name: np.ndim(value) == 2 for name, value in labels[0].properties.items()}
+    shared = set.intersection(*(set(label.properties) for label in labels))
+    vectors = {name: np.ndim(value) == 2 for name, value in labels[0].properties.items() if name in shared}
     properties = {name: np.zeros((rows, 3)) if vector else np.zeros(count) for name, vector in vectors.items()}
     start = 0
     for index, (system, label) in enumerate(zip(systems, labels, strict=True)):

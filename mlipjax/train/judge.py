@@ -41,6 +41,7 @@ class LossJudge:
         valid: validation structures; ``None`` prefers the latest parameters to all earlier ones.
         anchor: structures on which the retained error is measured, if any.
         anchor_weight: what their loss counts beside that of the validation structures.
+        products: loss and errors of Hessian products that are held out, added to those of ``valid``.
     """
 
     objective: ForceField
@@ -48,6 +49,7 @@ class LossJudge:
     valid: LabelledBatches | None
     anchor: LabelledBatches | None = None
     anchor_weight: float = 0.0
+    products: Callable[[Params], tuple[float, dict[str, float]]] | None = None
 
     def __call__(self, params: Params) -> dict[str, Any]:
         """``valid_loss``, ``anchor_loss`` (``None`` without such structures), their errors and ``score``."""
@@ -59,8 +61,12 @@ class LossJudge:
         if self.valid is None:
             return record
         loss, predictions = validation_loss(self.objective, params, self.valid, self.weights)
+        errors = error_summary(self.valid.dataset, predictions)
+        if self.products is not None:
+            more, of_products = self.products(params)
+            loss, errors = loss + more, {**errors, **of_products}
         score = loss if self.anchor is None else loss + self.anchor_weight * record["anchor_loss"]
-        return {**record, "valid_loss": loss, **error_summary(self.valid.dataset, predictions), "score": score}
+        return {**record, "valid_loss": loss, **errors, "score": score}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

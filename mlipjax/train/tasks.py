@@ -200,7 +200,7 @@ def shares_together(parts: Sequence[Batch], mesh: Mesh | None) -> Iterator[Batch
     if mesh is None:
         yield from parts
         return
-    for _, found in itertools.groupby(parts, lambda part: part.graph.sizes):
+    for _, found in itertools.groupby(parts, lambda part: (part.graph.sizes, jax.tree.structure(part))):
         alike = list(found)
         alike += [alike[-1].blank()] * (-len(alike) % mesh.size)
         for start in range(0, len(alike), mesh.size):

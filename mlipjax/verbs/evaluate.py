@@ -17,6 +17,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from mlipjax import runtime, tree
 from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
+from mlipjax.data.products import products_in
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.defaults import MAX_SLOTS, Precision
@@ -24,11 +25,13 @@ from mlipjax.doctor import suspect_labels
 from mlipjax.graph import coincidences
 from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice
+from mlipjax.potential import Model
 from mlipjax.probes.evaluator import AseEvaluator
 from mlipjax.system import System
 from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
+from mlipjax.train.products import add_products, product_errors
 from mlipjax.uncertainty import Computed, Spread
 from mlipjax.verbs.dispersion import open_dispersion, with_dispersion
 from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
@@ -121,7 +124,7 @@ def evaluate(
         check_name(write)
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
     dataset, name = read(data, **keys, units=units), name_of(data)
-    if not any(dataset.count_labels().values()):
+    if not any(dataset.count_labels().values()) and not len(products_in(dataset)):
         raise ValueError(
             f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
         )
@@ -137,6 +140,8 @@ def evaluate(
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
     report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype, **_told(left_out)}
+    if isinstance(opened, NativeModel) and more is None:
+        report = _beside_products(report, opened.first, dataset, dtype, max_slots)
     report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
     spreads = None
     if bars is not None:
@@ -168,6 +173,16 @@ def _error_bars(
     if monitor is not None:
         raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
     return None
+
+
+def _beside_products(
+    report: dict[str, Any], model: Model, dataset: Dataset, dtype: str, max_slots: int
+) -> dict[str, Any]:
+    """The report with errors of Hessian products, if structures have any; they hold no dispersion."""
+    if not len(products := products_in(dataset)):
+        return report
+    with in_dtype(dtype):
+        return add_products(report, product_errors(model, products, dtype=dtype, max_slots=max_slots))
 
 
 def _computable(dataset: Dataset, name: str) -> tuple[Dataset, list[int], dict[int, str]]:

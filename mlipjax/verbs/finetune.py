@@ -21,6 +21,7 @@ from mlipjax.verbs.dispersion import off_labels, open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
 from mlipjax.verbs.level import say_level
 from mlipjax.verbs.logged import Log, logged
+from mlipjax.verbs.products import open_products
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 
@@ -30,6 +31,7 @@ def finetune(
     train: Structures = (),
     *,
     valid: Structures = (),
+    hvp: Structures = (),
     property: str | None = None,
     head: str | None = None,
     committee: int = 1,
@@ -52,6 +54,9 @@ def finetune(
         model: what ``mlipjax.load`` takes or returns: where to start.
         train: labelled structures: what ``mlipjax.read`` takes or returns.
         valid: structures for validation, like those of training; by default a part of them, by trajectory.
+        hvp: Hessian-vector products to train on beside energies and forces: structures with arrays ``hvp_probe`` and
+            ``hvp`` (eV/Å^2); structures displaced against each other by less than 0.1 Å, with forces; or
+            "teacher:MODEL", which gives products of all structures with random probes.
         property: structures and a number for each instead, as FILE:KEY.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
         committee: members of a committee, which gives the model error bars (``uncertainty="committee"``): the fine-tune
@@ -98,12 +103,7 @@ def finetune(
         )
     with in_dtype(settings.dtype), logged(listener, log, out) as listener:
         if property is not None:
-            if head is not None:
-                raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
-            if dispersion is not None:
-                raise ValueError(f"dispersion={dispersion!r} is taken off energies and forces, not off a property.")
-            if committee != 1:
-                raise ValueError(f"committee={committee} gives energies and forces error bars, not a property.")
+            _refuse_beside_property(head, dispersion, committee, hvp)
             return _learn_property(model, property, valid, out, settings, task, listener)
         if settings.strategy in ("ft", "lp", "mft") or task != PropertySettings():
             raise ValueError(
@@ -123,11 +123,26 @@ def finetune(
         start, contained = opened.first, open_dispersion(dispersion, opened)
         say_level(opened.name, train_data)
         train_data, valid_data = off_labels(contained, train_data), off_labels(contained, valid_data)
+        products = open_products(hvp, contained, **{**keys, "required": ()})
+        if products is not None and committee != 1:
+            raise ValueError(f"committee={committee} is trained on energies and forces alone; leave hvp out.")
         ready = None if committee == 1 else _for_committee(committee, out, start, train_data, valid_data, settings)
-        result = finetune_force_field(start, train_data, valid_data, settings=settings, out=out, listener=listener)
+        options = {"settings": settings, "products": products, "out": out, "listener": listener}
+        result = finetune_force_field(start, train_data, valid_data, **options)
         if ready is not None:
             result.report["committee"] = _committee(result, ready, settings, committee, out)
         return result
+
+
+def _refuse_beside_property(head: str | None, dispersion: str | None, committee: int, hvp: Structures) -> None:
+    if head is not None:
+        raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
+    if dispersion is not None:
+        raise ValueError(f"dispersion={dispersion!r} is taken off energies and forces, not off a property.")
+    if committee != 1:
+        raise ValueError(f"committee={committee} gives energies and forces error bars, not a property.")
+    if not is_nothing(hvp):
+        raise ValueError("Hessian products (hvp) are trained on beside energies and forces, not beside a property.")
 
 
 def _for_committee(

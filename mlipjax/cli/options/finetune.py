@@ -32,6 +32,9 @@ class Finetune(Computes):
             any file that ASE reads.
         valid: structures for validation, like those of training; by default a part of them (labelled structures by
             trajectory).
+        hvp: Hessian-vector products to train on beside energies and forces, for phonons: files with the arrays
+            hvp_probe and hvp (eV/Å^2); files of structures displaced against each other by less than 0.1 Å, with
+            forces; or teacher:MODEL, which gives products of all structures with random probes.
         head: name of the energy head that is trained, with its isolated-atom energies; by default the model's first. It
             is the first of the result.
         dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off before training, and the model is used
@@ -47,14 +50,14 @@ class Finetune(Computes):
 
     sections: ClassVar[Sections] = {
         "main options": "model train valid out strategy epochs learning_rate batch_size e0s replay",
-        "data": f"{LABELS} head dispersion valid_fraction allow_e0_mismatch ignore",
+        "data": f"{LABELS} hvp head dispersion valid_fraction allow_e0_mismatch ignore",
         "strategies": (
             "auto freeze_layers layer_decay layer_multipliers l2sp ewc lora_rank lora_radial replay_size replay_weight "
             "anchor anchor_weight"
         ),
         "training": (
-            "optimizer loss energy_weight forces_weight stress_weight clip ema_decay patience committee snapshots log "
-            "seed max_slots"
+            "optimizer loss energy_weight forces_weight stress_weight hvp_weight clip ema_decay patience committee "
+            "snapshots log seed max_slots"
         ),
         "a property instead of energies and forces": f"property {_PROPERTY}",
     }
@@ -65,6 +68,7 @@ class Finetune(Computes):
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     property: str | None = None
     valid: tuple[Path, ...] = ()
+    hvp: tuple[str, ...] = ()
     head: str | None = None
     dispersion: str | None = None
     committee: int = 1
