@@ -201,12 +201,12 @@ def compress(path):
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
 
 
-def evaluate(model, head, folder):
+def evaluate(model, head, folder, structures="structures.extxyz"):
     """Energy, forces and stress of all structures in double precision."""
     calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64", **head)
     rows = []
     # as the tests read them: the file has 8 decimals
-    for atoms in read(folder / "structures.extxyz", ":"):
+    for atoms in read(folder / structures, ":"):
         atoms.calc = calculator
         row = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces().tolist()}
         if atoms.cell.rank == 3:
