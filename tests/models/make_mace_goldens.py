@@ -202,7 +202,7 @@ def compress(path):
 
 
 def evaluate(model, head, folder, structures="structures.extxyz"):
-    """Energy, forces and stress of all structures in double precision."""
+    """Energy, forces and stress of all structures of a file in double precision."""
     calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64", **head)
     rows = []
     # as the tests read them: the file has 8 decimals

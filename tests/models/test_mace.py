@@ -23,8 +23,8 @@ from mlipjax.notices import Notice
 GOLDENS = Path(__file__).parent / "goldens"
 
 
-def structures():
-    return [mlipjax.System.from_ase(atoms) for atoms in read(GOLDENS / "structures.extxyz", ":")]
+def structures(file="structures.extxyz"):
+    return [mlipjax.System.from_ase(atoms) for atoms in read(GOLDENS / file, ":")]
 
 
 SIZES = {"n_atoms": 12, "n_neighbors": 24, "n_graphs": 3}
@@ -43,12 +43,12 @@ def _compiled(potential):
     return jax.jit(potential.apply)
 
 
-def check_parity(name, tolerance=(1e-8, 1e-7, 1e-8), folder=GOLDENS):
+def check_parity(name, tolerance=(1e-8, 1e-7, 1e-8), folder=GOLDENS, file="structures.extxyz"):
     """Energies (relative to the interaction energy), forces and stress of all structures and heads."""
     potential, params = mlipjax.load(folder / f"{name}.model")
     expected = json.loads((folder / f"{name}.json").read_text())
     assert potential.heads == tuple(expected)
-    systems = structures()
+    systems = structures(file)
     for head, rows in enumerate(expected.values()):
         found = prediction(potential, params, systems, head=head, sizes={})
         start = 0
@@ -108,6 +108,12 @@ def test_parity_of_all_options_of_nonlinear_interactions():
     assert params["layer_1"]["product"]["0e_2"].shape[0] == 1
     # what is read off the embedding alone is part of the isolated atoms
     assert not np.allclose(*potential.e0s)
+
+
+def test_parity_of_a_model_that_mace_torch_fine_tuned():
+    potential, _ = check_parity("finetuned", STRICT, file="finetuned.extxyz")
+    assert potential.heads == ("pt_head", "Default")
+    assert potential.config.nonlinear
 
 
 @pytest.mark.slow
