@@ -106,13 +106,12 @@ class MACELayer(nn.Module):
         """Edges and layers of a network that knows both elements, and the density (N, 1, 1) that another one learns."""
         config = self.config
         basis, envelope = edges.basis.rows[..., :-1], edges.basis.rows[..., -1]
-        tables = [
-            SpeciesLinear(len(config.species), self.inputs[0].mul, name=f"elements_{end}")(
-                jnp.arange(len(config.species))
-            )[:, 0, :]
+        sender, receiver = (
+            SpeciesLinear(len(config.species), self.inputs[0].mul, name=f"elements_{end}")
             for end in ("sender", "receiver")
-        ]
-        pairs = ElementPairs(*tables, species, graph.neighbors)
+        )
+        every = jnp.arange(len(config.species))
+        pairs = ElementPairs(sender(every)[:, 0, :], receiver(every)[:, 0, :], species, graph.neighbors)
         layers, first = PairNetwork((*config.radial_hidden, n_weights), name="radial")(basis, pairs)
         rows = jnp.concatenate([first, envelope[..., None]], axis=-1)
         logits = apply_layers(*PairNetwork((DENSITY_HIDDEN, 1), name="density")(basis, pairs))[..., 0]

@@ -60,13 +60,14 @@ def load_mace_torch(path: str | Path) -> tuple[Potential, Params]:
     model = TorchModel(path, root, "MACE")
     with model.explained():
         config, e0s = _config(model)
-        if has_embedding(model):
-            notice(f"{path} asks for total charge and spin: every structure is taken for a neutral singlet.")
         if not has_ordered_couplings(model, config):
             config = dataclasses.replace(config, product_basis="independent")
         leaves = collect_weights(model, config)
     potential = mace(config, e0s)
-    return potential, storage.fill_params(storage.shapes_of(potential, str(path)), leaves, str(path))
+    params = storage.fill_params(storage.shapes_of(potential, str(path)), leaves, str(path))
+    if has_embedding(model):
+        notice(f"{path} asks for total charge and spin: every structure is taken for a neutral singlet.")
+    return potential, params
 
 
 def _config(model: TorchModel) -> tuple[MACEConfig, np.ndarray]:
@@ -134,8 +135,8 @@ def _features(model: TorchModel, n_layers: int) -> dict[str, Any]:
         raise model.unsupported("use_so3 = True")
     hidden = model.irreps("products.0.linear.irreps_out")
     found: dict[str, Any] = {"hidden_irreps": " + ".join(map(str, hidden))}
-    first, last = _edge_irreps(model, 0), _edge_irreps(model, n_layers - 1)
-    if last is not None and (last, first) not in ((hidden, hidden[:1]), (hidden[:1], hidden[:1])):
+    first, last = _edge_irreps(model, 0) or hidden[:1], _edge_irreps(model, n_layers - 1)
+    if last is not None and (first, last) != (hidden[:1], hidden if n_layers > 1 else hidden[:1]):
         found |= {"edge_irreps": " + ".join(map(str, last)), "edge_irreps_first": first != hidden[:1]}
     shared = {bool(block.get("use_agnostic_product")) for block in model.children("products")}
     if len(shared) > 1:
