@@ -7,8 +7,9 @@ Every case has the architecture of a published model with 4 channels and small r
 mace-torch 0.3.14, with its name as argument. Files are compressed again (torch stores plainly), which makes them a
 tenth as large. Nothing here is imported by the tests.
 
-With ``--full FOLDER`` the models have the published sizes too (128 channels, 89 elements, 6 Å), some 100 MB in all.
-They are for a folder outside of the repository; ``MLIPJAX_MACE_GOLDENS=FOLDER pytest -m slow`` compares with them.
+With ``--full FOLDER`` the models have the published sizes too (128 channels, 89 elements, 6 Å), some 100 MB in all, and
+400 MB of "full_omol0". They are for a folder outside of the repository; ``MLIPJAX_MACE_GOLDENS=FOLDER pytest -m slow``
+compares with them.
 """
 
 import json
@@ -130,6 +131,16 @@ FULL = {
         ("mpa0", "128x0e + 128x1o", 4.0),
         ("two_heads", "128x0e + 128x1o", 0.1),
     )
+}
+FULL["full_omol0"] = {
+    **CASES["omol0"],
+    **FULL_SIZE,
+    "hidden": "1024x0e + 1024x1o + 1024x2e",
+    "edge_irreps": o3.Irreps("128x0e + 128x1o + 128x2e"),
+    "embedding_specs": {
+        "total_spin": {**CLASSES, "emb_dim": 1024, "num_classes": 101, "offset": 0},
+        "total_charge": {**CLASSES, "emb_dim": 1024, "num_classes": 201, "offset": 100},
+    },
 }
 
 
