@@ -144,7 +144,8 @@ def test_parity_at_the_published_size(name):
     folder = Path(os.environ.get("MLIPJAX_MACE_GOLDENS", "absent"))
     if not (folder / f"full_{name}.model").is_file():
         pytest.skip("no large models in $MLIPJAX_MACE_GOLDENS; make_mace_goldens.py --full makes them")
-    potential, _ = check_parity(f"full_{name}", folder=folder)
+    # of omol0 the largest force is 4e4 eV/Å, which rounds to as much
+    potential, _ = check_parity(f"full_{name}", (1e-9, 1e-7, 1e-6) if name == "omol0" else (1e-8, 1e-7, 1e-8), folder)
     assert len(potential.config.species) == 89
     assert potential.config.layer_irreps(0)[0].mul >= 128
 

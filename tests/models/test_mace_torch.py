@@ -150,7 +150,8 @@ def test_a_missing_or_broken_weight_is_named(monkeypatch):
     assert "products.0.linear.weight has 15 values where its model needs 16" in edited(monkeypatch, shorten)
 
     def spoil(root):
-        root.get("readouts.0.linear").state["_parameters"]["weight"][2] = np.nan
+        weights = root.get("readouts.0.linear").state["_parameters"]
+        weights["weight"] = np.where(np.arange(4) == 2, np.nan, weights["weight"])
 
     assert "parameter 'readout_Default/layer_0' is NaN" in edited(monkeypatch, spoil)
 
