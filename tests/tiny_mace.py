@@ -1,4 +1,6 @@
-"""A MACE small enough for tests, with every part that the published ones have."""
+"""MACEs small enough for tests, with every part that the published ones have."""
+
+import dataclasses
 
 from mlipjax.models import MACEConfig
 
@@ -15,4 +17,12 @@ TINY = MACEConfig(
     zbl=True,
     avg_n_neighbors=3.0,
     readout_hidden=4,
+)
+
+TINY_NONLINEAR = dataclasses.replace(
+    TINY,
+    interactions=("nonlinear", "nonlinear"),
+    correlation=(2, 2),
+    edge_irreps="3x0e + 2x1o",
+    heads=("pbe", "scan"),
 )

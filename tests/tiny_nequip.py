@@ -65,9 +65,12 @@ def random_params(potential, seed=0, dtype=np.float64):
             values = 1.0 + 0.2 * values
         elif path[-1].key == "frequencies":
             values = 0.8 * (np.arange(len(values)) + 1.0) + 0.1 * values
-        elif path[1].key == "radial":
+        elif path[-1].key.startswith("kernel_"):
             values *= (2.0 / leaf.shape[0]) ** 0.5
-        return values.astype(dtype)
+        elif not leaf.shape:
+            # what something is divided by
+            values = 1.5 + 0.2 * values
+        return np.asarray(values, dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 

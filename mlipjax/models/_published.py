@@ -134,11 +134,16 @@ _NEQUIX_ENTRIES: tuple[Entry, ...] = (
 )
 
 _MACE = "https://github.com/ACEsuit/mace-mp/releases/download"
+_FOUNDATIONS = "https://github.com/ACEsuit/mace-foundations/releases/download"
 _MACE_OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/main/mace_off23"
 _MACE_ELEMENTS = (*range(1, 84), *range(89, 95))
 _MACE_OFF_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
 _MACE_PAPER = "Batatia et al., A foundation model for atomistic materials chemistry, arXiv:2401.00096 (2023)"
 _MACE_OFF_PAPER = "Kovács et al., MACE-OFF: transferable short range machine learning force fields, arXiv:2312.15211"
+_MACE_MH_PAPER = (
+    "Batatia et al., Cross learning between electronic structure theories for unifying molecular, surface, and "
+    "inorganic crystal foundation force fields, arXiv:2510.25380 (2025)"
+)
 _ASL = "ASL (academic, no commercial use)"
 _ASL_TERMS = (
     "distributed under the Academic Software License, which does not permit commercial use "
@@ -151,10 +156,31 @@ _MIT_FILES = {
     "mace-mp-0-large": ("MPtrj", "mace_mp_0/MACE_MPtrj_2022.9.model"),
     "mace-mp-0b-small": ("MPtrj", "mace_mp_0b/mace_agnesi_small.model"),
     "mace-mp-0b-medium": ("MPtrj", "mace_mp_0b/mace_agnesi_medium.model"),
+    "mace-mp-0b2-small": ("MPtrj", "mace_mp_0b2/mace-small-density-agnesi-stress.model"),
+    "mace-mp-0b2-medium": ("MPtrj", "mace_mp_0b2/mace-medium-density-agnesi-stress.model"),
+    "mace-mp-0b2-large": ("MPtrj", "mace_mp_0b2/mace-large-density-agnesi-stress.model"),
     "mace-mp-0b3-medium": ("MPtrj", "mace_mp_0b3/mace-mp-0b3-medium.model"),
     "mace-mpa-0-medium": ("MPtrj+sAlex", "mace_mpa_0/mace-mpa-0-medium.model"),
 }
-_OMAT_FILES = {name: f"mace_omat_0/{name}.model" for name in ("mace-omat-0-small", "mace-omat-0-medium")}
+_OMAT = ("PBE+U", "OMat24", _MACE_PAPER, _VASP_54)
+_MANY = ("PBE+U/r2SCAN", "OMat24+OMol25+more", _MACE_MH_PAPER, "of molecules wB97M-VV10, a head for each")
+_ASL_FILES = {
+    "mace-omat-0-small": (*_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-small.model"),
+    "mace-omat-0-medium": (*_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-medium.model"),
+    "mace-matpes-pbe-0": (
+        "PBE", "MatPES", _MACE_PAPER, None, f"{_FOUNDATIONS}/mace_matpes_0/MACE-matpes-pbe-omat-ft.model"
+    ),
+    "mace-matpes-r2scan-0": (
+        "r2SCAN", "MatPES", _MACE_PAPER, None, f"{_FOUNDATIONS}/mace_matpes_0/MACE-matpes-r2scan-omat-ft.model"
+    ),
+    "mace-mh-0": (*_MANY, f"{_FOUNDATIONS}/mace_mh_1/mace-mh-0.model"),
+    "mace-mh-1": (*_MANY, f"{_FOUNDATIONS}/mace_mh_1/mace-mh-1.model"),
+    "mace-omol-0": (
+        "wB97M-VV10", "OMol25", _MACE_MH_PAPER, "read for neutral singlets",
+        f"{_FOUNDATIONS}/mace_omol_0/MACE-omol-0-extra-large-1024.model",
+    ),
+}  # fmt: skip
+"""Functional, data, citation, remark and address."""
 _OFF_FILES = {f"mace-off23-{size}": f"MACE-OFF23_{size}.model" for size in ("small", "medium", "large")}
 # none of these files has been seen by this project: their hashes are not known
 _MACE_ENTRIES = (
@@ -166,15 +192,17 @@ _MACE_ENTRIES = (
         Entry(
             name,
             _MACE_ELEMENTS,
-            "PBE+U",
-            "OMat24",
+            functional,
+            data,
             _ASL,
-            _MACE_PAPER,
-            url=f"{_MACE}/{path}",
+            paper,
+            url=url,
             terms=_ASL_TERMS,
-            remark=_VASP_54,
+            # also where it is some heads' alone: to add it to them again would be wrong, and nobody would see it
+            dispersion="VV10" in f"{functional} {remark}",
+            remark=remark,
         )
-        for name, path in _OMAT_FILES.items()
+        for name, (functional, data, paper, remark, url) in _ASL_FILES.items()
     ),
     *(
         Entry(

@@ -69,6 +69,7 @@ BOUNDS = {
     "correlation": Bound(1, MAX_CORRELATION, integer=True, most=8),
     "bessel_frequencies": Bound(-1e6, 1e6, most=256, unit="1/Å"),
     "activation_gain": Bound(-1e3, 1e3),
+    "gate_gain": Bound(-1e3, 1e3),
     "transform_constants": Bound(-1e6, 1e6, most=3),
     "zbl_constants": Bound(-1e6, 1e6, most=2),
     "zbl_envelope_p": Bound(1.0, 64.0),
@@ -81,7 +82,10 @@ BOUNDS = {
 
 _EITHER = ("scale", "shift")
 """One number or several; all other numbers are what ``Bound.most`` says."""
-_FLAGS = ("layer_norm", "per_species_skip", "zbl", "parity", "trainable_frequencies", "solid_harmonics")
+_FLAGS = (
+    "layer_norm", "per_species_skip", "zbl", "parity", "trainable_frequencies", "solid_harmonics", "edge_irreps_first",
+    "product_per_species", "readout_biases", "last_readout_only",
+)  # fmt: skip
 
 
 def check_config(values: Mapping[str, Any]) -> None:
@@ -107,14 +111,17 @@ def check_config(values: Mapping[str, Any]) -> None:
         raise ValueError(f"heads must be 1 to {_HEADS} short names, found {shown(heads)}")
     if len(set(heads)) < len(heads):
         raise ValueError(f"two heads have one name: {shown(heads)}")
-    hidden = values["hidden_irreps"]
-    if not isinstance(hidden, str) or len(hidden) > 1000:
-        raise ValueError(f"hidden_irreps must be short text such as '64x0e + 32x1o', found {shown(hidden)}")
-    for irrep in ir.parse(hidden):
+    _check_irreps("hidden_irreps", values["hidden_irreps"])
+    if values.get("edge_irreps", "") != "":
+        _check_irreps("edge_irreps", values["edge_irreps"])
+
+
+def _check_irreps(name: str, text: Any) -> None:
+    if not isinstance(text, str) or len(text) > 1000:
+        raise ValueError(f"{name} must be short text such as '64x0e + 32x1o', found {shown(text)}")
+    for irrep in ir.parse(text):
         if irrep.mul > MAX_CHANNELS or irrep.l > MAX_DEGREE:
-            raise ValueError(
-                f"hidden_irreps has {irrep}; at most {MAX_CHANNELS} copies and degree {MAX_DEGREE} are possible"
-            )
+            raise ValueError(f"{name} has {irrep}; at most {MAX_CHANNELS} copies and degree {MAX_DEGREE} are possible")
 
 
 def check_layers(n_layers: object) -> None:

@@ -9,6 +9,7 @@ they mean the same.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from mlipjax.potential import Potential
 from mlipjax.reading import shown
 from mlipjax.typing import Array
 
-INTERACTIONS = ("agnostic", "residual", "density", "density_residual")
+INTERACTIONS = ("agnostic", "residual", "density", "density_residual", "nonlinear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +43,27 @@ class MACEConfig:
         lmax: highest degree of the spherical harmonics and of the messages.
         interactions: one per layer: "residual" adds a skip connection with weights per element, "agnostic" mixes the
             message with weights per element; "density" and "density_residual" also divide it by a learned density.
+            "nonlinear" (all layers or none; arXiv 2510.25380) has radial networks that know both elements, under an
+            envelope, adds the atom's own features, gates the sum, and shares its skip connection among elements.
         correlation: highest power of the messages of an atom, per layer.
+        edge_irreps: what neighbours send; empty for all of their features.
+        edge_irreps_first: whether the first layer too sends as many scalars as ``edge_irreps`` has.
+        product_per_species: whether every element has weights of its own in the powers.
         radial_basis_size, radial_hidden: Bessel functions and hidden sizes of the radial networks.
         envelope_p: exponent of the polynomial envelope.
         bessel_frequencies: 1/Å; empty for the multiples of pi / cutoff.
         avg_n_neighbors: mean number of neighbours in the training data; messages are divided by it.
         activation_gain: factor after every SiLU; the default gives it unit second moment as e3nn's torch code does.
+            Radial networks of "nonlinear" layers have none.
+        gate_gain: likewise of the sigmoid of "nonlinear" layers.
         distance_transform: "none", "agnesi" or "soft".
         transform_constants: a, q, p of "agnesi", or alpha of "soft".
         zbl: whether a screened nuclear repulsion is added.
         zbl_constants: exponent and prefactor of its screening length.
         zbl_envelope_p: exponent of its polynomial envelope.
         readout_hidden: hidden units per head of the last layer's readout.
+        readout_biases: whether that readout has a second hidden layer, and biases.
+        last_readout_only: whether the other layers have no readout.
         scale: eV, factor of a head's output, one number or one per head; heads added later take the first one.
         shift: eV, added to every atom, likewise.
         heads: names of the energy heads.
@@ -68,18 +78,24 @@ class MACEConfig:
     lmax: int = 3
     interactions: tuple[str, ...] = ("residual", "residual")
     correlation: tuple[int, ...] = (3, 3)
+    edge_irreps: str = ""
+    edge_irreps_first: bool = False
+    product_per_species: bool = True
     radial_basis_size: int = 8
     radial_hidden: tuple[int, ...] = (64, 64, 64)
     envelope_p: float = 5.0
     bessel_frequencies: tuple[float, ...] = ()
     avg_n_neighbors: float = 30.0
     activation_gain: float = 1.6791767923989418
+    gate_gain: float = 1.8467055342154763
     distance_transform: str = "none"
     transform_constants: tuple[float, ...] = ()
     zbl: bool = False
     zbl_constants: tuple[float, ...] = (0.3, 0.4543)
     zbl_envelope_p: float = 5.0
     readout_hidden: int = 16
+    readout_biases: bool = False
+    last_readout_only: bool = False
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
     heads: tuple[str, ...] = ("energy",)
@@ -94,21 +110,14 @@ class MACEConfig:
             raise ValueError(
                 f"hidden_irreps must be 'Cx0e + Cx1o + ...' up to l = {self.lmax}, found {self.hidden_irreps!r}"
             )
-        if (
-            not isinstance(self.interactions, tuple)
-            or len(self.correlation) != len(self.interactions)
-            or not (self.interactions)
-        ):
-            raise ValueError(
-                f"each layer needs an interaction and a correlation, found {shown(self.interactions)}, "
-                f"{shown(self.correlation)}"
-            )
+        edge = ir.parse(self.edge_irreps) if self.edge_irreps else ()
+        if [i.kind for i in edge] != natural[: len(edge)]:
+            raise ValueError(f"edge_irreps must be like hidden_irreps, or fewer of them; found {self.edge_irreps!r}")
+        self._check_layers()
         if len(self.bessel_frequencies) not in (0, self.radial_basis_size):
             raise ValueError(
                 f"{self.radial_basis_size} Bessel frequencies are needed, found {len(self.bessel_frequencies)}"
             )
-        if unknown := [kind for kind in self.interactions if kind not in INTERACTIONS]:
-            raise ValueError(f"unknown interactions {shown(unknown)}; known: {', '.join(INTERACTIONS)}")
         if (couplings := (self.lmax + 1) ** (2 * max(self.correlation))) > limits.MAX_COUPLINGS:
             raise ValueError(
                 f"correlation {max(self.correlation)} of messages up to lmax = {self.lmax} makes {couplings} products; "
@@ -123,20 +132,46 @@ class MACEConfig:
         if self.product_basis not in ("ordered", "independent") or self.constants not in ("float32", "float64"):
             raise ValueError(f"unknown product_basis {shown(self.product_basis)} or constants {shown(self.constants)}")
 
+    def _check_layers(self) -> None:
+        kinds = self.interactions
+        if not isinstance(kinds, tuple) or len(self.correlation) != len(kinds) or not kinds:
+            raise ValueError(
+                f"each layer needs an interaction and a correlation, found {shown(kinds)}, {shown(self.correlation)}"
+            )
+        if unknown := [kind for kind in kinds if kind not in INTERACTIONS]:
+            raise ValueError(f"unknown interactions {shown(unknown)}; known: {', '.join(INTERACTIONS)}")
+        if "nonlinear" in kinds and len(set(kinds)) > 1:
+            raise ValueError(f"all interactions are nonlinear or none is, found {shown(kinds)}")
+        if self.nonlinear and not self.radial_hidden:
+            raise ValueError("nonlinear interactions need hidden units in radial_hidden, found none")
+
     @property
     def n_layers(self) -> int:
         """Number of message-passing layers."""
         return len(self.interactions)
 
     @property
+    def nonlinear(self) -> bool:
+        """Tell whether the interactions are "nonlinear"."""
+        return self.interactions[0] == "nonlinear"
+
+    @property
     def one_radial_function(self) -> bool:
         """Tell whether the radial basis depends on the distance alone and serves the radial networks alone."""
-        return self.distance_transform == "none" and not any("density" in kind for kind in self.interactions)
+        return self.distance_transform == "none" and set(self.interactions) <= {"agnostic", "residual"}
 
     def layer_irreps(self, layer: int) -> ir.Irreps:
         """Irreps after a layer: ``hidden_irreps``, scalars only after the last one."""
         hidden = ir.parse(self.hidden_irreps)
         return hidden[:1] if layer == self.n_layers - 1 else hidden
+
+    def edge_features(self, layer: int) -> ir.Irreps:
+        """Irreps that neighbours send in a layer; the features before the first one are scalars."""
+        first, scalars = layer == 0, ir.parse(self.hidden_irreps)[:1]
+        if not self.edge_irreps or (first and not self.edge_irreps_first):
+            return scalars if first else self.layer_irreps(layer - 1)
+        edge = ir.parse(self.edge_irreps)
+        return edge[:1] if first else edge
 
 
 class MACE(nn.Module):
@@ -177,12 +212,11 @@ class MACE(nn.Module):
         if polar_vectors is not None:
             # a no-op unless asked for: property heads for vectors read them
             self.sow(VECTORS, "vectors", polar_vectors)
-        energies = [
-            MACEReadout(config.n_layers > 1, config.readout_hidden, config.activation_gain, name=f"readout_{head}")(
-                scalars
-            )
-            for head in config.heads
-        ]
+        readout = functools.partial(
+            MACEReadout, config.n_layers > 1, config.readout_hidden, config.activation_gain, config.readout_biases
+        )
+        read = scalars[-1:] if config.last_readout_only else scalars
+        energies = [readout(name=f"readout_{head}")(read) for head in config.heads]
         head_energies = jnp.concatenate(energies, axis=-1) + pair_energy[:, None]
         scale, shift = (_per_head(value, len(config.heads), vectors.dtype) for value in (config.scale, config.shift))
         return head_energies * scale[None, :] + shift[None, :], jnp.concatenate(scalars, axis=-1)
@@ -221,13 +255,18 @@ class MACE(nn.Module):
         return edges, pair_energy
 
     def _basis(self, distance: Array, transformed: Array) -> Array:
+        """Bessel functions (..., B) times the envelope, but beside it for "nonlinear" interactions."""
         config, dtype = self.config, distance.dtype
         envelope = polynomial_envelope(distance, config.cutoff, config.envelope_p)
         multiples = np.pi / config.cutoff * np.arange(1, config.radial_basis_size + 1)
         frequencies = self._constant(np.asarray(config.bessel_frequencies or multiples), dtype)
         prefactor = self._constant(np.sqrt(2.0 / config.cutoff), dtype)
         frequencies = jnp.expand_dims(frequencies, range(transformed.ndim))
-        return jnp.sin(transformed[..., None] * frequencies) * (prefactor * envelope / transformed)[..., None]
+        waves = jnp.sin(transformed[..., None] * frequencies)
+        if config.nonlinear:
+            basis = waves * (prefactor / transformed)[..., None]
+            return jnp.concatenate([basis, envelope[..., None]], axis=-1)
+        return waves * (prefactor * envelope / transformed)[..., None]
 
     def _constant(self, value: np.ndarray, dtype: np.dtype) -> Array:
         return jnp.asarray(np.asarray(value, self.config.constants).astype(dtype))

@@ -32,7 +32,7 @@ from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.primitives.coupling_product import product
 from mlipjax.nn.radial import RadialKernels, RadialNetwork
-from mlipjax.nn.radial_table import RadialBasis, RadialEdges, RadialTable
+from mlipjax.nn.radial_table import RadialEdges
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
@@ -48,7 +48,7 @@ def convolve(
     neighbors: Array,
     edges: RadialEdges,
     harmonics: Sequence[Array],
-    radial_kernels: Sequence[Array],
+    radial_kernels: Sequence[Any],
     paths: Sequence[Path],
     outputs: Irreps,
 ) -> list[Array]:
@@ -59,7 +59,8 @@ def convolve(
         neighbors: (N, K) indices.
         edges: what the radial weights of (N, K) edges are computed from; those of unused slots are zero.
         harmonics: (N, K, 2l+1) per degree.
-        radial_kernels: kernels of the radial network; the last one has one column per path and channel.
+        radial_kernels: kernels of the radial network, or what ``edges`` need in their place; the last one has one
+            column per path and channel.
         paths: ordered by output irrep.
         outputs: output irreps.
 
@@ -67,7 +68,7 @@ def convolve(
         One (N, 2l+1, channels of all paths to it) array per output irrep.
     """
 
-    def total(edges: RadialBasis | RadialTable, work_off: WorkOff, features: Any, *others: Any) -> list[Array]:
+    def total(edges: Any, work_off: WorkOff, features: Any, *others: Any) -> list[Array]:
         neighbors, harmonics, radial_kernels = others
         degrees = [(x.shape[1] - 1) // 2 for x in features]
         path_ends = np.cumsum([path.mul for path in paths])

@@ -121,23 +121,25 @@ def gated_irreps(outputs: Irreps) -> Irreps:
     return tuple(irrep._replace(mul=irrep.mul + gates) if irrep.kind == (0, 1) else irrep for irrep in outputs)
 
 
-def gate(chunks: Chunks, outputs: Irreps, gain: float = 0.0) -> list[Any]:
+def gate(chunks: Chunks, outputs: Irreps, gain: float = 0.0, sigmoid_gain: float = 0.0) -> list[Any]:
     """Activate scalars with SiLU and multiply every other channel with an activated scalar of its own.
 
     Args:
         chunks: features with irreps ``gated_irreps(outputs)``; the even scalars hold the gates last.
         outputs: irreps after the gate, even scalars first.
         gain: factor after SiLU; 0 divides by ``silu_norm``.
+        sigmoid_gain: factor after the sigmoid of the scalars that multiply others; 0 gives them SiLU too.
     """
     scalars = chunks[0]
     if scalars is None or outputs[0].kind != (0, 1):
         raise ValueError("a gate needs even scalars ('MULx0e') in the irreps")
     activated = jax.nn.silu(scalars)
     activated = activated * gain if gain else activated / silu_norm()
-    result: list[Any] = [activated[..., : outputs[0].mul]]
     start = outputs[0].mul
+    result: list[Any] = [activated[..., :start]]
+    gates = jax.nn.sigmoid(scalars) * sigmoid_gain if sigmoid_gain else activated
     for irrep, x in zip(outputs[1:], chunks[1:], strict=True):
-        result.append(None if x is None else x * activated[..., start : start + irrep.mul])
+        result.append(None if x is None else x * gates[..., start : start + irrep.mul])
         start += irrep.mul
     return result
 

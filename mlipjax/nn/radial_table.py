@@ -98,11 +98,11 @@ class RadialEdges:
     """Inputs of the radial weights of edges.
 
     Attributes:
-        basis: for the network.
+        basis: for the network: a ``RadialBasis``, or something else with ``rows`` of edges and their ``weights``.
         table: what CPUs take instead, where it is worth it. Elsewhere none has been measured.
     """
 
-    basis: RadialBasis
+    basis: Any
     table: RadialTable | None = None
 
 

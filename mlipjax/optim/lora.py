@@ -22,9 +22,9 @@ from mlipjax.potential import Potential
 from mlipjax.precision import exact
 from mlipjax.typing import Key, Params
 
-LINEAR = r"layer_\d+/(linear_up|linear_down|linear_out|skip)/.*"
+LINEAR = r"layer_\d+/(linear_\w+|skip)/.*"
 """Paths of the kernels of equivariant linear maps; NequIP's first layer's act on the one-hot element."""
-RADIAL = r"layer_\d+/radial/.*"
+RADIAL = r"layer_\d+/radial/kernel_\d+"
 """Paths of the kernels of radial networks, which act on invariants."""
 
 BASE, ADAPTERS = "base", "adapters"

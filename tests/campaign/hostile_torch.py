@@ -16,7 +16,14 @@ from campaign.hostile_case import Case, Kind
 from campaign.hostile_model_files import NUMBERS, read_model
 from campaign.mutations import pick, spoil_bytes
 
-MACE_FILES = ("mp0_small.model", "one_layer.model", "two_heads.model", "mp0b.model")
+MACE_FILES = (
+    "mp0_small.model",
+    "one_layer.model",
+    "two_heads.model",
+    "mp0b.model",
+    "mh1.model",
+    "nonlinear_options.model",
+)
 SEVENNET_FILES = ("sevennet_even.pth", "sevennet_old.pth", "sevennet_modal.pth", "sevennet_parities.pth")
 GOLDENS = Path(__file__).resolve().parents[1] / "models" / "goldens"
 

@@ -3,11 +3,13 @@
     python -m venv ENV; ENV/bin/pip install torch==2.13.0 mace-torch==0.3.16
     TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 ENV/bin/python tests/models/make_mace_goldens.py
 
-Every case has the architecture of a published model with 4 channels and small radial networks. Files are compressed
-again (torch stores plainly), which makes them a tenth as large. Nothing here is imported by the tests.
+Every case has the architecture of a published model with 4 channels and small radial networks; "omol0" comes from
+mace-torch 0.3.14, with its name as argument. Files are compressed again (torch stores plainly), which makes them a
+tenth as large. Nothing here is imported by the tests.
 
-With ``--full FOLDER`` the models have the published sizes too (128 channels, 89 elements, 6 Å), some 100 MB in all.
-They are for a folder outside of the repository; ``MLIPJAX_MACE_GOLDENS=FOLDER pytest -m slow`` compares with them.
+With ``--full FOLDER`` the models have the published sizes too (128 channels, 89 elements, 6 Å), some 100 MB in all, and
+400 MB of "full_omol0". They are for a folder outside of the repository; ``MLIPJAX_MACE_GOLDENS=FOLDER pytest -m slow``
+compares with them.
 """
 
 import json
@@ -24,7 +26,7 @@ from ase.build import bulk
 from ase.io import read, write
 from e3nn import o3
 from mace.calculators import MACECalculator
-from mace.modules import interaction_classes
+from mace.modules import NonLinearBiasReadoutBlock, interaction_classes
 from mace.modules.models import ScaleShiftMACE
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -32,6 +34,13 @@ SPECIES = (1, 6, 8, 14, 29)
 RESIDUAL = "RealAgnosticResidualInteractionBlock"
 DENSITY = ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
 MP0 = {"hidden": "4x0e", "blocks": (RESIDUAL, RESIDUAL), "num_bessel": 10}
+NONLINEAR = {
+    "blocks": ("RealAgnosticResidualNonLinearInteractionBlock",) * 2,
+    "num_bessel": 8,
+    "apply_cutoff": False,
+    "radial_MLP": [8, 8, 8],
+}
+CLASSES = {"type": "categorical", "per": "graph", "in_dim": 1, "emb_dim": 4}
 CASES = {
     "mp0_small": MP0,
     # stored in single precision, as published files are
@@ -55,6 +64,53 @@ CASES = {
         "correlation": 2,
     },
     "one_layer": {"hidden": "4x0e", "blocks": (RESIDUAL, RESIDUAL), "num_bessel": 8, "num_interactions": 1},
+    # as published (mace_omol/mace-omol.sh of ACEsuit/mace-foundations); made by mace-torch 0.3.14, as that file was
+    "omol0": {
+        **NONLINEAR,
+        "hidden": "4x0e + 4x1o + 4x2e",
+        "edge_irreps": o3.Irreps("2x0e + 2x1o + 2x2e"),
+        "num_interactions": 3,
+        "correlation": 2,
+        "heads": ["omol"],
+        "embedding_specs": {
+            "total_spin": {**CLASSES, "num_classes": 11, "offset": 0},
+            "total_charge": {**CLASSES, "num_classes": 21, "offset": 10},
+        },
+    },
+    # heads of the published model; two layers, as its paper says
+    "mh1": {
+        **NONLINEAR,
+        "hidden": "4x0e + 4x1o",
+        "edge_irreps": o3.Irreps("2x0e + 2x1o"),
+        "heads": ["omat_pbe", "omol", "matpes_r2scan"],
+    },
+    # whatever else mace-torch offers for such models
+    "nonlinear_options": {
+        **NONLINEAR,
+        "hidden": "4x0e + 4x1o",
+        "edge_irreps": o3.Irreps("3x0e + 2x1o"),
+        "use_edge_irreps_first": True,
+        "use_agnostic_product": True,
+        "use_last_readout_only": True,
+        "use_embedding_readout": True,
+        "readout_cls": NonLinearBiasReadoutBlock,
+        "heads": ["a", "b"],
+        "embedding_specs": {"total_charge": {**CLASSES, "num_classes": 3, "offset": 1}},
+        "num_interactions": 3,
+        "max_ell": 2,
+        "correlation": 2,
+        "pair_repulsion": True,
+        "distance_transform": "Agnesi",
+    },
+    # and for the older ones
+    "edge_irreps": {
+        **MP0,
+        "hidden": "3x0e + 3x1o",
+        "edge_irreps": o3.Irreps("2x0e + 2x1o"),
+        "use_agnostic_product": True,
+        "max_ell": 2,
+        "correlation": 2,
+    },
 }
 
 
@@ -75,6 +131,16 @@ FULL = {
         ("mpa0", "128x0e + 128x1o", 4.0),
         ("two_heads", "128x0e + 128x1o", 0.1),
     )
+}
+FULL["full_omol0"] = {
+    **CASES["omol0"],
+    **FULL_SIZE,
+    "hidden": "1024x0e + 1024x1o + 1024x2e",
+    "edge_irreps": o3.Irreps("128x0e + 128x1o + 128x2e"),
+    "embedding_specs": {
+        "total_spin": {**CLASSES, "emb_dim": 1024, "num_classes": 101, "offset": 0},
+        "total_charge": {**CLASSES, "emb_dim": 1024, "num_classes": 201, "offset": 100},
+    },
 }
 
 
@@ -113,6 +179,13 @@ def make_model(seed, hidden, blocks, heads=None, dtype=torch.float64, species=SP
         if "symmetric_contractions" in name:
             # torch's initial weights shrink with the number of couplings, so that powers would hardly count
             parameter.data *= parameter.shape[1] ** 0.5
+        elif name.endswith(("alpha", "beta")):
+            parameter.data.uniform_(0.5, 1.5)
+        elif "source_embedding" in name or "target_embedding" in name:
+            parameter.data.normal_()
+        elif name.endswith("bias") or (".net." in name and parameter.ndim == 1):
+            # zeros and ones at initialisation
+            parameter.data += 0.3 * torch.randn_like(parameter)
     return model
 
 
@@ -139,12 +212,12 @@ def compress(path):
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
 
 
-def evaluate(model, head, folder):
-    """Energy, forces and stress of all structures in double precision."""
+def evaluate(model, head, folder, structures="structures.extxyz"):
+    """Energy, forces and stress of all structures of a file in double precision."""
     calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64", **head)
     rows = []
     # as the tests read them: the file has 8 decimals
-    for atoms in read(folder / "structures.extxyz", ":"):
+    for atoms in read(folder / structures, ":"):
         atoms.calc = calculator
         row = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces().tolist()}
         if atoms.cell.rank == 3:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import shutil
 import sys
 import zipfile
@@ -126,13 +127,13 @@ def test_truncated_files_are_refused(tmp_path):
     assert "is truncated" in refused(path)
 
 
-def edited(monkeypatch, edit):
-    """Load the small file after a change of its records."""
-    root = read_torch(SMALL)
+def edited(monkeypatch, edit, path=SMALL):
+    """Load a file after a change of its records."""
+    root = read_torch(path)
     edit(root)
     monkeypatch.setattr(mace_torch, "read_torch", lambda path: root)
-    with pytest.raises(ValueError, match=r"one_layer\.model") as error:
-        mace_torch.load_mace_torch(SMALL)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as error:
+        mace_torch.load_mace_torch(path)
     return str(error.value)
 
 
@@ -149,7 +150,8 @@ def test_a_missing_or_broken_weight_is_named(monkeypatch):
     assert "products.0.linear.weight has 15 values where its model needs 16" in edited(monkeypatch, shorten)
 
     def spoil(root):
-        root.get("readouts.0.linear").state["_parameters"]["weight"][2] = np.nan
+        weights = root.get("readouts.0.linear").state["_parameters"]
+        weights["weight"] = np.where(np.arange(4) == 2, np.nan, weights["weight"])
 
     assert "parameter 'readout_Default/layer_0' is NaN" in edited(monkeypatch, spoil)
 
@@ -168,6 +170,26 @@ def test_a_missing_or_broken_weight_is_named(monkeypatch):
 )
 def test_models_of_other_kinds_are_refused(monkeypatch, change, message):
     assert message in edited(monkeypatch, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: root.get("radial_embedding").state.update(apply_cutoff=True), "which jump at the cutoff"),
+        (lambda root: root.get("interactions.1.equivariant_nonlin").state.update(_gate_cst=1.0), "after sigmoid"),
+        (
+            lambda root: root.get("interactions.0").state.update(edge_irreps=root.get("interactions.1.edge_irreps")),
+            "edge irreps in layer 0 that are not 2x0e",
+        ),
+        (lambda root: root.get("products.0").state.update(use_agnostic_product=True), "in some layers only"),
+        (lambda root: setattr(root.get("readouts.1"), "name", "NewReadout"), "a readout of type NewReadout"),
+        (lambda root: root.get("joint_embedding.specs").update(elec_temp={}), "an embedding of 'elec_temp'"),
+        (lambda root: root.get("joint_embedding.specs")["total_charge"].update(offset=-9), "without a class for 0"),
+    ],
+)
+def test_parts_of_newer_models_that_are_not_built_are_named(monkeypatch, change, message):
+    file = "nonlinear_options.model" if "embedding of" in message or "class" in message else "mh1.model"
+    assert message in edited(monkeypatch, change, GOLDENS / file)
 
 
 def test_another_basis_of_the_products_is_converted(monkeypatch):
@@ -204,16 +226,19 @@ def test_tensors_are_read_with_their_strides_and_checked():
             _rebuild._tensor(free, storage, offset, size, stride)
 
 
-def test_every_weight_is_used_once():
-    root = read_torch(GOLDENS / "mpa0.model")
-    _, params = mlipjax.load(GOLDENS / "mpa0.model")
+@pytest.mark.parametrize("name", ["mpa0", "mh1"])
+def test_every_weight_is_used_once(name):
+    root = read_torch(GOLDENS / f"{name}.model")
+    potential, params = mlipjax.load(GOLDENS / f"{name}.model")
 
     def sizes(record):
         own = sum(np.size(p) for p in record.state.get("_parameters", {}).values() if p is not None)
         return own + sum(sizes(child) for child in record.state.get("_modules", {}).values() if child is not None)
 
     assert TorchModel(SMALL, root, "MACE").irreps("products.0.linear.irreps_out") == ((4, 0, 1), (4, 1, -1))
-    assert sizes(root) == tree.count(params)
+    # hidden units of one head are not read by another, although there are weights for that
+    n_heads = len(potential.heads)
+    assert sizes(root) == tree.count(params) + n_heads * (n_heads - 1) * potential.config.readout_hidden
 
 
 def test_pickles_of_newer_protocols_are_read_the_same_way(tmp_path):

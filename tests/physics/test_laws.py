@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tiny_mace import TINY
+from tiny_mace import TINY, TINY_NONLINEAR
 from tiny_nequip import LIKE_SEVENNET, SMALL, SMALLEST, SPECIES, random_params
 
 from mlipjax.calculator import Calculator
@@ -70,6 +70,7 @@ SUBJECTS = {
     "nequip": lambda: laws.of_model(drawn(nequip(SMALL))),
     "sevennet": lambda: laws.of_model(drawn(nequip(LIKE_SEVENNET).replace(properties=HEADS))),
     "mace": lambda: laws.of_model(drawn(mace(TINY).replace(properties=HEADS[2:]))),
+    "nonlinear mace": lambda: laws.of_model(drawn(mace(TINY_NONLINEAR).replace(properties=HEADS[2:]))),
     "lora": with_adapters,
     "two heads and properties": two_heads_and_properties,
     "lennard-jones": lambda: laws.of_oracle(LennardJones(cutoff=7.0, onset=5.0), (18,)),

@@ -59,7 +59,6 @@ def _tensor(spend: Spend, storage: Any, offset: Any, size: Any, stride: Any, *_:
     if not all(type(number) is int and 0 <= number < 1 << 40 for number in (offset, *size, *stride)):
         raise ValueError(f"a tensor of size {shown(size)} and strides {shown(stride)}")
     count = math.prod(size)
-    spend(count * storage.itemsize)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if count > 0 and last >= storage.size:
         raise ValueError("a tensor reaches beyond its storage")
@@ -67,6 +66,10 @@ def _tensor(spend: Spend, storage: Any, offset: Any, size: Any, stride: Any, *_:
         return np.zeros(size, storage.dtype)
     strides = tuple(step * storage.itemsize for step in stride)
     view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
+    if view.flags.c_contiguous:
+        # a part of what has been accounted for; a large model is in memory once
+        return view
+    spend(count * storage.itemsize)
     return np.array(view, order="C")
 
 
