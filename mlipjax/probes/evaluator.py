@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS
-from mlipjax.devices import WHOLE, device_count, device_mesh, put
+from mlipjax.devices import WHOLE, device_count, get, mesh_of_parts, put
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_bucket, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.models.heads import head_index
@@ -81,7 +81,7 @@ class NativeEvaluator:
         tables = list(neighbor_tables(systems, potential.cutoff))
         width = neighbor_bucket(max(table.max_count for table in tables))
         largest = max(system.n_atoms for system in systems)
-        mesh = device_mesh()
+        mesh = mesh_of_parts(len(systems))
         count = device_count(mesh)
         per_batch = max(1, min(-(-len(systems) // count), self.max_slots // (largest * width)))
         parts = [range(i, min(i + per_batch, len(systems))) for i in range(0, len(systems), per_batch)]
@@ -113,7 +113,7 @@ class NativeEvaluator:
 
 def _unpack(prediction: Prediction, systems: Sequence[System], evaluator: NativeEvaluator) -> list[Evaluation]:
     # features are as large as all the rest together many times over and stay on the device
-    found = jax.device_get((prediction.node_energy, prediction.forces, prediction.stress))
+    found = get((prediction.node_energy, prediction.forces, prediction.stress))
     node_energy, forces, stresses = (np.asarray(part, np.float64) for part in found)
     results, start = [], 0
     for row, system in enumerate(systems):

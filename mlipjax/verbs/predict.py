@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.devices import WHOLE, device_count, mesh_of_parts, put
 from mlipjax.dispersion import D3BJ, add_dispersion
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
-from mlipjax.potential import apply
+from mlipjax.potential import Prediction
 from mlipjax.system import System
+from mlipjax.train.several import apply_each
 from mlipjax.uncertainty import Estimator, Spread, spread
 from mlipjax.uncertainty.estimators import cast
 from mlipjax.verbs.dispersion import dispersive, open_dispersion
@@ -184,8 +186,10 @@ class _Runner:
         self.model, self.dtype, self.features, self.dispersion = model, dtype, features, dispersion
         self.batch_size, self.max_slots = batch_size, max_slots
         self.sizes: list[tuple[int, int]] = []
+        self.mesh = mesh_of_parts(batch_size)
         with jax.enable_x64(dtype == "float64"):
             self.params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
+            self.on_mesh = put(self.params, self.mesh, WHOLE)
             self.bars = None if bars is None else cast(bars, dtype)
 
     def member(self, atoms: Atoms, name: str) -> _Member:
@@ -202,25 +206,38 @@ class _Runner:
         return len(batch) <= self.batch_size and n_atoms * width <= self.max_slots
 
     def run(self, batch: Sequence[_Member]) -> Iterator[Atoms]:
-        n_atoms, width = self._size(*_needed(batch))
+        """Predict a batch; every device has a part of it."""
+        count = min(device_count(self.mesh), len(batch))
+        parts = [batch[first::count] for first in range(count)]
+        needed = [_needed(part) for part in parts]
+        n_atoms, width = self._size(*(max(sizes) for sizes in zip(*needed, strict=True)))
+        found: list[Iterator[Atoms]] = []
         with jax.enable_x64(self.dtype == "float64"):
-            graph = batch_graphs(
-                [member.system for member in batch],
-                self.model.potential.cutoff,
-                n_atoms=n_atoms,
-                n_neighbors=width,
-                n_graphs=self.batch_size,
-                heads=[self.model.head] * len(batch),
-                tables=[member.table for member in batch],
-                dtype=np.dtype(self.dtype),
-            )
-            prediction = apply(self.model.potential, self.params, graph)
-            if not self.features:  # as large as all the rest together many times over: they stay on the device
-                prediction = dataclasses.replace(prediction, features=prediction.features[:0])
-            prediction = jax.device_get(prediction)
-            bars = self.bars and jax.device_get(spread(self.bars, self.model.potential, self.params, graph))
+            graphs = [
+                batch_graphs(
+                    [member.system for member in part],
+                    self.model.potential.cutoff,
+                    n_atoms=n_atoms,
+                    n_neighbors=width,
+                    n_graphs=-(-self.batch_size // device_count(self.mesh)),
+                    heads=[self.model.head] * len(part),
+                    tables=[member.table for member in part],
+                    dtype=np.dtype(self.dtype),
+                )
+                for part in parts
+            ]
+            predictions = apply_each(self.model.potential, self.on_mesh, graphs, self.mesh, features=self.features)
+            for part, graph, prediction in zip(parts, graphs, predictions, strict=True):
+                if not self.features:  # as large as all the rest together many times over: they stay on the device
+                    prediction = dataclasses.replace(prediction, features=prediction.features[:0])
+                bars = self.bars and jax.device_get(spread(self.bars, self.model.potential, self.params, graph))
+                found.append(self._each(part, jax.device_get(prediction), bars))
+        for place in range(len(batch)):
+            yield next(found[place % count])
+
+    def _each(self, part: Sequence[_Member], prediction: Prediction, bars: Spread | None) -> Iterator[Atoms]:
         start = 0
-        for row, member in enumerate(batch):
+        for row, member in enumerate(part):
             stop = start + len(member.atoms)
             atoms = self._annotated(member, prediction, row, slice(start, stop))
             if bars is not None:
