@@ -6,10 +6,14 @@ the same numbers. The first one alone writes; what it finds on the disk, such as
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -48,6 +52,14 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
         ) from error
 
 
+def leave(code: int) -> None:
+    """End this process at once if it is one of several: JAX would wait for the others, who wait for it."""
+    if jax.process_count() > 1:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
 def is_first() -> bool:
     """Tell whether this process writes: it is the first of several, or the only one."""
     return jax.process_index() == 0
@@ -70,6 +82,22 @@ def bytes_of_first(data: bytes) -> bytes:
     return np.asarray(multihost_utils.broadcast_one_to_all(own)).tobytes()
 
 
+@contextlib.contextmanager
+def file_of_first(path: Path | None) -> Iterator[Path | None]:
+    """Yield a file that the first process may have (``path``), or a copy of it; ``None`` if it has none."""
+    if jax.process_count() == 1:
+        yield path
+        return
+    content = bytes_of_first(b"" if path is None else path.read_bytes())
+    if is_first() or not content:
+        yield path if is_first() else None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        copy.write_bytes(content)
+        yield copy
+
+
 def json_of_first(value: T) -> T:
     """Return the value (JSON types) that the first process has."""
     return value if jax.process_count() == 1 else json.loads(bytes_of_first(json.dumps(value).encode()))
@@ -80,7 +108,7 @@ def arrays_of_first(tree: T) -> T:
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    keys = [isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    keys = [isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
     raw = [np.asarray(jax.random.key_data(leaf) if key else leaf) for leaf, key in zip(leaves, keys, strict=True)]
     file = io.BytesIO()
     np.savez(file, *raw)

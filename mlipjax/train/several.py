@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
@@ -37,6 +38,6 @@ def apply_each(
 def _apply_shares(potential: Potential, mesh: Mesh, features: bool, params: Params, graphs: GraphBatch) -> Prediction:
     def one(params: Params, graph: GraphBatch) -> Prediction:
         found = potential.apply(params, graph)
-        return found if features else found.replace(features=found.features[:, :0])
+        return found if features else dataclasses.replace(found, features=found.features[:, :0])
 
     return over_devices(of_share(one), mesh, (WHOLE, SHARE), SHARE)(params, graphs)

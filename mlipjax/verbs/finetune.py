@@ -14,6 +14,7 @@ from mlipjax.finetuning.committee import refuse_replay, train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
+from mlipjax.hosts import is_first, refuse_several
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
@@ -95,7 +96,9 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
-    with in_dtype(settings.dtype), logged(listener, log, out) as listener:
+    if committee != 1:
+        refuse_several("a committee")
+    with in_dtype(settings.dtype), logged(listener, log if is_first() else (), out) as listener:
         if property is not None:
             if head is not None:
                 raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
