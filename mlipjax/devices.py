@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mlipjax.defaults import BYTES_PER_SLOT, MAX_SLOTS
+
 AXIS = "devices"
 SHARE = PartitionSpec(AXIS)
 """Divided along the leading axis, evenly."""
@@ -73,6 +75,26 @@ def mesh_for(rounds: Callable[[int], int], devices: Sequence[Any] | None = None)
 def mesh_of_parts(n: int, devices: Sequence[Any] | None = None) -> Mesh | None:
     """Return ``mesh_for`` ``n`` equal parts, of which a device takes one after the other."""
     return mesh_for(lambda count: -(-n // count), devices)
+
+
+def default_slots(dtype: Any = np.float32, device: Any = None) -> int:
+    """Return how many neighbour slots are computed at once unless told otherwise: on CPUs ``MAX_SLOTS``.
+
+    On accelerators as many as fit three quarters of the memory that JAX may use, by what a training step of a large
+    model takes (``defaults.BYTES_PER_SLOT``); other programs take less.
+
+    Args:
+        dtype: of the network.
+        device: that computes; by default the one that was chosen, or JAX's first one.
+    """
+    if device is None:
+        chosen = jax.config.values["jax_default_device"]
+        device = jax.local_devices()[0] if chosen is None or isinstance(chosen, str) else chosen
+    known = None if device.platform == "cpu" else device.memory_stats()
+    if not known or "bytes_limit" not in known:
+        return MAX_SLOTS
+    of_a_slot = BYTES_PER_SLOT * np.dtype(dtype).itemsize // 4
+    return max(1, 3 * known["bytes_limit"] // 4 // of_a_slot)
 
 
 def device_count(mesh: Mesh | None) -> int:

@@ -16,10 +16,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlipjax.data import Dataset, View
-from mlipjax.defaults import MAX_SLOTS
-from mlipjax.devices import WHOLE, device_count, get, mesh_for, put
+from mlipjax.devices import WHOLE, default_slots, device_count, get, mesh_for, put
 from mlipjax.files import scratch
 from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
+from mlipjax.hosts import json_of_first
 from mlipjax.potential import Potential, Prediction, property_values
 from mlipjax.system import Labels, System
 from mlipjax.train.several import apply_each
@@ -104,7 +104,7 @@ class LabelledBatches:
         *,
         passes: float = 1,
         dtype: Any = np.float32,
-        max_slots: int = MAX_SLOTS,
+        max_slots: int | None = None,
         reach: float = 0.0,
     ) -> LabelledBatches:
         """Count neighbours and plan batches, for the first energy head and as many devices as are of use.
@@ -116,8 +116,9 @@ class LabelledBatches:
                 one size, that respect ``max_slots``; how they are divided does not change the gradient.
             passes: how often the data set will be gone through: for many passes, more shapes are worth compiling.
             dtype: floating-point type of the batches.
-            max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
-                exceed it. The devices divide it: what is computed together does not depend on their number.
+            max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; by default
+                ``devices.default_slots``. A single structure may exceed it. The devices divide it: what is computed
+                together does not depend on their number.
             reach: Å beyond the cutoff for which slots are reserved: of structures whose atoms will be displaced, and
                 whose tables are therefore not kept.
 
@@ -131,10 +132,11 @@ class LabelledBatches:
         dataset.check_elements(potential.check_elements)
         tables = Tables.find(dataset, potential.cutoff + reach, KEEP_BYTES if reach == 0.0 else 0)
         batch_size = min(batch_size, len(dataset))
+        limit = json_of_first(default_slots(dtype)) if max_slots is None else max_slots
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:
                 plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
-                if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
+                if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= limit:
                     mesh = _mesh_of_step(size, batch_size // size)
                     return cls(potential, dataset, tables, plans, batch_size // size, dtype, mesh=mesh)
         raise AssertionError("a batch size has the divisor 1")
