@@ -68,7 +68,7 @@ def is_first() -> bool:
 def refuse_several(what: str) -> None:
     """Raise ``ValueError`` where ``what`` needs a single process and there are more."""
     if jax.process_count() > 1:
-        raise ValueError(f"{what} runs in one process, there are {jax.process_count()}; leave --distributed out.")
+        raise ValueError(f"{what} runs in one process, there are {jax.process_count()}; start one alone.")
 
 
 def bytes_of_first(data: bytes) -> bytes:
