@@ -96,8 +96,6 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
-    if committee != 1:
-        refuse_several("a committee")
     with in_dtype(settings.dtype), logged(listener, log if is_first() else (), out) as listener:
         if property is not None:
             if head is not None:
@@ -136,6 +134,7 @@ def _for_committee(
     members: int, out: Any, start: Model, train: Dataset, valid: Dataset | None, settings: FinetuneSettings
 ) -> Preparation:
     """What the other members start from; refuses before the training what would fail after it."""
+    refuse_several("a committee")
     if members < 1:
         raise ValueError(f"committee must be 1 (none) or more, found {members}.")
     if out is None:
