@@ -193,7 +193,7 @@ class HostLoop:
             # the search is repeated in the program; here it gives the tables the shapes of the setup
             system = dataclasses.replace(system, sim=compiled(_find_tables, own.spec)(system.sim))
             mesh = device_mesh(system.sim.n_replicas)
-            sample = compiled(sample_frame, self.setup.moving(own), self.setup.config, own, mesh=mesh)
+            sample = compiled(sample_frame, self.setup.alone(own), mesh=mesh)
             after, found = bring_home(sample(params, system, numbers, state.round), mesh)
             info = found.md
             if bool(jnp.all(info.valid)):

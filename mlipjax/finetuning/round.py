@@ -119,7 +119,7 @@ def _sample_round(
     """All frames of a system in a round, unlabelled; fields of the record have a leading axis for the frames."""
 
     def interval(system: SystemState, _: None) -> tuple[SystemState, SampleInfo]:
-        return sample_frame(setup.moving(own), setup.config, own, params, system, controls, round)
+        return sample_frame(setup.alone(own), params, system, controls, round)
 
     return jax.lax.scan(interval, system, length=own.frames_per_replica)
 

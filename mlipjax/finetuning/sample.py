@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 
 from mlipjax.devices import SHARE, SHARE_SECOND, WHOLE, over_devices
 from mlipjax.finetuning.alarm import Reading, WatchState, release, watch_chunk
-from mlipjax.finetuning.setup import RoundConfig, SystemControls, SystemSetup
+from mlipjax.finetuning.setup import Setup, SystemControls
 from mlipjax.finetuning.state import SystemState
 from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.state import SimState, rebuild
 from mlipjax.monitoring import MonitorState
-from mlipjax.potential import Model, Potential
+from mlipjax.potential import Model
 from mlipjax.typing import Array, Bool, Int, Params
 
 
@@ -35,9 +35,7 @@ class SampleInfo(NamedTuple):
 
 
 def sample_frame(
-    potential: Potential,
-    config: RoundConfig,
-    own: SystemSetup,
+    setup: Setup,
     params: Params,
     state: SystemState,
     controls: SystemControls,
@@ -51,16 +49,15 @@ def sample_frame(
     control is held where it is, and that is its frame.
 
     Args:
-        potential: what moves the replicas, with ``params``.
-        config: says what charts do.
-        own: sizes of the system.
-        params: parameters.
+        setup: of this system alone.
+        params: of the potential that moves the replicas.
         state: of the system.
         controls: its ensemble and limits.
         round: now.
         mesh: devices that the replicas are divided over.
     """
-    advance = chunk(potential, own.spec, own.steps_per_chunk)
+    (own,), config = setup.systems, setup.config
+    advance = chunk(potential := setup.moving(own), own.spec, own.steps_per_chunk)
 
     def move(params: Params, monitor: MonitorState | None, controls: SystemControls, *replicas: Any) -> Any:
         def body(carry: tuple[SimState, WatchState | None], _: None) -> tuple[Any, tuple[ChunkInfo, Reading]]:
