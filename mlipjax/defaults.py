@@ -3,9 +3,14 @@
 from typing import Literal
 
 MAX_SLOTS = 65_536
-"""Neighbour slots (padded atoms times ``K``) computed at once: four frames of a 170-atom liquid at 6 Å. About 1 GB for
-predictions of Nequix in float64; the training gradient of nequix-mp-1 (700 000 parameters) took 1.0 GB for half of
-them."""
+"""Neighbour slots (padded atoms times ``K``) computed at once on CPUs: four frames of a 170-atom liquid at 6 Å. About
+1 GB for predictions of Nequix in float64; the training gradient of nequix-mp-1 (700 000 parameters) took 1.0 GB for
+half of them. Accelerators compute as many as their memory holds (``devices.default_slots``)."""
+
+BYTES_PER_SLOT = 150_000
+"""What a neighbour slot takes in a training step on accelerators, which keep what the backward pass needs: 142 kB in
+the float32 program of nequix-mp-1 for an H200, 13 kB in that of the embedded model; in a force call 51 and 5 kB
+(``experiments.benchmark.compiled``)."""
 
 BOND_FACTOR = 1.2
 """Atoms closer than 1.2 times the sum of their covalent radii are bonded (Sb-Te in Sb2Te3: 1.08 and 1.14; Te-Te

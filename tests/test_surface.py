@@ -60,7 +60,7 @@ VERBS = {
     "simulate": mlipjax.simulate,
 }
 # what a command does with results that a verb returns, and what a process sets up once
-OF_COMMANDS = {"device", "figure", "json", "quiet", "spec", "write_spec"}
+OF_COMMANDS = {"device", "distributed", "figure", "json", "quiet", "spec", "write_spec"}
 # what a caller in Python may listen to, and settings that are a record there and options on the command line
 OF_PYTHON = {"on_step", "on_chunk", "keep_path", "leave_out", "listener", "settings", "systems", "task", "options"}
 

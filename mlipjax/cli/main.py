@@ -71,7 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if asked := {"-h", "--help", "--help-all"} & set(rest):
         return guarded(lambda: _print_help(name, everything="--help-all" in asked))
-    return guarded(lambda: _run(name, rest), spell=lambda text: _spelt(text, name))
+    code = guarded(lambda: _run(name, rest), spell=lambda text: _spelt(text, name))
+    if code and "--distributed" in rest:
+        from mlipjax.hosts import leave
+
+        leave(code)
+    return code
 
 
 def _tolerate_encodings() -> None:
@@ -141,6 +146,7 @@ def _run(name: str, arguments: list[str]) -> None:
 
     say_unused(name, command)
     check_outputs(command)
+    command = _joined(command)
     _set_up(getattr(command, "device", "auto"), given(command).get("dtype", "float32"))
     from mlipjax import runtime
     from mlipjax.models import registry
@@ -189,6 +195,18 @@ def options_of(name: str) -> Any:
     module = importlib.import_module(f"mlipjax.cli.options.{name.replace('-', '_')}")
     own = (kind for kind in vars(module).values() if getattr(kind, "__module__", None) == module.__name__)
     return next(kind for kind in own if dataclasses.is_dataclass(kind))
+
+
+def _joined(command: Any) -> Any:
+    """The command, as one of several processes if it is to be: the first alone prints."""
+    if not getattr(command, "distributed", False):
+        return command
+    if ":" in command.device:
+        raise ValueError(f"--device {command.device} is one device of one process; with --distributed name a kind.")
+    from mlipjax import hosts
+
+    hosts.join()
+    return command if hosts.is_first() else dataclasses.replace(command, quiet=True, json=None)
 
 
 def _set_up(device: str = "auto", dtype: str = "float32") -> None:

@@ -71,7 +71,7 @@ def examine(
     e0s: str = "model",
     dtype: str = "float32",
     batch_size: int = 8,
-    max_slots: int = 65_536,
+    max_slots: int | None = None,
 ) -> Examination:
     """Check model and labelled structures.
 
@@ -82,7 +82,7 @@ def examine(
         e0s: isolated-atom energies: a JSON file, "estimate", "isolated" (of the training set) or "model".
         dtype: precision of training.
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once.
+        max_slots: padded atoms times neighbour slots computed at once; as for ``LabelledBatches.create``.
 
     Raises:
         ValueError: if a data set is empty or the file of E0s cannot be used.

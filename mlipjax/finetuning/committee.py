@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.devices import device_count, mesh_of_parts
 from mlipjax.finetuning.frames import draw_batch
 from mlipjax.finetuning.given import make_stack, share_batch, size_groups
 from mlipjax.finetuning.single import Preparation
@@ -56,9 +57,11 @@ def train_members(ready: Preparation, settings: FinetuneSettings, n: int) -> lis
 
     keys = jax.random.split(jax.random.fold_in(training.state.key, _MEMBERS), n)
     # on a CPU what is mapped side by side is too large for the cache
-    width = 1 if jax.default_backend() == "cpu" else n
+    mesh = mesh_of_parts(n)
+    width = 1 if jax.default_backend() == "cpu" else -(-n // device_count(mesh))
     shared = training.state.params, _stacks(ready, settings), task.prefactors.start, training.hyper
-    params, finite = over_settings(member, width)(keys, shared)
+    devices = None if mesh is None else mesh.devices.ravel().tolist()
+    params, finite = over_settings(member, width, devices)(keys, shared)
     if not np.all(finite):
         raise NonFiniteError("a loss or gradient of a member of the committee is not finite; lower the learning rate.")
     found = (jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(n))

@@ -148,7 +148,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 _LATER: dict[str, Any] = {
     "age_weight": 1.0, "asynchronous": False, "snapshots": 0, "precision": "highest", "select": "interval",
-    "sample_factor": 5, "optimizer": "adam",
+    "sample_factor": 5, "optimizer": "adam", "max_slots": 65_536,
 }  # fmt: skip
 """Settings that folders of earlier versions do not name, and what they did."""
 

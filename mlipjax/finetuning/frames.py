@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,15 +79,30 @@ def stack_buffer(
     return FrameStack(graphs, labels, system.buffer.labelled, batch_size)
 
 
-def draw_batch(stacks: Sequence[FrameStack], key: Key, step: Int[Array, ""]) -> Batch:
+class Share(NamedTuple):
+    """Which part of a batch: number ``index`` of ``count`` equal ones, that divide the batch sizes of all stacks."""
+
+    index: Int[Array, ""] | int
+    count: int
+
+
+def draw_batch(stacks: Sequence[FrameStack], key: Key, step: Int[Array, ""], share: Share | None = None) -> Batch:
     """The batch of a step: some frames of every stack, in a graph without padding atoms between them.
 
     Frames are drawn without replacement, epoch by epoch of their stack; the order is a function of key and step, so
     that training in pieces is training in one go.
+
+    Args:
+        stacks: of frames.
+        key: decides the order.
+        step: number of the step.
+        share: a part of the batch; by default all of it.
     """
     graphs, labels = [], []
     for index, stack in enumerate(stacks):
         chosen = draw_frames(system_key(key, index), step, stack.labelled, stack.batch_size)
+        if share is not None:
+            chosen = chosen.reshape(share.count, -1)[share.index]
         graphs.append(fold_graphs(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.graphs)))
         labels.append(_fold_labels(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.labels)))
     return Batch(join_graphs(graphs), jax.tree.map(lambda *parts: jnp.concatenate(parts), *labels))

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.devices import bring_home, device_mesh
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.candidates import select_frames
 from mlipjax.finetuning.frames import frame_graphs
@@ -40,7 +41,7 @@ from mlipjax.finetuning.pieces import (
 )
 from mlipjax.finetuning.program import compiled, run_piece
 from mlipjax.finetuning.records import model_of
-from mlipjax.finetuning.round import finish_round, train_frames
+from mlipjax.finetuning.round import finish_round, mesh_of_batches, train_frames
 from mlipjax.finetuning.sample import sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
 from mlipjax.finetuning.stages import at_start, n_sampled, next_stage
@@ -191,8 +192,9 @@ class HostLoop:
             own = self.setup.systems[index]
             # the search is repeated in the program; here it gives the tables the shapes of the setup
             system = dataclasses.replace(system, sim=compiled(_find_tables, own.spec)(system.sim))
-            sample = compiled(sample_frame, self.setup.moving(own), self.setup.config, own)
-            after, found = sample(params, system, numbers, state.round)
+            mesh = device_mesh(system.sim.n_replicas)
+            sample = compiled(sample_frame, self.setup.alone(own), mesh=mesh)
+            after, found = bring_home(sample(params, system, numbers, state.round), mesh)
             info = found.md
             if bool(jnp.all(info.valid)):
                 break
@@ -230,8 +232,10 @@ class HostLoop:
     def _train(self, state: FineTuneState) -> tuple[FineTuneState, dict[str, Any]]:
         n_steps = min(TRAIN_PIECE, self.setup.config.train_steps - int(state.train.step))
         state = self._labels.arrived(self.setup, state)
-        train = compiled(train_frames, self.setup, n_steps=n_steps)
-        state, info = train(state, self._graphs(state), self.controls)
+        mesh = mesh_of_batches(self.setup, self.controls)
+        train = compiled(train_frames, self.setup, n_steps=n_steps, mesh=mesh)
+        after, info = train(state, self._graphs(state), self.controls)
+        state = dataclasses.replace(state, train=bring_home(after.train, mesh))
         if not bool(jnp.all(info.finite)):
             raise not_finite(int(state.round))
         record: dict[str, Any] = {"loss": np.asarray(info.loss, np.float64).tolist()}
@@ -270,7 +274,8 @@ def training_memory(setup: Setup, state: FineTuneState, controls: Controls) -> i
         jax.eval_shape(functools.partial(frame_graphs, own.spec), system, jnp.arange(system.buffer.labelled.shape[0]))
         for own, system in zip(setup.systems, state.systems, strict=True)
     )
-    static = (("n_steps", min(TRAIN_PIECE, setup.config.train_steps)),)
+    mesh = mesh_of_batches(setup, controls)
+    static = (("mesh", mesh), ("n_steps", min(TRAIN_PIECE, setup.config.train_steps)))
     found = run_piece.lower(train_frames, (setup,), static, state, graphs, controls).compile().memory_analysis()
     if found is None:
         return None

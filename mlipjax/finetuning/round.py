@@ -7,16 +7,20 @@ Every system is simulated by itself, training is on all. All are pure functions.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 
+from mlipjax.devices import AXIS, WHOLE, device_mesh, over_devices
 from mlipjax.finetuning.alarm import cross_limits, end_round
 from mlipjax.finetuning.candidates import select_frames
-from mlipjax.finetuning.frames import draw_batch, frame_features, frame_graphs, frame_weights, stack_buffer
+from mlipjax.finetuning.frames import Share, draw_batch, frame_features, frame_graphs, frame_weights, stack_buffer
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
 from mlipjax.finetuning.setup import Controls, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.stack import FrameStack
@@ -115,7 +119,7 @@ def _sample_round(
     """All frames of a system in a round, unlabelled; fields of the record have a leading axis for the frames."""
 
     def interval(system: SystemState, _: None) -> tuple[SystemState, SampleInfo]:
-        return sample_frame(setup.moving(own), setup.config, own, params, system, controls, round)
+        return sample_frame(setup.alone(own), params, system, controls, round)
 
     return jax.lax.scan(interval, system, length=own.frames_per_replica)
 
@@ -204,7 +208,12 @@ def predict_frames(
 
 
 def train_frames(
-    setup: Setup, state: FineTuneState, graphs: Sequence[GraphBatch], controls: Controls, n_steps: int
+    setup: Setup,
+    state: FineTuneState,
+    graphs: Sequence[GraphBatch],
+    controls: Controls,
+    n_steps: int,
+    mesh: Mesh | None = None,
 ) -> tuple[FineTuneState, StepInfo]:
     """Train on the labelled frames of all systems for ``n_steps`` steps, going on from ``state.train.step``.
 
@@ -216,6 +225,8 @@ def train_frames(
         graphs: of all slots of each system's buffer (``frame_graphs``).
         controls: the numbers of the training.
         n_steps: optimiser steps.
+        mesh: devices that the frames of every batch are divided over (``mesh_of_batches``): all of them take the same
+            steps, on the sum of their gradients.
     """
     key = jax.random.fold_in(state.train.key, state.round)
     stacks = [
@@ -229,23 +240,36 @@ def train_frames(
     ]
     gradient = loss_gradient(ForceField(setup.potential, setup.loss), setup.optimizer)
     update = apply_gradient(setup.optimizer)
-    weights = controls.hyper.weights
-    less = jax.tree.map(lambda weight: controls.replay_weight * weight, weights)
+    less = jax.tree.map(lambda weight: controls.replay_weight * weight, controls.hyper.weights)
 
     def on(stacks: Sequence[FrameStack], key: Key, weights: LossWeights, train: TrainState) -> LossGradient:
-        batch = draw_batch(stacks, key, train.step)
-        return gradient(train.params, batch, weights, label_counts(batch.labels, batch.graph))
+        if mesh is None:
+            batch = draw_batch(stacks, key, train.step)
+            return gradient(train.params, batch, weights, label_counts(batch.labels, batch.graph))
+        batch = draw_batch(stacks, key, train.step, Share(jax.lax.axis_index(AXIS), mesh.size))
+        counts = jax.lax.psum(label_counts(batch.labels, batch.graph), AXIS)
+        return jax.lax.psum(gradient(train.params, batch, weights, counts), AXIS)
 
-    def body(train: TrainState, _: None) -> tuple[TrainState, StepInfo]:
-        result = on([*stacks, *controls.given], key, weights, train)
-        if controls.replay:
-            again = on(controls.replay, jax.random.fold_in(key, _REPLAY), less, train)
-            added = jax.tree.map(jnp.add, result.gradient, again.gradient)
-            result = LossGradient(result.loss + again.loss, result.terms, added)
-        return update(train, result, controls.hyper)
+    def steps(train: TrainState, own: Sequence[FrameStack], controls: Controls, key: Key, less: LossWeights) -> Any:
+        def body(train: TrainState, _: None) -> tuple[TrainState, StepInfo]:
+            result = on([*own, *controls.given], key, controls.hyper.weights, train)
+            if controls.replay:
+                again = on(controls.replay, jax.random.fold_in(key, _REPLAY), less, train)
+                added = jax.tree.map(jnp.add, result.gradient, again.gradient)
+                result = LossGradient(result.loss + again.loss, result.terms, added)
+            return update(train, result, controls.hyper)
 
-    train, info = jax.lax.scan(body, state.train, length=n_steps)
+        return jax.lax.scan(body, train, length=n_steps)
+
+    train, info = over_devices(steps, mesh, WHOLE, WHOLE)(state.train, stacks, controls, key, less)
     return dataclasses.replace(state, train=train), info
+
+
+def mesh_of_batches(setup: Setup, controls: Controls) -> Mesh | None:
+    """Devices for the frames of a batch: each has equally many of every stack."""
+    sizes = [own.batch_size for own in setup.systems]
+    sizes += [stack.batch_size for stack in (*controls.given, *controls.replay)]
+    return device_mesh(math.gcd(*sizes))
 
 
 _REPLAY = 0x5245_504C

@@ -26,6 +26,7 @@ from mlipjax.files import write_atomic
 from mlipjax.finetuning.folder import REPORT, claim_run, run_folder
 from mlipjax.finetuning.run_report import complete_run_report, save_largest, save_points, write_run_report
 from mlipjax.finetuning.snapshots import plan_snapshots
+from mlipjax.hosts import is_first, json_of_first
 from mlipjax.models import load, save
 from mlipjax.optim import Strategy
 from mlipjax.potential import Model, Potential
@@ -105,15 +106,17 @@ def run(
         prepare: makes everything ready.
         description: what must be equal for a folder to be the same run.
         settings: of the run.
-        out: folder of the run; ``None`` keeps nothing on disk.
+        out: folder of the run; ``None`` keeps nothing on disk. Of several processes the first writes it.
         listener: is told of plan, steps and epochs.
     """
     listener = FinetuneListener() if listener is None else listener
-    folder = None if out is None else Path(out)
+    folder = None if out is None or not is_first() else Path(out)
     with run_folder(folder, description) as finished:
-        if folder is not None and finished is not None:
-            complete_run_report(folder, finished)
-            return FinetuneResult(*load(folder), finished)
+        finished = json_of_first(finished)
+        if out is not None and finished is not None:
+            if folder is not None:
+                complete_run_report(folder, finished)
+            return FinetuneResult(*load(Path(out)), finished)
         ready = prepare()
         total, detach = ready.training.config.steps, ready.strategy.detach
         snapshots = plan_snapshots(folder, settings.snapshots, total, ready.potential, detach)

@@ -178,6 +178,10 @@ class Setup:
         basis = basis[:, sizes > _RESOLUTION * sizes.max()]
         return basis @ basis.T
 
+    def alone(self, own: SystemSetup) -> Setup:
+        """The same run of one system."""
+        return dataclasses.replace(self, systems=(own,))
+
     def with_spec(self, index: int, spec: VerletSpec) -> Setup:
         """The same run with other tables for one system."""
         systems = list(self.systems)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mlipjax.devices import SHARE, WHOLE, over_devices
+from mlipjax.devices import SHARE, WHOLE, bring_back, get, over_devices, put
 from mlipjax.graph import VerletSpec
 from mlipjax.md.chunk import ChunkInfo, chunk
 from mlipjax.md.job import Job
@@ -59,14 +59,17 @@ def advance(job: Job, now: Checkpoint) -> tuple[Checkpoint, ChunkInfo, int]:
             now = dataclasses.replace(now, state=rebuild(now.spec, now.state, job.mesh), steps_since_search=0)
         step = int(now.state.step)
         piece, record_every = next_piece(step, job.n_steps, now.chunk_steps, now.steps_since_search, job.frame_every)
-        arguments = (params, now.state, job.ensemble, job.limits)
+        begun = put(now.state, job.mesh, SimState.specs())
+        arguments = (params, begun, job.ensemble, job.limits)
         state, info = run_chunk(potential, now.spec, piece, record_every, *arguments, mesh=job.mesh)
-        info = jax.device_get(info)
+        state, info = bring_back(state, job.mesh), get(info)
         if np.any(info.overflow):
             now = _with_larger_tables(job, now, info)
             if step == 0:
                 # the first forces were computed with tables that may have lacked edges
-                now = dataclasses.replace(now, state=_refreshed(potential, now.spec, params, now.state))
+                begun = put(now.state, job.mesh, SimState.specs())
+                again = bring_back(_refreshed(potential, now.spec, params, begun), job.mesh)
+                now = dataclasses.replace(now, state=again)
         elif np.any(info.moved_too_far) and now.chunk_steps > 1:
             shorter = shorten_chunk(now.chunk_steps, job.frame_every)
             now = dataclasses.replace(now, chunk_steps=shorter, steps_since_search=shorter)

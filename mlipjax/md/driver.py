@@ -15,6 +15,7 @@ import numpy as np
 from mlipjax.data import TrajectoryWriter
 from mlipjax.files import make_folder
 from mlipjax.graph import VerletSpec, near_origin
+from mlipjax.hosts import file_of_first, is_first
 from mlipjax.locks import Lock
 from mlipjax.md.advance import advance
 from mlipjax.md.chunk import ChunkInfo
@@ -79,7 +80,7 @@ def run(
     A chunk whose tables overflowed or whose atoms moved too far is repeated from its start state, with larger tables
     or fewer steps. Stopping after n steps and calling again for 2 n gives the same bits as one call for 2 n (CPU,
     same dtype). Killed at any moment, the run continues from its last checkpoint; frames after it are
-    written again.
+    written again. Of several processes the first writes.
 
     Args:
         model: what to simulate with; the dtype of its parameters is that of the simulation.
@@ -107,6 +108,8 @@ def run(
     """
     if n_steps < 1 or frame_every < 1 or n_replicas < 1:
         raise ValueError(f"found {n_steps=}, {frame_every=}, {n_replicas=}; all must be 1 or more.")
+    if not is_first():
+        trajectory = checkpoint = None
     system, kelvin = start.system, float(ensemble.temperature_K)
     spec = spec or VerletSpec.for_systems([system], model.potential.cutoff)
     job = Job(
@@ -142,8 +145,11 @@ def _begin(job: Job) -> Checkpoint:
         return init(model, job.spec, start, job.ensemble, key, job.n_replicas, head=job.head)
 
     # a run that stopped in its first piece has nothing to continue from, and must not keep other settings out
-    if job.checkpoint is not None and job.checkpoint.exists() and (_has_frames(job) or is_begun(job.checkpoint)):
-        return load_checkpoint(job.checkpoint, jax.eval_shape(begin, job.model.params, job.key), job.settings())
+    saved = job.checkpoint
+    begun = saved is not None and saved.exists() and (_has_frames(job) or is_begun(saved))
+    with file_of_first(saved if begun else None) as found:
+        if found is not None:
+            return load_checkpoint(found, jax.eval_shape(begin, job.model.params, job.key), job.settings())
     if _has_frames(job):
         raise ValueError(
             f"{job.trajectory} exists, without a checkpoint to continue from; remove it or choose another."

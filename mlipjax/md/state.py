@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 
-from mlipjax.devices import SHARE, WHOLE, over_devices
+from mlipjax.devices import SHARE, WHOLE, bring_back, over_devices, put
 from mlipjax.graph import DenseTable, VerletSpec, build_table, cells_away
 from mlipjax.md.dynamics import Dynamics, maxwell_boltzmann
 from mlipjax.md.ensembles import Ensemble
@@ -193,7 +193,8 @@ def rebuild_at(
         positions, cells: Å, where they were.
         mesh: devices that the replicas are divided over.
     """
-    return replace(state, table=_search(spec, positions, cells, mesh))
+    where = put((positions, cells), mesh, SHARE)
+    return replace(state, table=bring_back(_search(spec, *where, mesh), mesh))
 
 
 def refresh(potential: Potential, spec: VerletSpec, params: Params, state: SimState) -> SimState:

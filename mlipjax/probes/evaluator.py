@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.defaults import MAX_SLOTS
-from mlipjax.devices import WHOLE, device_count, device_mesh, put
+from mlipjax.devices import WHOLE, default_slots, device_count, get, mesh_of_parts, put
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_bucket, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.models.heads import head_index
@@ -55,13 +54,14 @@ class NativeEvaluator:
             from, and then nothing is compiled again (their isolated-atom energies shift energies only).
         dtype: ``"float64"`` (finite differences need it) or ``"float32"``.
         head: index of the energy head.
-        max_slots: limit of padded atoms times neighbour slots per batch, for memory.
+        max_slots: limit of padded atoms times neighbour slots per batch, for memory; by default
+            ``devices.default_slots``.
     """
 
     model: Model
     dtype: str = "float64"
     head: int = 0
-    max_slots: int = MAX_SLOTS
+    max_slots: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float64"):
@@ -81,9 +81,10 @@ class NativeEvaluator:
         tables = list(neighbor_tables(systems, potential.cutoff))
         width = neighbor_bucket(max(table.max_count for table in tables))
         largest = max(system.n_atoms for system in systems)
-        mesh = device_mesh()
+        mesh = mesh_of_parts(len(systems))
         count = device_count(mesh)
-        per_batch = max(1, min(-(-len(systems) // count), self.max_slots // (largest * width)))
+        limit = (self.max_slots or default_slots(self.dtype)) // (largest * width)
+        per_batch = max(1, min(-(-len(systems) // count), limit))
         parts = [range(i, min(i + per_batch, len(systems))) for i in range(0, len(systems), per_batch)]
         rows = bucket_size(max(sum(systems[i].n_atoms for i in part) for part in parts))
         results: list[Evaluation] = []
@@ -113,7 +114,7 @@ class NativeEvaluator:
 
 def _unpack(prediction: Prediction, systems: Sequence[System], evaluator: NativeEvaluator) -> list[Evaluation]:
     # features are as large as all the rest together many times over and stay on the device
-    found = jax.device_get((prediction.node_energy, prediction.forces, prediction.stress))
+    found = get((prediction.node_energy, prediction.forces, prediction.stress))
     node_energy, forces, stresses = (np.asarray(part, np.float64) for part in found)
     results, start = [], 0
     for row, system in enumerate(systems):

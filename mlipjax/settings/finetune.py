@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.defaults import Precision
 
 if TYPE_CHECKING:
     from mlipjax.losses import Loss, LossWeights, Penalty
@@ -58,7 +58,8 @@ class RunSettings:
         dtype: precision of training.
         precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
             1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
     """
 
     strategy: Literal[
@@ -82,7 +83,7 @@ class RunSettings:
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     precision: Precision = "highest"
-    max_slots: int = MAX_SLOTS
+    max_slots: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

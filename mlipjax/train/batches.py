@@ -16,10 +16,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlipjax.data import Dataset, View
-from mlipjax.defaults import MAX_SLOTS
-from mlipjax.devices import WHOLE, device_count, device_mesh, put
+from mlipjax.devices import WHOLE, default_slots, device_count, get, mesh_for, put
 from mlipjax.files import scratch
 from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
+from mlipjax.hosts import json_of_first
 from mlipjax.potential import Potential, Prediction, property_values
 from mlipjax.system import Labels, System
 from mlipjax.train.several import apply_each
@@ -104,10 +104,10 @@ class LabelledBatches:
         *,
         passes: float = 1,
         dtype: Any = np.float32,
-        max_slots: int = MAX_SLOTS,
+        max_slots: int | None = None,
         reach: float = 0.0,
     ) -> LabelledBatches:
-        """Count neighbours and plan batches, for the first energy head and all devices.
+        """Count neighbours and plan batches, for the first energy head and as many devices as are of use.
 
         Args:
             potential: what will be trained or evaluated.
@@ -116,8 +116,9 @@ class LabelledBatches:
                 one size, that respect ``max_slots``; how they are divided does not change the gradient.
             passes: how often the data set will be gone through: for many passes, more shapes are worth compiling.
             dtype: floating-point type of the batches.
-            max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; a single structure may
-                exceed it. The devices divide it: what is computed together does not depend on their number.
+            max_slots: limit of atoms times neighbour slots in a micro-batch, for memory; by default
+                ``devices.default_slots``. A single structure may exceed it. The devices divide it: what is computed
+                together does not depend on their number.
             reach: Å beyond the cutoff for which slots are reserved: of structures whose atoms will be displaced, and
                 whose tables are therefore not kept.
 
@@ -130,11 +131,13 @@ class LabelledBatches:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}.")
         dataset.check_elements(potential.check_elements)
         tables = Tables.find(dataset, potential.cutoff + reach, KEEP_BYTES if reach == 0.0 else 0)
-        mesh, batch_size = device_mesh(), min(batch_size, len(dataset))
+        batch_size = min(batch_size, len(dataset))
+        limit = json_of_first(default_slots(dtype)) if max_slots is None else max_slots
         for size in range(batch_size, 0, -1):
             if batch_size % size == 0:
                 plans = cheapest_plan(tables.n_atoms, tables.max_counts, size, passes)
-                if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= max_slots:
+                if size == 1 or max(plan.n_atoms * plan.n_neighbors for plan in plans) <= limit:
+                    mesh = _mesh_of_step(size, batch_size // size)
                     return cls(potential, dataset, tables, plans, batch_size // size, dtype, mesh=mesh)
         raise AssertionError("a batch size has the divisor 1")
 
@@ -207,6 +210,15 @@ class LabelledBatches:
             dtype=self.dtype,
             head=self.head,
         )
+
+
+def _mesh_of_step(size: int, accumulate: int) -> Mesh | None:
+    """Devices for a step of so many micro-batches of ``size`` structures: more than it can use would compute blanks."""
+
+    def structures_one_after_another(count: int) -> int:
+        return -(-accumulate * min(count, size) // count) * -(-size // count)
+
+    return mesh_for(structures_one_after_another)
 
 
 def frames_per_step(dataset: Dataset) -> int:
@@ -341,7 +353,7 @@ def predict(
     for plan, batch, prediction in _predictions(potential, params, batches):
         if on_batch is not None:
             on_batch(prediction, batch)
-        energy, forces, stress = jax.device_get((prediction.energy, prediction.forces, prediction.stress))
+        energy, forces, stress = get((prediction.energy, prediction.forces, prediction.stress))
         start = 0
         for row, (index, place) in enumerate(zip(plan.indices, np.searchsorted(planned, plan.indices), strict=True)):
             numbers = np.asarray(batches.dataset.systems[index].atomic_numbers)

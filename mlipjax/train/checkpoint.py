@@ -37,7 +37,16 @@ class Checkpoints:
         # orbax reports every save of every run; the progress display says what users need
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        several, own = jax.process_count() > 1, jax.process_index()
+        # of several processes, the one that writes does not wait for the others
+        alone = {"primary_host": own, "active_processes": {own}, "barrier_sync_key_prefix": str(own)} if several else {}
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**alone),
+        )
         self._arguments = ocp.args
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.data import Dataset
-from mlipjax.defaults import MAX_SLOTS
 from mlipjax.potential import Model
 from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict
 from mlipjax.train.metrics import error_report
@@ -44,14 +43,14 @@ def predict_dataset(
     *,
     dtype: Any = "float32",
     batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
+    max_slots: int | None = None,
 ) -> Sequence[StructurePrediction]:
     """Predict a data set, in its order; arguments and errors as ``evaluate``.
 
     Args:
         model, dataset, dtype: as there.
         batch_size: structures computed together, as far as ``max_slots`` allows.
-        max_slots: limit of padded atoms times neighbour slots, for memory.
+        max_slots: limit of padded atoms times neighbour slots, for memory; as for ``LabelledBatches.create``.
     """
     batches = LabelledBatches.create(model.potential, dataset, batch_size, dtype=dtype, max_slots=max_slots)
     found = predict(model.potential, tree.cast(model.params, dtype), batches)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax.data.properties import targets
+from mlipjax.hosts import json_of_first
 from mlipjax.losses import Loss, LossWeights
 from mlipjax.potential import Potential, property_values
 from mlipjax.train.batches import LabelledBatches, StructurePrediction, predict, predict_property
@@ -98,7 +99,9 @@ def consider(judge: Judge, state: TrainState, epoch: int) -> tuple[TrainState, d
     Raises:
         NonFiniteError: if the score is not finite.
     """
-    record = {"epoch": epoch, "step": int(state.step), "train_loss": None, **judge(state.ema_params)}
+    # of several processes all must come to the same end
+    judged = json_of_first(judge(state.ema_params))
+    record = {"epoch": epoch, "step": int(state.step), "train_loss": None, **judged}
     score = record["score"]
     fit = record.get("valid_loss", score)
     if score is not None and not math.isfinite(score):

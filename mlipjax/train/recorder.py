@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlipjax.files import naming, write_atomic
+from mlipjax.hosts import arrays_of_first, json_of_first
 from mlipjax.train.checkpoint import Checkpoints
 from mlipjax.train.state import TrainState
 from mlipjax.typing import Params
@@ -56,11 +57,15 @@ class Recorder:
         self.checkpoints = None if self.folder is None else Checkpoints(self.folder / CHECKPOINTS)
 
     def resume(self, state: TrainState) -> TrainState:
-        """Return the newest checkpoint, or ``state``; forget epochs recorded after it, which will be repeated."""
+        """Return the newest checkpoint, or ``state``; forget epochs recorded after it, which will be repeated.
+
+        Of several processes the first has the folder, and what it finds counts for all.
+        """
         if self.folder is not None and self.checkpoints is not None:
             state = self.checkpoints.restore(state) or state
             self.records = [record for record in read_metrics(self.folder) if record["step"] <= int(state.step)]
             write_atomic(self.folder / METRICS, "".join(json.dumps(record) + "\n" for record in self.records))
+        state, self.records = arrays_of_first(state), json_of_first(self.records)
         self.snapshots.take(state)
         return state
 

@@ -24,7 +24,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from mlipjax import tree
-from mlipjax.devices import AXIS, SHARE, WHOLE, over_devices, side_by_side
+from mlipjax.devices import AXIS, SHARE, WHOLE, device_count, over_devices, side_by_side
 from mlipjax.graph import BatchPlan
 from mlipjax.optim import Hyper, Optimizer, schedule_factor
 from mlipjax.train.batches import LabelledBatches
@@ -121,11 +121,15 @@ class Mixture:
             raise ValueError(f"a mixture needs tasks of different names, found {names}.")
         if self.kind not in ("draw", "sum") or any(not task.share > 0.0 for task in self.tasks):
             raise ValueError(f"a mixture draws or sums tasks with positive shares, found {self.kind!r}.")
+        if len({task.batches.mesh for task in self.tasks}) > 1:
+            mesh = self.mesh
+            alike = (dataclasses.replace(t, batches=dataclasses.replace(t.batches, mesh=mesh)) for t in self.tasks)
+            object.__setattr__(self, "tasks", tuple(alike))
 
     @property
     def mesh(self) -> Mesh | None:
-        """Devices that share every step."""
-        return self.tasks[0].batches.mesh
+        """Devices that share every step: those of the task that uses most."""
+        return max((task.batches.mesh for task in self.tasks), key=device_count)
 
     def turns(self, key: Key, total_steps: int) -> np.ndarray:
         """Return the task that each step is for, drawn from ``key`` alone: (total_steps,) integers."""

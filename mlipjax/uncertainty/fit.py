@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax import tree
-from mlipjax.defaults import MAX_SLOTS
+from mlipjax.devices import default_slots
 from mlipjax.graph import batches_of
 from mlipjax.potential import Model
 from mlipjax.system import System
@@ -50,17 +50,18 @@ class Computed:
         head: index of the energy head.
         dtype: "float32" or "float64".
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots of a batch.
+        max_slots: padded atoms times neighbour slots of a batch; by default ``devices.default_slots``.
     """
 
     head: int = 0
     dtype: str = "float32"
     batch_size: int = 8
-    max_slots: int = MAX_SLOTS
+    max_slots: int | None = None
 
     def batches(self, model: Model, systems: Sequence[System]) -> Any:
         """Batches with the places of their structures."""
         options = dataclasses.asdict(self)
+        options["max_slots"] = self.max_slots or default_slots(self.dtype)
         return batches_of(systems, model.potential.cutoff, **options)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
-from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.defaults import Precision
 from mlipjax.models import save
 from mlipjax.models.storage import is_model_folder
 from mlipjax.notices import notice
@@ -49,7 +49,7 @@ def calibrate(
     dtype: str = "float32",
     precision: Precision = "highest",
     batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
+    max_slots: int | None = None,
     energy_key: str = AUTO,
     forces_key: str = AUTO,
     stress_key: str = AUTO,
@@ -72,7 +72,8 @@ def calibrate(
         dtype: precision of the network, "float32" or "float64".
         precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
         energy_key: name of the energies in the files of ``valid``, as for ``mlipjax.read``, and so are the next three.
         forces_key: likewise.
         stress_key: likewise.

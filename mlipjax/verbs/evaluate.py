@@ -20,7 +20,7 @@ from mlipjax.data.label_keys import AUTO
 from mlipjax.data.products import products_in
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
-from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.defaults import Precision
 from mlipjax.doctor import suspect_labels
 from mlipjax.graph import coincidences
 from mlipjax.monitoring import Monitor
@@ -63,7 +63,7 @@ def evaluate(
     dtype: str = "float32",
     precision: Precision = "highest",
     batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
+    max_slots: int | None = None,
     energy_key: str = AUTO,
     forces_key: str = AUTO,
     stress_key: str = AUTO,
@@ -85,7 +85,8 @@ def evaluate(
         dtype: precision of the network, "float32" or "float64"; energies and statistics are float64 in both.
         precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
         energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
         forces_key: likewise.
         stress_key: likewise.
@@ -211,7 +212,7 @@ def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
 
 
 def _predictions(
-    opened: NativeModel | ForeignModel, dataset: Dataset, dtype: str, batch_size: int, max_slots: int
+    opened: NativeModel | ForeignModel, dataset: Dataset, dtype: str, batch_size: int, max_slots: int | None
 ) -> tuple[str, Sequence[StructurePrediction], Callable[[System], float]]:
     """Precision, predictions, and the energies of isolated atoms that figures leave out."""
     if isinstance(opened, ForeignModel):
@@ -236,7 +237,9 @@ def _foreign_predictions(model: ForeignModel, dataset: Dataset) -> list[Structur
     return [StructurePrediction(r.energy, r.forces, none if r.stress is None else r.stress) for r in results]
 
 
-def _property_errors(opened: NativeModel, given: str, dtype: str, batch_size: int, max_slots: int) -> dict[str, Any]:
+def _property_errors(
+    opened: NativeModel, given: str, dtype: str, batch_size: int, max_slots: int | None
+) -> dict[str, Any]:
     file, key = parse_property(given)
     unit = opened.potential.property_head(key).unit
     data = open_properties(file, key)

@@ -14,6 +14,7 @@ from mlipjax.finetuning.committee import refuse_replay, train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
+from mlipjax.hosts import is_first, refuse_several
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
@@ -101,7 +102,7 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
-    with in_dtype(settings.dtype), logged(listener, log, out) as listener:
+    with in_dtype(settings.dtype), logged(listener, log if is_first() else (), out) as listener:
         if property is not None:
             _refuse_beside_property(head, dispersion, committee, hvp)
             return _learn_property(model, property, valid, out, settings, task, listener)
@@ -149,6 +150,7 @@ def _for_committee(
     members: int, out: Any, start: Model, train: Dataset, valid: Dataset | None, settings: FinetuneSettings
 ) -> Preparation:
     """What the other members start from; refuses before the training what would fail after it."""
+    refuse_several("a committee")
     if members < 1:
         raise ValueError(f"committee must be 1 (none) or more, found {members}.")
     if out is None:

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.defaults import Precision
+from mlipjax.devices import WHOLE, default_slots, device_count, mesh_of_parts, put
 from mlipjax.dispersion import D3BJ, add_dispersion
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
-from mlipjax.potential import apply
+from mlipjax.potential import Prediction
 from mlipjax.system import System
+from mlipjax.train.several import apply_each
 from mlipjax.uncertainty import Estimator, Spread, spread
 from mlipjax.uncertainty.estimators import cast
 from mlipjax.verbs.dispersion import dispersive, open_dispersion
@@ -43,7 +45,7 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 @overload
 def predict(
     model: ModelLike, data: Atoms, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
-    batch_size: int = ..., max_slots: int = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
+    batch_size: int = ..., max_slots: int | None = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
     dispersion: str | None = ...,
 ) -> Atoms: ...  # fmt: skip
 
@@ -51,7 +53,7 @@ def predict(
 @overload
 def predict(
     model: ModelLike, data: Several, *, head: str | None = ..., dtype: str = ..., precision: Precision = ...,
-    batch_size: int = ..., max_slots: int = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
+    batch_size: int = ..., max_slots: int | None = ..., features: bool = ..., uncertainty: Uncertainty | None = ...,
     dispersion: str | None = ...,
 ) -> list[Atoms]: ...  # fmt: skip
 
@@ -64,7 +66,7 @@ def predict(
     dtype: str = "float32",
     precision: Precision = "highest",
     batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
+    max_slots: int | None = None,
     features: bool = False,
     uncertainty: Uncertainty | None = None,
     dispersion: str | None = None,
@@ -78,7 +80,8 @@ def predict(
         dtype: precision of the network, "float32" or "float64"; total energies are float64 in both.
         precision: of the network's products (``mlipjax.precision``): "highest", "high" or "default".
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
         features: also give the invariant features of every atom, as the array ``features`` (n, F).
         uncertainty: also give standard deviations, as ``info["energy_std"]`` (eV) and the arrays ``energies_std`` and
             ``forces_std``: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model that ``mlipjax.calibrate``
@@ -114,7 +117,7 @@ def predict_each(
     dtype: str = "float32",
     precision: Precision = "highest",
     batch_size: int = 8,
-    max_slots: int = MAX_SLOTS,
+    max_slots: int | None = None,
     features: bool = False,
     uncertainty: Uncertainty | None = None,
     dispersion: str | None = None,
@@ -129,7 +132,7 @@ def predict_each(
         dtype: ``"float32"`` or ``"float64"``.
         precision: of the network's products.
         batch_size: structures evaluated together.
-        max_slots: most slots of neighbours evaluated together.
+        max_slots: likewise.
         features: whether features are stored too.
         uncertainty: whether standard deviations are, and which.
         dispersion: as d3bj:FUNCTIONAL.
@@ -138,7 +141,7 @@ def predict_each(
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
-    if batch_size < 1 or max_slots < 1:
+    if batch_size < 1 or (max_slots is not None and max_slots < 1):
         raise ValueError(f"batch_size and max_slots must be 1 or more, found {batch_size} and {max_slots}.")
     opened = open_model(model, head, precision)
     bars = None if uncertainty is None else open_uncertainty(model, opened, uncertainty)
@@ -176,16 +179,18 @@ class _Runner:
         model: NativeModel,
         dtype: str,
         batch_size: int,
-        max_slots: int,
+        max_slots: int | None,
         features: bool,
         bars: Estimator | None,
         dispersion: D3BJ | None,
     ) -> None:
         self.model, self.dtype, self.features, self.dispersion = model, dtype, features, dispersion
-        self.batch_size, self.max_slots = batch_size, max_slots
+        self.batch_size, self.max_slots = batch_size, max_slots or default_slots(dtype)
         self.sizes: list[tuple[int, int]] = []
+        self.mesh = mesh_of_parts(batch_size)
         with jax.enable_x64(dtype == "float64"):
             self.params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
+            self.on_mesh = put(self.params, self.mesh, WHOLE)
             self.bars = None if bars is None else cast(bars, dtype)
 
     def member(self, atoms: Atoms, name: str) -> _Member:
@@ -202,25 +207,38 @@ class _Runner:
         return len(batch) <= self.batch_size and n_atoms * width <= self.max_slots
 
     def run(self, batch: Sequence[_Member]) -> Iterator[Atoms]:
-        n_atoms, width = self._size(*_needed(batch))
+        """Predict a batch; every device has a part of it."""
+        count = min(device_count(self.mesh), len(batch))
+        parts = [batch[first::count] for first in range(count)]
+        needed = [_needed(part) for part in parts]
+        n_atoms, width = self._size(*(max(sizes) for sizes in zip(*needed, strict=True)))
+        found: list[Iterator[Atoms]] = []
         with jax.enable_x64(self.dtype == "float64"):
-            graph = batch_graphs(
-                [member.system for member in batch],
-                self.model.potential.cutoff,
-                n_atoms=n_atoms,
-                n_neighbors=width,
-                n_graphs=self.batch_size,
-                heads=[self.model.head] * len(batch),
-                tables=[member.table for member in batch],
-                dtype=np.dtype(self.dtype),
-            )
-            prediction = apply(self.model.potential, self.params, graph)
-            if not self.features:  # as large as all the rest together many times over: they stay on the device
-                prediction = dataclasses.replace(prediction, features=prediction.features[:0])
-            prediction = jax.device_get(prediction)
-            bars = self.bars and jax.device_get(spread(self.bars, self.model.potential, self.params, graph))
+            graphs = [
+                batch_graphs(
+                    [member.system for member in part],
+                    self.model.potential.cutoff,
+                    n_atoms=n_atoms,
+                    n_neighbors=width,
+                    n_graphs=-(-self.batch_size // device_count(self.mesh)),
+                    heads=[self.model.head] * len(part),
+                    tables=[member.table for member in part],
+                    dtype=np.dtype(self.dtype),
+                )
+                for part in parts
+            ]
+            predictions = apply_each(self.model.potential, self.on_mesh, graphs, self.mesh, features=self.features)
+            for part, graph, prediction in zip(parts, graphs, predictions, strict=True):
+                if not self.features:  # as large as all the rest together many times over: they stay on the device
+                    prediction = dataclasses.replace(prediction, features=prediction.features[:0])
+                bars = self.bars and jax.device_get(spread(self.bars, self.model.potential, self.params, graph))
+                found.append(self._each(part, jax.device_get(prediction), bars))
+        for place in range(len(batch)):
+            yield next(found[place % count])
+
+    def _each(self, part: Sequence[_Member], prediction: Prediction, bars: Spread | None) -> Iterator[Atoms]:
         start = 0
-        for row, member in enumerate(batch):
+        for row, member in enumerate(part):
             stop = start + len(member.atoms)
             atoms = self._annotated(member, prediction, row, slice(start, stop))
             if bars is not None:

@@ -16,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipjax import relaxation
 from mlipjax.data.constraints import free_coordinates
-from mlipjax.defaults import MAX_SLOTS
+from mlipjax.devices import default_slots
 from mlipjax.graph import neighbor_table
 from mlipjax.graph.verlet import SKIN
 from mlipjax.notices import notice
@@ -178,16 +178,16 @@ def _relax_natively(model: NativeModel, jobs: Sequence[Job], **options: Any) -> 
         alike[job.atoms.numbers.tobytes(), tuple(job.atoms.pbc)].append(index)
     found: dict[int, Relaxation] = {}
     for members in alike.values():
-        for part, n in in_parts(members, _at_once(model, [jobs[index] for index in members])):
+        for part, n in in_parts(members, _at_once(model, [jobs[i] for i in members], options["dtype"])):
             relaxed = _side_by_side(model, [jobs[index] for index in part], **options)
             found.update(zip(part[:n], relaxed[:n], strict=True))
     return [found[index] for index in range(len(jobs))]
 
 
-def _at_once(model: NativeModel, jobs: Sequence[Job]) -> int:
+def _at_once(model: NativeModel, jobs: Sequence[Job], dtype: str) -> int:
     reach = model.potential.cutoff + SKIN
     slots = max(neighbor_table(System.from_ase(job.atoms), reach).max_count for job in jobs)
-    limit = max(1, MAX_SLOTS // (len(jobs[0].atoms) * max(slots, 1)))
+    limit = max(1, default_slots(dtype) // (len(jobs[0].atoms) * max(slots, 1)))
     # parts of equal size share a compiled program
     return -(-len(jobs) // -(-len(jobs) // limit))
 

@@ -11,6 +11,7 @@ import jax
 from mlipjax import runtime, tree
 from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS, Precision
 from mlipjax.files import plain
+from mlipjax.hosts import is_first
 from mlipjax.md import (
     NVE,
     Ensemble,
@@ -131,7 +132,7 @@ def simulate(
         >>> run.report["n_steps"], len(run.atoms), run.atoms[0].get_momenta().shape
         (20, 1, (3, 3))
     """
-    folder, trajectory = folder_and_file(out, write, "trajectory.extxyz")
+    folder, trajectory = folder_and_file(out, write, "trajectory.extxyz") if is_first() else (None, None)
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every, uncertainty)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))

@@ -7,19 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from finetuning import loop_case
-from labelled_files import model, rock_salts
+from labelled_files import labelled, model, rock_salts
 from md.pair_potential import argon, argon_spec, pair_potential
 from train import multitask_case
 
 from mlipjax import md
-from mlipjax.devices import SHARE, WHOLE, device_count, device_mesh, over_devices, put
+from mlipjax.devices import SHARE, WHOLE, device_count, device_mesh, mesh_of_parts, over_devices, put
 from mlipjax.finetuning import run_compiled
+from mlipjax.finetuning.committee import train_members
+from mlipjax.finetuning.frames import frame_graphs
+from mlipjax.finetuning.host import HostLoop
+from mlipjax.finetuning.round import mesh_of_batches, train_frames
+from mlipjax.finetuning.sample import sample_frame
+from mlipjax.finetuning.single import prepare
 from mlipjax.md.advance import run_chunk
 from mlipjax.md.gate import default_limits
+from mlipjax.oracles import Labeller
 from mlipjax.potential import Model
 from mlipjax.probes.evaluator import NativeEvaluator
-from mlipjax.train import train
+from mlipjax.settings import FinetuneSettings
+from mlipjax.train import LabelledBatches, Mixture, train
 from mlipjax.train.tasks import compiled_gradient, divided_gradient, shares_together
+from mlipjax.verbs import predict
 
 LANGEVIN = md.Langevin(5.0, 60.0, 20.0)
 NPT = md.IsotropicNPT(5.0, 60.0, 1000.0, 150.0, 600.0)
@@ -48,6 +57,27 @@ def test_as_many_devices_are_taken_as_divide_the_parts():
     taken = {parts: device_count(device_mesh(parts)) for parts in (0, 1, 2, 3, 4, 6, 7, 8, 9)}
     assert taken == {0: 4, 1: 1, 2: 2, 3: 3, 4: 4, 6: 3, 7: 1, 8: 4, 9: 3}
     assert on_one(device_mesh) is None
+
+
+def test_no_more_devices_are_taken_than_are_of_use():
+    taken = {parts: device_count(mesh_of_parts(parts)) for parts in (1, 2, 3, 4, 5, 8, 9)}
+    assert taken == {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 8: 4, 9: 3}
+    potential, data = model().potential, labelled(rock_salts(12))
+    meshes = {size: LabelledBatches.create(potential, data, size).mesh for size in (1, 2, 3, 4, 12)}
+    assert {size: device_count(mesh) for size, mesh in meshes.items()} == {1: 1, 2: 2, 3: 3, 4: 4, 12: 4}
+    # single structures one after the other, as memory wants it, still are four at a time
+    assert device_count(LabelledBatches.create(potential, data, 4, max_slots=1).mesh) == 4
+
+
+def test_tasks_of_a_mixture_share_the_devices_of_the_largest():
+    multitask_case.training.cache_clear()
+    tasks = multitask_case.training("sum").mixture.tasks
+    small, large = (device_mesh(parts) for parts in (2, 4))
+    made = [
+        dataclasses.replace(task, batches=dataclasses.replace(task.batches, mesh=mesh))
+        for task, mesh in zip(tasks, (small, large), strict=True)
+    ]
+    assert {task.batches.mesh for task in Mixture(tuple(made)).tasks} == {large}
 
 
 def simulate(ensemble, n_steps, folder=None, n_replicas=8):
@@ -139,6 +169,63 @@ def test_structures_are_evaluated_as_on_one_device():
         np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-12)
         np.testing.assert_allclose(found.forces, expected.forces, atol=1e-10)
         np.testing.assert_allclose(found.stress, expected.stress, atol=1e-11)
+
+
+def test_predictions_of_a_batch_are_divided():
+    structures = [system.to_ase() for system in rock_salts(11)]
+    several = predict(model(), structures, batch_size=6, features=True)
+    one = on_one(predict, model(), structures, batch_size=6, features=True)
+    for found, expected in zip(several, one, strict=True):
+        np.testing.assert_array_equal(found.positions, expected.positions)
+        np.testing.assert_allclose(found.get_potential_energy(), expected.get_potential_energy(), rtol=1e-6)
+        np.testing.assert_allclose(found.get_forces(), expected.get_forces(), atol=1e-4)
+        np.testing.assert_allclose(found.arrays["features"], expected.arrays["features"], atol=1e-5)
+
+
+def members():
+    settings = FinetuneSettings(epochs=2, batch_size=4, dtype="float64", ignore=("step-0",), allow_e0_mismatch=True)
+    ready = prepare(model(), labelled(rock_salts(12)), None, settings)
+    return train_members(ready, settings, 3)
+
+
+def test_members_of_a_committee_are_divided():
+    for found, expected in zip(members(), on_one(members), strict=True):
+        close(found.params, expected.params, rtol=1e-5, atol=1e-6)
+
+
+def loop_on_the_host(folder, n_rounds):
+    setup, teacher, params, controls = loop_case.case()
+    folder.mkdir(exist_ok=True)
+    with Labeller(teacher, folder / "labels.db") as labeller:
+        begin = loop_case.start(setup, params, controls)
+        return HostLoop(setup, labeller, controls, folder).run(begin, n_rounds).state
+
+
+def test_the_loop_goes_on_with_another_number_of_devices(tmp_path):
+    """Two replicas on two devices, two frames a batch on two."""
+    one = on_one(loop_on_the_host, tmp_path / "one", 2)
+    several = loop_on_the_host(tmp_path / "several", 2)
+    on_one(loop_on_the_host, tmp_path / "parts", 1)
+    for state in (several, loop_on_the_host(tmp_path / "parts", 2)):
+        assert int(state.round) == 2
+        close(state.train.params, one.train.params, rtol=1e-6, atol=1e-9)
+        close(state.systems[0].buffer.position, one.systems[0].buffer.position)
+        close(state.systems[0].buffer.labels, one.systems[0].buffer.labels, rtol=1e-6)
+
+
+def test_a_piece_of_the_loop_has_the_sums_of_its_gradients_and_nothing_else():
+    setup, _, params, controls = loop_case.case()
+    state, own = loop_case.start(setup, params, controls), setup.systems[0]
+    mesh = mesh_of_batches(setup, controls)
+    assert mesh.size == 2
+    graphs = [frame_graphs(own.spec, state.systems[0], jnp.arange(loop_case.CAPACITY))]
+    train = jax.jit(train_frames, static_argnums=(0, 4, 5)).lower(setup, state, graphs, controls, 3, mesh)
+    assert set(collectives(train.compile())) == {"all-reduce"}
+    move = jax.jit(sample_frame, static_argnums=0, static_argnames="mesh")
+    arguments = (params, state.systems[0], controls.systems[0], state.round)
+    sample = move.lower(setup, *arguments, mesh=mesh).compile()
+    # frames of all replicas go into one buffer
+    assert set(collectives(sample)) <= {"all-gather"}
 
 
 def test_seeds_of_the_compiled_loop_are_divided():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -84,7 +85,7 @@ def test_the_sum_of_tasks_has_the_weighted_sum_of_their_gradients():
 
 
 def bare_task(name, share=1.0):
-    return Task(name, None, None, jax.random.key(0), share=share)
+    return Task(name, None, SimpleNamespace(mesh=None), jax.random.key(0), share=share)
 
 
 def test_turns_follow_the_shares():

@@ -34,6 +34,19 @@ class Computes(Reports):
     device: str = "auto"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spreads(Computes):
+    """Devices to compute on, and form of the results.
+
+    Attributes:
+        distributed: work as one of several processes, on one machine or many, which share the work: start the same
+            command in each, by srun or mpirun, or with JAX_COORDINATOR_ADDRESS=HOST:PORT (of the first),
+            JAX_NUM_PROCESSES and JAX_PROCESS_ID (from 0). The first one writes and prints.
+    """
+
+    distributed: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelOptions:
     """Names and units of labels in the files.

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import tyro
 
 from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
-from mlipjax.defaults import MAX_SLOTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Doctor(Computes):
         head: name of the energy head; by default the model's first.
         dtype: precision of training.
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
     """
 
     sections: ClassVar[Sections] = {
@@ -49,4 +49,4 @@ class Doctor(Computes):
     head: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     batch_size: int = 8
-    max_slots: int = MAX_SLOTS
+    max_slots: int | None = None

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import tyro
 
 from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
-from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.defaults import Precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Evaluate(Computes):
         precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
             1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
         uncertainty: also compare error bars with errors: llpr, shallow, shallow:MEMBERS or committee, of a model that
             mlipjax calibrate gave error bars.
         monitor: a monitor.npz of the model, whose indices are then compared with the error bars.
@@ -49,7 +50,7 @@ class Evaluate(Computes):
     dtype: Literal["float32", "float64"] = "float32"
     precision: Precision = "highest"
     batch_size: int = 8
-    max_slots: int = MAX_SLOTS
+    max_slots: int | None = None
     uncertainty: str | None = None
     monitor: Path | None = None
     dispersion: str | None = None

@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 
 import tyro
 
-from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
+from mlipjax.cli.options.common import LABELS, LabelOptions, Sections, Spreads
 from mlipjax.settings import FinetuneSettings, PropertySettings
 
 _PROPERTY = " ".join(field.name for field in dataclasses.fields(PropertySettings))
 
 
 @dataclasses.dataclass(frozen=True)
-class Finetune(Computes):
+class Finetune(Spreads):
     """Fine-tune a model on labelled structures; the same command again resumes a run that was stopped.
 
     With --property the model gets a head for a number per structure instead, by --strategy scratch, ft (all

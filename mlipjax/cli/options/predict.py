@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlipjax.cli.options.common import Computes
-from mlipjax.defaults import MAX_SLOTS, Precision
+from mlipjax.defaults import Precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Predict(Computes):
         precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
             1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
         batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; lower it if memory runs out.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
     """
 
     model: str
@@ -45,4 +46,4 @@ class Predict(Computes):
     dtype: Literal["float32", "float64"] = "float32"
     precision: Precision = "highest"
     batch_size: int = 8
-    max_slots: int = MAX_SLOTS
+    max_slots: int | None = None

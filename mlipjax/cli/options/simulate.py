@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from mlipjax.cli.options.common import Computes, Sections
+from mlipjax.cli.options.common import Sections, Spreads
 from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS, Precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Simulate(Computes):
+class Simulate(Spreads):
     """Simulate a structure; the same command again continues a run that was stopped, more steps extend it.
 
     Attributes:
