@@ -51,7 +51,7 @@ class Difference(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Tell whether the interval leaves zero out."""
         return self.low > 0.0 or self.high < 0.0
 
 

@@ -206,7 +206,7 @@ def test_functions_take_at_most_seven_arguments():
 
 
 def is_function(node):
-    """Whether a node defines a function, and no overload of its types alone."""
+    """Tell whether a node defines a function, and no overload of its types alone."""
     is_one = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     return is_one and "overload" not in map(ast.unparse, node.decorator_list)
 
@@ -233,7 +233,7 @@ def test_exported_functions_are_found():
 
 
 def is_surface(statement):
-    """Whether a statement only says what a package exports."""
+    """Tell whether a statement only says what a package exports."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return True
     if isinstance(statement, ast.Expr):

@@ -50,7 +50,7 @@ def test_commands_and_their_options_exist():
 
 
 def _nested(options, option):
-    """Whether an option belongs to a group of settings of a command."""
+    """Tell whether an option belongs to a group of settings of a command."""
     hints = typing.get_type_hints(options)
     groups = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
     return any(option.replace("-", "_") in {field.name for field in dataclasses.fields(group)} for group in groups)

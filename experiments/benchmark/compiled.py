@@ -1,4 +1,4 @@
-"""What XLA makes of ten programs for an H200, without one.
+"""Ten programs as XLA compiles them for an H200, without one.
 
     python -m experiments.benchmark.compiled [MODEL [PROGRAM ...]]
 

@@ -81,7 +81,7 @@ def options_in(options: Any) -> Iterator[Option]:
 
 
 def texts_of(options: Any) -> dict[str, str]:
-    """What the fields of a dataclass mean, by their names."""
+    """Meanings of the fields of a dataclass, by their names."""
     return {name: text for kind in options.__mro__[:-1] for name, text in _attributes(kind.__doc__ or "")}
 
 

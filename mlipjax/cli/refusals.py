@@ -1,4 +1,4 @@
-"""What the parser of a command line refuses, in one line instead of its box."""
+"""Refusals of the parser of a command line, in one line instead of its box."""
 
 from __future__ import annotations
 

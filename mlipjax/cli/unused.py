@@ -39,7 +39,7 @@ def _foreign(c: Any) -> bool:
 
 
 def _generates(c: Any) -> bool:
-    """Whether structures are generated, to be replayed or as anchor."""
+    """Tell whether structures are generated, to be replayed or as anchor."""
     replays = c.strategy in ("replay", "pseudo-replay", "mft")
     return c.auto or (replays and c.replay is None) or (not replays and c.anchor == "generated")
 

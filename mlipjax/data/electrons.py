@@ -1,4 +1,4 @@
-"""What files say of a structure's electrons, which no model here takes into account: charge, spin, moments."""
+"""Electrons of a structure as files describe them (charge, spin, moments), which no model here takes into account."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class LabelReader:
 
 
 def _zeroed(atoms: Atoms, forces: np.ndarray) -> bool:
-    """Whether forces are zero on just the atoms (or components) that constraints fix: then they are no labels there."""
+    """Tell whether forces are zero on just the atoms (or components) that constraints fix: no labels there."""
     from ase.constraints import FixAtoms, FixCartesian
 
     fixed = np.zeros(forces.shape, bool)

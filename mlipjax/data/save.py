@@ -113,7 +113,7 @@ def _weights(example: Example) -> dict[str, float]:
 
 
 def _is_pair(name: str, value: Any) -> bool:
-    """Whether ASE takes information as a key and value by which rows are selected; the rest are a row's data."""
+    """Tell whether ASE takes information as a key and value by which rows are selected; the rest are a row's data."""
     from ase.db.core import check
 
     with warnings.catch_warnings():

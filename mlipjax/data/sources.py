@@ -147,7 +147,7 @@ def _in_folder(folder: Path, searched: Iterator[int] | None = None) -> list[Path
 
 
 def _holds_structures(file: Path) -> bool:
-    """Whether the name of a file says so; of JSON, which may be anything, the first row of an ASE database."""
+    """Tell whether the name of a file says so; of JSON, which may be anything, the first row of an ASE database."""
     if (suffix := _suffix(file)) != ".json":
         return suffix in _SUFFIXES
     try:

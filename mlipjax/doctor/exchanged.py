@@ -79,7 +79,7 @@ class _Tried(NamedTuple):
 
 
 def _offsets(rows: Sequence[Row], measure: Measure) -> list[np.ndarray]:
-    """What labels have in common beyond predictions: the middle of all, or the mean, which an exchange leaves alone."""
+    """Common part of labels minus predictions: the middle of all, or the mean, which an exchange leaves alone."""
     sizes = np.array([measure.per(row) for row in rows])
     errors = np.array([row.label - row.model for row in rows]) / sizes[:, None]
     return [np.median(errors, axis=0), np.average(errors, axis=0, weights=sizes)]

@@ -78,7 +78,7 @@ class FrameLabels:
                 self._labeller.start([frame_at(own.spec, system, slot) for slot in new])
 
     def passed(self, state: FineTuneState) -> bool:
-        """Whether a round has been through with labelling, though none of its labels may be there."""
+        """Tell whether a round has been through with labelling, though none of its labels may be there."""
         return self._passed == int(state.round)
 
     def label(

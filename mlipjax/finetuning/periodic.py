@@ -171,7 +171,7 @@ def run_periodic(
 
 
 def is_done(report: dict[str, Any], settings: PeriodicSettings) -> bool:
-    """Whether a run with these results has nothing left to do.
+    """Tell whether a run with these results has nothing left to do.
 
     Raises:
         ValueError: if it has done more rounds than are asked for.

@@ -1,4 +1,4 @@
-"""What comes next in the loop on the host, read off its state."""
+"""Next piece of work of the loop on the host, read off its state."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _interrupted(setup: Setup, system: SystemState) -> bool:
 
 
 def at_start(state: FineTuneState) -> bool:
-    """Whether nothing of a round is done yet."""
+    """Tell whether nothing of a round is done yet."""
     this = int(state.round)
     frames = any(np.any(np.asarray(system.buffer.round) == this) for system in state.systems)
     return not frames and not any(

@@ -1,4 +1,4 @@
-"""When a periodic fine-tune may stop: as soon as its frames prove what was asked for, looked at after every round.
+"""End of a periodic fine-tune: as soon as its frames prove what was asked for, looked at after every round.
 
 A frame counts as a hit if its force error is below the limit asked for (its label was not seen by the model that
 sampled it), a replica's round if the charts raised no alarm. What is to be refuted is that hits are no more frequent

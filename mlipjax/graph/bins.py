@@ -217,7 +217,7 @@ def _surroundings(bins: Bins, pbc: Sequence[bool]) -> tuple[int, np.ndarray, np.
 def _find_in_row(
     rows: Int[Array, "n width"], chosen: Int[Array, "n width"], wanted: Int[Array, "n width"]
 ) -> tuple[Int[Array, "n width"], Bool[Array, "n width"]]:
-    """Where ``wanted`` stands in the ascending row that is ``chosen``, and whether it does; a binary search."""
+    """Place of ``wanted`` in the ascending row that is ``chosen``, and whether it is there; a binary search."""
     width = rows.shape[1]
     before = jnp.zeros_like(wanted)
     for step in (2**power for power in reversed(range(width.bit_length()))):

@@ -63,7 +63,7 @@ class VerletSpec:
         return self.cutoff + self.skin
 
     def searched_at_once(self, n_atoms: int) -> int:
-        """How many structures of so many atoms are searched at the same time in bounded memory."""
+        """Number of structures of so many atoms that are searched at the same time in bounded memory."""
         return max(1, AT_ONCE // (self.bins.partners * n_atoms))
 
     @classmethod

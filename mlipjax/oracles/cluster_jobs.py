@@ -122,11 +122,11 @@ class ClusterJob:
 
     @property
     def has_result(self) -> bool:
-        """Whether what it returned or raised is there."""
+        """Tell whether what it returned or raised is there."""
         return self._job.paths.result_pickle.exists()
 
     def done(self) -> bool:
-        """Whether it has a result, or has ended and none came."""
+        """Tell whether it has a result, or has ended and none came."""
         if self.has_result:
             return True
         state = self._alive(self.number)

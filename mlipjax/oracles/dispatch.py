@@ -119,7 +119,7 @@ class Dispatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether any job is left."""
+        """Tell whether any job is left."""
         return bool(self._jobs or self._suspects or self._running or self._accused)
 
     def put(self, job: Job) -> None:

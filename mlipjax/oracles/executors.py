@@ -1,4 +1,4 @@
-"""Where labels are computed, by name: processes of this machine, Dask, submitit (Slurm), executorlib, or your own."""
+"""Executors of labels, by name: processes of this machine, Dask, submitit (Slurm), executorlib, or your own."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Labeller:
 
     @property
     def concurrent(self) -> bool:
-        """Whether labels are computed while the calling thread does something else."""
+        """Tell whether labels are computed while the calling thread does something else."""
         return not self._inline
 
     def start(self, systems: Sequence[System]) -> None:

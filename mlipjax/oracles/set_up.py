@@ -1,4 +1,4 @@
-"""What a process that labels does once, before its first label: threads, modules of a cluster, a scratch folder."""
+"""Set-up of a process before its first label: threads, modules of a cluster, a scratch folder."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from mlipjax.report.html import Interactive
 from mlipjax.report.style import arm_styles
 
 _NAMES = re.compile(r'"(p\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')
-"""What Bokeh calls the parts of a drawing."""
+"""Bokeh's names of the parts of a drawing."""
 
 
 def interactive_curves(

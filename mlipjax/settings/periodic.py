@@ -11,7 +11,7 @@ from mlipjax.defaults import ATMOSPHERE_BAR, Precision
 from mlipjax.settings.finetune import FinetuneSettings
 
 Select = Literal["interval", "random", "uncertain", "diverse", "uncertain-diverse", "alarm"]
-"""How frames are chosen to be labelled."""
+"""Ways to choose the frames that are labelled."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Spread:
 
 
 class Estimator(Protocol):
-    """What gives error bars.
+    """Source of error bars.
 
     Attributes:
         scale: (2,) factors of the standard deviations of energies and forces, from held-out groups.

@@ -44,7 +44,7 @@ class Errors:
 
 @dataclasses.dataclass(frozen=True)
 class Computed:
-    """How structures are computed.
+    """Batching and precision of predictions.
 
     Attributes:
         head: index of the energy head.

@@ -1,4 +1,4 @@
-"""What error bars are worth: how often they hold, and whether they find the large errors."""
+"""Scores of error bars: coverage, and rank correlation and AUROC against true errors."""
 
 from __future__ import annotations
 

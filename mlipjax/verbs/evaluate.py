@@ -177,7 +177,7 @@ def _error_bars(
 
 
 def _beside_products(
-    report: dict[str, Any], model: Model, dataset: Dataset, dtype: str, max_slots: int
+    report: dict[str, Any], model: Model, dataset: Dataset, dtype: str, max_slots: int | None
 ) -> dict[str, Any]:
     """The report with errors of Hessian products, if structures have any; they hold no dispersion."""
     if not len(products := products_in(dataset)):
@@ -198,7 +198,7 @@ def _told(left_out: Mapping[int, str]) -> dict[str, Any]:
 
 
 def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
-    """Why some structures, by their numbers, have no energy; it is said, and that they are left out."""
+    """Say why some structures, by their numbers, have no energy, and that they are left out."""
     broken = coincidences(dataset.systems)
     if not broken:
         return {}

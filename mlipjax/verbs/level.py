@@ -1,4 +1,4 @@
-"""What the level of theory of a published model means for labelled structures."""
+"""Level of theory of a published model, against labelled structures."""
 
 from __future__ import annotations
 

@@ -37,5 +37,5 @@ def script(path):
 
 
 def runs(path):
-    """Whether a page has something to run."""
+    """Tell whether a page has something to run."""
     return bool(blocks(path, "python", "bash"))

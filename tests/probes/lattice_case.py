@@ -28,7 +28,7 @@ class Description(NamedTuple):
 
 
 def sharp_angles(cell):
-    """Whether some angle between two lattice vectors is below 20 or above 150 degrees."""
+    """Tell whether some angle between two lattice vectors is below 20 or above 150 degrees."""
     unit = cell / np.linalg.norm(cell, axis=1)[:, None]
     cosines = (unit @ unit.T)[np.triu_indices(3, 1)]
     return cosines.max() > np.cos(np.radians(20)) or cosines.min() < np.cos(np.radians(150))

@@ -36,7 +36,7 @@ _INTERACTIONS = {
 _MODELS = ("MACE", "ScaleShiftMACE")
 _TRANSFORMS = {"AgnesiTransform": ("agnesi", ("a", "q", "p")), "SoftTransform": ("soft", ("alpha",))}
 _READOUTS = {"NonLinearReadoutBlock": False, "NonLinearBiasReadoutBlock": True}
-"""Whether they have biases."""
+"""Tell whether they have biases."""
 
 
 def load_mace_torch(path: str | Path) -> tuple[Potential, Params]:
