@@ -124,11 +124,7 @@ def evaluate(
     if write is not None:
         check_name(write)
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
-    dataset, name = read(data, **keys, units=units), name_of(data)
-    if not any(dataset.count_labels().values()) and not len(products_in(dataset)):
-        raise ValueError(
-            f"{name}: no structure has an energy, forces or a stress to compare with; to predict, none is needed."
-        )
+    dataset, name = _labelled(data, **keys, units=units), name_of(data)
     opened = open_model(model, head, precision)
     more = open_dispersion(dispersion, opened)
     bars = _error_bars(model, opened, uncertainty, monitor)
@@ -154,6 +150,16 @@ def evaluate(
         told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name, force_errors(dataset, found))
     return report
+
+
+def _labelled(data: Structures, **keys: Any) -> Dataset:
+    dataset = read(data, **keys)
+    if not any(dataset.count_labels().values()) and not len(products_in(dataset)):
+        raise ValueError(
+            f"{name_of(data)}: no structure has an energy, forces or a stress to compare with; to predict, none is "
+            "needed."
+        )
+    return dataset
 
 
 def _refuse_beside_property(head: str | None, others: Any) -> None:
