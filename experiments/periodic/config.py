@@ -3,7 +3,7 @@
 Claim (arXiv 2603.10159): data from parallel zero-shot trajectories are biased by the model that made them; a model
 fine-tuned at intervals along one trajectory generalises better at the same number of labels.
 
-    python -m experiments.periodic                              # embedded model, GFN1-xTB labels, about 10 minutes
+    python -m experiments.periodic                              # embedded model, GFN1-xTB labels, 5 min on two cores
     python -m experiments.periodic --model nequix-mp-1 --oracle teacher:nequix-oam-1-pft --structure liquid.extxyz
 
 Arms, each with rounds x labels-per-round labels:
