@@ -61,6 +61,7 @@ OPTIONS: dict[str, Range] = {
     "freeze_layers": Range(0, 64),
     "friction": Range(0, 1e6, "1/ps", open=True),
     "hottest": Range(0, 1e9, open=True),
+    "hvp_weight": _WEIGHT,
     "interface": Range(0, 10**6),
     "l2sp": _WEIGHT,
     "labels_per_round": _SIZE,

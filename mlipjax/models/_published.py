@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+_VASP = "total energies of VASP (PAW potentials of the Materials Project)"
+_ALL_ELECTRONS = "total energies of all electrons"
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -36,7 +39,7 @@ class Entry:
     terms: str | None = None
     package: str | None = None
     dispersion: bool = False
-    energies: str = "total energies of VASP (PAW potentials of the Materials Project)"
+    energies: str = _VASP
     remark: str | None = None
 
     @property
@@ -163,7 +166,12 @@ _MIT_FILES = {
     "mace-mpa-0-medium": ("MPtrj+sAlex", "mace_mpa_0/mace-mpa-0-medium.model"),
 }
 _OMAT = ("PBE+U", "OMat24", _MACE_PAPER, _VASP_54)
-_MANY = ("PBE+U/r2SCAN", "OMat24+OMol25+more", _MACE_MH_PAPER, "of molecules wB97M-VV10, a head for each")
+_MANY = (
+    "PBE+U/r2SCAN",
+    "OMat24+OMol25+more",
+    _MACE_MH_PAPER,
+    "of molecules wB97M-VV10 of all electrons, a head each",
+)
 _ASL_FILES = {
     "mace-omat-0-small": (*_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-small.model"),
     "mace-omat-0-medium": (*_OMAT, f"{_MACE}/mace_omat_0/mace-omat-0-medium.model"),
@@ -200,6 +208,7 @@ _MACE_ENTRIES = (
             terms=_ASL_TERMS,
             # also where it is some heads' alone: to add it to them again would be wrong, and nobody would see it
             dispersion="VV10" in f"{functional} {remark}",
+            energies=_VASP if "wB97M" not in functional else _ALL_ELECTRONS,
             remark=remark,
         )
         for name, (functional, data, paper, remark, url) in _ASL_FILES.items()
@@ -215,7 +224,7 @@ _MACE_ENTRIES = (
             url=f"{_MACE_OFF}/{path}",
             terms=_ASL_TERMS,
             dispersion=True,
-            energies="total energies of all electrons",
+            energies=_ALL_ELECTRONS,
         )
         for name, path in _OFF_FILES.items()
     ),
