@@ -17,8 +17,8 @@ from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.doctor import Examination, Finding, examine
 from mlipjax.verbs import read
+from mlipjax.verbs.dispersion import say_level
 from mlipjax.verbs.inputs import name_of, open_native, told_paths
-from mlipjax.verbs.level import say_level
 
 
 def run(command: Doctor) -> None:

@@ -1,4 +1,4 @@
-"""Dispersion beside a model, by name; refused where the model's labels contain it already."""
+"""Level of theory of models and labels: dispersion beside a model, refused where its labels contain it already; +U."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar, overload
 
 from mlipjax.data import Dataset
 from mlipjax.dispersion import D3BJ, parse_dispersion
+from mlipjax.elements import listed
 from mlipjax.models.registry import find_known
 from mlipjax.notices import notice
 from mlipjax.system import System
@@ -15,6 +16,7 @@ from mlipjax.train.batches import StructurePrediction
 from mlipjax.verbs.inputs import ForeignModel, NativeModel
 
 M = TypeVar("M", bound=NativeModel | ForeignModel)
+_LIGANDS = {8, 9}
 
 
 def open_dispersion(spec: str | None, model: NativeModel | ForeignModel) -> D3BJ | None:
@@ -38,16 +40,44 @@ def open_dispersion(spec: str | None, model: NativeModel | ForeignModel) -> D3BJ
     return found
 
 
-@overload
-def off_labels(dispersion: D3BJ | None, data: Dataset) -> Dataset: ...
+def say_level(model: str, dataset: Dataset) -> None:
+    """Say of a model of DFT+U which structures have a U there: labels without it are of another level of theory.
+
+    Args:
+        model: its name; nothing is known of models that are not published under one.
+        dataset: labelled structures.
+    """
+    entry = find_known(model)
+    if entry is None or not entry.hubbard_u:
+        return
+    elements = [set(map(int, system.atomic_numbers)) for system in dataset.systems]
+    with_u = [sorted(found & set(entry.hubbard_elements)) for found in elements if found & _LIGANDS]
+    if n := sum(map(bool, with_u)):
+        notice(
+            f"{model} was trained on {entry.functional}: {n} of {len(dataset)} structures hold "
+            f"{listed(sorted({z for found in with_u for z in found}))} with O or F, which have a U there. Labels "
+            'without the same U have another zero of energy (e0s="estimate" takes it from the data) and other forces.'
+        )
 
 
 @overload
-def off_labels(dispersion: D3BJ | None, data: Dataset | None) -> Dataset | None: ...
+def off_labels(dispersion: D3BJ | None, data: Dataset, model: str = "") -> Dataset: ...
 
 
-def off_labels(dispersion: D3BJ | None, data: Dataset | None) -> Dataset | None:
-    """Labels without the dispersion that they contain; no data, or no dispersion, stays so."""
+@overload
+def off_labels(dispersion: D3BJ | None, data: Dataset | None, model: str = "") -> Dataset | None: ...
+
+
+def off_labels(dispersion: D3BJ | None, data: Dataset | None, model: str = "") -> Dataset | None:
+    """Labels without the dispersion that they contain; no data, or no dispersion, stays so.
+
+    Args:
+        dispersion: to be taken off.
+        data: labelled structures.
+        model: that will be trained on them; what is to be said of its level of theory is said (``say_level``).
+    """
+    if data is not None:
+        say_level(model, data)
     return data if dispersion is None or data is None else dispersion.off_dataset(data)
 
 

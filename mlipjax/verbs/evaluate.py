@@ -33,7 +33,7 @@ from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
 from mlipjax.train.products import add_products, product_errors
 from mlipjax.uncertainty import Computed, Spread
-from mlipjax.verbs.dispersion import open_dispersion, with_dispersion
+from mlipjax.verbs.dispersion import open_dispersion, say_level, with_dispersion
 from mlipjax.verbs.error_bars import ErrorBars, Uncertainty, put_spread
 from mlipjax.verbs.inputs import (
     ForeignModel,
@@ -47,7 +47,6 @@ from mlipjax.verbs.inputs import (
     open_native,
     told_paths,
 )
-from mlipjax.verbs.level import say_level
 from mlipjax.verbs.read import read
 
 _NAMED = 5

@@ -20,7 +20,6 @@ from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
 from mlipjax.verbs.dispersion import off_labels, open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
-from mlipjax.verbs.level import say_level
 from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.products import open_products
 from mlipjax.verbs.read import read
@@ -122,8 +121,7 @@ def finetune(
         train_data, valid_data = read(train, **keys), None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
-        say_level(opened.name, train_data)
-        train_data, valid_data = off_labels(contained, train_data), off_labels(contained, valid_data)
+        train_data, valid_data = off_labels(contained, train_data, opened.name), off_labels(contained, valid_data)
         products = open_products(hvp, contained, **{**keys, "required": ()})
         if products is not None and committee != 1:
             raise ValueError(f"committee={committee} is trained on energies and forces alone; leave hvp out.")

@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlipjax import read
 from mlipjax.models.registry import known_entries
 from mlipjax.notices import Notice
-from mlipjax.verbs.level import say_level
+from mlipjax.verbs.dispersion import say_level
 
 
 def labelled(*structures):
