@@ -110,10 +110,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["lora", "pseudo-replay"])
-def test_other_strategies_train_on_them(strategy, tmp_path):
+@pytest.mark.parametrize("options", [{"strategy": "lora", "lora_rank": 2}, {"strategy": "pseudo-replay"}])
+def test_other_strategies_train_on_them(options, tmp_path):
     mlipjax.save(tmp_path / "teacher", *teacher())
-    found = tuned(f"teacher:{tmp_path / 'teacher'}", strategy=strategy, epochs=2)
+    found = tuned(f"teacher:{tmp_path / 'teacher'}", epochs=2, **options)
     assert "6 train / 2 valid Hessian products of a teacher" in found.report["split"]
     assert found.report["after"]["hvp_mae_eV_per_A2"] < found.report["before"]["hvp_mae_eV_per_A2"]
 
