@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import hashlib
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlipjax._version import __version__
-from mlipjax.files import plain, write_atomic
+from mlipjax.files import digest, plain, write_atomic
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-md", "orbax-checkpoint", "ase", "numpy")
 
@@ -195,7 +194,7 @@ def _processor() -> str:
         lines = []
     features = next((line for line in lines if line.split(":")[0].strip() in ("flags", "Features")), "")
     known = f"{platform.machine()} {platform.processor()} {' '.join(sorted(features.split()))}"
-    return f"{platform.machine()}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+    return f"{platform.machine()}-{digest(known)[:12]}"
 
 
 def _make_room(folder: Path, most_bytes: int) -> None:

@@ -63,10 +63,10 @@ def make_products(
     train, valid, note = _datasets(source, train_data, valid_data, settings)
     penalty, weight = settings.hvp_term()
     objective = HessianProducts(student.potential, penalty)
-    batches = _batches(student.potential, train, settings, settings.epochs)
+    batches = _batches(student.potential, train, settings)
     judge = None
     if valid is not None:
-        judge = ProductJudge(objective, _batches(student.potential, valid, settings, settings.epochs), weight)
+        judge = ProductJudge(objective, _batches(student.potential, valid, settings), weight)
     order = jax.random.fold_in(jax.random.key(settings.seed), _ORDER)
     task = Task("products", objective, batches, order, prefactors=Prefactors.constant(weight))
     reported = batches if judge is None else judge.batches
@@ -96,9 +96,9 @@ def _datasets(
     return train, valid, f"{len(train)} train / {held} valid Hessian products {where}"
 
 
-def _batches(potential: Potential, data: Dataset, settings: FinetuneSettings, passes: int) -> LabelledBatches:
+def _batches(potential: Potential, data: Dataset, settings: FinetuneSettings) -> LabelledBatches:
     size = settings.batch_size or frames_per_step(data)
-    return LabelledBatches.create(potential, data, size, passes=passes, **settings.batching())
+    return LabelledBatches.create(potential, data, size, passes=settings.epochs, **settings.batching())
 
 
 def _check_sign(dataset: Dataset, found: list[np.ndarray]) -> None:

@@ -147,7 +147,7 @@ def _refuse_beside_property(head: str | None, dispersion: str | None, committee:
 def _for_committee(
     members: int, out: Any, start: Model, train: Dataset, valid: Dataset | None, settings: FinetuneSettings
 ) -> Preparation:
-    """What the other members start from; refuses before the training what would fail after it."""
+    """Prepare the other members; refuses before the training what would fail after it."""
     refuse_several("a committee")
     if members < 1:
         raise ValueError(f"committee must be 1 (none) or more, found {members}.")
