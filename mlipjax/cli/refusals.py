@@ -38,7 +38,8 @@ def refusal(box: str, command: str, words: Sequence[str], options: Any) -> str:
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
         return f"{strange[0]} is no option of {command}{hint} {command} --help-all explains all of them."
     if found := _NO_CHOICE.search(text):
-        choices = [word for word in re.findall(r"[^\s',()]+", found[3]) if word != "None"]
+        # the parser has them in another order every time
+        choices = sorted(set(re.findall(r"[^\s',()]+", found[3])) - {"None"})
         return f"{found[2]} must be one of {', '.join(choices)}; found {found[1]}."
     if found := _NO_VALUE.search(text):
         return f"{found[1]} is given without a value."

@@ -133,7 +133,7 @@ FINETUNE = "--model x --train y --out z"
         ("--modle x --train y --out z", "--modle is no option of mlipjax finetune; did you mean --model?"),
         (f"{FINETUNE} --zzz", "--zzz is no option of mlipjax finetune. mlipjax finetune --help-all explains all"),
         ("--train y", "mlipjax finetune needs --model and --out; mlipjax finetune --help says what they are."),
-        (f"{FINETUNE} --optimizer lion", "--optimizer must be one of muon, adam; found 'lion'."),
+        (f"{FINETUNE} --optimizer lion", "--optimizer must be one of adam, muon; found 'lion'."),
         (f"{FINETUNE} --epochs", "--epochs is given without a value."),
         (f"{FINETUNE} more", "'more' belongs to no option of mlipjax finetune"),
         (f"{FINETUNE} --epochs 1.5", "--epochs must be a whole number, found '1.5'."),
