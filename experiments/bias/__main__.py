@@ -13,28 +13,24 @@ from experiments.bias import charts, report
 from experiments.bias.claims import find_claims, growth_by_strategy
 from experiments.bias.config import PRESETS, Config
 from experiments.bias.config import __doc__ as CLAIM
-from experiments.bias.models import ZERO_SHOT, Experiment, Job, Trained, evaluate, get_model, outlying_labels
+from experiments.bias.models import ZERO_SHOT, Experiment, Job, Trained, get_model, outlying_labels, run_job
 from experiments.bias.runs import own_run
 from experiments.lab.display import make_bar
 from experiments.lab.entry import run_experiment
 from experiments.lab.run import Run
 from experiments.lab.s0 import bond_events
+from experiments.lab.units import Unit, run_units
 
 
 def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Fine-tune, evaluate and simulate everything that is not on disk yet."""
-    jobs = experiment.jobs()
-    rows = []
-    final: dict[str, Trained] = {}
+    config = experiment.config
+    units = [Unit(job.name, run_job, (config, job)) for job in (ZERO_SHOT, *experiment.jobs())]
+    rows = list(run_units(units, config.out / "units", console, config.workers).values())
+    first = (Job(arm, experiment.common, 0, config.strategies[0]) for arm in experiment.arms)
+    final = {job.arm or "zero-shot": get_model(experiment, job) for job in (ZERO_SHOT, *first)}
     with make_bar(console, "{task.description}") as progress:
-        bar = progress.add_task("zero-shot", total=len(jobs) + 1 + 2 * (len(experiment.arms) + 1))
-        for job in [ZERO_SHOT, *jobs]:
-            progress.update(bar, description=job.name)
-            model = get_model(experiment, job)
-            rows.append(evaluate(experiment, model))
-            if job.arm is None or job == Job(job.arm, experiment.common, 0, experiment.config.strategies[0]):
-                final[job.arm or "zero-shot"] = model
-            progress.advance(bar)
+        bar = progress.add_task("charts", total=2 * len(final))
         watched = {}
         for name, model in final.items():
             progress.update(bar, description=f"charts of {name}")
@@ -44,7 +40,7 @@ def compare_arms(experiment: Experiment, console: Console) -> dict[str, Any]:
         own = {}
         for name, chart in watched.items():
             progress.update(bar, description=f"trajectory of {name}")
-            if experiment.config.md_steps:
+            if config.md_steps:
                 own[name] = own_run(experiment, final[name], chart)
             progress.advance(bar)
         progress.update(bar, description="charts")

@@ -20,6 +20,9 @@ RESAMPLES = 1000
 _FEWEST = 10
 """Frames below which a bootstrap interval decides nothing."""
 
+_INTEREST = 1.1
+"""Smallest ratio of errors that makes one kind of data worth preferring."""
+
 _LONG_PS = 100.0
 """The paper saw bonds change after nanoseconds; runs shorter than this cannot say that they do not."""
 
@@ -127,21 +130,23 @@ def _frames(rows: Rows, key: str) -> list[np.ndarray]:
     return [np.array([row["tests"][name]["frames"][key] for row in rows], float) for name in rows[0]["tests"]]
 
 
-def _answer(low: float, high: float, threshold: float, n: int) -> str:
+def _answer(value: float, low: float, high: float, threshold: float, n: int, interest: float | None = None) -> str:
+    """Answer by the interval, and by the smallest effect of interest where there is one (the rule of ``config``)."""
+    interest = threshold if interest is None else interest
     if n < _FEWEST:
         return "not decided"
-    return "supported" if low > threshold else "contradicted" if high < threshold else "not decided"
+    return "supported" if low > threshold and value > interest else "contradicted" if high < interest else "not decided"
 
 
 def _claim(
     statement: str, words: str, measure: Callable[[Drawn, Drawn], float], groups: Sequence[np.ndarray],
-    n_seeds: Sequence[int], threshold: float = 1.0,
+    n_seeds: Sequence[int], threshold: float = 1.0, interest: float | None = None,
 ) -> Claim:  # fmt: skip
     """Resample a measure over groups of frames (their last axis) and sets of seeds, and compare it."""
     sizes = [group.shape[-1] for group in groups]
     value, low, high = bootstrap(measure, sizes, n_seeds, RESAMPLES)
     n = sum(sizes)
-    return Claim(statement, words, value, low, high, threshold, n, _answer(low, high, threshold, n))
+    return Claim(statement, words, value, low, high, threshold, n, _answer(value, low, high, threshold, n, interest))
 
 
 def _drawn(groups: Sequence[np.ndarray], seeds: np.ndarray, frames: Drawn) -> list[np.ndarray]:
@@ -193,6 +198,7 @@ def _lower(kind: str, rows: Rows, others: Rows, arm: str) -> Claim:
         lambda seeds, frames: size(theirs, seeds[1], frames) / size(mine, seeds[0], frames),
         mine,
         [len(rows), len(others)],
+        interest=_INTEREST,
     )
 
 

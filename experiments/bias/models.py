@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.bias.config import Config
-from experiments.lab.s0 import Arm, extrapolates, load_arms
+from experiments.lab.errors import force_squares
+from experiments.lab.retained import mptrj
+from experiments.lab.s0 import Arm, extrapolates, load_arms, validation_frames
 from mlipjax.data import Dataset, read_dataset
 from mlipjax.doctor import Compared, find_outliers
-from mlipjax.files import replace_on_success, write_atomic
+from mlipjax.files import replace_on_success
 from mlipjax.finetuning import FinetuneSettings
 from mlipjax.finetuning.single import finetune
 from mlipjax.models import load, registry
@@ -85,21 +86,23 @@ class Experiment:
         tests |= {path.stem: read_dataset(path) for path in config.test}
         retained = None
         if config.retained:
-            everything = read_dataset(registry.data_folder() / "materials" / "mptrj_1k.extxyz")
-            small = [i for i, system in enumerate(everything.systems) if system.n_atoms <= _LARGEST_RETAINED]
-            retained = everything.subset(small[: config.retained])
+            retained = mptrj(config.retained, _LARGEST_RETAINED)
         named = {arm.name: arm for arm in arms}
         return cls(config, named, tests, retained, load(config.model).cast("float32"))
 
     def jobs(self) -> list[Job]:
-        """All fine-tunes: the first strategy at all numbers of labels, the others at the largest one of each arm."""
+        """All fine-tunes: the first strategy at all numbers of labels, the others at the largest that all arms have."""
         c = self.config
         jobs = []
         for arm in self.arms.values():
             counts = [n for n in c.labels if n <= len(arm.train)]
             for strategy in c.strategies:
                 chosen = counts if strategy == c.strategies[0] else [n for n in counts if n == self.common]
-                jobs += [Job(arm.name, n, seed, strategy) for n in chosen for seed in range(c.seeds)]
+                jobs += [
+                    Job(arm.name, n, seed, strategy)
+                    for n in chosen
+                    for seed in range(c.seeds if n == self.common else 1)
+                ]
         if not jobs:
             raise ValueError(f"no arm has as many frames as the smallest of labels={c.labels}; ask for fewer.")
         return sorted(jobs, key=lambda job: (job.labels, job.arm, job.strategy, job.seed))
@@ -147,8 +150,7 @@ def get_model(experiment: Experiment, job: Job) -> Trained:
     c = experiment.config
     settings = FinetuneSettings(
         strategy=job.strategy,  # pyright: ignore[reportArgumentType]
-        optimizer="adam",  # as in the runs that are kept
-        e0s="estimate",
+        e0s="estimate" if c.e0s == "estimate" else str(registry.data_folder() / c.system / "isolated_atoms.json"),
         epochs=c.epochs,
         batch_size=c.batch_size,
         learning_rate=c.learning_rate,
@@ -160,18 +162,9 @@ def get_model(experiment: Experiment, job: Job) -> Trained:
     return Trained(job, tuned.model.cast("float32"), train)
 
 
-def validation_frames(n: int) -> list[int]:
-    """A tenth of n frames, at least one, spread evenly."""
-    count = max(1, n // 10)
-    return [round((k + 0.5) * n / count - 0.5) for k in range(count)]
-
-
 def evaluate(experiment: Experiment, trained: Trained) -> dict[str, Any]:
     """Errors on all test sets, on the frames that extrapolate from the training set, and on retained structures."""
     model, folder = trained.model, experiment.config.out / "models" / trained.job.name
-    file = folder / "evaluation.json"
-    if file.exists():
-        return json.loads(file.read_text())
     result: dict[str, Any] = {"tests": {}, "extrapolating": {}, "retained": None}
     arrays = {}
     for number, (name, data) in enumerate(experiment.tests.items()):
@@ -192,9 +185,13 @@ def evaluate(experiment: Experiment, trained: Trained) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with replace_on_success(folder / "forces.npz") as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
-    row = {**trained.job._asdict(), "arm": trained.job.arm or "zero-shot", **result}
-    write_atomic(file, json.dumps(row))
-    return row
+    return {**trained.job._asdict(), "arm": trained.job.arm or "zero-shot", **result}
+
+
+def run_job(config: Config, job: Job) -> dict[str, Any]:
+    """Fine-tune and evaluate one model: a row of the results."""
+    experiment = Experiment.open(config)
+    return evaluate(experiment, get_model(experiment, job))
 
 
 def outlying_labels(experiment: Experiment, start: Trained) -> dict[str, dict[str, Any]]:
@@ -222,10 +219,8 @@ def forces_of(out: Path, job: Job, number: int) -> np.ndarray:
 
 def frame_errors(data: Dataset, predictions: Sequence[StructurePrediction]) -> dict[str, list[float]]:
     """Energy error (meV/atom), mean squared force error ((meV/Å)²) and mean absolute stress error of every frame."""
-    energy, squared, stress = [], [], []
+    energy, stress = [], []
     for prediction, (system, labels, _) in zip(predictions, data, strict=True):
         energy.append(_TO_MEV * (prediction.energy - float(labels.energy)) / system.n_atoms)
-        error = _TO_MEV * (prediction.forces - np.asarray(labels.forces, np.float64))
-        squared.append(float(np.mean(error**2)))
         stress.append(float(_TO_MEV * np.mean(np.abs(prediction.stress - np.asarray(labels.stress)))))
-    return {"energy": energy, "force_squared": squared, "stress": stress}
+    return {"energy": energy, "force_squared": force_squares(data, predictions), "stress": stress}

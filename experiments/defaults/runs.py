@@ -12,10 +12,12 @@ import numpy as np
 
 from experiments.defaults.config import Config
 from experiments.defaults.recipes import RECIPES
+from experiments.lab.errors import force_squares
+from experiments.lab.retained import mptrj
 from experiments.lab.s0 import SYSTEMS, load_arms
 from experiments.lab.units import Unit
-from mlipjax.data import Dataset, read_dataset
-from mlipjax.models import load, registry
+from mlipjax.data import Dataset
+from mlipjax.models import load
 from mlipjax.optim import Optimizer, Strategy, make_strategy
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings
@@ -96,9 +98,7 @@ def _start(stage: str, name: str, system: str, n_retained: int) -> Start:
     settled, _ = settle_e0s(given.potential, given.params, batches, "estimate", {})
     model, retained = Model(settled, given.params), None
     if n_retained and name == LEVEL:
-        everything = read_dataset(registry.data_folder() / "materials" / "mptrj_1k.extxyz")
-        small = [i for i, one in enumerate(everything.systems) if one.n_atoms <= _SMALL]
-        retained = everything.subset(small[:n_retained])
+        retained = mptrj(n_retained, _SMALL)
     return Start(model, frames, test, retained, _errors(model, test, retained))
 
 
@@ -138,16 +138,12 @@ def _errors(model: Model, test: Dataset, retained: Dataset | None) -> dict[str, 
     """Errors on the test frames, squared force errors of each frame, and the force error on retained structures."""
     found = predict(model.potential, model.params, LabelledBatches.create(model.potential, test, 1))
     report = error_report(test, found)
-    squares = [
-        float(np.mean((1e3 * (one.forces - np.asarray(labels.forces, np.float64))) ** 2))
-        for one, labels in zip(found, test.labels, strict=True)
-    ]
     left = None
     if retained is not None:
         batches = LabelledBatches.create(model.potential, retained, 8)
         left = error_report(retained, predict(model.potential, model.params, batches))["force_mae_meV_per_A"]
     return {
         **{name: report[name] for name in _ERRORS},
-        "frame_squares_meV2_per_A2": squares,
+        "frame_squares_meV2_per_A2": force_squares(test, found),
         "retained_force_mae_meV_per_A": left,
     }

@@ -76,6 +76,12 @@ def _load_arm(file: Path, name: str, key: str | None) -> Arm:
     return Arm(name, data.subset(train), data.subset(test), f"{key} {last}")
 
 
+def validation_frames(n: int) -> list[int]:
+    """A tenth of n frames, at least one, spread evenly."""
+    count = max(1, n // 10)
+    return [round((k + 0.5) * n / count - 0.5) for k in range(count)]
+
+
 def shortest_contacts(system: System) -> dict[tuple[int, int], float]:
     """Shortest distance in Å of every pair of elements that come within 3.5 Å of each other."""
     first, second, distance = _pairs(system)

@@ -12,6 +12,7 @@ from ase.io import write
 
 from experiments.lab.charts import Chart, features_of, mean_features, principal_map
 from experiments.lab.driven import oracle_frames
+from experiments.lab.errors import force_squares
 from experiments.periodic.arms import ARMS, Experiment, frames_of, models_of, open_experiment
 from experiments.periodic.config import Config
 from mlipjax import md
@@ -117,9 +118,7 @@ def errors_of(config: Config, name: str) -> dict[str, Any]:
 def _errors(config: Config, model: Model, frames: Dataset) -> dict[str, Any]:
     found = predict_dataset(model, frames, dtype=config.dtype)
     report = error_report(frames, found)
-    pairs = zip(found, frames.labels, strict=True)
-    squares = [float(np.mean((1e3 * (one.forces - np.asarray(labels.forces))) ** 2)) for one, labels in pairs]
-    return {**{key: report[key] for key in _KEYS}, SQUARES: squares}
+    return {**{key: report[key] for key in _KEYS}, SQUARES: force_squares(frames, found)}
 
 
 def charts(config: Config) -> dict[str, Any]:

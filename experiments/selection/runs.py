@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
 from experiments.lab.driven import oracle_frames
+from experiments.lab.errors import force_squares
 from experiments.lab.paths import ELECTROLYTE
 from experiments.lab.units import Results, Unit
 from experiments.selection.config import Config
@@ -132,8 +132,7 @@ def collect(config: Config, done: Results) -> dict[str, Any]:
 
 def _squares(model: Model, frames: Dataset, dtype: str) -> list[float]:
     """Mean squared force errors of every frame, meV²/Å²."""
-    pairs = zip(predict_dataset(model, frames, dtype=dtype), frames.labels, strict=True)
-    return [float(np.mean((1e3 * (one.forces - np.asarray(labels.forces))) ** 2)) for one, labels in pairs]
+    return force_squares(frames, predict_dataset(model, frames, dtype=dtype))
 
 
 def _test_file(config: Config, name: str) -> Path:

@@ -5,8 +5,8 @@ import pytest
 
 from experiments.bias import __main__ as bias
 from experiments.bias import claims
-from experiments.bias.models import validation_frames
 from experiments.bias.report import verdict
+from experiments.lab.s0 import validation_frames
 
 
 def frames(rng, n, force, offset, spread=0.5):
@@ -71,8 +71,14 @@ def test_the_opposite_is_contradicted_and_no_difference_is_not_decided(results):
 
 
 def test_a_handful_of_frames_decides_nothing():
-    answers = [claims._answer(1.5, 2.5, 1.0, n) for n in (3, 30)]
+    answers = [claims._answer(2.0, 1.5, 2.5, 1.0, n) for n in (3, 30)]
     assert answers == ["not decided", "supported"]
+
+
+def test_a_difference_too_small_to_care_about_contradicts_a_claim_of_interest():
+    intervals = ((1.05, 1.02, 1.08), (1.2, 1.05, 1.3), (1.2, 0.95, 1.4), (1.05, 1.01, 1.15))
+    answers = [claims._answer(*found, 1.0, 30, interest=1.1) for found in intervals]
+    assert answers == ["contradicted", "supported", "not decided", "not decided"]
 
 
 def test_growth_is_told_for_each_strategy(results):
