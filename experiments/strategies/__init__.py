@@ -1,0 +1,1 @@
+"""Target error against retained error of every fine-tuning strategy: see ``config``."""
