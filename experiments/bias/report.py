@@ -72,6 +72,33 @@ def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
     return " ".join(parts), worse
 
 
+def _numbers(results: dict[str, Any]) -> dict[str, Number]:
+    """Errors of each arm's model with the most labels on its own held-out group, and labels that halve the error."""
+    rows = [row for row in results["rows"] if row["strategy"] in ("", results["strategies"][0])]
+    zero = next(row for row in rows if row["arm"] == "zero-shot")
+    found = {}
+    for arm, what in results["held_out"].items():
+        own = [row for row in rows if row["arm"] == arm]
+        most, group = max(row["labels"] for row in own), f"{arm}: {what}"
+        last = [row for row in own if row["labels"] == most]
+        force, energy = (
+            float(np.mean([row["tests"][group][ERRORS[key]] for row in last])) for key in ("force_rmse", "energy_mean")
+        )
+        n, where = results["n_tests"][group], f"{arm}, {most} labels, own held-out group"
+        before = zero["tests"][group][ERRORS["force_rmse"]]
+        found[f"force RMSE / zero-shot, {where}"] = Number(force / before, "", n, len(last))
+        found[f"mean energy error, {where}"] = Number(energy, "meV/atom", n, len(last))
+        halved = [row["labels"] for row in own if _force_rmse(row) <= 0.5 * _force_rmse(zero)]
+        every = sum(results["n_tests"].values())
+        found[f"labels that halve the force RMSE, {arm}"] = Number(min(halved, default=None), "", every)
+    return found
+
+
+def _force_rmse(row: dict[str, Any]) -> float:
+    """Over all held-out groups, each of which counts alike."""
+    return float(np.sqrt(np.mean([np.mean(test["frames"]["force_squared"]) for test in row["tests"].values()])))
+
+
 def outcome(experiment: Experiment, results: dict[str, Any]) -> Outcome:
     """Return what a run shows and says."""
     claims = find_claims(results)
@@ -95,7 +122,7 @@ def outcome(experiment: Experiment, results: dict[str, Any]) -> Outcome:
     return Outcome(
         verdict=text,
         answer=main or "not decided",
-        numbers={c.statement: Number(c.value, "", c.n, results["n_seeds"]) for c in claims},
+        numbers={c.statement: Number(c.value, "", c.n, results["n_seeds"]) for c in claims} | _numbers(results),
         brief=[brief(("model", "test", "n", "E std", "F RMSE", "E mean (meV)"), errors, ".1f", names=2)],
         title=f"Bias of the training data: {results['system']}",
         content={
