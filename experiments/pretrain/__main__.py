@@ -92,6 +92,9 @@ def build(train: Dataset, config: Config) -> Potential:
             lmax=config.lmax,
             n_layers=config.n_layers,
             radial_hidden=(32, 32),
+            embedding=config.embedding,
+            per_species_skip=config.per_species_skip,
+            zbl=config.zbl,
             avg_n_neighbors=float(np.mean(neighbors)),
             # the RMS force is the natural unit of energy differences (NequIP, Batzner et al. 2022)
             scale=float(np.sqrt(np.mean(forces**2))),

@@ -124,13 +124,9 @@ class Task:
 
     def send(self, found: Evaluation | str) -> None:
         """Go on with what the teacher says of the structure that is wanted, or the reason why it says nothing."""
-        from ase.calculators.singlepoint import SinglePointCalculator
-
-        reason = found if isinstance(found, str) else _unusable(found)
-        if reason:
-            self._end(reason)
+        if isinstance(found, str) or (reason := _unusable(found)):
+            self._end(found if isinstance(found, str) else reason)
             return
-        assert self.wanted is not None and not isinstance(found, str)
         labels: dict[str, Any] = {"energy": found.energy, "forces": found.forces}
         if found.stress is not None:
             labels["stress"] = found.stress[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
