@@ -150,10 +150,20 @@ def descend(atoms: Atoms, steps: int) -> Generator[Atoms, Evaluation, Atoms]:
 
 def around(rng: np.random.Generator, atoms: Atoms, *, hot: bool = True) -> Generator[Atoms, Evaluation, None]:
     """Ask about a structure near equilibrium, rattled a little, strained, and shaken as if hot or under pressure."""
+    atoms = grown(atoms)
     yield rattled(rng, strained(rng, atoms, 0.01, 0.005), rng.uniform(0.0, 0.03))
     yield rattled(rng, strained(rng, atoms, 0.05, 0.02), rng.uniform(0.03, 0.12))
     if hot:
         yield rattled(rng, strained(rng, atoms, 0.1, 0.03), rng.uniform(0.1, 0.3))
+
+
+def grown(atoms: Atoms, least: int = 8) -> Atoms:
+    """Repeat a cell along its shortest vector, again and again, until it has so many atoms that can move apart."""
+    while len(atoms) < least:
+        repeats = [1, 1, 1]
+        repeats[int(np.argmin(atoms.cell.lengths()))] = 2
+        atoms = atoms.repeat(repeats)
+    return atoms
 
 
 def crystal(rng: np.random.Generator) -> Atoms:
@@ -175,10 +185,7 @@ def defects(rng: np.random.Generator) -> Family:
     """A supercell with a vacancy, exchanged atoms, or another element in it."""
     atoms = crystal(rng)
     atoms = yield from descend(atoms, 3)
-    while 2 * len(atoms) <= MOST_ATOMS and len(atoms) < 12:
-        repeats = [1, 1, 1]
-        repeats[int(np.argmin(atoms.cell.lengths()))] = 2
-        atoms = atoms.repeat(repeats)
+    atoms = grown(atoms, 12)
     kind = rng.choice(["vacancy", "exchange", "substitute"])
     i, j = rng.choice(len(atoms), 2, replace=False) if len(atoms) > 1 else (0, 0)
     if kind == "vacancy" and len(atoms) > 3:
@@ -322,6 +329,8 @@ def liquids(rng: np.random.Generator) -> Family:
 REACH = np.array([2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6])
 """Distances of a pair, in units of the sum of its covalent radii, from outside to inside."""
 MOST_WALL = 60.0  # eV/Å
+_ENOUGH = 12.0
+"""eV/Å: a teacher that repels so much is not asked further in."""
 
 
 def dimers(rng: np.random.Generator) -> Family:
@@ -340,6 +349,8 @@ def dimers(rng: np.random.Generator) -> Family:
         found = yield pair(numbers, distance)
         energies.append(found.energy)
         forces.append(float(found.forces[1, 0]))
+        if forces[-1] > _ENOUGH:
+            break
     last = sane(np.array(forces))
     yield from _wall(rng, numbers, bond * REACH[last], energies[last], forces[last])
 
