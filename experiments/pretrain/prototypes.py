@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
+from matscipy.neighbours import neighbour_list
 
 from mlipjax.elements import covalent_radii
 
@@ -133,7 +133,7 @@ class Prototype(NamedTuple):
         if anion.any():
             # ions of one charge meet, if at all, closer than atoms of a metal do
             bonds = np.where(~anion[:, None] & ~anion, _CATIONS_MEET * bonds, bonds)
-        first, second, distances = neighbor_list("ijd", atoms, _REACH)
+        first, second, distances = neighbour_list("ijd", atoms, _REACH)
         atoms.set_cell(atoms.cell.array * (bonds[first, second] / distances).max(), scale_atoms=True)
         return atoms
 

@@ -17,7 +17,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.collections import g2
 from ase.data import atomic_numbers, chemical_symbols
-from ase.neighborlist import neighbor_list
+from matscipy.neighbours import neighbour_list
 
 from experiments.pretrain.prototypes import ANIONS, Prototype, prototypes
 from experiments.pretrain.sampling import rattled, rotated, strained
@@ -234,7 +234,7 @@ def packed(rng: np.random.Generator, numbers: np.ndarray, fraction: float) -> At
     cell = shape * np.cbrt(volume / np.linalg.det(shape))
     atoms = Atoms(numbers, scaled_positions=rng.uniform(0, 1, (len(numbers), 3)), cell=cell, pbc=True)
     for _ in range(60):
-        i, j, d, vectors = neighbor_list("ijdD", atoms, 2 * radii.max())
+        i, j, d, vectors = neighbour_list("ijdD", atoms, 2 * radii.max())
         overlap = np.clip(0.9 * (radii[i] + radii[j]) - d, 0, None)
         if len(d) == 0 or overlap.max() < 0.05:
             break
@@ -318,7 +318,7 @@ def liquids(rng: np.random.Generator) -> Family:
         for part in parts:
             trial += Atoms(part.numbers, rotated(rng, part).positions + rng.uniform(0, edge, 3))
         groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        i, j, d = neighbor_list("ijd", trial, 3.0)
+        i, j, d = neighbour_list("ijd", trial, 3.0)
         apart = d[groups[i] != groups[j]]
         room = float(apart.min()) if len(apart) else 3.0
         best = max(best, (room, trial), key=lambda pair: pair[0])
@@ -384,10 +384,12 @@ def _wall(rng: np.random.Generator, numbers: np.ndarray, r: float, energy: float
         yield atoms
 
 
+_energy_and_slope = jax.jit(jax.value_and_grad(screened_coulomb))
+
+
 def _repulsion(numbers: np.ndarray, distance: float) -> tuple[float, float]:
     """Screened nuclear repulsion of two atoms: energy in eV, force in eV/Å."""
-    first, second = numbers.astype(float)
-    energy, slope = jax.value_and_grad(lambda r: screened_coulomb(r, (first, second)))(float(distance))
+    energy, slope = _energy_and_slope(float(distance), tuple(numbers.astype(float).tolist()))
     return float(energy), -float(slope)
 
 
