@@ -7,7 +7,7 @@ MPtrj behind it. Tasks, groups, parts and what goes on after a kill are as in ``
 of a part take their steps together, so that the teacher is asked for whole batches of four fixed shapes.
 
 A task ends, and the reason is counted, where a force exceeds 30 eV/Å or an atom has more neighbours than the largest
-shape has room for. Dimers have labels below the teacher's reach (``structures_elements.dimers``).
+shape has room for. Dimers have labels below the teacher's reach (``structures_pairs.dimers``).
 """
 
 from __future__ import annotations

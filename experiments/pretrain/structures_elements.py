@@ -10,98 +10,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator
 
-import jax
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.collections import g2
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from matscipy.neighbours import neighbour_list
 
-from experiments.pretrain.prototypes import ANIONS, Prototype, prototypes
+from experiments.pretrain.compositions import cation, compose
+from experiments.pretrain.prototypes import prototypes
 from experiments.pretrain.sampling import rattled, rotated, strained
 from experiments.pretrain.structures_molecular import compound
+from experiments.pretrain.structures_pairs import dimers
 from mlipjax.elements import covalent_radii
-from mlipjax.nn.pair_repulsion import screened_coulomb
 from mlipjax.probes.evaluator import Evaluation
 
 Family = Generator[Atoms, Evaluation, None]
 
 MOST_ATOMS = 40
-ELEMENTS = tuple(z for z in range(1, 95) if not 84 <= z <= 88)
-"""Of the teacher: all to plutonium but Po, At, Rn, Fr, Ra."""
-# Common oxidation states of cations.
-_STATES = {
-    1: "H Li Na K Rb Cs Cu Ag Tl",
-    2: "Be Mg Ca Sr Ba Mn Fe Co Ni Cu Zn Cd Hg Pd Pt Sn Pb Eu Yb Ti V Cr",
-    3: "B Al Ga In Sc Y La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Ti V Cr Mn Fe Co Ni Rh Ir Ru Mo Au Tl Bi Sb As P N"
-    " Ac U Np Pu Pa Os Nb Ta W",
-    4: "C Si Ge Sn Pb Ti Zr Hf V Nb Ta Mo W Mn Tc Re Ru Os Ir Pd Pt Ce Th U Pa Np Pu S Se Te Rh Cr Tb Pr Xe",
-    5: "P As Sb Bi V Nb Ta Mo W Re Os Cl Br I N Pa U Np",
-    6: "S Se Te Cr Mo W Re Os U Np Xe Tc Pu",
-    7: "Cl Br I Mn Tc Re",
-}
-# (charge, weight in a draw)
-_ANIONS = {
-    "O": (-2, 7.0), "F": (-1, 2.5), "S": (-2, 2.5), "Cl": (-1, 2.0), "Se": (-2, 1.5), "N": (-3, 1.5), "Te": (-2, 1.0),
-    "Br": (-1, 1.0), "I": (-1, 1.0), "P": (-3, 1.0), "As": (-3, 0.8), "H": (-1, 0.8), "Sb": (-3, 0.6), "C": (-4, 0.5),
-    "Si": (-4, 0.6), "Ge": (-4, 0.5), "B": (-3, 0.4), "Bi": (-3, 0.3),
-}  # fmt: skip
-_CENTRES = {"M": "B C N", "T": "B Si Ge P As V S Se Cr Mo W Mn Re Cl Be Al"}
-_NOBLE = (2, 10, 18, 36, 54)
-_RARE = (*_NOBLE, *range(89, 95))
 _LIGANDS = ("H", "F", "Cl", "Br", "I", "OH", "O", "S", "H", "F", "Cl")
 _ADSORBED = ("CO", "H2O", "H2", "O2", "N2", "CH4", "NH3", "CO2", "HCOOH", "CH3OH", "Cl2", "HF", "NO", "C2H4")
-
-_STATE_OF = {
-    z: [state for state, names in _STATES.items() if chemical_symbols[z] in names.split()] for z in range(1, 95)
-}
-
-
-def cation(rng: np.random.Generator) -> int:
-    """Draw any element but a noble gas; actinides and hydrogen seldom."""
-    weights = np.array([0.0 if z in _NOBLE else 0.3 if z in _RARE or z == 1 else 1.0 for z in ELEMENTS])
-    return int(rng.choice(ELEMENTS, p=weights / weights.sum()))
-
-
-def anion(rng: np.random.Generator) -> int:
-    """Draw an anion."""
-    weights = np.array([weight for _, weight in _ANIONS.values()])
-    return atomic_numbers[str(rng.choice(list(_ANIONS), p=weights / weights.sum()))]
-
-
-def compose(rng: np.random.Generator, prototype: Prototype) -> dict[str, int]:
-    """Elements for the letters of a structure type: a balanced compound, if it has anions, or any mixture."""
-    counts = prototype.counts
-    if rng.random() < 0.15 or not set(counts) & set(ANIONS):
-        return _distinct(rng, counts)
-    found = [_ionic(rng, counts) for _ in range(30)]
-    return min(found, key=lambda elements: imbalance(elements, counts))
-
-
-def _ionic(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, int]:
-    first = anion(rng)
-    draw: dict[str, Callable[[], int]] = {"X": lambda: first, "Y": lambda: anion(rng)}
-    for letter, names in _CENTRES.items():
-        draw[letter] = lambda names=names: atomic_numbers[str(rng.choice(names.split()))]
-    return {letter: draw[letter]() if letter in draw else cation(rng) for letter in counts}
-
-
-def _distinct(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, int]:
-    if len(counts) == 1 and rng.random() < 0.5:
-        return {letter: int(rng.choice(ELEMENTS)) for letter in counts}
-    return {letter: cation(rng) for letter in counts}
-
-
-def imbalance(elements: dict[str, int], counts: dict[str, int]) -> float:
-    """Smallest charge per atom that common oxidation states leave; infinite where an element has none."""
-    totals = {0}
-    for letter, z in elements.items():
-        symbol = chemical_symbols[z]
-        states = [_ANIONS[symbol][0]] if letter in ANIONS else _STATE_OF[z]
-        totals = {total + counts[letter] * state for total in totals for state in states}
-    return min((abs(total) for total in totals), default=np.inf) / sum(counts.values())
 
 
 @dataclasses.dataclass
@@ -324,78 +252,6 @@ def liquids(rng: np.random.Generator) -> Family:
         best = max(best, (room, trial), key=lambda pair: pair[0])
     atoms = yield from descend(best[1], 5)
     yield rattled(rng, atoms, rng.uniform(0.03, 0.15))
-
-
-REACH = np.array([2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6])
-"""Distances of a pair, in units of the sum of its covalent radii, from outside to inside."""
-MOST_WALL = 60.0  # eV/Å
-_ENOUGH = 12.0
-"""eV/Å: a teacher that repels so much is not asked further in."""
-
-
-def dimers(rng: np.random.Generator) -> Family:
-    """Two atoms from beyond their bond into the wall.
-
-    The teacher knows few isolated pairs. Its labels are taken as long as, from outside inwards, its force turns to
-    repulsion and then grows. Where that ends, at ``r``, the wall goes on as the screened nuclear repulsion Z (Ziegler,
-    Biersack, Littmark) does, without a step in energy or force::
-
-        F(s) = F(r) + F_Z(s) - F_Z(r),    E(s) = E(r) + E_Z(s) - E_Z(r) - (F(r) - F_Z(r)) (s - r)    for s < r
-    """
-    numbers = np.array([cation(rng) if rng.random() < 0.7 else anion(rng), int(rng.choice(ELEMENTS))])
-    bond = float(covalent_radii(numbers).sum())
-    energies, forces = [], []
-    for distance in bond * REACH:
-        found = yield pair(numbers, distance)
-        energies.append(found.energy)
-        forces.append(float(found.forces[1, 0]))
-        if forces[-1] > _ENOUGH:
-            break
-    last = sane(np.array(forces))
-    yield from _wall(rng, numbers, bond * REACH[last], energies[last], forces[last])
-
-
-def sane(forces: np.ndarray) -> int:
-    """Index of the innermost of forces (outside to inside, positive repels) up to which they make sense.
-
-    Beginning with the sum of the covalent radii, where attraction is well possible.
-    """
-    start = int(np.flatnonzero(REACH <= 1.0)[0])
-    last = start
-    for k in range(start + 1, len(forces)):
-        if forces[k] < max(forces[k - 1], 0.0) - 1.0:
-            break
-        last = k
-    return last
-
-
-def _wall(rng: np.random.Generator, numbers: np.ndarray, r: float, energy: float, force: float) -> Family:
-    at_end = _repulsion(numbers, r)
-    force = max(force, 0.0)
-    for distance in rng.uniform(0.5, max(r, 0.55), 3):
-        inner = _repulsion(numbers, distance)
-        pushed = force + inner[1] - at_end[1]
-        if distance >= r or pushed > MOST_WALL:
-            continue
-        atoms = pair(numbers, distance)
-        lifted = energy + inner[0] - at_end[0] - (force - at_end[1]) * (distance - r)
-        labels = {"energy": lifted, "forces": np.array([[-pushed, 0, 0], [pushed, 0, 0]])}
-        atoms.calc = SinglePointCalculator(atoms, **labels)
-        yield atoms
-
-
-_energy_and_slope = jax.jit(jax.value_and_grad(screened_coulomb))
-
-
-def _repulsion(numbers: np.ndarray, distance: float) -> tuple[float, float]:
-    """Screened nuclear repulsion of two atoms: energy in eV, force in eV/Å."""
-    energy, slope = _energy_and_slope(float(distance), tuple(numbers.astype(float).tolist()))
-    return float(energy), -float(slope)
-
-
-def pair(numbers: np.ndarray, distance: float) -> Atoms:
-    """Two atoms along x."""
-    return Atoms(numbers, positions=[[0.0, 0.0, 0.0], [distance, 0.0, 0.0]])
 
 
 FAMILIES: dict[str, tuple[Callable[[np.random.Generator], Family], float]] = {

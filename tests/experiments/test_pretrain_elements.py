@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 
-from experiments.pretrain import distil, judge, parts, structures_elements
+from experiments.pretrain import compositions, distil, judge, parts, structures_elements, structures_pairs
 from experiments.pretrain.prototypes import prototypes
 from mlipjax.elements import covalent_radii
 from mlipjax.graph import neighbor_table
@@ -68,9 +68,9 @@ def test_no_structure_type_has_atoms_that_overlap_or_are_far_apart():
 
 def test_balanced_compounds_are_known_from_others():
     counts = {"A": 1, "B": 1, "X": 3}
-    assert structures_elements.imbalance({"A": 38, "B": 22, "X": 8}, counts) == 0
-    assert structures_elements.imbalance({"A": 11, "B": 12, "X": 8}, counts) == pytest.approx(3 / 5)
-    assert structures_elements.imbalance({"A": 18, "B": 22, "X": 8}, counts) == np.inf
+    assert compositions.imbalance({"A": 38, "B": 22, "X": 8}, counts) == 0
+    assert compositions.imbalance({"A": 11, "B": 12, "X": 8}, counts) == pytest.approx(3 / 5)
+    assert compositions.imbalance({"A": 18, "B": 22, "X": 8}, counts) == np.inf
 
 
 ARGON = LennardJones(epsilon=0.0104, sigma=3.4, cutoff=8.0, onset=7.0)
@@ -98,7 +98,7 @@ def test_descent_takes_stress_and_forces_down():
 def test_wall_goes_on_from_the_teacher_and_is_the_slope_of_its_energy():
     numbers, r, energy, force = np.array([29, 8]), 1.5, -1.25, 3.0
     rng = np.random.default_rng(3)
-    wall = functools.partial(structures_elements._wall, numbers=numbers, r=r, energy=energy, force=force)
+    wall = functools.partial(structures_pairs._wall, numbers=numbers, r=r, energy=energy, force=force)
     frames = [atoms for _ in range(200) for atoms in wall(rng)]
     order = np.argsort([atoms.positions[1, 0] for atoms in frames])
     s = np.array([frames[k].positions[1, 0] for k in order])
@@ -107,7 +107,7 @@ def test_wall_goes_on_from_the_teacher_and_is_the_slope_of_its_energy():
         for value in (lambda x: x["energy"], lambda x: x["forces"][1, 0])
     )
     assert np.all(np.diff(forces) < 0)
-    assert forces.max() <= structures_elements.MOST_WALL
+    assert forces.max() <= structures_pairs.MOST_WALL
     middle = 0.5 * (forces[1:] + forces[:-1])
     np.testing.assert_allclose(-np.diff(energies), middle * np.diff(s), atol=0.02)
     np.testing.assert_allclose(energies[-1], energy + force * (r - s[-1]), atol=0.02)
@@ -124,7 +124,7 @@ def test_wall_goes_on_from_the_teacher_and_is_the_slope_of_its_energy():
 )
 def test_a_teacher_is_believed_while_repulsion_grows(inward, innermost):
     outside = [-0.1, -0.3, -0.5]
-    assert structures_elements.sane(np.array([*outside, *inward])) == innermost
+    assert structures_pairs.sane(np.array([*outside, *inward])) == innermost
 
 
 def finished(seed, number):
@@ -154,7 +154,7 @@ def test_tasks_are_functions_of_seed_and_number_and_keep_their_labels():
         assert not task.dropped
     assert len(families) > 3
     assert len(elements) > 20
-    assert elements <= set(structures_elements.ELEMENTS)
+    assert elements <= set(compositions.ELEMENTS)
 
 
 @pytest.mark.parametrize(
