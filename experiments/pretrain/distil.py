@@ -124,13 +124,14 @@ class Task:
 
     def send(self, found: Evaluation | str) -> None:
         """Go on with what the teacher says of the structure that is wanted, or the reason why it says nothing."""
-        if isinstance(found, str) or (reason := _unusable(found)):
-            self._end(found if isinstance(found, str) else reason)
+        reason = found if isinstance(found, str) else _unusable(found)
+        if reason or isinstance(found, str) or (asked := self.wanted) is None:
+            self._end(reason)
             return
         labels: dict[str, Any] = {"energy": found.energy, "forces": found.forces}
         if found.stress is not None:
             labels["stress"] = found.stress[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
-        self._keep(self.wanted, labels)
+        self._keep(asked, labels)
         self._advance(found)
 
     def _advance(self, found: Evaluation | None) -> None:

@@ -187,7 +187,9 @@ def surfaces(rng: np.random.Generator) -> Family:
     if rng.random() < 0.5 and len(slab) < MOST_ATOMS - 8:
         slab = _with_adsorbed(rng, slab)
     normal = np.cross(slab.cell.array[0], slab.cell.array[1])
-    slab.cell[2] = slab.cell.array[2] + normal / np.linalg.norm(normal) * rng.uniform(6.0, 12.0)
+    cell = slab.cell.array.copy()
+    cell[2] += normal / np.linalg.norm(normal) * rng.uniform(6.0, 12.0)
+    slab.set_cell(cell)
     slab = yield from descend(rattled(rng, slab, 0.02), 2)
     yield rattled(rng, slab, rng.uniform(0.03, 0.2))
 
