@@ -8,13 +8,16 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
+from tiny_nequip import random_params
 
 from experiments.pretrain import compositions, distil, judge, parts, structures_elements, structures_pairs
 from experiments.pretrain.prototypes import prototypes
 from mlipjax.elements import covalent_radii
 from mlipjax.graph import neighbor_table
+from mlipjax.models import NequIPConfig, nequip
 from mlipjax.oracles import LennardJones
-from mlipjax.probes.evaluator import Evaluation
+from mlipjax.potential import Model
+from mlipjax.probes.evaluator import Evaluation, NativeEvaluator
 from mlipjax.system import System
 
 TYPES = {prototype.name: prototype for prototype in prototypes()}
@@ -185,6 +188,23 @@ def test_batches_hold_every_structure_that_fits_once():
         assert len(indices) <= distil.GRAPHS
         seen += indices
     assert sorted(seen) == list(range(90))
+
+
+def test_batches_of_fixed_shapes_say_what_one_by_one_says():
+    config = NequIPConfig((8, 12, 29), 6.0, "4x0e + 2x1o", 1, 1, radial_hidden=(4,), avg_n_neighbors=40.0)
+    potential = nequip(config, np.array([-1.0, -2.0, -3.0]))
+    model = Model(potential, random_params(potential, dtype=np.float32))
+    structures = [TYPES["rocksalt"].occupied({"A": 12, "X": 8}).repeat((1, 1, k)) for k in (1, 3)]
+    structures += [Atoms("CuO", positions=[[0, 0, 0], [0, 0, 1.7]]), TYPES["fcc"].occupied({"A": 29})]
+    for atoms in structures:
+        atoms.rattle(0.05, seed=1)
+    expected = NativeEvaluator(model, "float32")([System.from_ase(atoms) for atoms in structures])
+    for found, one in zip(distil.Asked(model)(structures), expected, strict=True):
+        np.testing.assert_allclose(found.energy, one.energy, rtol=1e-5)
+        np.testing.assert_allclose(found.forces, one.forces, atol=1e-4)
+        assert (found.stress is None) == (one.stress is None)
+        if one.stress is not None:
+            np.testing.assert_allclose(found.stress, one.stress, atol=1e-5)
 
 
 def numbered_part(number):
