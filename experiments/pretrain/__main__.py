@@ -35,7 +35,7 @@ def main(config: Config) -> None:
     dataset = read(config.data)
     split = split_dataset(dataset, valid=0.05, test=0.05, group_key="group", seed=config.seed)
     console.print(f"{len(dataset)} structures; {split.describe()}")
-    potential = build(split.train, config)
+    potential = build(split.train, dataset.elements, config)
     params = None
     if config.denoise_epochs:
         params = denoise(potential, split.train, split.valid, config, console)
@@ -74,9 +74,8 @@ def outcome(results: dict[str, Any]) -> Outcome:
     )
 
 
-def build(train: Dataset, config: Config) -> Potential:
-    """A potential whose constants (isolated atoms, scale, neighbours) fit the training data."""
-    species = train.elements
+def build(train: Dataset, species: tuple[int, ...], config: Config) -> Potential:
+    """A potential of these elements whose constants (isolated atoms, scale, neighbours) fit the training data."""
     counts = np.array([[np.sum(s.atomic_numbers == z) for z in species] for s in train.systems], float)
     energies = np.array([labels.energy for labels in train.labels])
     # per atom, so that large structures do not decide; minimum norm where compositions are rank-deficient
@@ -92,6 +91,9 @@ def build(train: Dataset, config: Config) -> Potential:
             lmax=config.lmax,
             n_layers=config.n_layers,
             radial_hidden=(32, 32),
+            embedding=config.embedding,
+            per_species_skip=config.per_species_skip,
+            zbl=config.zbl,
             avg_n_neighbors=float(np.mean(neighbors)),
             # the RMS force is the natural unit of energy differences (NequIP, Batzner et al. 2022)
             scale=float(np.sqrt(np.mean(forces**2))),

@@ -14,14 +14,11 @@ Frames are dropped, and counted by reason, when the self-consistent cycle does n
 
 from __future__ import annotations
 
+import functools
 import json
-import multiprocessing
-import os
-import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 
-from experiments.lab.embedded import pack, unpack
-from mlipjax.files import replace_on_success, write_atomic
+from experiments.pretrain.parts import Part, claim, join, make_parts, pack_joined
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -64,62 +60,27 @@ class Config:
 
 def main(config: Config) -> None:
     """Label until ``n`` frames exist, then pack."""
-    parts = config.out / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    settings = config.out / "config.json"
     identity = {"seed": config.seed, "tasks_per_part": TASKS_PER_PART, "families": FAMILIES}
-    if settings.exists() and json.loads(settings.read_text()) != json.loads(json.dumps(identity)):
-        sys.exit(f"{config.out} holds parts made with other settings; choose another --out or delete the folder")
-    write_atomic(settings, json.dumps(identity))
+    folder = claim(config.out, identity)
     if not config.pack_only:
-        _label_parts(config, parts)
-    done = sorted(parts.glob("part_*.npz"))
-    if not done:
-        sys.exit(f"no part in {parts}: run without --pack-only first")
-    summary = pack_parts(done, config.out / NAME, config)
+        make_parts(folder, config.n, config.workers, functools.partial(make_part, config.seed))
+    joined = join(folder)
+    e0s = isolated_atoms(sorted({z for atoms in joined.frames for z in atoms.numbers.tolist()}))
+    e0_arrays = {"e0_numbers": np.array(list(e0s)), "e0_energies": np.array(list(e0s.values()))}
+    summary = pack_joined(config.out / NAME, joined, _provenance(config), **e0_arrays)
     print(json.dumps(summary, indent=1))
 
 
-def _label_parts(config: Config, folder: Path) -> None:
-    """Run parts in order until enough frames exist; ``workers`` of them are under way at a time."""
-    start, total, part = time.perf_counter(), 0, 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, mp_context=context, initializer=_one_thread) as pool:
-        while total < config.n:
-            batch = range(part, part + config.workers)
-            futures = [pool.submit(_run_part, folder, config.seed, p) for p in batch]
-            for future in futures:
-                total += future.result()
-            part += config.workers
-            print(f"{part} parts, {total}/{config.n} frames, {time.perf_counter() - start:.0f} s", flush=True)
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def _run_part(folder: Path, seed: int, part: int) -> int:
-    """Label the tasks of one part, unless it exists; returns its number of frames."""
-    path = folder / f"part_{part:05d}.npz"
-    if path.exists():
-        with np.load(path) as stored:
-            return len(stored["energy"])
-    frames: list[Atoms] = []
-    failures: Counter[str] = Counter()
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for task in range(part * TASKS_PER_PART, (part + 1) * TASKS_PER_PART):
+def make_part(seed: int, number: int) -> Part:
+    """Label the tasks of one part."""
+    part = Part([], Counter(), Counter())
+    for task in range(number * TASKS_PER_PART, (number + 1) * TASKS_PER_PART):
         began = time.process_time()
         family, kept, dropped = run_task(seed, task)
-        frames += kept
-        failures.update(dropped)
-        seconds[family] += time.process_time() - began
-    _save(path, {**pack(frames), "failures": json.dumps(failures), "cpu_seconds": json.dumps(seconds)})
-    return len(frames)
-
-
-def _save(path: Path, arrays: dict[str, Any]) -> None:
-    with replace_on_success(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        part.frames.extend(kept)
+        part.dropped.update(dropped)
+        part.seconds[family] += time.process_time() - began  # pyright: ignore[reportArgumentType]
+    return part
 
 
 def run_task(seed: int, task: int) -> tuple[str, list[Atoms], Counter[str]]:
@@ -154,42 +115,14 @@ def isolated_atoms(numbers: Sequence[int]) -> dict[int, float]:
     return energies
 
 
-def pack_parts(paths: Sequence[Path], out: Path, config: Config) -> dict[str, Any]:
-    """Join parts into one compressed file (written under a temporary name, then renamed); returns a summary."""
-    frames: list[Atoms] = []
-    failures: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
-    for path in paths:
-        with np.load(path, allow_pickle=False) as file:
-            frames += unpack(dict(file))
-            failures.update(json.loads(str(file["failures"])))
-            seconds.update(json.loads(str(file["cpu_seconds"])))
-    arrays = pack(frames)
-    e0s = isolated_atoms(np.unique(arrays["numbers"]).tolist())
-    summary = _summary(frames, arrays, failures, seconds, config)
-    e0_arrays = {"e0_numbers": np.array(list(e0s)), "e0_energies": np.array(list(e0s.values()))}
-    _save(out, {**arrays, **e0_arrays, "provenance": json.dumps(summary)})
-    return {**summary, "bytes": out.stat().st_size}
-
-
-def _summary(frames, arrays, failures, seconds, config: Config) -> dict[str, Any]:
+def _provenance(config: Config) -> dict[str, Any]:
     from importlib.metadata import version
 
-    from ase.data import chemical_symbols
-
-    per_element = Counter(z for a in frames for z in set(a.numbers.tolist()))
     return {
         "method": "GFN1-xTB, Gamma point, 1000 K electronic temperature",
         "command": f"python -m experiments.pretrain.data --n {config.n} --seed {config.seed}",
         "versions": {name: version(name) for name in ("tblite", "ase")},
         "config": {k: str(v) for k, v in asdict(config).items() if k in ("n", "seed")},
-        "frames": len(frames),
-        "atoms": len(arrays["numbers"]),
-        "groups": len(arrays["group_names"]),
-        "frames_per_family": dict(Counter(a.info["family"] for a in frames)),
-        "frames_per_element": {chemical_symbols[z]: n for z, n in sorted(per_element.items())},
-        "dropped": dict(failures),
-        "cpu_seconds_per_family": {k: round(v) for k, v in seconds.items()},
     }
 
 

@@ -21,6 +21,7 @@ from mlipjax.models import limits
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.linear import SpeciesLinear
 from mlipjax.nn.mace_layer import MACELayer, MACEReadout
+from mlipjax.nn.pair_repulsion import zbl_energy
 from mlipjax.nn.radial import polynomial_envelope
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges, radial_edges
 from mlipjax.nn.readouts import VECTORS
@@ -290,12 +291,6 @@ def mace(config: MACEConfig, e0s: np.ndarray | None = None) -> Potential:
     return Potential.create(MACE(config), e0s)
 
 
-_BOHR_A = 0.529
-_COULOMB_EV_A = 14.3996
-_SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
-"""Amplitudes and decay constants of the universal screening function (Ziegler, Biersack, Littmark 1985)."""
-
-
 def agnesi_transform(distance: Array, bond: Array, a: float, q: float, p: float) -> Array:
     """Map distances to (0, 1): ``1 / (1 + a s^q / (1 + s^(q-p)))`` with ``s = r / r0`` (J. Chem. Phys. 159, 164101).
 
@@ -313,23 +308,3 @@ def soft_transform(distance: Array, bond: Array, alpha: float) -> Array:
     low, high = 0.75 * bond, 4.0 / 3.0 * bond
     step = 0.5 * (1.0 + jnp.tanh(alpha / (high - low) * (distance - 0.5 * (low + high))))
     return low + (distance - low) * step
-
-
-def zbl_energy(
-    distance: Array, charges: tuple[Array, Array], bond: Array, envelope_p: float, exponent: float, prefactor: float
-) -> Array:
-    """Screened Coulomb energy of a pair in eV, half of it: each of the two atoms counts the pair.
-
-    Ziegler, Biersack, Littmark: The Stopping and Range of Ions in Solids (1985), switched off at ``bond``.
-
-    Args:
-        distance: (...) Å, positive.
-        charges: nuclear charges of the two atoms, (...) each.
-        bond: (...) sum of the covalent radii in Å: beyond it the energy is zero.
-        envelope_p: exponent of the polynomial envelope.
-        exponent, prefactor: of the screening length; usually 0.3 and 0.4543.
-    """
-    one, other = charges
-    scaled = distance * (one**exponent + other**exponent) / (prefactor * _BOHR_A)
-    screening = sum(amplitude * jnp.exp(-decay * scaled) for amplitude, decay in _SCREENING)
-    return 0.5 * _COULOMB_EV_A * one * other / distance * screening * polynomial_envelope(distance, bond, envelope_p)

@@ -22,6 +22,7 @@ from mlipjax.models import limits
 from mlipjax.nn import irreps as ir
 from mlipjax.nn.convolution import InteractionLayer
 from mlipjax.nn.linear import SpeciesLinear, gated_irreps
+from mlipjax.nn.pair_repulsion import nuclear_repulsion
 from mlipjax.nn.radial import (
     TrainableFrequencies,
     bessel_basis,
@@ -66,6 +67,7 @@ class NequIPConfig:
         readout_channels: channels between the two linear maps of a readout; 0 for one map.
         n_labels: sets of labels that the model was trained on at once, if their one-hot vector was an input of the
             linear maps of its layers: every head then has rows of those maps. 0 for none.
+        zbl: whether a screened nuclear repulsion is added, as in MACE: nothing beyond the sum of two covalent radii.
     """
 
     species: tuple[int, ...]
@@ -91,6 +93,7 @@ class NequIPConfig:
     embedding: int = 0
     readout_channels: int = 0
     n_labels: int = 0
+    zbl: bool = False
 
     def __post_init__(self) -> None:
         limits.check_config({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
@@ -179,7 +182,11 @@ class NequIP(nn.Module):
             self.sow(VECTORS, "vectors", polar_vectors)
         head_energies = jnp.concatenate([head(scalars[-1]) for head in heads], axis=-1) * scalars[-1].shape[-1] ** -0.5
         scale, shift = (_per_atom(value, species, vectors.dtype) for value in (config.scale, config.shift))
-        return head_energies * scale + shift, jnp.concatenate(scalars, axis=-1)
+        head_energies = head_energies * scale + shift
+        if config.zbl:
+            repulsion = nuclear_repulsion(graph, distance, species, config.species)
+            head_energies = head_energies + repulsion[:, None]
+        return head_energies, jnp.concatenate(scalars, axis=-1)
 
 
 class NequIPHead(nn.Module):

@@ -47,7 +47,7 @@ def one_layer(**changes):
 
 
 def two_heads_and_properties():
-    potential = nequip(dataclasses.replace(SMALLEST, heads=("pbe", "xtb")))
+    potential = nequip(dataclasses.replace(SMALLEST, heads=("pbe", "xtb"), zbl=True))
     return laws.of_model(drawn(potential.replace(properties=HEADS)))
 
 
