@@ -163,7 +163,9 @@ def test_what_one_process_does_alone_is_refused(case, tmp_path):
     )  # fmt: skip
     assert foreign == 1
     assert "a foreign calculator runs in one process, there are 2" in said[0]
-    codes, said = ended(begin((*MLIPJAX, "periodic", case / "train.extxyz", "--distributed")))
+    codes, said = ended(
+        begin((*MLIPJAX, "periodic", "--model", case / "model", "--structure", "x", "--oracle", "lj", "--distributed"))
+    )
     assert codes != [0]
     assert "runs in one process: --distributed is for evaluate, finetune, predict and simulate." in said[0]
 
