@@ -15,6 +15,7 @@ from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms
+from mlipjax.hosts import is_first
 from mlipjax.units import GPA
 from mlipjax.verbs import predict_each
 from mlipjax.verbs.inputs import described, name_of, told_paths
@@ -33,7 +34,7 @@ def run(command: Predict) -> None:
     seen = _Seen(left_out)
     with Working(console, f"predicting {name_of(command.data)}") as working:
         counted = seen.count(call(predict_each, command, leave_out=left_out), working.say)
-        if command.write is None:
+        if command.write is None or not is_first():
             for _ in counted:
                 pass
         else:

@@ -34,6 +34,8 @@ def refusal(box: str, command: str, words: Sequence[str], options: Any) -> str:
     spelt = {spelling for one in known for spelling in (option(one.name), *re.findall(r"--[\w-]+", one.typed))}
     typed = [word.partition("=")[0] for word in words if word.startswith("--")]
     if strange := [word for word in typed if word.replace("_", "-").replace("--no-", "--") not in spelt]:
+        if strange[0] == "--distributed":
+            return f"{command} runs in one process: --distributed is for evaluate, finetune, predict and simulate."
         close = difflib.get_close_matches(strange[0], spelt, n=2, cutoff=0.6)
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
         return f"{strange[0]} is no option of {command}{hint} {command} --help-all explains all of them."

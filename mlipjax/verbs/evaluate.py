@@ -23,6 +23,7 @@ from mlipjax.data.write import check_name, write_atoms
 from mlipjax.defaults import Precision
 from mlipjax.doctor import suspect_labels
 from mlipjax.graph import coincidences
+from mlipjax.hosts import is_first, refuse_several
 from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice
 from mlipjax.potential import Model
@@ -143,9 +144,9 @@ def evaluate(
     if bars is not None:
         with in_dtype(dtype):
             spreads, report["uncertainty"] = bars.judge(dataset, found, Computed(0, dtype, batch_size, max_slots))
-    if write is not None:
+    if write is not None and is_first():
         write_atoms(write, beside_labels(dataset, found, opened.name, spreads))
-    if out is not None:
+    if out is not None and is_first():
         told = {**report, "model": opened.name, "data": told_paths(data)}
         _illustrate(Path(out), told, parity_points(dataset, found, zero), name, force_errors(dataset, found))
     return report
@@ -234,6 +235,7 @@ def _foreign_predictions(model: ForeignModel, dataset: Dataset) -> list[Structur
     Raises:
         ValueError: if the data have stress labels and the calculator gives no stress.
     """
+    refuse_several("a foreign calculator")
     results = AseEvaluator(model.calculator)(dataset.systems)
     for index, (result, labels) in enumerate(zip(results, dataset.labels, strict=True)):
         if result.stress is None and labels.stress_weight > 0:
@@ -245,6 +247,7 @@ def _foreign_predictions(model: ForeignModel, dataset: Dataset) -> list[Structur
 def _property_errors(
     opened: NativeModel, given: str, dtype: str, batch_size: int, max_slots: int | None
 ) -> dict[str, Any]:
+    refuse_several("the evaluation of a property")
     file, key = parse_property(given)
     unit = opened.potential.property_head(key).unit
     data = open_properties(file, key)

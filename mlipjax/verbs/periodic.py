@@ -12,6 +12,7 @@ from ase import Atoms
 from mlipjax.data.label_keys import AUTO
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
 from mlipjax.finetuning.plan import Simulated
+from mlipjax.hosts import refuse_several
 from mlipjax.notices import notice
 from mlipjax.oracles import Oracle, Workers, make_oracle
 from mlipjax.oracles.dispersion import WithoutDispersion
@@ -98,6 +99,7 @@ def periodic(
         >>> len(result.frames), result.report["rounds"][0]["labels_before"]
         (1, 0)
     """
+    refuse_several("a periodic fine-tune")
     settings = completed(PeriodicSettings, settings, options)
     refuse_unknown(options, PeriodicSettings)
     with in_dtype(settings.dtype), logged_rounds(listener, log, out) as listener:

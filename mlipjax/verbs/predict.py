@@ -14,6 +14,7 @@ from mlipjax.defaults import Precision
 from mlipjax.devices import WHOLE, default_slots, device_count, mesh_of_parts, put
 from mlipjax.dispersion import D3BJ, add_dispersion
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
+from mlipjax.hosts import refuse_several
 from mlipjax.potential import Prediction
 from mlipjax.system import System
 from mlipjax.train.several import apply_each
@@ -297,12 +298,14 @@ def annotate(atoms: Atoms, results: dict[str, Any], model: str, name: str) -> At
 
 
 def _closest(atoms: Atoms) -> str:
-    if len(atoms) < 2:
-        return "it has one atom"
-    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
-    np.fill_diagonal(distances, np.inf)
-    first, second = np.unravel_index(np.argmin(distances), distances.shape)
-    return f"its closest atoms are {first} and {second}, {distances[first, second]:.3f} Å apart"
+    from ase.neighborlist import neighbor_list
+
+    for cutoff in (1.0, 2.0, 4.0, 8.0):  # all pairs of many atoms would not fit the memory
+        first, second, distances = neighbor_list("ijd", atoms, cutoff)
+        if len(distances):
+            at = int(np.argmin(distances))
+            return f"its closest atoms are {first[at]} and {second[at]}, {distances[at]:.3f} Å apart"
+    return "no two of its atoms are within 8 Å"
 
 
 def _needed(batch: Sequence[_Member]) -> tuple[int, int]:
@@ -313,6 +316,7 @@ def _needed(batch: Sequence[_Member]) -> tuple[int, int]:
 def _ask_calculator(model: ForeignModel, structures: Iterable[tuple[Atoms, str]]) -> Iterator[Atoms]:
     from mlipjax.oracles.ase_calculator import evaluate
 
+    refuse_several("a foreign calculator")
     for atoms, name in structures:
         labels = evaluate(model.calculator, System.from_ase(atoms))
         results: dict[str, Any] = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}

@@ -130,6 +130,46 @@ def test_replicas_of_two_processes_are_those_of_one(case, tmp_path):
     np.testing.assert_allclose(reports[1]["temperature_mean_K"], reports[0]["temperature_mean_K"], rtol=1e-7)
 
 
+def test_errors_and_predictions_of_two_processes_are_those_of_one(case, tmp_path):
+    ends = ("--model", case / "model", "--data", case / "train.extxyz", "--batch-size", "3", "--dtype", "float64")
+    for name in ("one", "two"):
+        run, more = (run_one, ()) if name == "one" else (run_two, ("--distributed",))
+        folder = tmp_path / name
+        of_evaluate = (*MLIPJAX, "evaluate", *ends, "--out", folder, "--json", folder.with_suffix(".json"), *more)
+        said = [run(*of_evaluate, "--write", tmp_path / f"{name}_errors.extxyz")]
+        said += [run(*MLIPJAX, "predict", *ends, "--features", "--write", tmp_path / f"{name}.extxyz", *more)]
+        if name == "two":
+            assert all("predicting" in first and "predicting" not in second for first, second in said), said
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert one["n_frames"] == two["n_frames"] == 12
+    for error in ("energy_rmse_meV_per_atom", "force_rmse_meV_per_A", "stress_mae_meV_per_A3"):
+        assert two[error] == pytest.approx(one[error], rel=1e-9)
+        assert one[error] > 0.0
+    assert (tmp_path / "two" / "report.html").exists()
+    for kind in ("", "_errors"):
+        a_frames, b_frames = (read(tmp_path / f"{name}{kind}.extxyz", ":") for name in ("one", "two"))
+        assert len(a_frames) == len(b_frames) == 12
+        for a, b in zip(a_frames, b_frames, strict=True):
+            np.testing.assert_allclose(b.get_forces(), a.get_forces(), rtol=0, atol=1e-10)
+            assert b.get_potential_energy() == pytest.approx(a.get_potential_energy(), abs=1e-9)
+            if not kind:
+                np.testing.assert_allclose(b.arrays["features"], a.arrays["features"], rtol=0, atol=1e-9)
+
+
+def test_what_one_process_does_alone_is_refused(case, tmp_path):
+    (foreign, _), said = ended(
+        *begin_two(*MLIPJAX, "predict", "--model", "ase:ase.calculators.emt:EMT", "--data", case / "train.extxyz",
+                   "--distributed")
+    )  # fmt: skip
+    assert foreign == 1
+    assert "a foreign calculator runs in one process, there are 2" in said[0]
+    codes, said = ended(
+        begin((*MLIPJAX, "periodic", "--model", case / "model", "--structure", "x", "--oracle", "lj", "--distributed"))
+    )
+    assert codes != [0]
+    assert "runs in one process: --distributed is for evaluate, finetune, predict and simulate." in said[0]
+
+
 def test_an_error_of_the_first_ends_the_others(case, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "something.txt").write_text("of someone else")

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 import tyro
 
-from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
+from mlipjax.cli.options.common import LABELS, LabelOptions, Sections, Spreads
 from mlipjax.defaults import Precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(Computes):
+class Evaluate(Spreads):
     """Compare a model's energies, forces and stresses with labels.
 
     Attributes:

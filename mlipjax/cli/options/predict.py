@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from mlipjax.cli.options.common import Computes
+from mlipjax.cli.options.common import Spreads
 from mlipjax.defaults import Precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict(Computes):
+class Predict(Spreads):
     """Predict energies, forces and stresses of structures; labels are not needed, and not used.
 
     The file written is extended xyz with energy (eV), forces (eV/Å), energies per atom (eV), stress (eV/Å^3, tension
