@@ -18,7 +18,7 @@ from mlipjax.hosts import is_first, refuse_several
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
-from mlipjax.verbs.dispersion import off_labels, open_dispersion
+from mlipjax.verbs.dispersion import open_dispersion, say_level
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
 from mlipjax.verbs.logged import Log, logged
 from mlipjax.verbs.products import open_products
@@ -121,7 +121,10 @@ def finetune(
         train_data, valid_data = read(train, **keys), None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
-        train_data, valid_data = off_labels(contained, train_data, opened.name), off_labels(contained, valid_data)
+        say_level(opened.name, train_data)
+        if contained is not None:
+            train_data = contained.off_dataset(train_data)
+            valid_data = None if valid_data is None else contained.off_dataset(valid_data)
         products = open_products(hvp, contained, **{**keys, "required": ()})
         if products is not None and committee != 1:
             raise ValueError(f"committee={committee} is trained on energies and forces alone; leave hvp out.")

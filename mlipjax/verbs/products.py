@@ -9,7 +9,6 @@ from mlipjax.data.products import PRODUCT, products_in, products_of_displacement
 from mlipjax.dispersion import D3BJ
 from mlipjax.notices import notice
 from mlipjax.potential import Model
-from mlipjax.verbs.dispersion import off_labels
 from mlipjax.verbs.inputs import Structures, is_nothing, name_of, open_native, paths_in
 from mlipjax.verbs.read import read
 
@@ -39,7 +38,7 @@ def open_products(hvp: Structures, dispersion: D3BJ | None, **keys: Any) -> Data
     dataset = read(hvp, **keys)
     found = products_in(dataset)
     if not len(found):
-        return products_of_displacements(off_labels(dispersion, dataset))
+        return products_of_displacements(dataset if dispersion is None else dispersion.off_dataset(dataset))
     if dispersion is not None:
         raise ValueError(f"{name_of(hvp)}: dispersion is not taken off {PRODUCT!r}; give displaced structures.")
     if len(found) < len(dataset):
