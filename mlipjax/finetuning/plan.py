@@ -49,7 +49,7 @@ class Simulated:
 
 
 class Preflight(NamedTuple):
-    """What is known before the first step.
+    """Facts known before the first step.
 
     Attributes:
         n_labels: that the oracle will be asked for.

@@ -199,7 +199,7 @@ def logged_rounds(
 def _told(
     log: Sequence[str], out: str | os.PathLike[str] | None, lines: Callable[[Path], Lines]
 ) -> Iterator[Callable[[], None] | None]:
-    """What writes the lines of a folder to the logs asked for, and does so once more at the end; ``None`` for no log.
+    """Writer of the lines of a folder to the logs asked for, called once more at the end; ``None`` for no log.
 
     Raises:
         ValueError: for a log that is none, without a folder, or whose package is not installed.
