@@ -110,14 +110,8 @@ def finetune(
                 f'strategy {settings.strategy!r} and options of a property need property="FILE:KEY"; for energies and '
                 "forces choose another strategy and leave the options out."
             )
-        keys: dict[str, Any] = {
-            "energy_key": energy_key,
-            "forces_key": forces_key,
-            "stress_key": stress_key,
-            "virial_key": virial_key,
-            "units": units,
-            "required": ("energy", "forces"),
-        }
+        keys: dict[str, Any] = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
+        keys |= {"virial_key": virial_key, "units": units, "required": ("energy", "forces")}
         train_data, valid_data = read(train, **keys), None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)

@@ -108,14 +108,9 @@ def periodic(
         place = None if executor is None else as_workers(executor, workers)
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
-        keys = {
-            "energy_key": energy_key,
-            "forces_key": forces_key,
-            "stress_key": stress_key,
-            "virial_key": virial_key,
-            "units": units,
-        }
-        known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
+        keys: Any = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
+        keys |= {"virial_key": virial_key, "units": units, "required": ("energy", "forces")}
+        known = None if is_nothing(data) else read(data, **keys)
         contained = open_dispersion(dispersion, opened)
         if contained is not None:
             source = WithoutDispersion(source, contained)
