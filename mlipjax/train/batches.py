@@ -63,7 +63,7 @@ class Tables:
                 table = neighbor_table(system, cutoff)
             except ValueError as error:
                 raise type(error)(f"{dataset.where(index)}: {error}") from error
-            n_atoms.append(table.n_atoms)
+            n_atoms.append(system.n_atoms)
             max_counts.append(table.max_count)
             used += table.mask.size * _SLOT_BYTES
             kept.append(table if used <= keep_bytes else None)
