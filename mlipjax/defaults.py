@@ -8,7 +8,7 @@ MAX_SLOTS = 65_536
 half of them. Accelerators compute as many as their memory holds (``devices.default_slots``)."""
 
 BYTES_PER_SLOT = 150_000
-"""What a neighbour slot takes in a training step on accelerators, which keep what the backward pass needs: 142 kB in
+"""Memory of a neighbour slot in a training step on accelerators, which keep what the backward pass needs: 142 kB in
 the float32 program of nequix-mp-1 for an H200, 13 kB in that of the embedded model; in a force call 51 and 5 kB
 (``experiments.benchmark.compiled``)."""
 

@@ -62,7 +62,7 @@ class D3BJ:
 
     @property
     def name(self) -> str:
-        """What ``parse_dispersion`` takes."""
+        """Name, as ``parse_dispersion`` takes it."""
         return f"d3bj:{self.functional}"
 
     def along(self, pbc: Any) -> D3BJ:

@@ -60,7 +60,6 @@ def paired_bootstrap(
     second: np.ndarray,
     measure: Callable[[np.ndarray], float],
     groups: Sequence[Any] | None = None,
-    n_resamples: int = RESAMPLES,
 ) -> Difference:
     """Compare a number of two models on the same structures, which are drawn for both at once.
 
@@ -74,7 +73,6 @@ def paired_bootstrap(
         second: (seeds', n, ...) likewise, of the same structures.
         measure: the number, of the rows (m, ...) of all drawn seeds and structures.
         groups: (n,) what is drawn as a whole; by default every structure.
-        n_resamples: how many draws.
 
     Raises:
         ValueError: if the structures differ in number.
@@ -94,7 +92,7 @@ def paired_bootstrap(
     draws = [
         number(first, rng.integers(0, len(first), len(first)), rows)
         - number(second, rng.integers(0, len(second), len(second)), rows)
-        for rows in draw_groups(everything.tolist() if groups is None else groups, n_resamples, rng)
+        for rows in draw_groups(everything.tolist() if groups is None else groups, RESAMPLES, rng)
     ]
     alone = len(set(everything if groups is None else groups)) == 1
     low, high = (np.nan, np.nan) if alone else confidence_95(draws)

@@ -244,7 +244,7 @@ for point in job["points"]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a kill, or a failing call, at one change led to.
+    """Result of a kill, or a failing call, at one change.
 
     Attributes:
         point: number of the change, from 1.

@@ -30,7 +30,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def of_arrays(annotation: Any) -> Any:
-    """What an annotation says of shapes and dtypes: the same with ``Any`` for all that is no array of a known shape."""
+    """Shapes and dtypes of an annotation: the same with ``Any`` for all that is no array of a known shape."""
     if isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray):
         return annotation.dtype[Any, annotation.dim_str]
     parts = [of_arrays(part) for part in typing.get_args(annotation)]

@@ -311,6 +311,6 @@ def test_forces_go_through_ases_socket():
 
 
 def run_client(name, atoms, calculator):
-    """What a script at the other end of a socket does."""
+    """Run as a script at the other end of a socket does."""
     atoms.calc = calculator
     SocketClient(unixsocket=name).run(atoms, use_stress=True)

@@ -75,7 +75,7 @@ class Compiled:
 
     @property
     def faults(self) -> list[str]:
-        """What no program of a model in float32 should hold: doubles, calls of the host, solvers of dense matrices."""
+        """Parts that no float32 program should hold: doubles, calls of the host, solvers of dense matrices."""
         signs = {"float64": r"\bf64\[", "host": r"callback|host_compute", "solver": r"cusolver|triangular_solve"}
         return [name for name, sign in signs.items() if re.search(sign, self.text)]
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.defaults.config import Config
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
 from experiments.lab.statistics import bootstrap
+from experiments.lab.units import Results
 from mlipjax.report import Illustration, Table
 
 GOAL = 66.0
@@ -25,6 +27,12 @@ COLUMNS = (
 )  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def collect(config: Config, done: Results) -> dict[str, Any]:
+    """The results of all runs, and what they say of recipes."""
+    rows = list(done.values())
+    return {"rows": rows, "summary": summarise(rows), "dtype": "float32"}
 
 
 def summarise(rows: Rows) -> list[dict[str, Any]]:

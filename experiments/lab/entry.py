@@ -8,7 +8,8 @@ from typing import Any
 
 import tyro
 
-from experiments.lab.run import resolved
+from experiments.lab.run import Outcome, Run, resolved
+from experiments.lab.units import Results, Unit, run_units
 from mlipjax import runtime
 from mlipjax.cli.main import guarded
 from mlipjax.models import registry
@@ -39,6 +40,36 @@ def run_experiment(
         main(resolved(config))
 
     return guarded(action, also=(RuntimeError,))
+
+
+def run_parts(
+    presets: Mapping[str, Any],
+    units_of: Callable[[Any], Sequence[Unit]],
+    collect: Callable[[Any, Results], Mapping[str, Any]],
+    outcome: Callable[[dict[str, Any]], Outcome],
+    config: Any,
+    *,
+    check: Callable[[Any], object] | None = None,
+    again: bool = False,
+) -> None:
+    """Run the units of a claim that are missing; write ``results.json``, ``report.html`` and the figures.
+
+    Args:
+        presets: of the claim, by name.
+        units_of: everything that is computed with a config.
+        collect: results of the claim from those of its units.
+        outcome: what the results show and say.
+        config: options of this run.
+        check: says what cannot be run, before the first minute.
+        again: collect the results of a run that is done anew.
+    """
+    if check is not None:
+        check(config)
+    run = Run(config, presets)
+    if again or (results := run.stored()) is None:
+        done = run_units(units_of(config), config.out / "units", run.console, config.workers)
+        results = run.results(collect(config, done))
+    run.finish(results, outcome(results))
 
 
 def _take_preset(arguments: list[str], names: list[str]) -> tuple[str, list[str]]:

@@ -11,7 +11,9 @@ import numpy as np
 from experiments.lab.display import Table as BriefTable
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
-from experiments.migration import figures
+from experiments.lab.units import Results
+from experiments.migration import figures, units
+from experiments.migration.config import Config
 from mlipjax.report import Illustration, Table
 
 COLUMNS = (
@@ -19,6 +21,12 @@ COLUMNS = (
     "profile RMSE (meV)", "force MAE (meV/Å)",
 )  # fmt: skip
 BRIEF_COLUMNS = ("model", "fixed (eV)", "own (eV)", "profile (meV)", "forces (meV/Å)")
+
+
+def collect(config: Config, done: Results) -> dict[str, Any]:
+    """The results of the units, by model, and what they say."""
+    found = units.collect(config, done)
+    return {"summary": summarise(found), **found}
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:

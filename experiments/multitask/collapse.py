@@ -8,7 +8,6 @@ and the interval over structures of every seed. What the numbers can and cannot 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 
 from experiments.multitask.runs import Experiment, Run
 from mlipjax import tree
-from mlipjax.files import plain, write_atomic
+from mlipjax.files import digest, plain, write_atomic
 from mlipjax.models import NequIPConfig, load
 from mlipjax.nn.readouts import GROUP
 from mlipjax.potential import Model
@@ -101,12 +100,11 @@ def _structures(experiment: Experiment) -> list[System]:
 
 
 def _fingerprint(out: Path, runs: Sequence[Run], systems: Sequence[System]) -> str:
-    digest = hashlib.sha256(f"{ATOMS} {RESAMPLES} {MAPS and MAPS.keywords}".encode())
-    for run in runs:
-        digest.update(run.name.encode() + (out / "runs" / run.name / "params.safetensors").read_bytes())
-    for system in systems:
-        digest.update(np.asarray(system.positions).tobytes() + np.asarray(system.atomic_numbers).tobytes())
-    return digest.hexdigest()
+    models = (
+        part for run in runs for part in (run.name, (out / "runs" / run.name / "params.safetensors").read_bytes())
+    )
+    atoms = (np.asarray(part) for system in systems for part in (system.positions, system.atomic_numbers))
+    return digest(f"{ATOMS} {RESAMPLES} {MAPS and MAPS.keywords}", *models, *atoms)
 
 
 def _backbone(out: Path, run: Run) -> Params:

@@ -5,26 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 
-from experiments.lab.entry import run_experiment
-from experiments.lab.run import Run
-from experiments.lab.units import run_units
-from experiments.periodic import report
-from experiments.periodic import units as parts
+from experiments.lab.entry import run_experiment, run_parts
+from experiments.periodic import report, units
 from experiments.periodic.arms import open_experiment
-from experiments.periodic.config import PRESETS, Config
+from experiments.periodic.config import PRESETS
 from experiments.periodic.config import __doc__ as CLAIM
 
-
-def main(config: Config) -> None:
-    """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    open_experiment(config)  # what cannot be opened is said before the first minute
-    run = Run(config, PRESETS)
-    if (results := run.stored()) is None:
-        done = run_units(parts.units_of(config), config.out / "units", run.console, config.workers)
-        results = run.results(parts.collect(config, done))
-    run.finish(results, report.outcome(results))
-
-
+main = functools.partial(run_parts, PRESETS, units.units_of, units.collect, report.outcome, check=open_experiment)
 run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":

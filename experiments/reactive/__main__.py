@@ -5,24 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 
-from experiments.lab.entry import run_experiment
-from experiments.lab.run import Run
-from experiments.lab.units import run_units
-from experiments.reactive import report
-from experiments.reactive import units as parts
-from experiments.reactive.config import PRESETS, Config
+from experiments.lab.entry import run_experiment, run_parts
+from experiments.reactive import report, units
+from experiments.reactive.config import PRESETS
 from experiments.reactive.config import __doc__ as CLAIM
 
-
-def main(config: Config) -> None:
-    """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    parts.check(config)
-    run = Run(config, PRESETS)
-    done = run_units(parts.units_of(config), config.out / "units", run.console, config.workers)
-    results = run.results(parts.collect(config, done))
-    run.finish(results, report.outcome(results))
-
-
+main = functools.partial(
+    run_parts, PRESETS, units.units_of, units.collect, report.outcome, check=units.check, again=True
+)
 run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from mlipjax.representation import (
     wasserstein_per_channel,
     within_classes,
 )
-from mlipjax.statistics import confidence_95
+from mlipjax.statistics import confidence_95, draw_groups
 from mlipjax.typing import Params
 
 DRIFTS = ("one_minus_cka", "one_minus_cka_within", "wasserstein")
@@ -97,12 +97,8 @@ def interval(
     x, y = x[keep], y[keep]
     names = [group for group, kept in zip(groups, keep, strict=True) if kept]
     strata = None if strata is None else strata[keep]
-    members = [np.flatnonzero([name == group for name in names]) for group in dict.fromkeys(names)]
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(n if len(members) > 2 else 0):
-        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        draws.append(rank_correlation(x[rows], y[rows], None if strata is None else strata[rows]))
+    drawn = draw_groups(names, n, np.random.default_rng(seed)) if len(set(names)) > 2 else []
+    draws = [rank_correlation(x[rows], y[rows], None if strata is None else strata[rows]) for rows in drawn]
     known = [draw for draw in draws if np.isfinite(draw)]
     value = rank_correlation(x, y, strata)
     return {

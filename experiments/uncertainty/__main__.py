@@ -5,24 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 
-from experiments.lab.entry import run_experiment
-from experiments.lab.run import Run
-from experiments.lab.units import run_units
+from experiments.lab.entry import run_experiment, run_parts
 from experiments.uncertainty import report, runs
-from experiments.uncertainty.config import PRESETS, Config
+from experiments.uncertainty.config import PRESETS
 from experiments.uncertainty.config import __doc__ as CLAIM
 
-
-def main(config: Config) -> None:
-    """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
-    _ = config.file  # what is missing is said before the first minute
-    run = Run(config, PRESETS)
-    if (results := run.stored()) is None:
-        done = run_units(runs.units_of(config), config.out / "units", run.console, config.workers)
-        results = run.results(runs.collect(config, done))
-    run.finish(results, report.outcome(results))
-
-
+main = functools.partial(
+    run_parts, PRESETS, runs.units_of, runs.collect, report.outcome, check=lambda config: config.file
+)
 run = functools.partial(run_experiment, main, PRESETS, CLAIM)
 
 if __name__ == "__main__":

@@ -11,11 +11,7 @@ from mlipjax.verbs.inputs import name_of, told_paths
 
 
 def run(command: Calibrate) -> None:
-    """Calibrate and say what was found.
-
-    Raises:
-        ValueError, FileNotFoundError: if models or data cannot be used, or there is no folder to save in.
-    """
+    """Calibrate and say what was found."""
     console = make_console(quiet=command.quiet)
     with Working(console, f"calibrating error bars on {name_of(command.valid)}"):
         report = call(calibrate, command)

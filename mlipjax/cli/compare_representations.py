@@ -41,12 +41,7 @@ from mlipjax.verbs.read import read_structures
 
 
 def run(command: CompareCommand) -> None:
-    """Compute, print and write.
-
-    Raises:
-        ValueError, FileNotFoundError: if models or data cannot be used.
-        InUseError: if another process works in the folder to write.
-    """
+    """Compute, print and write."""
     with folder_alone(command.out):
         _compare_and_write(command)
 

@@ -23,12 +23,7 @@ from mlipjax.verbs.read import label_keys, naming_options
 
 
 def run(command: Convert) -> None:
-    """Convert and print.
-
-    Raises:
-        ValueError, FileNotFoundError, ConnectionError: if the model or data cannot be read, or the folder is taken.
-        InUseError: if another process writes the same folder.
-    """
+    """Convert and print."""
     if command.model is not None and not command.data:
         description, report = _convert_model(command.model, command.out)
     elif command.data and command.model is None:

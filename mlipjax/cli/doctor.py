@@ -22,11 +22,7 @@ from mlipjax.verbs.inputs import name_of, open_native, told_paths
 
 
 def run(command: Doctor) -> None:
-    """Examine and print.
-
-    Raises:
-        ValueError, FileNotFoundError: if there is a fatal finding, or model or files cannot be used.
-    """
+    """Examine and print."""
     model = open_native(command.model, command.head).first
     given = [command.train, command.valid, command.test, command.replay, command.anchor]
     names = _names([paths for paths in given if paths])

@@ -24,12 +24,7 @@ _ENGINES: dict[str, tuple[type[EngineRun], Callable[[Path, str, Atoms, Any], Pat
 
 
 def run(command: Engine) -> None:
-    """Write the folder and say how to start the program.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, structure or options cannot be used.
-        InUseError: if another process writes the same folder.
-    """
+    """Write the folder and say how to start the program."""
     kind, write, program = _ENGINES[command.name]
     taken = {field.name for field in dataclasses.fields(kind)}
     common = {"name", "model", "structure", "out", "json", "quiet"}

@@ -17,11 +17,7 @@ from mlipjax.verbs.inputs import name_of, told_paths
 
 
 def run(command: Evaluate) -> None:
-    """Evaluate and print.
-
-    Raises:
-        ValueError, FileNotFoundError: if model or data cannot be used, or structures had to be left out.
-    """
+    """Evaluate and print."""
     console, name = make_console(quiet=command.quiet), command.property or name_of(command.data)
     with Working(console, f"predicting the structures of {name}"):
         report = call(evaluate, command)

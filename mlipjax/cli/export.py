@@ -11,12 +11,7 @@ from mlipjax.verbs.inputs import last_of
 
 
 def run(command: Export) -> None:
-    """Write the program, and say what it holds.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, structure or options cannot be used, or lammps-jax is not installed.
-        InUseError: if another process writes the same folder.
-    """
+    """Write the program, and say what it holds."""
     target = Target(command.processes, command.platform, command.head, command.dtype)
     with folder_alone(command.out):
         size = write_lammps_export(command.out, command.model, last_of(command.structure), target)

@@ -16,12 +16,7 @@ from mlipjax.verbs import finetune
 
 
 def run(command: Finetune) -> None:
-    """Fine-tune and print.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, data or settings cannot be honoured.
-        NonFiniteError: if training diverges.
-    """
+    """Fine-tune and print."""
     console = make_console(quiet=command.quiet)
     display = FinetuneDisplay(console) if command.property is None else PropertyDisplay(console)
     with display.progress:

@@ -81,8 +81,8 @@ def options_in(options: Any) -> Iterator[Option]:
 
 
 def texts_of(options: Any) -> dict[str, str]:
-    """Meanings of the fields of a dataclass, by their names."""
-    return {name: text for kind in options.__mro__[:-1] for name, text in _attributes(kind.__doc__ or "")}
+    """Meanings of the fields of a dataclass, by their names; it may say more of an inherited one than its parents."""
+    return {name: text for kind in options.__mro__[-2::-1] for name, text in _attributes(kind.__doc__ or "")}
 
 
 def _shown(value: Any) -> str:

@@ -18,11 +18,7 @@ from mlipjax.packages import PACKAGES
 
 
 def run(command: Models) -> None:
-    """Print the table, or what is known of one model.
-
-    Raises:
-        ValueError: if no model is called so.
-    """
+    """Print the table, or what is known of one model."""
     console = make_console(quiet=command.quiet)
     if command.name is not None:
         row = _describe(registry.find_entry(command.name))

@@ -12,12 +12,7 @@ from mlipjax.verbs.inputs import name_of, told_paths
 
 
 def run(command: MonitorCommand) -> None:
-    """Fit, read and print.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, reference or data cannot be used.
-        InUseError: if another process works in the folder to write.
-    """
+    """Fit, read and print."""
     console = make_console(quiet=command.quiet)
     with Working(console, f"reading the charts for {name_of(command.data)}"):
         found = call(monitor, command)

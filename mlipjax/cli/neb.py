@@ -17,12 +17,7 @@ from mlipjax.verbs.outputs import folder_and_file
 
 
 def run(command: Neb) -> None:
-    """Relax the band and print barrier and images.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, images or options cannot be used.
-        ProbeDiverged: if energies become NaN or infinite.
-    """
+    """Relax the band and print barrier and images."""
     folder, written = folder_and_file(command.out, command.write, "images.extxyz")
     if written is not None:
         check_name(written)

@@ -25,12 +25,7 @@ from mlipjax.verbs import periodic
 
 
 def run(command: Periodic) -> None:
-    """Run what is missing and print the table of rounds.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, structure, oracle or settings cannot be honoured.
-        Stopped: if the run cannot go on.
-    """
+    """Run what is missing and print the table of rounds."""
     console = make_console(quiet=command.quiet)
     systems = () if command.spec is None else read_systems(command.spec)
     if command.write_spec is not None:

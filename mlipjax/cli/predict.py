@@ -22,12 +22,7 @@ from mlipjax.verbs.inputs import described, name_of, told_paths
 
 
 def run(command: Predict) -> None:
-    """Predict, print and write.
-
-    Raises:
-        ValueError, FileNotFoundError: if model or structures cannot be used, a prediction is not finite, or
-            structures were left out.
-    """
+    """Predict, print and write."""
     if command.write is not None:
         check_name(command.write)
     console, left_out = make_console(quiet=command.quiet), LeftOut()

@@ -44,11 +44,7 @@ from mlipjax.verbs.inputs import (
 
 
 def run(command: Probe) -> None:
-    """Run the probe, print its verdict, write what was asked for.
-
-    Raises:
-        ValueError, FileNotFoundError: if an input is missing or cannot be used.
-    """
+    """Run the probe, print its verdict, write what was asked for."""
     runtime.select_dtype("float64")
     _say_unused(command)
     result = _PROBES[command.name](command)

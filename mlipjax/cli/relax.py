@@ -19,12 +19,7 @@ from mlipjax.verbs.inputs import described, name_of, told_paths
 
 
 def run(command: Relax) -> None:
-    """Relax, print and write.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, structures or options cannot be used, or structures were left out.
-        ProbeDiverged: if energies become NaN or infinite.
-    """
+    """Relax, print and write."""
     if command.write is not None:
         check_name(command.write)
     console, left_out = make_console(quiet=command.quiet), LeftOut()

@@ -16,13 +16,7 @@ from mlipjax.verbs import simulate
 
 
 def run(command: Simulate) -> None:
-    """Simulate and print averages.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, structure or options cannot be used.
-        SimulationStopped: if a replica became unphysical; the frame is saved next to the trajectory.
-        MonitorAlarm: if a replica left what the monitor knows; the frame is saved next to the trajectory.
-    """
+    """Simulate and print averages."""
     if command.out is None and command.write is None:
         raise ValueError("give --out FOLDER, or --write FILE for the trajectory alone.")
     console = make_console(quiet=command.quiet)

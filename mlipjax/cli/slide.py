@@ -15,12 +15,7 @@ from mlipjax.verbs.inputs import check_known, open_native, unconstrained
 
 
 def run(command: Slide) -> None:
-    """Compute and print.
-
-    Raises:
-        ValueError, FileNotFoundError: if model, structure or options cannot be used.
-        ProbeDiverged: if energies become NaN or infinite.
-    """
+    """Compute and print."""
     system = unconstrained(command.structure, "layers slide and relax along their normal as a whole")
     opened = open_native(command.model, command.head)
     check_known(opened, command.structure, system.atomic_numbers)

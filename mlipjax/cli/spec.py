@@ -224,7 +224,7 @@ def write_spec(path: Path, command: Any, systems: Sequence[SystemSettings] = ())
 
 
 def _meaning(known: Option) -> str:
-    """What an option means, and the words it takes."""
+    """Meaning of an option, and the words it takes."""
     text, (_, brace, choices) = known.text.replace(" (required)", ""), known.typed.partition("{")
     return f"{text.rstrip('.')}: one of {choices[:-1].replace(',', ', ').replace('  ', ' ')}" if brace else text
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from mlipjax.data.dataset import Dataset, Example
+from mlipjax.data.labels import NAMES
 from mlipjax.data.weights import without_weights
 from mlipjax.elements import symbols
 from mlipjax.files import make_folder, naming, replace_on_success
@@ -188,16 +189,15 @@ def write_examples(file: IO[bytes], examples: Iterable[Example]) -> int:
 
 def format_example(example: Example) -> str:
     """Return one frame with its labels, and their weights where they are not 1."""
-    labels = example.labels
-    info = without_weights(example.info)
-    present = {}
-    for name in ("energy", "forces", "stress"):
-        weight = float(getattr(labels, f"{name}_weight"))
-        if weight > 0.0:
-            present[name] = getattr(labels, name)
-            if weight != 1.0:
-                info[f"{name}_weight"] = weight
-    return format_frame(example.system, info=info, **present)
+    present, weights = labels_of(example)
+    return format_frame(example.system, info={**without_weights(example.info), **weights}, **present)
+
+
+def labels_of(example: Example) -> tuple[dict[str, Any], dict[str, float]]:
+    """Labels that a structure has, by name, and as ``NAME_weight`` their weights where they are not 1."""
+    weights = {name: float(getattr(example.labels, f"{name}_weight")) for name in NAMES}
+    present = {name: getattr(example.labels, name) for name, weight in weights.items() if weight > 0.0}
+    return present, {f"{name}_weight": weights[name] for name in present if weights[name] != 1.0}
 
 
 def _digits(array: np.ndarray) -> list[str]:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
-import lzma
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlipjax.data.dataset import Example
-from mlipjax.data.extxyz import write_examples
+from mlipjax.data.extxyz import labels_of, write_examples
+from mlipjax.data.labels import NAMES
 from mlipjax.data.weights import without_weights
+from mlipjax.data.write import OPENERS
 from mlipjax.files import replace_on_success
-from mlipjax.system import full_to_voigt
+from mlipjax.system import System, full_to_voigt
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-_PACKED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
-_LABELS = ("energy", "forces", "stress")
 
 
 def is_file_name(path: str | os.PathLike[str]) -> bool:
@@ -63,14 +60,14 @@ _Writer = Callable[[Path, Iterable[Example], str], int]
 
 def _writer(path: Path) -> _Writer | None:
     suffix = path.suffix.lower()
-    kind = path.with_suffix("").suffix.lower() if suffix in _PACKED else suffix
+    kind = path.with_suffix("").suffix.lower() if suffix in OPENERS else suffix
     if kind in (".xyz", ".extxyz"):
         return _write_xyz
     return {".db": _write_database, ".h5": _write_hdf5, ".hdf5": _write_hdf5}.get(suffix)
 
 
 def _write_xyz(path: Path, examples: Iterable[Example], suffix: str) -> int:
-    with _PACKED.get(suffix, open)(path, "wb") as file:
+    with OPENERS.get(suffix, open)(path, "wb") as file:
         return write_examples(file, examples)
 
 
@@ -81,35 +78,26 @@ def _write_database(path: Path, examples: Iterable[Example], suffix: str) -> int
     opened: Any = connect(path, type="db", append=False, use_lock_file=False)
     with opened as database:
         for example in examples:
-            info = {**without_weights(example.info), **_weights(example)}
+            present, weights = labels_of(example)
+            info = {**without_weights(example.info), **weights}
             pairs = {name: value for name, value in info.items() if _is_pair(name, value)}
             data = {name: value for name, value in info.items() if name not in pairs}
-            database.write(_labelled(example), data=data, **pairs)
+            database.write(_labelled(example.system, present), data=data, **pairs)
             count += 1
     return count
 
 
-def _labelled(example: Example) -> Atoms:
+def _labelled(system: System, present: Mapping[str, Any]) -> Atoms:
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    atoms = example.system.to_ase()
-    labels: dict[str, Any] = {name: np.asarray(getattr(example.labels, name), np.float64) for name in _present(example)}
+    atoms = system.to_ase()
+    labels: dict[str, Any] = {name: np.asarray(value, np.float64) for name, value in present.items()}
     if "energy" in labels:
         labels["energy"] = float(labels["energy"])
     if "stress" in labels and np.array_equal(labels["stress"], labels["stress"].T):
         labels["stress"] = full_to_voigt(labels["stress"])
     atoms.calc = SinglePointCalculator(atoms, **labels)
     return atoms
-
-
-def _present(example: Example) -> list[str]:
-    return [name for name in _LABELS if float(getattr(example.labels, f"{name}_weight")) > 0.0]
-
-
-def _weights(example: Example) -> dict[str, float]:
-    """Weights of labels that are there, where they are not 1."""
-    weights = {f"{name}_weight": float(getattr(example.labels, f"{name}_weight")) for name in _present(example)}
-    return {name: weight for name, weight in weights.items() if weight != 1.0}
 
 
 def _is_pair(name: str, value: Any) -> bool:
@@ -144,7 +132,7 @@ def _write_hdf5(path: Path, examples: Iterable[Example], suffix: str) -> int:
 def _write_mace(group: Any, example: Example) -> None:
     """A structure as MACE stores it; what is missing is the text None."""
     system, labels, info = example
-    info, present = without_weights(info), _present(example)
+    info, (present, _) = without_weights(info), labels_of(example)
     group["atomic_numbers"] = np.asarray(system.atomic_numbers)
     group["positions"] = np.asarray(system.positions, np.float64)
     group["cell"] = np.asarray(system.cell, np.float64)
@@ -152,8 +140,8 @@ def _write_mace(group: Any, example: Example) -> None:
     group["weight"] = 1.0
     group["config_type"] = str(info.pop("config_type", "Default"))
     properties, weights = group.create_group("properties"), group.create_group("property_weights")
-    for name in _LABELS:
-        properties[name] = np.asarray(getattr(labels, name), np.float64) if name in present else "None"
+    for name in NAMES:
+        properties[name] = np.asarray(present[name], np.float64) if name in present else "None"
         weights[name] = float(getattr(labels, f"{name}_weight")) if name in present else 0.0
     for name, value in info.items():
         if name not in properties and isinstance(value, (str, bool, int, float, np.ndarray)) and "/" not in name:

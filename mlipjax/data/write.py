@@ -8,14 +8,15 @@ import lzma
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from mlipjax.files import replace_on_success
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+"""Of compressed files that are written, by the ending of their name."""
 
 
 def write_atoms(path: str | os.PathLike[str], frames: Iterable[Atoms]) -> int:
@@ -36,8 +37,8 @@ def write_atoms(path: str | os.PathLike[str], frames: Iterable[Atoms]) -> int:
     path = Path(path)
     check_name(path)
     with replace_on_success(path) as temporary:
-        opener = _OPENERS.get(path.suffix, open)
-        with opener(temporary, "wb") as file, _text(file) as text:
+        opener = OPENERS.get(path.suffix, open)
+        with opener(temporary, "wb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as text:
             count = 0
             for atoms in frames:
                 write_extxyz(text, atoms)
@@ -48,10 +49,6 @@ def write_atoms(path: str | os.PathLike[str], frames: Iterable[Atoms]) -> int:
 def check_name(path: str | os.PathLike[str]) -> None:
     """Raise ``ValueError`` if a file of this name would not be read as extended xyz."""
     path = Path(path)
-    suffix = path.with_suffix("").suffix if path.suffix in _OPENERS else path.suffix
+    suffix = path.with_suffix("").suffix if path.suffix in OPENERS else path.suffix
     if suffix not in (".xyz", ".extxyz"):
         raise ValueError(f"{path}: structures are written as extended xyz; choose a name that ends in .extxyz.")
-
-
-def _text(file: IO[bytes]) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding="utf-8", newline="\n")

@@ -231,14 +231,13 @@ def _follows(part: Compared) -> bool:
 
 
 def check_zero_shot(
-    before: Sequence[StructurePrediction], after: Sequence[StructurePrediction], name: str, dtype: str
+    before: Sequence[StructurePrediction], after: Sequence[StructurePrediction], dtype: str
 ) -> list[Finding]:
     """Check that a model with adapters or another head, not yet trained, predicts what the one it was made from does.
 
     Args:
         before: predictions of the first,
         after: and of the second.
-        name: of the data set.
         dtype: precision of training.
     """
     tolerance = 1e-3 if dtype == "float32" else 1e-8
@@ -247,6 +246,6 @@ def check_zero_shot(
     )
     if difference <= tolerance:
         return []
-    message = f"at step 0 forces differ from the model's own by {difference:.2g} eV/Å on {name}, above {tolerance:g}"
+    message = f"at step 0 forces differ from the model's own by {difference:.2g} eV/Å on train, above {tolerance:g}"
     remedy = "Adapters or heads changed the model before training: this is a defect of the program, please report it."
     return [Finding("fatal", "zero-shot", message, remedy)]

@@ -34,11 +34,12 @@ def check_strain(name: str, params: Params, batches: LabelledBatches) -> list[Fi
         batches: labelled structures.
     """
     plan = batches.plans[0]
-    examples = [batches.dataset[index] for index in plan.indices]
-    known = [row for row, (system, label, _) in enumerate(examples) if label.stress_weight > 0.0 and all(system.pbc)]
+    data = batches.dataset.subset(plan.indices)
+    labelled = [label.stress_weight > 0.0 and all(s.pbc) for s, label in zip(data.systems, data.labels, strict=True)]
+    known = np.flatnonzero(labelled).tolist()
     if not known:
         return []
-    given = np.array([np.trace(np.asarray(examples[row].labels.stress, np.float64)) / 3.0 for row in known])
+    given = np.array([np.trace(np.asarray(data.labels[row].stress, np.float64)) / 3.0 for row in known])
     found = tension(batches.potential, params, batches.batch(plan).graph)[known]
     if rms(found) < _LEAST_TENSION or cosine(found, given) > -_CLEAR:
         return []

@@ -12,8 +12,8 @@ import numpy as np
 from mlipjax.devices import device_count, mesh_of_parts
 from mlipjax.finetuning.frames import draw_batch
 from mlipjax.finetuning.given import make_stack, share_batch, size_groups
+from mlipjax.finetuning.setup import FrameStack
 from mlipjax.finetuning.single import Preparation
-from mlipjax.finetuning.stack import FrameStack
 from mlipjax.losses import label_counts
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings

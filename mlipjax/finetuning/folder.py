@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 from mlipjax import tree
 from mlipjax.data import hash_input
 from mlipjax.defaults import BY_MUON
-from mlipjax.files import write_atomic
+from mlipjax.files import digest, write_atomic
 from mlipjax.locks import LOCK, folder_alone
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PeriodicSettings
@@ -34,19 +33,16 @@ def describe_settings(settings: FinetuneSettings | PeriodicSettings) -> dict[str
     given["optimizer"] = settings.optimizer or ("muon" if settings.strategy in BY_MUON else "adam")
     for name in ("e0s", "replay", "anchor"):
         path = getattr(settings, name, None)
-        if path is not None and (digest := hash_input(path)) is not None:
-            given[f"{name}_sha256"] = digest
+        if path is not None and (found := hash_input(path)) is not None:
+            given[f"{name}_sha256"] = found
     return given
 
 
 def hash_model(model: Model) -> str:
     """Fingerprint of a potential and its parameters."""
     potential, params = model
-    digest = hashlib.sha256(repr(potential.config).encode())
-    digest.update(np.asarray(potential.e0s).tobytes())
-    for path, leaf in tree.flatten_paths(params).items():
-        digest.update(path.encode() + np.asarray(leaf).tobytes())
-    return digest.hexdigest()
+    leaves = (part for path, leaf in tree.flatten_paths(params).items() for part in (path, np.asarray(leaf)))
+    return digest(repr(potential.config), np.asarray(potential.e0s), *leaves)
 
 
 def find_run(folder: Path, description: dict[str, Any], report: str = REPORT) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlipjax.finetuning.stack import FrameStack
+from mlipjax.finetuning.setup import FrameStack
 from mlipjax.finetuning.state import LabelBuffer, SystemState, system_key
 from mlipjax.graph import GraphBatch, VerletSpec, build_table, fold_graphs, graph_from_table, join_graphs, pack_edges
 from mlipjax.potential import Potential

@@ -34,7 +34,7 @@ from mlipjax.system import Labels, System
 from mlipjax.typing import Array, Params
 
 PREDICTED = "predicted.npz"
-"""What models predicted for frames whose labels are under way, in the folder of an asynchronous run."""
+"""Predictions of models for frames whose labels are under way, in the folder of an asynchronous run."""
 
 
 class Predicted(NamedTuple):
@@ -204,7 +204,7 @@ class FrameLabels:
 
 
 def _read(path: Path | None) -> dict[int, list[Predicted]]:
-    """What ``FrameLabels`` kept in a file; nothing if there is none."""
+    """Content that ``FrameLabels`` kept in a file; nothing if there is none."""
     found: dict[int, list[Predicted]] = {}
     if path is not None and path.is_file():
         with np.load(path, allow_pickle=False) as arrays:

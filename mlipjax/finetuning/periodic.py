@@ -46,7 +46,7 @@ RUNNING, DONE = "running", "done"
 
 
 class Problem(NamedTuple):
-    """What a periodic fine-tune is about.
+    """Subject of a periodic fine-tune.
 
     Attributes:
         model: that drives the first round.
@@ -260,7 +260,7 @@ def _read(folder: Path, report: dict[str, Any]) -> PeriodicResult:
 def results_of(
     plan: Plan, oracle: Oracle, history: list[dict[str, Any]], status: str, reason: str | None = None
 ) -> dict[str, Any]:
-    """What is known of a run so far; JSON types.
+    """Results of a run so far; JSON types.
 
     Args:
         plan: of the run.

@@ -20,8 +20,7 @@ from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.compiled import SystemStart, init
 from mlipjax.finetuning.given import make_stack, share_batch, size_groups
 from mlipjax.finetuning.retain import REPLAY_HEAD, add_head, make_retention
-from mlipjax.finetuning.setup import Controls, RoundConfig, Setup, SystemControls, SystemSetup
-from mlipjax.finetuning.stack import FrameStack
+from mlipjax.finetuning.setup import Controls, FrameStack, RoundConfig, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.state import FineTuneState
 from mlipjax.graph import VerletSpec
 from mlipjax.losses import LossWeights
@@ -49,7 +48,7 @@ class Simulated:
 
 
 class Preflight(NamedTuple):
-    """What is known before the first step.
+    """Facts known before the first step.
 
     Attributes:
         n_labels: that the oracle will be asked for.

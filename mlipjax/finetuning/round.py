@@ -22,8 +22,7 @@ from mlipjax.finetuning.alarm import cross_limits, end_round
 from mlipjax.finetuning.candidates import select_frames
 from mlipjax.finetuning.frames import Share, draw_batch, frame_features, frame_graphs, frame_weights, stack_buffer
 from mlipjax.finetuning.sample import SampleInfo, sample_frame
-from mlipjax.finetuning.setup import Controls, Setup, SystemControls, SystemSetup
-from mlipjax.finetuning.stack import FrameStack
+from mlipjax.finetuning.setup import Controls, FrameStack, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.state import (
     FineTuneState,
     FrameErrors,

@@ -14,15 +14,32 @@ from flax import struct
 
 from mlipjax.dispersion import D3BJ
 from mlipjax.finetuning.alarm import AlarmConfig
-from mlipjax.finetuning.stack import FrameStack
-from mlipjax.graph import VerletSpec
+from mlipjax.graph import GraphBatch, VerletSpec
 from mlipjax.losses import Loss
 from mlipjax.md.gate import Limits
 from mlipjax.optim import Hyper, Optimizer
 from mlipjax.optim.lora import Adapters, merge_adapters
 from mlipjax.potential import Model, Potential
 from mlipjax.settings.periodic import Select
-from mlipjax.typing import Array, Params
+from mlipjax.system import Labels
+from mlipjax.typing import Array, Bool, Params
+
+
+@struct.dataclass
+class FrameStack:
+    """Frames of equal padded sizes, C of them.
+
+    Attributes:
+        graphs: one structure each, with a leading axis C.
+        labels: with a leading axis C; energies without isolated-atom energies.
+        labelled: (C,) frames to train on.
+        batch_size: of them in every optimiser step (static).
+    """
+
+    graphs: GraphBatch
+    labels: Labels
+    labelled: Bool[Array, " C"]
+    batch_size: int = struct.field(pytree_node=False)
 
 
 @dataclasses.dataclass(frozen=True)

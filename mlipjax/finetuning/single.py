@@ -365,5 +365,5 @@ def _check_model(
         few = dataclasses.replace(batches["train"], plans=batches["train"].plans[:1]).with_potential(frozen.potential)
         untouched = predict(frozen.potential, frozen.params, few)
         rows = dict(zip(compared["train"].indices, compared["train"].predictions, strict=True))
-        findings += check_zero_shot(untouched, [rows[i] for i in few.planned], "train", settings.dtype)
+        findings += check_zero_shot(untouched, [rows[i] for i in few.planned], settings.dtype)
     return findings

@@ -1,4 +1,4 @@
-"""What a hurried reader should know of a periodic fine-tune: how large its errors are, whether they fall, what next."""
+"""Verdict on a periodic fine-tune for a hurried reader: how large its errors are, whether they fall, what next."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ from mlipjax.graph.device import (
     needs_rebuild,
 )
 from mlipjax.graph.host import CoincidingAtoms, NeighborTable, coincidences, neighbor_table, neighbor_tables
-from mlipjax.graph.near import Near, cells_away, near_origin, way_of
-from mlipjax.graph.pad import batch_graphs, bucket_size, neighbor_bucket
+from mlipjax.graph.pad import Near, batch_graphs, bucket_size, cells_away, near_origin, neighbor_bucket, way_of
 from mlipjax.graph.plan import BatchPlan, plan_batches, shuffle_plan
 from mlipjax.graph.sets import batches_of
 from mlipjax.graph.verlet import VerletSpec, pack_edges

@@ -17,8 +17,7 @@ import numpy as np
 
 from mlipjax.graph.batch import GraphBatch, edge_vectors
 from mlipjax.graph.host import COINCIDING, neighbor_table
-from mlipjax.graph.near import Near, near_origin
-from mlipjax.graph.pad import batch_graphs, bucket_size
+from mlipjax.graph.pad import Near, batch_graphs, bucket_size, near_origin
 from mlipjax.graph.verlet import SKIN, left_skin, pack_edges
 from mlipjax.system import System
 from mlipjax.typing import Array, Bool, Float, Positions

@@ -8,7 +8,7 @@ side as in ASE; it is decided once per pair, so that no edge lacks its reverse.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from matscipy.neighbours import neighbour_list
@@ -97,21 +97,18 @@ def neighbor_table(
     )
 
 
-def neighbor_tables(
-    systems: Iterable[System], cutoff: float, where: Callable[[int], str] = "structure {}".format
-) -> Iterator[NeighborTable]:
+def neighbor_tables(systems: Iterable[System], cutoff: float) -> Iterator[NeighborTable]:
     """Tables of many structures, one after the other; errors say which structure they are about.
 
     Args:
         systems: structures.
         cutoff: Å.
-        where: names a structure by its number here.
     """
     for index, system in enumerate(systems):
         try:
             yield neighbor_table(system, cutoff)
         except ValueError as error:
-            raise type(error)(f"{where(index)}: {error}") from error
+            raise type(error)(f"structure {index}: {error}") from error
 
 
 def coincidences(systems: Iterable[System]) -> dict[int, str]:

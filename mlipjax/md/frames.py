@@ -15,7 +15,7 @@ from mlipjax.md.freedom import Freedom
 from mlipjax.system import System
 
 Columns = Callable[[Sequence[System]], Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]]
-"""What else is written of frames: information, and numbers of atoms by name, such as error bars."""
+"""Further content of frames: information, and numbers of atoms by name, such as error bars."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class SimState:
 
     @classmethod
     def specs(cls) -> SimState:
-        """What is divided where replicas are divided over devices (``devices.over_devices``)."""
+        """Parts to divide where replicas are divided over devices (``devices.over_devices``)."""
         specs: Any = {"dynamics": SHARE, "table": SHARE, "images": SHARE}
         specs |= dict.fromkeys(("atomic_numbers", "head", "step"), WHOLE)
         return cls(**specs)

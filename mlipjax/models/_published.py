@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def level(self) -> str:
-        """What labelled its training data, in one line."""
+        """Level of theory of its training data, in one line."""
         return ", ".join(filter(None, (self.functional, self.data, self.remark)))
 
     @property

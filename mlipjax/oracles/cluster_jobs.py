@@ -137,7 +137,7 @@ class ClusterJob:
         return self._ended is not None and time.monotonic() - self._ended[0] > _GRACE
 
     def result(self) -> Any:
-        """What the job returned.
+        """Return value of the job.
 
         Raises:
             JobTakenError: the cluster ended it.
@@ -151,7 +151,7 @@ class ClusterJob:
         raise kind(f"job {self.number} ended in state {state} without a result; see {self._job.paths.stderr}")
 
     def exception(self) -> BaseException | None:
-        """What ``result`` raises."""
+        """Exception that ``result`` raises."""
         try:
             self.result()
         except Exception as error:

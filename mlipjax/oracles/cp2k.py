@@ -282,7 +282,7 @@ def _numbers(row: np.ndarray) -> str:
 
 
 def _why(output: Path, said: str) -> str:
-    """What CP2K says of its end: the box around its message, or the last line."""
+    """Reason that CP2K gives for its end: the box around its message, or the last line."""
     text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
     if (box := _ABORT.search(text)) is not None:
         # a drawing stands on the left, the place in the source in the last line

@@ -46,7 +46,7 @@ _DIED = "the worker process died (killed, out of memory or crashed)"
 
 
 def work(oracle: Oracle, system: System, timeout: float | None, set_up: Any, number: int) -> Attempt:
-    """What is submitted: make the worker ready, and try one label.
+    """Job that is submitted: make the worker ready, and try one label.
 
     Args:
         oracle: source of labels.
@@ -68,7 +68,7 @@ def work(oracle: Oracle, system: System, timeout: float | None, set_up: Any, num
 
 
 def check(oracle: Oracle, set_up: Any, number: int) -> None:
-    """What else is submitted: the same without a structure."""
+    """Other job that is submitted: the same without a structure."""
     if set_up is not None:
         make_ready(set_up)
 

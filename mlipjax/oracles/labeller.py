@@ -142,7 +142,7 @@ class Labeller:
                 self._keeper.start()
 
     def collect(self, systems: Sequence[System]) -> list[Labels | Failure | None]:
-        """What is known by now of structures that were started, ``None`` for those under way, without waiting.
+        """Outcomes known by now of structures that were started, ``None`` for those under way, without waiting.
 
         Raises:
             BrokenExecutor: see :meth:`label`.

@@ -9,6 +9,8 @@ from ase.cell import Cell
 
 from mlipjax.system import System
 
+_POINTS = 200
+"""Wave vectors of a path, about."""
 _TOLERANCE = 1e-3
 """Relative differences of lengths and angles that a relaxed cell may have from its Bravais lattice."""
 
@@ -31,7 +33,7 @@ class BandPath(NamedTuple):
     labels: tuple[str, ...]
 
 
-def band_path(system: System, n_points: int = 200) -> BandPath:
+def band_path(system: System) -> BandPath:
     """The usual path of a lattice, after Setyawan and Curtarolo, Comput. Mater. Sci. 49, 299 (2010), by ASE.
 
     It depends on the lattice vectors alone, which may be any of the lattice: atoms that lower its symmetry make some
@@ -39,9 +41,8 @@ def band_path(system: System, n_points: int = 200) -> BandPath:
 
     Args:
         system: cell of the crystal, periodic along all axes.
-        n_points: about so many wave vectors in all.
     """
-    path = Cell(np.asarray(system.cell, np.float64)).bandpath(npoints=n_points, eps=_TOLERANCE)
+    path = Cell(np.asarray(system.cell, np.float64)).bandpath(npoints=_POINTS, eps=_TOLERANCE)
     distances, ticks, names = path.get_linear_kpoint_axis()
     labels: list[str] = []
     places: list[float] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlipjax.files import digest
 from mlipjax.report.html import Interactive
 from mlipjax.report.style import arm_styles
 
@@ -64,7 +64,7 @@ def interactive_curves(
         panel.add_layout(panel.legend[0], "above")  # where it hides no curve
         drawn.append(panel)
     text = _numbered(json.dumps(json_item(column(*drawn, sizing_mode="stretch_width"))))
-    place = f"curves-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    place = f"curves-{digest(text)[:8]}"
     body = f'<div id="{place}"></div><script>Bokeh.embed.embed_item({text}, "{place}");</script>'
     return Interactive(body, tuple(Resources(mode="inline", components=["bokeh"]).js_raw), caption, title)
 

@@ -69,7 +69,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Interactive:
-    """What a reader can point at and turn, drawn by scripts that the page brings along.
+    """Content that a reader can point at and turn, drawn by scripts that the page brings along.
 
     Attributes:
         body: HTML, with a script of its own that draws into it.

@@ -218,7 +218,7 @@ def _frames_apart(
 
 
 def _apart(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]], frames: Sequence[Atoms]) -> list[_Apart]:
-    """What is known of labelled frames; nothing of runs of earlier versions, which kept less."""
+    """Facts about labelled frames; nothing of runs of earlier versions, which kept less."""
     known: dict[tuple[int, int], list[tuple[float, int, bool]]] = {}
     samples: dict[tuple[int, int], list[Sequence[int]]] = {}
     stops = report["settings"].get("on_alarm") in ("label", "rollback")  # else MD has gone on from the alarm
@@ -276,7 +276,7 @@ def _systems_table(report: Mapping[str, Any]) -> Table:
 
 
 def _preflight_tables(report: Mapping[str, Any]) -> list[Table]:
-    """What was known before the first step."""
+    """Tables of the facts before the first step."""
     known = report["preflight"]
     rows = [
         ["labels asked for", known["n_labels"]],

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mlipjax.report.errors import parity
 from mlipjax.report.html import Illustration, Table, write_report
 from mlipjax.report.style import arm_styles, new_figure, styled
-from mlipjax.report.training import Points
+from mlipjax.report.training import Points, with_interval
 
 
 @styled
@@ -70,7 +70,7 @@ def write_property_report(
         content.append(Illustration(figure, caption, f"Predicted and given {name}", "parity_property"))
     sets = {"validation": valid, **report["tests"]}
     rows = [
-        [key, one["n"], *(_with_interval(one, error) for error in ("mean", "mae", "rmse"))] for key, one in sets.items()
+        [key, one["n"], *(with_interval(one, error) for error in ("mean", "mae", "rmse"))] for key, one in sets.items()
     ]
     caption = f"Errors of {name} in {unit or 'its own unit'}, with 95 % intervals from drawing structures again."
     content.append(Table(("structures", "n", "mean error", "MAE", "RMSE"), rows, caption))
@@ -88,8 +88,3 @@ def write_property_report(
     )
     write_report(folder / "report.html", title=f"Fine-tune to {name} in {folder.resolve().name}", verdict=verdict,
                  content=content, versions=report["versions"])  # fmt: skip
-
-
-def _with_interval(report: Mapping[str, Any], key: str) -> str:
-    low, high = report["confidence_95"][key]
-    return f"{report[key]:.4g} [{low:.4g}, {high:.4g}]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from mlipjax.files import digest
 from mlipjax.report.html import Interactive
 from mlipjax.report.style import new_figure, rounded, styled
 
@@ -100,7 +100,7 @@ def structure_viewer(
         settings={"map": {"x": {"property": x}, "y": {"property": y}}, "structure": structure},
     )
     text = json.dumps(data).replace("<", "\\u003c")  # which could end the script
-    place = hashlib.sha256(text.encode()).hexdigest()[:8]
+    place = digest(text)[:8]
     parts = {name: f"structures-{place}-{name}" for name in ("map", "structure", "meta", "info")}
     body = (
         f'<div class="pair"><div id="{parts["map"]}"></div><div id="{parts["structure"]}"></div></div>'

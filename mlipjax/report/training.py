@@ -49,7 +49,7 @@ Points = Mapping[str, Mapping[str, np.ndarray]]
 def error_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Main errors with intervals, a column for each report."""
     rows = [
-        [label, *(_with_interval(report, key) for report in reports.values())]
+        [label, *(with_interval(report, key) for report in reports.values())]
         for label, key in _ERRORS
         if any(report.get(key) is not None for report in reports.values())
     ]
@@ -282,7 +282,8 @@ def _next_steps(folder: Path, n_valid: int) -> Table:
     return Table(("what to do next", "how"), rows, "The folder of the run is a model.")
 
 
-def _with_interval(report: Mapping[str, Any], key: str) -> str:
+def with_interval(report: Mapping[str, Any], key: str) -> str:
+    """A number of a report with its interval, if it has one."""
     value, interval = report.get(key), (report.get("confidence_95") or {}).get(key)
     if value is None:
         return "–"

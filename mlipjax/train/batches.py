@@ -16,9 +16,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlipjax.data import Dataset, View
-from mlipjax.devices import WHOLE, default_slots, device_count, get, mesh_for, put
+from mlipjax.devices import WHOLE, default_slots, get, mesh_for, put
 from mlipjax.files import scratch
-from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_tables, plan_batches, shuffle_plan
+from mlipjax.graph import BatchPlan, NeighborTable, batch_graphs, neighbor_table, plan_batches, shuffle_plan
 from mlipjax.hosts import json_of_first
 from mlipjax.potential import Potential, Prediction, property_values
 from mlipjax.system import Labels, System
@@ -58,8 +58,12 @@ class Tables:
     def find(cls, dataset: Dataset, cutoff: float, keep_bytes: int = KEEP_BYTES) -> Tables:
         """Find the neighbours of structures within ``cutoff`` (Å), one structure at a time."""
         n_atoms, max_counts, kept, used = [], [], [], 0
-        for table in neighbor_tables(dataset.systems, cutoff, dataset.where):
-            n_atoms.append(table.n_atoms)
+        for index, system in enumerate(dataset.systems):
+            try:
+                table = neighbor_table(system, cutoff)
+            except ValueError as error:
+                raise type(error)(f"{dataset.where(index)}: {error}") from error
+            n_atoms.append(system.n_atoms)
             max_counts.append(table.max_count)
             used += table.mask.size * _SLOT_BYTES
             kept.append(table if used <= keep_bytes else None)
@@ -189,7 +193,7 @@ class LabelledBatches:
 
     def shares(self, plan: BatchPlan) -> list[BatchPlan]:
         """Divide a micro-batch among the devices."""
-        return plan.split(device_count(self.mesh), self.tables.n_atoms)
+        return [plan] if self.mesh is None else plan.split(self.mesh.size, self.tables.n_atoms)
 
     def steps(self, key: Key, first: int = 0) -> Iterator[list[BatchPlan]]:
         """Micro-batches of one optimiser step after the other, without end, from number ``first`` on."""

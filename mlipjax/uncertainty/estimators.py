@@ -45,7 +45,7 @@ class Estimator(Protocol):
 
     scale: Any
 
-    def spread(self, potential: Potential, params: Params, graph: GraphBatch, *, forces: bool = True) -> Spread:
+    def spread(self, potential: Potential, params: Params, graph: GraphBatch) -> Spread:
         """Standard deviations for a batch."""
         ...
 
@@ -82,15 +82,14 @@ class Rigidity:
         """``f^T (H + s^2 1)^-1 f`` of rows of features, without ``alpha``."""
         return jnp.sum((features @ self.root) ** 2, axis=-1)
 
-    def spread(self, potential: Potential, params: Params, graph: GraphBatch, *, forces: bool = True) -> Spread:
+    def spread(self, potential: Potential, params: Params, graph: GraphBatch) -> Spread:
         """Standard deviations for a batch: one forward pass, and F backward passes for forces."""
         features = atom_features(potential, params, graph, graph.positions, self.paths)
-        slopes = force_features(potential, params, graph, self.paths, self.root) if forces else None
-        zero = jnp.zeros_like(graph.positions)
+        slopes = force_features(potential, params, graph, self.paths, self.root)
         return Spread(
             energy=self.scale[0] * jnp.sqrt(self.variance(sum_features(graph, features))),
             energies=self.scale[0] * jnp.sqrt(self.variance(features)),
-            forces=zero if slopes is None else self.scale[1] * jnp.sqrt(jnp.sum(slopes**2, axis=0)),
+            forces=self.scale[1] * jnp.sqrt(jnp.sum(slopes**2, axis=0)),
         )
 
 
@@ -111,21 +110,17 @@ class Ensemble:
     e0s: Float[Array, "K S"]
     scale: Float[Array, " 2"]
 
-    def spread(self, potential: Potential, params: Params, graph: GraphBatch, *, forces: bool = True) -> Spread:
+    def spread(self, potential: Potential, params: Params, graph: GraphBatch) -> Spread:
         """Standard deviations for a batch, from K predictions."""
         flat = tree.flatten_paths(params)
         species = potential.species_index(graph.atomic_numbers)
 
         def member(values: dict[str, Array], e0s: Array) -> tuple[Array, ...]:
             own = tree.unflatten_paths({**flat, **values})
-            if not forces:
-                energies, slopes = potential.node_energy(own, graph, graph.positions)[0], graph.positions
-            else:
-                found = potential.apply(own, graph, stress=False)
-                energies, slopes = found.node_energy, found.forces
+            found = potential.apply(own, graph, stress=False)
             # of small differences, so that float32 holds them
-            energies = energies + jnp.where(graph.atom_mask, e0s[species], 0.0)
-            return sum_over_atoms(graph, energies), energies, slopes
+            energies = found.node_energy + jnp.where(graph.atom_mask, e0s[species], 0.0)
+            return sum_over_atoms(graph, energies), energies, found.forces
 
         energy, energies, slopes = (
             jnp.std(values, axis=0, ddof=1) for values in jax.vmap(member)(self.members, self.e0s)
@@ -183,8 +178,8 @@ def shallow_ensemble(rigidity: Rigidity, params: Params, key: Key, n_members: in
     return Ensemble(members, jnp.zeros((n_members, n_species), root.dtype), rigidity.scale)
 
 
-@functools.partial(jax.jit, static_argnames=("potential", "forces"))
-def spread(estimator: Any, potential: Potential, params: Params, graph: GraphBatch, *, forces: bool = True) -> Spread:
+@functools.partial(jax.jit, static_argnames="potential")
+def spread(estimator: Any, potential: Potential, params: Params, graph: GraphBatch) -> Spread:
     """Compute standard deviations; ``estimator.spread``, compiled: the one place where it is.
 
     Args:
@@ -192,9 +187,8 @@ def spread(estimator: Any, potential: Potential, params: Params, graph: GraphBat
         potential: of the model.
         params: its parameters.
         graph: structures.
-        forces: whether those of forces are wanted too, which cost most.
     """
-    return estimator.spread(potential, params, graph, forces=forces)
+    return estimator.spread(potential, params, graph)
 
 
 def largest_std(found: Spread) -> float:

@@ -151,7 +151,6 @@ def spreads_of(
     model: Model,
     systems: Sequence[System],
     *,
-    forces: bool = True,
     how: Computed = Computed(),
 ) -> list[Spread]:
     """Standard deviations of every structure, as numpy arrays of its own atoms, in the order given.
@@ -160,13 +159,12 @@ def spreads_of(
         estimator: of the model.
         model: that predicts.
         systems: structures.
-        forces: whether those of forces are wanted too.
         how: head, precision, sizes.
     """
     params, own = tree.cast(model.params, how.dtype), cast(estimator, how.dtype)
     found: list[Any] = [None] * len(systems)
     for indices, graph in how.batches(model, systems):
-        batch = jax.device_get(spread(own, model.potential, params, graph, forces=forces))
+        batch = jax.device_get(spread(own, model.potential, params, graph))
         start = 0
         for row, index in enumerate(indices):
             stop = start + len(systems[index].atomic_numbers)

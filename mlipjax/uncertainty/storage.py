@@ -29,14 +29,13 @@ METHODS = "llpr, shallow, shallow:MEMBERS or committee"
 
 
 def save_uncertainty(
-    folder: str | os.PathLike[str], model: Model, head: int, estimator: Rigidity | Ensemble, facts: Mapping[str, Any]
+    folder: str | os.PathLike[str], model: Model, estimator: Rigidity | Ensemble, facts: Mapping[str, Any]
 ) -> Path:
     """Write error bars beside a model, as ``llpr.npz`` or ``committee.npz``, and return the file.
 
     Args:
         folder: of the saved model.
-        model: that they belong to, by the fingerprint of its parameters.
-        head: index of the energy head that they belong to.
+        model: that they belong to, by the fingerprint of its parameters and its first head.
         estimator: calibrated.
         facts: how they came about, JSON types.
     """
@@ -48,7 +47,7 @@ def save_uncertainty(
     header = {
         "format": FORMAT,
         "model": tree.params_fingerprint(model.params),
-        "head": model.potential.heads[head],
+        "head": model.potential.heads[0],
         "paths": list(getattr(estimator, "paths", ())),
         "facts": dict(facts),
     }
@@ -60,16 +59,13 @@ def save_uncertainty(
     return path
 
 
-def load_uncertainty(
-    folder: str | os.PathLike[str], model: Model, method: str = "llpr", head: int = 0
-) -> Rigidity | Ensemble:
+def load_uncertainty(folder: str | os.PathLike[str], model: Model, method: str = "llpr") -> Rigidity | Ensemble:
     """Read the error bars of a saved model.
 
     Args:
         folder: of the model; ``mlipjax.calibrate`` writes them there.
-        model: that is loaded from it.
+        model: that is loaded from it, its head first.
         method: "llpr" (exact), "shallow" or "shallow:MEMBERS" (draws from the same posterior) or "committee".
-        head: index of the energy head.
 
     Raises:
         FileNotFoundError: if there are none of this kind.
@@ -90,7 +86,7 @@ def load_uncertainty(
         raise ValueError(f"{path}: no error bars saved by mlipjax, or damaged ({text}).") from error
     if (found := tree.params_fingerprint(model.params)) != header["model"]:
         raise ValueError(f"{path} belongs to another model ({header['model']}, this one is {found}); calibrate anew.")
-    if header["head"] != (name := model.potential.heads[head]):
+    if header["head"] != (name := model.potential.heads[0]):
         raise ValueError(f"{path} belongs to the head {shown(header['head'])}, {name!r} was chosen; calibrate anew.")
     if word != "shallow":
         return estimator

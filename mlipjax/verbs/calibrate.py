@@ -126,7 +126,7 @@ def calibrate(
     facts |= {"energy_scale": float(estimator.scale[0]), "force_scale": float(estimator.scale[1])}
     if out is not None or not is_model_folder(folder):
         save(folder, opened.potential, opened.params)
-    return {**facts, "file": str(save_uncertainty(folder, own, 0, estimator, facts))}
+    return {**facts, "file": str(save_uncertainty(folder, own, estimator, facts))}
 
 
 def _folder(model: ModelLike, out: str | os.PathLike[str] | None) -> Path:

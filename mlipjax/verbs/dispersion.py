@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from typing import TypeVar
 
 from mlipjax.data import Dataset
 from mlipjax.dispersion import D3BJ, parse_dispersion
@@ -58,27 +58,6 @@ def say_level(model: str, dataset: Dataset) -> None:
             f"{listed(sorted({z for found in with_u for z in found}))} with O or F, which have a U there. Labels "
             'without the same U have another zero of energy (e0s="estimate" takes it from the data) and other forces.'
         )
-
-
-@overload
-def off_labels(dispersion: D3BJ | None, data: Dataset, model: str = "") -> Dataset: ...
-
-
-@overload
-def off_labels(dispersion: D3BJ | None, data: Dataset | None, model: str = "") -> Dataset | None: ...
-
-
-def off_labels(dispersion: D3BJ | None, data: Dataset | None, model: str = "") -> Dataset | None:
-    """Labels without the dispersion that they contain; no data, or no dispersion, stays so.
-
-    Args:
-        dispersion: to be taken off.
-        data: labelled structures.
-        model: that will be trained on them; what is to be said of its level of theory is said (``say_level``).
-    """
-    if data is not None:
-        say_level(model, data)
-    return data if dispersion is None or data is None else dispersion.off_dataset(data)
 
 
 def dispersive(model: M, dispersion: str | D3BJ | None, pbc: Sequence[bool] | None = None) -> M:

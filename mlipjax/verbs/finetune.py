@@ -9,21 +9,25 @@ from typing import Any
 
 from mlipjax.data import Dataset
 from mlipjax.data.label_keys import AUTO
+from mlipjax.data.products import PRODUCT, products_in, products_of_displacements
 from mlipjax.data.properties import open_properties, parse_property
+from mlipjax.dispersion import D3BJ
 from mlipjax.finetuning.committee import refuse_replay, train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
 from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.hosts import is_first, refuse_several
+from mlipjax.notices import notice
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings
 from mlipjax.verbs.calibrate import calibrate
-from mlipjax.verbs.dispersion import off_labels, open_dispersion
-from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, open_native, paths_in
+from mlipjax.verbs.dispersion import open_dispersion, say_level
+from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, name_of, open_native, paths_in
 from mlipjax.verbs.logged import Log, logged
-from mlipjax.verbs.products import open_products
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
+
+_TEACHER = "teacher"
 
 
 def finetune(
@@ -110,19 +114,16 @@ def finetune(
                 f'strategy {settings.strategy!r} and options of a property need property="FILE:KEY"; for energies and '
                 "forces choose another strategy and leave the options out."
             )
-        keys: dict[str, Any] = {
-            "energy_key": energy_key,
-            "forces_key": forces_key,
-            "stress_key": stress_key,
-            "virial_key": virial_key,
-            "units": units,
-            "required": ("energy", "forces"),
-        }
+        keys: dict[str, Any] = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
+        keys |= {"virial_key": virial_key, "units": units, "required": ("energy", "forces")}
         train_data, valid_data = read(train, **keys), None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
-        train_data, valid_data = off_labels(contained, train_data, opened.name), off_labels(contained, valid_data)
-        products = open_products(hvp, contained, **{**keys, "required": ()})
+        say_level(opened.name, train_data)
+        if contained is not None:
+            train_data = contained.off_dataset(train_data)
+            valid_data = None if valid_data is None else contained.off_dataset(valid_data)
+        products = _open_products(hvp, contained, **{**keys, "required": ()})
         if products is not None and committee != 1:
             raise ValueError(f"committee={committee} is trained on energies and forces alone; leave hvp out.")
         ready = None if committee == 1 else _for_committee(committee, out, start, train_data, valid_data, settings)
@@ -142,6 +143,37 @@ def _refuse_beside_property(head: str | None, dispersion: str | None, committee:
         raise ValueError(f"committee={committee} gives energies and forces error bars, not a property.")
     if not is_nothing(hvp):
         raise ValueError("Hessian products (hvp) are trained on beside energies and forces, not beside a property.")
+
+
+def _open_products(hvp: Structures, dispersion: D3BJ | None, **keys: Any) -> Dataset | Model | None:
+    """Open what products come from; ``None`` for nothing.
+
+    Args:
+        hvp: structures with arrays ``hvp_probe`` and ``hvp``; structures displaced against each other, with forces; or
+            ``teacher:MODEL``.
+        dispersion: contained in the forces.
+        keys: names and units of labels, as of ``read``.
+
+    Raises:
+        ValueError, FileNotFoundError: if it cannot be used.
+    """
+    if is_nothing(hvp):
+        return None
+    paths = paths_in(hvp)
+    if teachers := [path for path in paths if path.partition(":")[0] == _TEACHER]:
+        model = teachers[0].partition(":")[2]
+        if len(paths) > 1 or not model:
+            raise ValueError(f"hvp={' '.join(paths)}: give teacher:MODEL, or files, not both.")
+        return open_native(model).first
+    dataset = read(hvp, **keys)
+    found = products_in(dataset)
+    if not len(found):
+        return products_of_displacements(dataset if dispersion is None else dispersion.off_dataset(dataset))
+    if dispersion is not None:
+        raise ValueError(f"{name_of(hvp)}: dispersion is not taken off {PRODUCT!r}; give displaced structures.")
+    if len(found) < len(dataset):
+        notice(f"{name_of(hvp)}: {len(dataset) - len(found)} of {len(dataset)} structures have no {PRODUCT!r}.")
+    return found
 
 
 def _for_committee(

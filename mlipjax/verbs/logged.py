@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import importlib
 import io
 import os
@@ -14,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from mlipjax.files import write_atomic
+from mlipjax.files import digest, write_atomic
 from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.periodic import PeriodicListener
 from mlipjax.finetuning.pieces import Piece
@@ -103,7 +102,7 @@ class WandbTracker:
             return
         if self.run is None:
             name = self.folder.resolve()
-            one = hashlib.sha256(str(name).encode()).hexdigest()[:16]
+            one = digest(str(name))[:16]
             self.run = self.package.init(
                 project=os.environ.get("WANDB_PROJECT", "mlipjax"),
                 name=name.name,
@@ -199,7 +198,7 @@ def logged_rounds(
 def _told(
     log: Sequence[str], out: str | os.PathLike[str] | None, lines: Callable[[Path], Lines]
 ) -> Iterator[Callable[[], None] | None]:
-    """What writes the lines of a folder to the logs asked for, and does so once more at the end; ``None`` for no log.
+    """Writer of the lines of a folder to the logs asked for, called once more at the end; ``None`` for no log.
 
     Raises:
         ValueError: for a log that is none, without a folder, or whose package is not installed.

@@ -18,7 +18,7 @@ from mlipjax.oracles import Oracle, Workers, make_oracle
 from mlipjax.oracles.dispersion import WithoutDispersion
 from mlipjax.oracles.executors import as_workers
 from mlipjax.settings import PeriodicSettings, SystemSettings
-from mlipjax.verbs.dispersion import off_labels, open_dispersion
+from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
 from mlipjax.verbs.logged import Log, logged_rounds
 from mlipjax.verbs.read import read
@@ -110,18 +110,13 @@ def periodic(
         place = None if executor is None else as_workers(executor, workers)
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
-        keys = {
-            "energy_key": energy_key,
-            "forces_key": forces_key,
-            "stress_key": stress_key,
-            "virial_key": virial_key,
-            "units": units,
-        }
-        known = None if is_nothing(data) else read(data, **keys, required=("energy", "forces"))
+        keys: Any = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
+        keys |= {"virial_key": virial_key, "units": units, "required": ("energy", "forces")}
+        known = None if is_nothing(data) else read(data, **keys)
         contained = open_dispersion(dispersion, opened)
         if contained is not None:
             source = WithoutDispersion(source, contained)
-            known = off_labels(contained, known)
+            known = None if known is None else contained.off_dataset(known)
         problem = Problem(opened.first, simulated, source, known, contained)
         return run_periodic(problem, settings, out=folder, workers=workers, executor=place, listener=listener)
 

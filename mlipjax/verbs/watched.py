@@ -129,7 +129,7 @@ class FrameBars:
         return cls(method, lambda systems: spreads_of(estimator, own, systems, how=how), limit)
 
     def columns(self, systems: Sequence[System]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """What is written of frames."""
+        """Information and arrays that are written of frames."""
         return [columns_of(found) for found in self.of(systems)]
 
 

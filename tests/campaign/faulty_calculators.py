@@ -188,7 +188,7 @@ def lacks_everything() -> Calculator:
 
 
 def no_calculator() -> Any:
-    """What the factory returns is no calculator."""
+    """A factory that returns no calculator."""
     return object()
 
 

@@ -1,4 +1,4 @@
-"""What a campaign is made of: kinds of file, and hostile inputs of each kind."""
+"""Parts of a campaign: kinds of file, and hostile inputs of each kind."""
 
 from __future__ import annotations
 

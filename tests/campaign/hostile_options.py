@@ -133,7 +133,7 @@ def _bare(kind: Any) -> Any:
 
 
 def hostile_values(rng: np.random.Generator, name: str, kind: Any) -> list[str]:
-    """What follows the name of an option on the command line."""
+    """Words that follow the name of an option on the command line."""
     kind = _bare(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):

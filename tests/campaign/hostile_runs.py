@@ -34,7 +34,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Tally:
-    """What became of the inputs of a kind."""
+    """Outcomes of the inputs of a kind."""
 
     kind: str
     inputs: int = 0

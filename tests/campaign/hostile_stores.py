@@ -156,7 +156,7 @@ def make_e0s(rng: np.random.Generator, folder: Path, good: Path) -> Case:
 
 
 def read_e0_file(path: Path, good: Path) -> None:
-    """What is accepted maps elements to energies."""
+    """Check that what is accepted maps elements to energies."""
     from mlipjax.train import read_e0s
 
     for number, energy in read_e0s(path).items():
@@ -182,7 +182,7 @@ def make_monitor(rng: np.random.Generator, folder: Path, good: Path) -> Case:
 
 
 def read_monitor(path: Path, good: Path) -> None:
-    """What is accepted has charts of finite numbers for elements that exist, and fits together."""
+    """Check that what is accepted has charts of finite numbers for elements that exist, and fits together."""
     from mlipjax.monitoring import load_monitor
 
     _sane_monitor(load_monitor(path))
@@ -242,7 +242,7 @@ def _template(good: Path) -> tuple[Any, Any]:
 
 
 def read_restart(path: Path, good: Path) -> None:
-    """What is accepted continues the run from finite numbers."""
+    """Check that what is accepted continues the run from finite numbers."""
     import jax
 
     from mlipjax.md.restart import load_checkpoint

@@ -107,7 +107,7 @@ def judge_command(arguments: list[str]) -> tuple[str, str]:
 
 
 def judge_output(code: object, out: str, err: str) -> tuple[str, str]:
-    """What to think of a command's exit code and output."""
+    """Judge a command's exit code and output."""
     lines = [line for line in err.splitlines() if line.strip()]
     last = lines[-1][:300] if lines else ""
     if "Traceback" in err or "fault of the program" in err:

@@ -58,7 +58,7 @@ def check_outcomes(name, found, given, store):
 
 @pytest.fixture
 def surroundings():
-    """What a calculator in the same process may change, put back afterwards."""
+    """State that a calculator in the same process may change, put back afterwards."""
     folder, environment, errors = os.getcwd(), dict(os.environ), np.geterr()
     yield
     os.chdir(folder)

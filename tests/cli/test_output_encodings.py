@@ -1,4 +1,4 @@
-"""What commands print, whatever files are called and whatever the terminal can show."""
+"""Output of commands, whatever files are called and whatever the terminal can show."""
 
 import io
 import os

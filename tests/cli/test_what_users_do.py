@@ -1,4 +1,4 @@
-"""What users of similar programs do, from the file on disk to the last line printed: salt, and the embedded model.
+"""Habits of users of similar programs, from the file on disk to the last line printed: salt, and the embedded model.
 
 The labels are the model's own, made a little stiffer and shifted, so that right ones agree with it almost perfectly.
 """

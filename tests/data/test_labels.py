@@ -1,4 +1,4 @@
-"""What can be the label of a structure, and what cannot."""
+"""Values that can be the label of a structure, and values that cannot."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What is true where JAX sees four devices; ``test_devices.py`` runs this file in a process that does."""
+"""Laws where JAX sees four devices; ``test_devices.py`` runs this file in a process that does."""
 
 import dataclasses
 

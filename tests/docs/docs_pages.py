@@ -17,7 +17,7 @@ def name_of(path):
 
 
 def front_matter(path):
-    """What a page says of itself: ``packages`` and ``programs`` it needs, and the page ``after`` which it runs."""
+    """Front matter of a page: ``packages`` and ``programs`` it needs, and the page ``after`` which it runs."""
     found = re.match(r"---\n(.*?)^---\n", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return yaml.safe_load(found[1]) if found else {}
 

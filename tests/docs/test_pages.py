@@ -1,4 +1,4 @@
-"""What the documentation says is so: its blocks run, its commands have these options, its messages are in the code."""
+"""Truth of the documentation: its blocks run, its commands have these options, its messages are in the code."""
 
 import ast
 import importlib.util

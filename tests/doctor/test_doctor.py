@@ -268,8 +268,8 @@ def test_float_range():
 def test_a_changed_model_at_step_0_is_a_defect():
     forces = np.ones((3, 3))
     same, other = (StructurePrediction(0.0, forces + shift, np.zeros((3, 3))) for shift in (0.0, 0.01))
-    assert check_zero_shot([same], [same], "train", "float32") == []
-    assert "differ from the model's own by 0.01 eV/Å" in str(check_zero_shot([same], [other], "train", "float32")[0])
+    assert check_zero_shot([same], [same], "float32") == []
+    assert "differ from the model's own by 0.01 eV/Å" in str(check_zero_shot([same], [other], "float32")[0])
 
 
 def test_findings_name_frames_and_can_be_demoted():

@@ -35,7 +35,7 @@ def crystals():
 
 
 def labels(index):
-    """What a good calculation would say: the model's numbers, somewhat stiffer, and a little noise."""
+    """Labels of a good calculation: the model's numbers, somewhat stiffer, and a little noise."""
     _, _, predictions = crystals()
     found, rng = predictions[index], np.random.default_rng(index)
     noise = rng.normal(scale=1e-3, size=(3, 3))
@@ -158,7 +158,7 @@ def test_a_fault_is_named_with_its_label_and_structures(name, chosen):
 
 @pytest.mark.parametrize(("factor", "check"), [(-1.0, "sign"), (10.0 * GPA, "units"), (-10.0 * GPA, "units")])
 def test_some_wrong_stresses_among_structures_that_are_all_under_pressure(factor, check):
-    """What they have in common is the pressure: without it, wrong ones resemble nothing."""
+    """The pressure is what they have in common: without it, wrong ones resemble nothing."""
     pressed = [found._replace(stress=found.stress - 0.08 * np.eye(3)) for found in crystals()[2]]
     given = []
     for i in range(N):

@@ -49,7 +49,7 @@ def program(folder):
 
 
 def packed(contract, positions, types, n_own):
-    """What LAMMPS gives a program: its atoms, and lists that reach into the skin, padded."""
+    """Input that LAMMPS gives a program: its atoms, and lists that reach into the skin, padded."""
     rows, slots, dtype = contract["max_atoms"], contract["max_neighbors"], contract["precision"]
     assert len(positions) <= rows
     lists, counts = np.full((slots, rows), rows, np.int32), np.zeros(rows, np.int32)

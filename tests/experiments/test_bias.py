@@ -1,4 +1,4 @@
-"""What the experiment reads off published frames: contacts, what extrapolates, bonds, and the refusal without data."""
+"""Readings of published frames: contacts, what extrapolates, bonds, and the refusal without data."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the experiment concludes: from made-up errors whose answer is known, and never more than they hold."""
+"""Conclusions of the experiment: from made-up errors whose answer is known, and never more than they hold."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ import mlipjax
 from experiments.migration import __main__ as migration
 from experiments.migration import data, report
 from experiments.migration import units as parts
-from experiments.migration.config import ID_PATH
+from experiments.migration.config import ID_PATH, Config
 from mlipjax.data import Dataset
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.system import Labels, System
@@ -55,7 +55,7 @@ def config_of(folder: Path, **changes):
         "crystal_steps": 3, "sliding_points": 3, "seeds": 1, "timestep": 0.2,
         "arms": ("fine-tuned, several T", "scratch, part of the data"), "band_seeds": 1, "workers": 1,
     }  # fmt: skip
-    return migration.Config(
+    return Config(
         **{
             "model": str(folder / "student"),
             "others": (str(folder / "teacher"),),

@@ -1,4 +1,4 @@
-"""What experiments.multitask makes of predictions: intervals, improvement over scratch, verdict; and its materials."""
+"""Report of experiments.multitask: intervals, improvement over scratch, verdict; and its materials."""
 
 import json
 

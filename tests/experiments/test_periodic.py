@@ -9,22 +9,23 @@ import pytest
 
 from experiments.periodic import __main__ as periodic
 from experiments.periodic import report
+from experiments.periodic.config import Config
 from experiments.periodic.evaluation import SQUARES
 from mlipjax.finetuning.records import with_energy_shifts
 from mlipjax.models import NequIPConfig, nequip
 
 
 def test_preset_fills_what_is_not_given() -> None:
-    config = periodic.Config(rounds=3).resolved()
+    config = Config(rounds=3).resolved()
     assert config.rounds == 3
     assert config.labels_per_round == periodic.PRESETS["quick"].labels_per_round
     assert config.e0s == "model"
-    assert periodic.Config(oracle="teacher:nequix-omat-1").resolved().e0s == "estimate"
+    assert Config(oracle="teacher:nequix-omat-1").resolved().e0s == "estimate"
 
 
 def test_negative_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="--rounds must be at least 1, found -1"):
-        periodic.Config(rounds=-1)
+        Config(rounds=-1)
 
 
 def test_bad_input_is_one_line_and_no_success(tmp_path, capsys) -> None:

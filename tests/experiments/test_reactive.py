@@ -11,6 +11,7 @@ from ase.build import bulk
 from experiments.reactive import __main__ as reactive
 from experiments.reactive import dynamics, report
 from experiments.reactive import units as parts
+from experiments.reactive.config import Config
 from experiments.reactive.models import Model, barrier, energy_shift, errors
 from experiments.reactive.report import verdict
 from experiments.reactive.structures import EVENTS, half_molten, sodium
@@ -97,7 +98,7 @@ def test_errors_of_a_shifted_foreign_model():
     assert report["energy_rmse_meV_per_atom"] < 1e-6
     assert report["force_rmse_meV_per_A"] < 1e-6
     with pytest.raises(ValueError, match="cannot be fine-tuned"):
-        tune(model, data, "naive", reactive.Config(), 0, None)
+        tune(model, data, "naive", Config(), 0, None)
 
 
 def test_barrier_of_a_foreign_model():
@@ -155,20 +156,20 @@ def test_dynamics_return_velocities_in_angstrom_per_picosecond():
 
 def test_options_are_checked():
     with pytest.raises(ValueError, match="foreign calculator"):
-        reactive.Config(natives=("ase:a:b", "nequix-mp-1"))
+        Config(natives=("ase:a:b", "nequix-mp-1"))
     with pytest.raises(ValueError, match="no event is called o-gold"):
-        reactive.Config(events=("o-gold",))
+        Config(events=("o-gold",))
     with pytest.raises(ValueError, match="at least two"):
-        reactive.Config(natives=("nequix-mp-1",))
+        Config(natives=("nequix-mp-1",))
     with pytest.raises(ValueError, match="no model is called 'no-such-model'"):
-        parts.check(reactive.Config(model=("no-such-model",)))
-    config = reactive.Config(growth_steps=0)
+        parts.check(Config(model=("no-such-model",)))
+    config = Config(growth_steps=0)
     assert config.growth_steps == 0
     assert config.events == reactive.PRESETS["quick"].events
 
 
 def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
-    config = reactive.Config(model=("ase:ase.calculators.emt:EMT",), surface_steps=10)
+    config = Config(model=("ase:ase.calculators.emt:EMT",), surface_steps=10)
     units = {unit.name: unit for unit in parts.units_of(config)}
     oracle = config.natives[-1]
     for event in config.events:
@@ -183,7 +184,7 @@ def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
     assert sum(name.startswith("formate-") for name in units) == 4 + 3
     assert sum(name.startswith("growth-") for name in units) == 1 + 3  # a foreign calculator is not simulated
     assert sum(name.startswith("surface-") for name in units) == 3
-    alone = reactive.Config(events=("o-mos2",), formate=False, growth_steps=0)
+    alone = Config(events=("o-mos2",), formate=False, growth_steps=0)
     names = [unit.name for unit in parts.units_of(alone)]
     assert f"barrier-v-mos2-{oracle}" in names  # the workflow needs it, though the table does not
 

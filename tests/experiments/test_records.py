@@ -1,4 +1,4 @@
-"""What claims promise, what their runs found, and the pages that are made of both."""
+"""Promises of claims, findings of their runs, and the pages that are made of both."""
 
 import dataclasses
 import importlib

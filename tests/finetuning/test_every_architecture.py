@@ -1,4 +1,4 @@
-"""What was written for NequIP on tiny MACEs and a tiny SevenNet: fine-tuning, MD, monitors and sweeps."""
+"""Code written for NequIP, on tiny MACEs and a tiny SevenNet: fine-tuning, MD, monitors and sweeps."""
 
 import dataclasses
 import functools

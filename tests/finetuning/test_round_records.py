@@ -1,4 +1,4 @@
-"""What a periodic fine-tune writes down of its rounds, and the report that is made of it."""
+"""Records of the rounds of a periodic fine-tune, and the report that is made of it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a structure brings along: fixed coordinates, masses, momenta, and places far from the origin."""
+"""Properties that a structure brings along: fixed coordinates, masses, momenta, and places far from the origin."""
 
 import jax
 import numpy as np

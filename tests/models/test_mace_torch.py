@@ -23,7 +23,7 @@ TRACES = []
 
 
 def record_a_call(*args):
-    """What a hostile file would have the reader call."""
+    """Function that a hostile file would have the reader call."""
     TRACES.append(args)
 
 

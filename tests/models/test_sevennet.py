@@ -116,7 +116,7 @@ def test_any_modality_can_be_the_first_head():
 
 
 def changed(monkeypatch, change):
-    """What loading says after a change of settings or tensors; ``None`` if the model is loaded nonetheless."""
+    """Message of loading after a change of settings or tensors; ``None`` if the model is loaded nonetheless."""
     root = copy.deepcopy(read_torch(SMALLEST))
     change(root)
     monkeypatch.setattr(sevennet, "read_torch", lambda path: root)

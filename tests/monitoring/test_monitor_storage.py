@@ -78,7 +78,7 @@ def simulate(watch, temperature=30.0, n_steps=20):
 
 
 def state_of(systems, step):
-    """What a watch looks at in the state of MD, for replicas of one structure."""
+    """State of MD as a watch looks at it, for replicas of one structure."""
     spec = VerletSpec.for_systems(systems[:1], CUTOFF, 1.0)
     stacked = {name: jnp.stack([jnp.asarray(getattr(s, name)) for s in systems]) for name in ("positions", "cell")}
     table = jax.jit(jax.vmap(functools.partial(build_table, spec)))(stacked["positions"], stacked["cell"])

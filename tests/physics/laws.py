@@ -32,7 +32,7 @@ LARGER = {"n_atoms": 21, "n_neighbors": 72, "n_graphs": 5}
 
 
 class Answer(NamedTuple):
-    """What a model says of one structure or batch, by how it transforms (all mappings: name -> array)."""
+    """Predictions of a model for one structure or batch, by how it transforms (all mappings: name -> array)."""
 
     sums: Mapping[str, Any]  # (G,) of a structure, extensive
     means: Mapping[str, Any]  # (G,) of a structure, intensive

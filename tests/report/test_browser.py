@@ -45,7 +45,7 @@ def browser():
 
 
 def looked_at(browser, page, folder):
-    """What a page has done in a browser, and the words that stand on it."""
+    """Actions of a page in a browser, and the words that stand on it."""
     text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{WATCH}", 1)
     (folder / "watched.html").write_text(text, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--dump-dom"]

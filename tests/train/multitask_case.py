@@ -68,7 +68,7 @@ def training(kind="draw", total_steps=12, epoch=4, learning_rate=None):
 
 
 def drawn(run, turn, number=0):
-    """What step ``number`` of task ``turn`` is on."""
+    """Batch of step ``number`` of task ``turn``."""
     return (next(run.mixture.tasks[turn].steps(number)),)
 
 

@@ -1,4 +1,4 @@
-"""What holds a fine-tune to what it knew: pulls, Fisher information, replay, and the choice of the epoch."""
+"""Means that hold a fine-tune to what it knew: pulls, Fisher information, replay, and the choice of the epoch."""
 
 import copy
 import dataclasses

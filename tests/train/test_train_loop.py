@@ -93,7 +93,7 @@ def setup():
 
 
 def killable(folder):
-    """What the subprocess of the test below runs: says when a step is done, then saves it."""
+    """Run as the subprocess of the test below: says when a step is done, then saves it."""
 
     class Report(Listener):
         def step(self, state, info):

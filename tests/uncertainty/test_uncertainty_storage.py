@@ -19,7 +19,7 @@ def joined():
 
 def test_what_is_saved_comes_back(tmp_path):
     for estimator, method in ((posterior(), "llpr"), (joined(), "committee")):
-        file = uncertainty.save_uncertainty(tmp_path, model(), 0, estimator, {"n_train": 8})
+        file = uncertainty.save_uncertainty(tmp_path, model(), estimator, {"n_train": 8})
         assert file.name == f"{method}.npz"
         found = uncertainty.load_uncertainty(tmp_path, model(), method)
         assert jax.tree.structure(found) == jax.tree.structure(estimator)
@@ -42,7 +42,7 @@ def test_other_models_and_damage_are_refused(tmp_path):
     potential, params = model()
     with pytest.raises(FileNotFoundError, match="no error bars of this kind"):
         uncertainty.load_uncertainty(tmp_path, model(), "llpr")
-    file = uncertainty.save_uncertainty(tmp_path, model(), 0, posterior(), {})
+    file = uncertainty.save_uncertainty(tmp_path, model(), posterior(), {})
     other = Model(potential, jax.tree.map(lambda leaf: 1.1 * leaf, params))
     with pytest.raises(ValueError, match="belongs to another model"):
         uncertainty.load_uncertainty(tmp_path, other, "llpr")

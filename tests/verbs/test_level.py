@@ -1,4 +1,4 @@
-"""What is said of labels when a published model was trained with DFT+U."""
+"""Notes on labels when a published model was trained with DFT+U."""
 
 import warnings
 

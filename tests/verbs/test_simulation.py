@@ -1,4 +1,4 @@
-"""What a simulation reports of its averages."""
+"""Averages that a simulation reports."""
 
 import warnings
 from types import SimpleNamespace

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
+
+from mlipjax.defaults import Precision
 
 Sections = dict[str, str]
 """Headings of a command's help and the names of the options under them, the main ones first; others come last."""
@@ -45,6 +48,45 @@ class Spreads(Computes):
     """
 
     distributed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """Head of a model, and precision.
+
+    Attributes:
+        head: name of the energy head; by default the model's first.
+        dtype: precision of the network.
+    """
+
+    head: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Products:
+    """Products of a network.
+
+    Attributes:
+        precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
+            1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
+    """
+
+    precision: Precision = "highest"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Sizes of batches.
+
+    Attributes:
+        batch_size: structures computed together.
+        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
+            holds (65 536 on CPUs); lower it if memory runs out.
+    """
+
+    batch_size: int = 8
+    max_slots: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

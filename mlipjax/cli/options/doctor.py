@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import tyro
 
-from mlipjax.cli.options.common import LABELS, Computes, LabelOptions, Sections
+from mlipjax.cli.options.common import LABELS, Batches, Computes, LabelOptions, Network, Sections
 
 
 @dataclasses.dataclass(frozen=True)
-class Doctor(Computes):
+class Doctor(Computes, Batches, Network):
     """Check whether fine-tuning a model on labelled structures makes sense; fatal findings exit non-zero.
 
     Attributes:
@@ -26,16 +26,12 @@ class Doctor(Computes):
         labels: names of the labels in the files.
         e0s: isolated-atom energies: a JSON file, "estimate" (least squares against the model), "isolated" (of the
             isolated atoms in the training set) or "model" (as is).
-        head: name of the energy head; by default the model's first.
         dtype: precision of training.
-        batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
-            holds (65 536 on CPUs); lower it if memory runs out.
     """
 
     sections: ClassVar[Sections] = {
         "main options": "model train valid test replay anchor e0s",
-        "labels": f"{LABELS}",
+        "labels": LABELS,
     }
 
     model: str
@@ -46,7 +42,3 @@ class Doctor(Computes):
     anchor: tuple[Path, ...] = ()
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     e0s: str = "model"
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    batch_size: int = 8
-    max_slots: int | None = None

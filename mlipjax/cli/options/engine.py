@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from mlipjax.cli.options.common import Reports, Sections
+from mlipjax.cli.options.common import Network, Reports, Sections
 from mlipjax.defaults import DAMPING_FS
 
 
-@dataclasses.dataclass(frozen=True)
-class Engine(Reports):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine(Reports, Network):
     """Write a folder in which another simulation program runs with a model.
 
     ipi: i-PI, also path integrals, all beads in one call of the model. lammps: LAMMPS, started by a Python script.
@@ -33,8 +33,6 @@ class Engine(Reports):
         beads: of each ring polymer, for ipi; by default 1, which is classical molecular dynamics.
         damping: fs, of the thermostat.
         barostat_damping: fs, for npt; by default 1000.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
         seed: of velocities and thermostat.
     """
 
@@ -56,6 +54,5 @@ class Engine(Reports):
     beads: int | None = None
     damping: float = DAMPING_FS
     barostat_damping: float | None = None
-    head: str | None = None
     dtype: Literal["float32", "float64"] = "float64"
     seed: int = 0

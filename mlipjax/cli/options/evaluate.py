@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import tyro
 
-from mlipjax.cli.options.common import LABELS, LabelOptions, Sections, Spreads
-from mlipjax.defaults import Precision
+from mlipjax.cli.options.common import LABELS, Batches, LabelOptions, Network, Products, Sections, Spreads
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(Spreads):
+class Evaluate(Spreads, Batches, Products, Network):
     """Compare a model's energies, forces and stresses with labels.
 
     Attributes:
@@ -22,13 +21,6 @@ class Evaluate(Spreads):
             ...), slices such as FILE@:100, patterns, folders, or a folder of mlipjax convert --data.
         labels: names of the labels in the files.
         property: structures and a number for each instead, as FILE:KEY, for a model that predicts it.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
-            1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
-        batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
-            holds (65 536 on CPUs); lower it if memory runs out.
         uncertainty: also compare error bars with errors: llpr, shallow, shallow:MEMBERS or committee, of a model that
             mlipjax calibrate gave error bars.
         monitor: a monitor.npz of the model, whose indices are then compared with the error bars.
@@ -39,18 +31,13 @@ class Evaluate(Spreads):
 
     sections: ClassVar[Sections] = {
         "main options": "model data property head uncertainty monitor write out",
-        "labels": f"{LABELS}",
+        "labels": LABELS,
     }
 
     model: str
     data: tuple[Path, ...] = ()
     labels: tyro.conf.OmitArgPrefixes[LabelOptions] = dataclasses.field(default_factory=LabelOptions)
     property: str | None = None
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    precision: Precision = "highest"
-    batch_size: int = 8
-    max_slots: int | None = None
     uncertainty: str | None = None
     monitor: Path | None = None
     dispersion: str | None = None

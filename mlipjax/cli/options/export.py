@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from mlipjax.cli.options.common import Reports
+from mlipjax.cli.options.common import Network, Reports
 
 
 @dataclasses.dataclass(frozen=True)
-class Export(Reports):
+class Export(Reports, Network):
     """Write a program that LAMMPS runs on many processes or GPUs by itself, without Python.
 
     The folder has the program in the format of lammps-jax (pair_style jax/kk), and data and input of LAMMPS for the
@@ -24,8 +24,6 @@ class Export(Reports):
         out: folder to write.
         processes: of LAMMPS along the three lattice vectors. More are fine, fewer have too many atoms each.
         platform: where the program will run.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
     """
 
     model: str
@@ -33,5 +31,3 @@ class Export(Reports):
     out: Path
     processes: tuple[int, int, int] = (1, 1, 1)
     platform: Literal["cuda", "cpu"] = "cuda"
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"

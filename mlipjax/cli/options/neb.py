@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from mlipjax.cli.options.common import Computes, Sections
+from mlipjax.cli.options.common import Computes, Network, Sections
 from mlipjax.defaults import SPRING
 
 
 @dataclasses.dataclass(frozen=True)
-class Neb(Computes):
+class Neb(Computes, Network):
     """Find the minimum-energy path of a model between two structures, and the barrier on it (climbing image).
 
     Both ends are relaxed first, so that the barrier is the model's own; the energies of the images as they are given
@@ -27,8 +27,6 @@ class Neb(Computes):
         relax_ends: whether both ends are relaxed first.
         spring: eV/Å^2, between images along the path.
         steps: evaluations at most, of the ends and of the band each.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
         out: also write images.extxyz, neb.png and results.json to this folder; a name that ends in .extxyz is taken as
             --write.
         write: also write the images with energies to this file (extended xyz).
@@ -49,8 +47,6 @@ class Neb(Computes):
     relax_ends: bool = True
     spring: float = SPRING
     steps: int = 500
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
     out: Path | None = None
     write: Path | None = None
     figure: Path | None = None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
-from mlipjax.cli.options.common import Spreads
-from mlipjax.defaults import Precision
+from mlipjax.cli.options.common import Batches, Network, Products, Spreads
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict(Spreads):
+class Predict(Spreads, Batches, Products, Network):
     """Predict energies, forces and stresses of structures; labels are not needed, and not used.
 
     The file written is extended xyz with energy (eV), forces (eV/Å), energies per atom (eV), stress (eV/Å^3, tension
@@ -27,13 +25,6 @@ class Predict(Spreads):
         uncertainty: also write standard deviations, as energy_std (eV) and the columns energies_std and forces_std
             (eV/Å): llpr, shallow, shallow:MEMBERS or committee, of a model that mlipjax calibrate gave error bars.
         dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
-        precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
-            1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
-        batch_size: structures computed together.
-        max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
-            holds (65 536 on CPUs); lower it if memory runs out.
     """
 
     model: str
@@ -42,8 +33,3 @@ class Predict(Spreads):
     features: bool = False
     uncertainty: str | None = None
     dispersion: str | None = None
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    precision: Precision = "highest"
-    batch_size: int = 8
-    max_slots: int | None = None

@@ -48,7 +48,7 @@ class Probe(Computes):
     sections: ClassVar[Sections] = {
         "main options": "name model structure data trajectory figure",
         "of some probes": "elements repeat phonopy site cutoff run spacing_ps",
-        "labels": f"{LABELS}",
+        "labels": LABELS,
     }
 
     name: Annotated[Name, tyro.conf.Positional]

@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from mlipjax.cli.options.common import Sections, Spreads
-from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS, Precision
+from mlipjax.cli.options.common import Network, Products, Sections, Spreads
+from mlipjax.defaults import ATMOSPHERE_BAR, BAROSTAT_DAMPING_FS, DAMPING_FS, FRICTION_PER_PS
 
 
 @dataclasses.dataclass(frozen=True)
-class Simulate(Spreads):
+class Simulate(Spreads, Products, Network):
     """Simulate a structure; the same command again continues a run that was stopped, more steps extend it.
 
     Attributes:
@@ -48,11 +48,8 @@ class Simulate(Spreads):
         alarm_index: with --monitor: the number of a frame that decides.
         alarm_readings: likewise: readings in a row that make an alarm; one in a hundred is high by chance.
         monitor_every: likewise: least number of steps between two readings.
-        head: name of the energy head; by default the model's first.
         dispersion: added to the model, as d3bj:FUNCTIONAL; refused where its labels contain it already.
         dtype: precision of network and integrator.
-        precision: of the network's float32 products on GPUs and TPUs: in full, or faster with "high" (forces err by
-            1 meV/Å rms on GPUs, 0.01 on TPUs) or "default" (1 and 6 meV/Å). On CPUs all three are the same.
         seed: of velocities and noise.
     """
 
@@ -91,8 +88,5 @@ class Simulate(Spreads):
     monitor_every: int = 50
     uncertainty: str | None = None
     largest_force_std: float | None = None
-    head: str | None = None
     dispersion: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    precision: Precision = "highest"
     seed: int = 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from mlipjax.cli.options.common import Computes, Sections
+from mlipjax.cli.options.common import Computes, Network, Sections
 from mlipjax.defaults import BOND_FACTOR
 
 
 @dataclasses.dataclass(frozen=True)
-class Slide(Computes):
+class Slide(Computes, Network):
     """Slide the layers of a crystal over each other: along a vector, or over the whole plane (--surface).
 
     Layers are found by connectivity; the first two lattice vectors must lie in them. One interface per cell slips.
@@ -29,8 +29,6 @@ class Slide(Computes):
         bond_factor: atoms closer than this many times the sum of their covalent radii are one layer.
         fmax: eV/Å, largest force along the normal at which a structure is relaxed.
         steps: evaluations at most.
-        head: name of the energy head; by default the model's first.
-        dtype: precision of the network.
         figure: also draw the result to this PNG.
     """
 
@@ -51,6 +49,4 @@ class Slide(Computes):
     bond_factor: float = BOND_FACTOR
     fmax: float = 0.02
     steps: int = 300
-    head: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
     figure: Path | None = None

@@ -1,4 +1,4 @@
-"""What MACE embeds of a structure before its first layer: the elements, and in some models total charge and spin.
+"""Embedding of a structure in MACE before its first layer: the elements, and in some models total charge and spin.
 
 This package's structures have no charge. Where a model asks for it every structure is neutral and a singlet, which is
 also what mace-torch takes without other information: what is embedded then is one vector for all atoms, part of
@@ -52,7 +52,7 @@ def embedded_energies(model: TorchModel, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _embedded(model: TorchModel, channels: int) -> np.ndarray:
-    """What is embedded of a neutral singlet: (C,), float64."""
+    """Embedding of a neutral singlet: (C,), float64."""
     specs = model.get("joint_embedding.specs")
     if not isinstance(specs, dict) or not 0 < len(specs) <= _MOST_FEATURES:
         raise model.unsupported("an embedding without features")

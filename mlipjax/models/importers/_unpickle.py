@@ -9,6 +9,7 @@ What a file can make us do is bounded: the number of instructions, of names, and
 from __future__ import annotations
 
 import pickletools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -45,8 +46,8 @@ _LITERALS = {
     "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
     "BINBYTES8",
 }  # fmt: skip
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _MARK = object()
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "MARK": _MARK}
 
 
 class _Machine:
@@ -67,21 +68,23 @@ class _Machine:
             if count >= _MAX_INSTRUCTIONS:
                 raise ValueError(f"more than {_MAX_INSTRUCTIONS} instructions")
             name = opcode.name
-            if name in _LITERALS:
-                self._stack.append(argument)
-            elif name in _CONSTANTS:
-                self._stack.append(_CONSTANTS[name])
-            elif name in ("BINGET", "LONG_BINGET", "GET"):
-                self._stack.append(self._memo[argument])
+            if name == "STOP":
+                return self._pop()
+            if name in _VALUES:
+                taken, make = _VALUES[name]
+                self._stack.append(make(self._take(taken)))
+            elif name in _CALLS:
+                taken, call = _CALLS[name]
+                self._stack.append(call(self, *self._take(taken)))
+            elif name in _CHANGES:
+                taken, change = _CHANGES[name]
+                change(self, self._take(taken))
+            elif name == "POP":
+                self._stack.pop()
             elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
                 self._memo[len(self._memo) if name == "MEMOIZE" else argument] = self._top()
-            elif name == "STOP":
-                return self._pop()
             elif name not in ("PROTO", "FRAME"):
-                step = getattr(self, f"_do_{name.lower()}", None)
-                if step is None:
-                    raise ValueError(f"the instruction {name}, which no model file needs")
-                step(argument)
+                self._stack.append(self._named(name, argument))
         raise ValueError("it ends before its last instruction")
 
     def spend(self, n_bytes: int) -> None:
@@ -89,6 +92,20 @@ class _Machine:
         self._left -= n_bytes
         if self._left < 0:
             raise ValueError(f"its contents make more than {_MAX_COPIED} bytes")
+
+    def _named(self, name: str, argument: Any) -> Any:
+        """The value that an instruction names by itself."""
+        if name in _LITERALS:
+            return argument
+        if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        if name in ("BINGET", "LONG_BINGET", "GET"):
+            return self._memo[argument]
+        if name == "DUP":
+            return self._top()
+        if name == "GLOBAL":  # in text form: both parts, split at the first space
+            return self._find(*argument.split(" ", 1))
+        raise ValueError(f"the instruction {name}, which no model file needs")
 
     def _pop(self) -> Any:
         value = self._stack.pop()
@@ -101,123 +118,32 @@ class _Machine:
         self._stack.append(value)
         return value
 
-    def _pop_to_mark(self) -> list[Any]:
+    def _take(self, count: int | None) -> list[Any]:
+        """So many values off the stack, lowest first; ``None`` takes all down to the mark."""
         items = []
-        while (value := self._stack.pop()) is not _MARK:
-            items.append(value)
+        if count is not None:
+            items += [self._pop() for _ in range(count)]
+        else:
+            while (value := self._stack.pop()) is not _MARK:
+                items.append(value)
         return items[::-1]
 
-    def _do_mark(self, _: Any) -> None:
-        self._stack.append(_MARK)
-
-    def _do_pop(self, _: Any) -> None:
-        self._stack.pop()
-
-    def _do_pop_mark(self, _: Any) -> None:
-        self._pop_to_mark()
-
-    def _do_dup(self, _: Any) -> None:
-        self._stack.append(self._top())
-
-    def _do_empty_list(self, _: Any) -> None:
-        self._stack.append([])
-
-    def _do_empty_dict(self, _: Any) -> None:
-        self._stack.append({})
-
-    def _do_empty_set(self, _: Any) -> None:
-        self._stack.append(set())
-
-    def _do_tuple(self, _: Any) -> None:
-        self._stack.append(tuple(self._pop_to_mark()))
-
-    def _do_tuple1(self, _: Any) -> None:
-        self._stack.append((self._pop(),))
-
-    def _do_tuple2(self, _: Any) -> None:
-        second, first = self._pop(), self._pop()
-        self._stack.append((first, second))
-
-    def _do_tuple3(self, _: Any) -> None:
-        third, second, first = self._pop(), self._pop(), self._pop()
-        self._stack.append((first, second, third))
-
-    def _do_list(self, _: Any) -> None:
-        self._stack.append(self._pop_to_mark())
-
-    def _do_dict(self, _: Any) -> None:
-        items = self._pop_to_mark()
-        self._stack.append({})
-        self._set_items(items)
-
-    def _do_frozenset(self, _: Any) -> None:
-        self._stack.append(frozenset(map(as_key, self._pop_to_mark())))
-
-    def _do_append(self, _: Any) -> None:
-        self._extend([self._pop()])
-
-    def _do_appends(self, _: Any) -> None:
-        self._extend(self._pop_to_mark())
-
-    def _do_additems(self, _: Any) -> None:
-        items = self._pop_to_mark()
-        target = self._top()
-        if not isinstance(target, set):
-            raise ValueError(f"items for {type(target).__name__}, which is no set")
-        target.update(map(as_key, items))
-
-    def _do_setitem(self, _: Any) -> None:
-        value, key = self._pop(), self._pop()
-        self._set_items([key, value])
-
-    def _do_setitems(self, _: Any) -> None:
-        self._set_items(self._pop_to_mark())
-
     def _extend(self, items: list[Any]) -> None:
-        target = self._top()
-        if not isinstance(target, list | Record):
-            raise ValueError(f"items for {type(target).__name__}, which is no list")
-        target.extend(items)
+        _expect(self._top(), list | Record, "list").extend(items)
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._top()
-        target = target.state if isinstance(target, Record) else target
-        if not isinstance(target, dict) or len(items) % 2:
-            raise ValueError(f"items for {type(target).__name__}, which is no dictionary")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[as_key(key)] = value
+        _expect(target.state if isinstance(target, Record) else target, dict, "dictionary").update(_pairs(items))
 
-    def _do_build(self, _: Any) -> None:
-        state, target = self._pop(), self._top()
-        if isinstance(target, Record):
-            target.set_state(state)
-        elif not isinstance(target, dict):  # an OrderedDict may have attributes; nobody reads them
-            raise ValueError(f"a state for {type(target).__name__}")
+    def _add_items(self, items: list[Any]) -> None:
+        _expect(self._top(), set, "set").update(map(as_key, items))
 
-    def _do_binpersid(self, _: Any) -> None:
-        self._stack.append(self._storage(self._pop()))
+    def _build(self, states: list[Any]) -> None:
+        target = _expect(self._top(), dict | Record, "object")
+        if isinstance(target, Record):  # an OrderedDict may have attributes, too; nobody reads them
+            target.set_state(*states)
 
-    def _do_global(self, argument: str) -> None:
-        # a name in text form: both parts, split at the first space
-        module, _, name = argument.partition(" ")
-        self._stack.append(self._find(module, name))
-
-    def _do_stack_global(self, _: Any) -> None:
-        name, module = self._pop(), self._pop()
-        self._stack.append(self._find(module, name))
-
-    def _do_reduce(self, _: Any) -> None:
-        arguments, function = self._pop(), self._pop()
-        self._stack.append(self._call(function, arguments))
-
-    def _do_newobj(self, _: Any) -> None:
-        self._do_reduce(_)
-
-    def _do_newobj_ex(self, _: Any) -> None:
-        _, arguments, function = self._pop(), self._pop(), self._pop()
-        self._stack.append(self._call(function, arguments))
-
-    def _call(self, function: Any, arguments: Any) -> Any:
+    def _call(self, function: Any, arguments: Any, _: Any = None) -> Any:
         if not isinstance(arguments, tuple):
             raise ValueError(f"arguments that are {type(arguments).__name__}")
         self.spend(8 * len(arguments))
@@ -266,6 +192,51 @@ class _Machine:
             dtype = native.newbyteorder(">" if self._big_endian else "<")
             self._storages[key] = np.frombuffer(content, dtype).astype(native)
         return self._storages[key]
+
+
+def _expect(target: Any, kind: Any, name: str) -> Any:
+    if not isinstance(target, kind):
+        raise ValueError(f"items for {type(target).__name__}, which is no {name}")
+    return target
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return {as_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
+
+
+_VALUES: dict[str, tuple[int | None, Callable[[list[Any]], Any]]] = {
+    "EMPTY_LIST": (0, list),
+    "EMPTY_DICT": (0, dict),
+    "EMPTY_SET": (0, set),
+    "TUPLE1": (1, tuple),
+    "TUPLE2": (2, tuple),
+    "TUPLE3": (3, tuple),
+    "TUPLE": (None, tuple),
+    "LIST": (None, list),
+    "DICT": (None, _pairs),
+    "FROZENSET": (None, lambda items: frozenset(map(as_key, items))),
+}
+"""Instructions that make a value of others: how many these are (``None`` for all down to the mark), and how."""
+
+_CALLS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "BINPERSID": (1, _Machine._storage),
+    "STACK_GLOBAL": (2, _Machine._find),
+    "REDUCE": (2, _Machine._call),
+    "NEWOBJ": (2, _Machine._call),
+    "NEWOBJ_EX": (3, _Machine._call),
+}
+"""Likewise, with what the file holds besides."""
+
+_CHANGES: dict[str, tuple[int | None, Callable[[_Machine, list[Any]], None]]] = {
+    "POP_MARK": (None, lambda machine, items: None),
+    "APPEND": (1, _Machine._extend),
+    "APPENDS": (None, _Machine._extend),
+    "SETITEM": (2, _Machine._set_items),
+    "SETITEMS": (None, _Machine._set_items),
+    "ADDITEMS": (None, _Machine._add_items),
+    "BUILD": (1, _Machine._build),
+}
+"""Instructions that add values to the one below them."""
 
 
 def read_torch(path: Path) -> Any:

@@ -145,7 +145,7 @@ def _features(model: TorchModel, n_layers: int) -> dict[str, Any]:
 
 
 def _edge_irreps(model: TorchModel, layer: int) -> Irreps | None:
-    """What neighbours send; older files do not say, and send all."""
+    """Features that neighbours send; older files do not say, and send all."""
     name = f"interactions.{layer}.edge_irreps"
     return model.irreps(name) if model.has(name) else None
 
