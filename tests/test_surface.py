@@ -94,12 +94,8 @@ def options_by_name(command):
 def test_a_verb_has_the_options_of_its_command_with_their_defaults(name):
     given = {option.name: option for option in inspect.signature(VERBS[name]).parameters.values()}
     options = options_by_name(options_of(name))
-    kinds = (
-        FinetuneSettings,
-        PeriodicSettings,
-        PropertySettings,
-        SamplingSettings,
-    )  # taken by the names of their fields
+    # taken by the names of their fields
+    kinds = (FinetuneSettings, PeriodicSettings, PropertySettings, SamplingSettings)
     settings = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     own = set(options) - (settings if name in ("distill", "finetune", "periodic") else set()) - OF_COMMANDS
     # structures that a verb returns are written by the command

@@ -29,8 +29,8 @@ class SamplingSettings:
             half of what an atom of a crystal does.
         strain: largest strain of their cells, if these are periodic along all axes; what thermal expansion and a few
             GPa do.
-        hvp: training structures of which the teacher also gives the product of its Hessian with a random vector, for
-            phonons; each costs about three labels.
+        products: training structures of which the teacher also gives the product of its Hessian with a random vector,
+            for phonons; each costs about three labels.
         test_fraction: part of the structures, by trajectory, that training never sees.
         test_ps: ps of molecular dynamics of the student at 1, 1.5 and 2 times the first temperature.
     """
@@ -45,14 +45,14 @@ class SamplingSettings:
     rattles: int = 4
     rattle: float = 0.05
     strain: float = 0.03
-    hvp: int = 0
+    products: int = 0
     test_fraction: float = 0.1
     test_ps: float = 2.0
 
     def __post_init__(self) -> None:
-        counts = (self.trajectories, self.frames, self.rattles, self.hvp)
+        counts = (self.trajectories, self.frames, self.rattles, self.products)
         if min(counts[:2]) < 1 or min(counts) < 0:
-            raise ValueError(f"trajectories, frames, rattles, hvp must be 1, 1, 0, 0 at least, found {counts}.")
+            raise ValueError(f"trajectories, frames, rattles, products must be 1, 1, 0, 0 at least, found {counts}.")
         if not all(0.0 < kelvin < math.inf for kelvin in self.temperatures):
             raise ValueError(f"temperatures must be positive (K), found {self.temperatures}.")
         if not (self.frame_spacing > 0.0 and self.test_ps > 0.0):

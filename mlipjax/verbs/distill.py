@@ -249,7 +249,7 @@ class _Distillation:
         seed = self.settings.seed
         e0s = getattr(self.oracle, "isolated_energies", {})
         model = make_student(self.student, parts.train, e0s, seed)
-        products = self._products(parts.train) if self.sampling.hvp else None
+        products = self._products(parts.train) if self.sampling.products else None
         valid = parts.valid if len(parts.valid) else None
         options: dict[str, Any] = {"settings": self.settings, "products": products, "listener": self.listener}
         return finetune(model, parts.train, valid, out=self.folder / STUDENT, **options)
@@ -258,7 +258,7 @@ class _Distillation:
         """Products of the teacher's Hessian, each kept before the next is computed."""
         if isinstance(self.teacher, ForeignModel):
             raise ValueError(f"{self.teacher.name} is a foreign calculator, of which there are no Hessian products.")
-        n = min(self.sampling.hvp, len(train))
+        n = min(self.sampling.products, len(train))
         with TrajectoryWriter(self.folder / PRODUCTS) as writer:
             for number in range(writer.n_frames, n):
                 system = train.systems[number * len(train) // n]

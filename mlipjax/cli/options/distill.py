@@ -38,7 +38,7 @@ class Distill(Computes):
 
     sections: ClassVar[Sections] = {
         "main options": "teacher structures student out temperatures epochs",
-        "structures": "elements generated trajectories frames frame_spacing driver rattles rattle strain hvp",
+        "structures": "elements generated trajectories frames frame_spacing driver rattles rattle strain products",
         "tests": "test_fraction test_ps crystal barrier",
         "training": (
             "strategy learning_rate optimizer batch_size loss energy_weight forces_weight stress_weight hvp_weight "
