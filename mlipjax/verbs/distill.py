@@ -261,11 +261,11 @@ class _Distillation:
         n = min(self.sampling.products, len(train))
         with TrajectoryWriter(self.folder / PRODUCTS) as writer:
             for number in range(writer.n_frames, n):
-                system = train.systems[number * len(train) // n]
+                system, _, info = train[number * len(train) // n]
                 options: dict[str, Any] = {"dtype": self.settings.dtype, "seed": self.settings.seed + number}
                 ((_, labels, _),) = label_products(self.teacher.first, [system], **options)
                 arrays = {name: np.asarray(labels.properties[name]) for name in sorted(NAMES)}
-                writer.write(system, arrays=arrays, info={"structure": number})
+                writer.write(system, arrays=arrays, info={GROUP: info[GROUP]})
                 self.listener.work("Hessian products", number + 1, n)
         return products_in(read(self.folder / PRODUCTS))
 
