@@ -9,7 +9,8 @@ from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.options.distill import Distill
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.cli.progress import Pieces
+from mlipjax.cli.progress import Pieces, make_bar
+from mlipjax.finetuning.single import Preparation
 from mlipjax.report.distill import distill_verdict
 from mlipjax.verbs import distill
 from mlipjax.verbs.distill import STUDENT, DistillListener
@@ -34,12 +35,21 @@ def run(command: Distill) -> None:
 
 
 class DistillDisplay(FinetuneDisplay, DistillListener):
-    """That of a fine-tune, with a line for structures, labels and tests; to be used within ``progress``."""
+    """That of a fine-tune, which also follows structures, labels and tests; to be used within ``progress``."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self.pieces = Pieces(console)
+        # one bar for whatever is done, or lines
+        self.progress, self.lines = make_bar(console, "{task.description}", "{task.fields[loss]}"), Pieces(console)
+        self.task = self.progress.add_task("(compiling)", total=None, epoch=0, loss="")
+
+    def start(self, preparation: Preparation) -> None:
+        """As of a fine-tune."""
+        super().start(preparation)
+        self.progress.update(self.task, description="training")
 
     def work(self, what: str, done: int, total: int) -> None:
-        """Print a line now and then, or move a bar."""
-        self.pieces(what, done, total)
+        """Move the bar, or print a line now and then."""
+        self.progress.update(self.task, description=what, completed=done, total=total, loss="")
+        if not self.console.is_terminal:
+            self.lines(what, done, total)

@@ -63,6 +63,9 @@ class SamplingSettings:
             raise ValueError(f"test_fraction={self.test_fraction}: give a fraction between 0 and 1.")
 
 
-DISTILLATION = FinetuneSettings(strategy="scratch", e0s="estimate", anchor="none")
+DISTILLATION = FinetuneSettings(
+    strategy="scratch", e0s="estimate", anchor="none", allow_e0_mismatch=True, ignore=("agreement", "sign")
+)
 """Training of a student unless told otherwise. A new model has nothing to be anchored to; its energies are counted from
-the teacher's isolated atoms, and least squares take off what the teacher's network adds to these."""
+the teacher's isolated atoms, and least squares take off what the teacher's network adds to these. Signs and units of
+labels that a teacher gave are right, so one that starts from the parameters of another model may disagree with them."""
