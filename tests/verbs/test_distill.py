@@ -5,17 +5,21 @@ import json
 import jax
 import numpy as np
 import pytest
+from ase.build import bulk, molecule
 from finetuning.loop_case import atoms, potential
 
 import mlipjax
 from mlipjax.cli.main import main
 from mlipjax.data import Dataset, Example, read_dataset
 from mlipjax.oracles import LabelStore
+from mlipjax.probes import NativeEvaluator, equation_of_state
 from mlipjax.report.distill import distill_verdict
 from mlipjax.settings import SamplingSettings
 from mlipjax.system import Labels, System
 from mlipjax.tree import flatten_paths
 from mlipjax.verbs.distill import DistillListener
+from mlipjax.verbs.distilled import Pair
+from mlipjax.verbs.inputs import open_native
 from mlipjax.verbs.sampled import Sampler, generated
 from mlipjax.verbs.student import make_student
 
@@ -256,3 +260,24 @@ def test_the_verdict_warns_of_a_student_that_leaves_what_it_knows():
     text, alarm = distill_verdict({**report, "dynamics": [{**run, "stopped": "hot", "ps": 0.5}], "speed": None})
     assert alarm
     assert "became unphysical after 0.5 ps" in text
+
+
+@pytest.mark.slow
+def test_a_model_agrees_with_itself_on_crystal_and_barrier():
+    model = open_native("universal")
+    pair = Pair(model.model, model, "float32", 0)
+    found = pair.crystal(bulk("NaCl", "rocksalt", a=5.6))
+    assert found["teacher"]["relaxed"]
+    for name, value in found["teacher"].items():
+        assert found["student"][name] == pytest.approx(value, rel=1e-6), name
+    # another probe, which fits energies of volumes
+    cell = System.from_ase(bulk("NaCl", "rocksalt", a=2**0.5 * found["student"]["a, b, c (Å)"][0]))
+    fitted = equation_of_state(NativeEvaluator(model.first), cell)
+    assert found["student"]["bulk modulus (GPa)"] == pytest.approx(fitted.bulk_modulus_GPa, rel=0.05)
+    assert found["student"]["volume (Å³/atom)"] == pytest.approx(fitted.volume / 2, rel=0.01)
+    ammonia = molecule("NH3")
+    turned = ammonia.copy()
+    turned.positions[:, 2] *= -1.0
+    barriers = pair.barrier([ammonia, turned])
+    assert barriers["teacher"] == pytest.approx(barriers["student"])
+    assert 0.0 < barriers["student"]["barrier_eV"] < 1.0
