@@ -147,7 +147,7 @@ def test_another_run_is_refused_and_by_the_command_line_it_is_the_same(teacher, 
     assert "errors against the teacher on test structures" in out
     assert f"student saved in {tmp_path / 'run' / 'student'}" in out
     assert main([*line, "--test-ps", "0.02"]) == 1
-    assert "holds another run: test_ps was 0.01, now 0.02" in capsys.readouterr().err
+    assert "holds another run: --test-ps was 0.01, now 0.02" in capsys.readouterr().err
 
 
 def test_copies_are_drawn_from_the_seed_and_families_have_names(tmp_path):
