@@ -69,7 +69,11 @@ def distill_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
         )
     if not stopped and not far:
         kelvin = ", ".join(f"{run['temperature_K']:g}" for run in report["dynamics"])
-        parts.append(f"Its dynamics at {kelvin} K ran to the end, with errors as on test structures.")
+        most = max(_factor(run, test) for run in report["dynamics"])
+        parts.append(
+            f"Its dynamics at {kelvin} K ran to the end; force errors there are at most {most:.2f} times those on test "
+            "structures."
+        )
     return " ".join(parts), bool(stopped or far)
 
 

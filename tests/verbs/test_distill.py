@@ -252,7 +252,7 @@ def test_the_verdict_warns_of_a_student_that_leaves_what_it_knows():
     text, alarm = distill_verdict(report)
     assert not alarm
     assert "8 atoms is 12.3 times as fast" in text
-    assert "at 300 K ran to the end" in text
+    assert "at 300 K ran to the end; force errors there are at most 1.00 times" in text
     far = {**run, "errors": {**errors, "force_rmse_meV_per_A": 100.0}}
     text, alarm = distill_verdict({**report, "dynamics": [run, far]})
     assert alarm
