@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from mlipjax.models import load, save
     from mlipjax.potential import Model, Potential, Prediction
     from mlipjax.system import Labels, System
-    from mlipjax.verbs import calibrate, evaluate, finetune, monitor, neb, periodic, predict, read, relax, simulate
+    from mlipjax.verbs import (
+        calibrate,
+        distill,
+        evaluate,
+        finetune,
+        monitor,
+        neb,
+        periodic,
+        predict,
+        read,
+        relax,
+        simulate,
+    )
 
 __all__ = [
     "Calculator",
@@ -22,6 +34,7 @@ __all__ = [
     "System",
     "__version__",
     "calibrate",
+    "distill",
     "evaluate",
     "finetune",
     "load",
@@ -43,6 +56,7 @@ _HOMES = {
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
     "calibrate": "mlipjax.verbs",
+    "distill": "mlipjax.verbs",
     "evaluate": "mlipjax.verbs",
     "finetune": "mlipjax.verbs",
     "load": "mlipjax.models",

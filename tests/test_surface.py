@@ -14,7 +14,7 @@ import mlipjax
 from mlipjax.cli.help import help_text, options_in
 from mlipjax.cli.main import options_of
 from mlipjax.cli.options.common import LabelOptions
-from mlipjax.settings import FinetuneSettings, PeriodicSettings, PropertySettings
+from mlipjax.settings import FinetuneSettings, PeriodicSettings, PropertySettings, SamplingSettings
 
 
 def test_every_public_name_resolves():
@@ -50,6 +50,7 @@ def test_a_loaded_model_is_named_and_unpacks():
 
 VERBS = {
     "calibrate": mlipjax.calibrate,
+    "distill": mlipjax.distill,
     "evaluate": mlipjax.evaluate,
     "finetune": mlipjax.finetune,
     "monitor": mlipjax.monitor,
@@ -62,7 +63,18 @@ VERBS = {
 # what a command does with results that a verb returns, and what a process sets up once
 OF_COMMANDS = {"device", "distributed", "figure", "json", "quiet", "spec", "write_spec"}
 # what a caller in Python may listen to, and settings that are a record there and options on the command line
-OF_PYTHON = {"on_step", "on_chunk", "keep_path", "leave_out", "listener", "settings", "systems", "task", "options"}
+OF_PYTHON = {
+    "on_step",
+    "on_chunk",
+    "keep_path",
+    "leave_out",
+    "listener",
+    "sampling",
+    "settings",
+    "systems",
+    "task",
+    "options",
+}
 
 
 def options_by_name(command):
@@ -82,9 +94,10 @@ def options_by_name(command):
 def test_a_verb_has_the_options_of_its_command_with_their_defaults(name):
     given = {option.name: option for option in inspect.signature(VERBS[name]).parameters.values()}
     options = options_by_name(options_of(name))
-    kinds = (FinetuneSettings, PeriodicSettings, PropertySettings)  # taken by the names of their fields
+    # taken by the names of their fields
+    kinds = (FinetuneSettings, PeriodicSettings, PropertySettings, SamplingSettings)
     settings = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    own = set(options) - (settings if name in ("finetune", "periodic") else set()) - OF_COMMANDS
+    own = set(options) - (settings if name in ("distill", "finetune", "periodic") else set()) - OF_COMMANDS
     # structures that a verb returns are written by the command
     written = {"write", "out"} - set(given)
     assert set(given) - OF_PYTHON == own - written
@@ -101,7 +114,7 @@ def test_names_of_labels_are_those_of_the_commands():
 @pytest.mark.parametrize("name", VERBS)
 def test_model_and_structures_come_first_and_options_have_names(name):
     model, structures, *others = inspect.signature(VERBS[name]).parameters.values()
-    assert model.name == "model"
+    assert model.name == ("teacher" if name == "distill" else "model")
     assert structures.kind is model.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     named = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
     assert {option.kind for option in others if option.name != "ensemble"} <= named
@@ -132,7 +145,7 @@ def test_every_option_is_explained_once_in_the_help(name):
         "predict",
         "read",
         "relax",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("finetune", "monitor", "neb", "simulate")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("distill", "finetune", "monitor", "neb", "simulate")),
     ],
 )
 def test_the_example_of_a_verb_is_true(name):

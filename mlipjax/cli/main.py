@@ -38,6 +38,7 @@ COMMANDS = {
     "relax": "positions and cells at rest, under a pressure, with fixed atoms",
     "doctor": "check a model and labelled structures before fine-tuning",
     "periodic": "simulate, label, fine-tune and drive on, round by round",
+    "distill": "a small, fast model from labels of a large one",
     "simulate": "molecular dynamics with a model (also: mlipjax md)",
     "monitor": "whether a model knows structures like these",
     "compare-representations": "what fine-tuning did to the features of atoms",

@@ -143,8 +143,8 @@ def write_finetune_report(
             content.append(curves)
     both = {name: report[name] for name in ("before", "after")}
     content += [error_rows(both), element_rows(both)]
-    content += _parities(points, f"the {n_valid} validation structures, before and after fine-tuning")
-    content += _worst(apart)
+    content += parities(points, f"the {n_valid} validation structures, before and after fine-tuning")
+    content += worst(apart)
     retained = report.get("retained") or {}
     if retained.get("after") is not None:
         kept = error_rows({name: retained[name] for name in ("before", "after")})
@@ -211,8 +211,8 @@ def write_evaluation_report(
     """
     name = "errors"
     content: list[Content] = [error_rows({name: report}), element_rows({name: report})]
-    content += _parities(points, f"{report['n_frames']} structures of {os.path.basename(data)}")
-    content += _worst(apart)
+    content += parities(points, f"{report['n_frames']} structures of {os.path.basename(data)}")
+    content += worst(apart)
     shown = [
         f"{words} {rounded(report[key])} {unit}"
         for words, key, unit in (
@@ -227,7 +227,7 @@ def write_evaluation_report(
                  versions=report["versions"], command=command)  # fmt: skip
 
 
-def _worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
+def worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
     """Structures with the largest force errors, as pictures and to be turned."""
     if not apart:
         return []
@@ -247,7 +247,8 @@ def _worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
     return [drawn] if viewer is None else [drawn, viewer]
 
 
-def _parities(points: Points, what: str) -> list[Illustration]:
+def parities(points: Points, what: str) -> list[Illustration]:
+    """Parity plots with captions; ``what`` says of which structures."""
     return [
         Illustration(
             figure,

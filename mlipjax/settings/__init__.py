@@ -1,7 +1,15 @@
 """Settings of fine-tunes: records that load neither JAX nor ASE until something is made of them."""
 
+from mlipjax.settings.distill import DISTILLATION, SamplingSettings
 from mlipjax.settings.finetune import FinetuneSettings
 from mlipjax.settings.periodic import PeriodicSettings, SystemSettings
 from mlipjax.settings.properties import PropertySettings
 
-__all__ = ["FinetuneSettings", "PeriodicSettings", "PropertySettings", "SystemSettings"]
+__all__ = [
+    "DISTILLATION",
+    "FinetuneSettings",
+    "PeriodicSettings",
+    "PropertySettings",
+    "SamplingSettings",
+    "SystemSettings",
+]

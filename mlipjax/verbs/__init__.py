@@ -1,9 +1,11 @@
 """Uses of a model, one call each: the command line's verbs, in Python, on ``ase.Atoms`` or files.
 
-Every verb is ``verb(model, structures, *, options)``, with the options, words and defaults of the command of its name.
+Every verb is ``verb(model, structures, *, options)`` (the model of ``distill`` is its teacher), with the options, words
+and defaults of the command of its name.
 """
 
 from mlipjax.verbs.calibrate import calibrate
+from mlipjax.verbs.distill import distill
 from mlipjax.verbs.evaluate import evaluate
 from mlipjax.verbs.finetune import finetune
 from mlipjax.verbs.inputs import ModelLike, Structures
@@ -23,6 +25,7 @@ __all__ = [
     "Simulation",
     "Structures",
     "calibrate",
+    "distill",
     "evaluate",
     "finetune",
     "monitor",

@@ -74,6 +74,11 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
             ("ipi", "lammps")[variant % 2], *model, "--structure", crystal, "--out", str(folder / "engine"),
         ],
         "export": [*model, "--structure", crystal, "--out", str(folder / "bundle"), "--platform", "cpu"],
+        "distill": [
+            "--teacher", str(good / "model"), "--structures", data, "--out", str(folder / "distilled"), "--epochs", "1",
+            "--temperatures", "300", "--trajectories", "1", "--frames", "1", "--frame-spacing", "1", "--rattles", "1",
+            "--test-ps", "0.01",
+        ],
         "simulate": [
             *model, "--structure", crystal, "--out", str(folder / "md.extxyz"), "--steps", "4", "--every", "2",
         ],
@@ -92,8 +97,8 @@ def base_command(command: str, good: Path, folder: Path, variant: int) -> list[s
 
 
 COMMANDS = (
-    "calibrate", "evaluate", "predict", "relax", "doctor", "finetune", "periodic", "simulate", "simulate", "monitor",
-    "compare-representations", "neb", "slide", "probe", "probe", "probe", "models", "convert",
+    "calibrate", "evaluate", "predict", "relax", "doctor", "finetune", "periodic", "distill", "simulate", "simulate",
+    "monitor", "compare-representations", "neb", "slide", "probe", "probe", "probe", "models", "convert",
     "engine", "export",
 )  # fmt: skip
 
