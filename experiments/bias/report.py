@@ -65,7 +65,8 @@ def verdict(results: dict[str, Any], claims: list[Claim]) -> tuple[str, bool]:
         "energy statistics of their groups hang on them."
         for found in results["outliers"].values()
     ]
-    parts.append("Own trajectories: " + " ".join(find_runs(results)))
+    if results["own"]:
+        parts.append("Own trajectories: " + " ".join(find_runs(results)))
     parts.append("Numbers are ratios unless the table says otherwise; intervals are over frames of few trajectories "
                  "and seeds, and therefore too narrow.")  # fmt: skip
     worse = any(c.answer == "contradicted" and "lowers force errors" in c.statement for c in claims)
