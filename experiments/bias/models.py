@@ -151,6 +151,8 @@ def get_model(experiment: Experiment, job: Job) -> Trained:
     settings = FinetuneSettings(
         strategy=job.strategy,  # pyright: ignore[reportArgumentType]
         e0s="estimate" if c.e0s == "estimate" else str(registry.data_folder() / c.system / "isolated_atoms.json"),
+        # what the doctor would refuse, and the question of the preset "isolated"
+        allow_e0_mismatch=c.e0s == "isolated",
         epochs=c.epochs,
         batch_size=c.batch_size,
         learning_rate=c.learning_rate,
