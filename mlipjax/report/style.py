@@ -109,13 +109,17 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 
 def shared_legend(figure: Figure, panels: Iterable[Axes], order: Iterable[str] = ()) -> None:
-    """Put one legend above all panels, each label once; labels in ``order`` come first."""
+    """Put one legend above all panels, each label once and no wider than the figure; those of ``order`` come first."""
     entries = dict.fromkeys(order)
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries[label] = entries.get(label) or handle
     shown = {label: handle for label, handle in entries.items() if handle is not None}
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=min(len(shown), 5))
+    for columns in range(max(1, min(len(shown), 5)), 0, -1):
+        legend = figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def letter_panels(axes: Iterable[Axes]) -> None:

@@ -4,6 +4,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from mlipjax import report
+from mlipjax.report import style
 
 LABELS = np.array([0, 10, 20])
 ARMS = ("naive", "periodic", "single")
@@ -129,3 +130,15 @@ def test_drawing_leaves_matplotlib_settings_and_pyplot_alone():
 def test_figures_are_saved_as_png(tmp_path, figures):
     report.save_figure(figures["pca"], tmp_path / "figures" / "pca.png")
     assert (tmp_path / "figures" / "pca.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_legend_of_long_names_stays_within_its_figure():
+    for names in ([f"name {k} of several long words" for k in range(6)], list("abcdef")):
+        figure = style.new_figure(height=2.0)
+        panel = figure.subplots()
+        for name in names:
+            panel.plot([0.0, 1.0], label=name)
+        style.shared_legend(figure, [panel])
+        (legend,) = figure.legends
+        assert legend.get_window_extent().width <= figure.bbox.width
+        assert [text.get_text() for text in legend.get_texts()] == names
