@@ -28,6 +28,7 @@ from mlipjax.potential import Model
 from mlipjax.probes.elastic import deformed
 from mlipjax.settings import SamplingSettings
 from mlipjax.system import Labels, System
+from mlipjax.typing import Key
 from mlipjax.verbs.simulate import checkpoint_of
 
 Say = Callable[[str, int, int], None]
@@ -97,7 +98,9 @@ class Sampler:
             self.say("molecular dynamics", number, len(runs))
             # over all of the structures, however few runs there are
             place = (run * len(self.starts) // self.sampling.trajectories) % len(self.starts)
-            for system in self._dynamics(self.starts.systems[place], kelvin, run):
+            key = jax.random.fold_in(jax.random.key(self.seed), number)
+            file = self.folder / f"{kelvin:g}K-{run}.extxyz"
+            for system in self._dynamics(self.starts.systems[place], kelvin, file, key):
                 yield system, told(place, f"{kelvin:g} K, run {run}")
 
     def _rattled(self, system: System, place: tuple[int, int]) -> System:
@@ -118,10 +121,9 @@ class Sampler:
         cutoff = self.driver.potential.cutoff
         return {kind: VerletSpec.for_systems(systems, cutoff) for kind, systems in kinds.items()}
 
-    def _dynamics(self, system: System, kelvin: float, run: int) -> Iterator[System]:
+    def _dynamics(self, system: System, kelvin: float, file: Path, key: Key) -> Iterator[System]:
         """Frames of a run, which goes on where it was stopped."""
         assert self.driver is not None
-        file = self.folder / f"{kelvin:g}K-{run}.extxyz"
         timestep = default_timestep(system.atomic_numbers, masses_of(system))
         every = max(1, round(self.sampling.frame_spacing / timestep))
         model = self.driver._replace(params=tree.cast(self.driver.params, self.dtype))
@@ -131,7 +133,7 @@ class Sampler:
                 md.Start(system),
                 md.make_ensemble("nvt", temperature_K=kelvin, timestep_fs=timestep, friction_per_ps=FRICTION_PER_PS),
                 every * self.sampling.frames,
-                key=jax.random.key(self.seed + run),
+                key=key,
                 trajectory=file,
                 frame_every=every,
                 checkpoint=checkpoint_of(file),
