@@ -78,7 +78,7 @@ def test_an_arm_looks_the_same_in_every_figure():
     second = report.arm_styles(["naive", "periodic", "zero-shot"])
     assert first["periodic"] == second["periodic"]
     assert first["naive"] == second["naive"]
-    colors = [to_rgba(style.color) for style in (first | second).values()]
+    colors = [to_rgba(look.color) for look in (first | second).values()]
     assert len(set(colors)) == 4
     with pytest.raises(ValueError, match="too many to tell apart"):
         report.arm_styles([f"model {i}" for i in range(20)])
