@@ -16,6 +16,7 @@ STYLES = {
     "ft": ArmStyle("ft (all parameters)", "#D55E00", "s"),
     "lp": ArmStyle("lp (head alone)", "#009E73", "^"),
     "mft": ArmStyle("mft (with force field)", "#0072B2", "o"),
+    "mft-long": ArmStyle("mft (twice the steps)", "#56B4E9", "v"),
 }
 _TESTS = {"id": "in domain (ID)", "ood": "out of domain (OOD)"}
 _BINS = 16

@@ -48,6 +48,11 @@ class Run:
         """Folder of the run."""
         return f"{self.mode}-{self.n}-{self.seed}"
 
+    @property
+    def strategy(self) -> str:
+        """Of ``FinetuneSettings``: mft-long is mft with more steps."""
+        return self.mode.removesuffix("-long")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -123,8 +128,8 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
     config, bench = experiment.config, experiment.bench
     potential, params, report = finetune_property(
         experiment.model,
-        PropertyInput(bench.training(run.n), bench.valid, experiment.replay if run.mode == "mft" else None),
-        settings=FinetuneSettings(strategy=run.mode, seed=run.seed, batch_size=config.force_field_batch_size,  # pyright: ignore[reportArgumentType]
+        PropertyInput(bench.training(run.n), bench.valid, experiment.replay if run.strategy == "mft" else None),
+        settings=FinetuneSettings(strategy=run.strategy, seed=run.seed, batch_size=config.force_field_batch_size,  # pyright: ignore[reportArgumentType]
                                   learning_rate=config.learning_rate, loss=config.loss),
         options=_options(config, run, bench.unit),
         out=folder,
@@ -153,12 +158,11 @@ def execute(experiment: Experiment, run: Run, progress: Progress, task: TaskID) 
 
 
 def _options(config: Any, run: Run, unit: str) -> PropertySettings:
-    twice = run.mode == "mft" and config.equal == "property"
     return PropertySettings(
         property_unit=unit,
         property_hidden=config.hidden,
         property_batch_size=config.batch_size,
-        steps=config.steps * (2 if twice else 1),
+        steps=config.steps * (2 if run.mode == "mft-long" else 1),
         published_decay=config.published_decay and run.mode != "lp",
         prefactors=config.prefactors,
     )

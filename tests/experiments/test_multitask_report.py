@@ -7,9 +7,10 @@ import pytest
 
 from experiments.multitask import __main__ as multitask
 from experiments.multitask import report
+from experiments.multitask.config import Config
 from experiments.multitask.data import beyond_composition
 from experiments.multitask.figures import data_efficiency
-from experiments.multitask.runs import Run
+from experiments.multitask.runs import Run, _options
 from mlipjax.data import Dataset
 from mlipjax.models import registry
 from mlipjax.system import Labels, System
@@ -32,7 +33,7 @@ def results(errors=ERRORS, seeds=3):
             left = None if mode == "scratch" else {"force_mae_meV_per_A": 100.0 + seed}
             rows.append({"mode": mode, "n": 2000, "seed": seed, "force_field": left, "seconds": 1.0})
     found = {
-        "settings": {"model": "universal", "n_train": "2000", "steps": "500", "equal": "optimiser"},
+        "settings": {"model": "universal", "n_train": "2000", "steps": "500"},
         "property": "gap", "unit": "Hartree", "domain": "tails", "rows": rows,
         "before": {"force_mae_meV_per_A": 90.0}, "n_retained": 200, "force_field": "its training set",
         "versions": {"mlipjax": "test"},
@@ -67,13 +68,34 @@ def test_the_verdict_says_what_holds_and_warns_if_it_does_not():
     text, answer, alarm = report.verdict(results()[0])
     assert (answer, alarm) == ("supported", False)
     assert "mft is 33.3 % better than ft" in text
-    assert "structures paired, better by 33.3 to 33.3 %)." in text
+    assert "structures paired, better by 33.3 to 33.3 %; 5 % are of interest)." in text
     assert "+40.0 % [+40.0, +40.0] OOD (paper +17.1)" in text
     assert "the ID error is 2.2 times the paper's" in text
     assert "force MAE 90 before, after ft 101, lp 101, mft 101" in text
     text, answer, alarm = report.verdict(results({**ERRORS, "mft": (0.008, 0.055)})[0])
     assert (answer, alarm) == ("contradicted", True)
     assert "worse than ft" in text
+
+
+@pytest.mark.parametrize(("mft", "answer"), [(0.040, "supported"), (0.0435, "contradicted"), (0.0429, "not decided")])
+def test_the_rule_asks_for_five_percent(mft, answer):
+    found, predictions, targets = results({**ERRORS, "mft": (0.008, mft)})
+    rng = np.random.default_rng(3)  # errors of ft that differ, so that the interval is not a point
+    spread = 1.0 + 0.1 * rng.choice([-1.0, 1.0], N)
+    for run, values in predictions.items():
+        if run.mode == "ft":
+            values["ood"] = np.array(targets["ood"]) + 0.045 * spread / spread.mean()
+    found["summary"] = report.summarise(found, predictions, targets)
+    change, low, high = report.better_than_ft({row["mode"]: row for row in found["summary"]}, "mft")
+    assert low < change < high
+    assert change == pytest.approx(100 * (1 - mft / 0.045))
+    assert report.verdict(found)[1] == answer
+
+
+def test_mft_long_has_as_many_steps_of_the_property_as_the_others():
+    config = Config(steps=30).resolved()
+    steps = {mode: _options(config, Run(mode, 10, 0), "Hartree").steps for mode in ("ft", "mft", "mft-long")}
+    assert steps == {"ft": 30, "mft": 30, "mft-long": 60}
 
 
 def test_the_curve_is_drawn_where_there_are_sizes_and_improvements_are_numbers():
