@@ -1,7 +1,7 @@
 """All claims at a glance: what their stored runs found, beside what was expected of them.
 
     python -m experiments                            # the table
-    python -m experiments --write                    # experiments/results.md, and the table in experiments/README.md
+    python -m experiments --write                    # results.md, and the table and figures of README.md
     python -m experiments --write runs/periodic ...  # the same, after taking over the results of finished runs
 
 ``python -m experiments.CLAIM --help`` explains a claim and its options.
@@ -22,7 +22,7 @@ from mlipjax.files import write_atomic
 COLUMNS = ("claim", "answer", "command", "minutes", "number")
 RESULTS = record.EXPERIMENTS / "results.md"
 README = record.EXPERIMENTS / "README.md"
-MARKS = ("<!-- claims: begin -->", "<!-- claims: end -->")
+TABLE, FIGURES = (tuple(f"<!-- {what}: {end} -->" for end in ("begin", "end")) for what in ("claims", "figures"))
 
 
 def rows() -> list[tuple[str, ...]]:
@@ -88,17 +88,26 @@ def _claim(claim: str) -> Iterator[str]:
 
 
 def readme_page() -> str:
-    """``README.md`` with the table of claims as it should be."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    return "\n".join([before + MARKS[0], *record.markdown(COLUMNS, rows()), MARKS[1]]) + after
+    """``README.md`` with the table and the figures of claims as they should be."""
+    figures: list[str] = []
+    for claim in record.claims():
+        for preset, file in record.figures(claim).items():
+            shown = f"{claim}, preset {preset}: {record.notebook(claim).splitlines()[0]}"
+            figures += ["", f"**{shown}**", "", f"![{shown}]({claim}/{file.name})"]
+    text = _between(README.read_text(encoding="utf-8"), TABLE, record.markdown(COLUMNS, rows()))
+    return _between(text, FIGURES, [*figures, ""])
+
+
+def _between(text: str, marks: tuple[str, ...], lines: Sequence[str]) -> str:
+    before, _, rest = text.partition(marks[0])
+    return "\n".join([before + marks[0], *lines, marks[1]]) + rest.partition(marks[1])[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, or write the pages; return the exit code."""
     parser = argparse.ArgumentParser("python -m experiments", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    text = "write results.md and the table of README.md, after taking over the results of these folders"
+    text = "write results.md, and table and figures of README.md, after taking over the results of these folders"
     parser.add_argument("--write", nargs="*", type=Path, metavar="RUN", help=text)
     runs = parser.parse_args(arguments).write
     try:

@@ -2,7 +2,7 @@
 
 ``CLAIM/expected.json`` holds the numbers that a preset's run should find again, each with its tolerance (the docstring
 of ``CLAIM/config.py`` says the same in words). A run leaves ``result.json`` in its folder; ``take`` keeps it as
-``CLAIM/result-PRESET.json``. Nothing here computes, so nothing loads JAX.
+``CLAIM/result-PRESET.json``, and the first figure of its report beside it. Nothing here computes or loads JAX.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,8 +97,13 @@ def numbers(result: Mapping[str, Any]) -> dict[str, Number]:
     return {name: Number(**fields) for name, fields in result["numbers"].items()}
 
 
+def figures(claim: str) -> dict[str, Path]:
+    """Kept figures of a claim by preset."""
+    return {file.stem.removeprefix("figure-"): file for file in sorted((EXPERIMENTS / claim).glob("figure-*.png"))}
+
+
 def take(run: Path) -> Path:
-    """Keep the result of a finished run beside its claim.
+    """Keep the result of a finished run, and its first figure, beside its claim.
 
     Raises:
         FileNotFoundError: if no run has finished there.
@@ -108,6 +114,8 @@ def take(run: Path) -> Path:
         raise ValueError(f"{run} is no run of a preset: {result['command']}; results are kept of presets alone.")
     file = EXPERIMENTS / result["claim"] / f"result-{result['preset']}.json"
     write_atomic(file, dumps(result))
+    if result.get("figure"):
+        shutil.copyfile(run / result["figure"], file.with_name(f"figure-{result['preset']}.png"))
     return file
 
 

@@ -34,7 +34,8 @@ class Outcome:
         numbers: by name; some of them are expected (``expected.json``).
         brief: tables for the terminal, kept with the numbers.
         title: of the report; without one there is no report.
-        content: figures and tables of the report in order; a figure's key is the name of its PNG.
+        content: figures and tables of the report in order; a figure's key is the name of its PNG. The first figure is
+            the one that is kept with the result.
         alarm: whether the verdict is a warning.
     """
 
@@ -110,6 +111,7 @@ class Run:
     def _record(self, results: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
         """Record of a run that finishes for the first time; minutes are those of the process that ends it."""
         settings, versions = results["settings"], results["versions"]
+        figures = (f"{key}.png" for key, part in outcome.content.items() if isinstance(part, report.Illustration))
         minutes = None if self.began is None else round((time.monotonic() - self.began) / 60.0, 1)
         return plain({
             "claim": self.name,
@@ -123,6 +125,7 @@ class Run:
             "device": versions["devices"],
             "numbers": {name: number._asdict() for name, number in outcome.numbers.items()},
             "verdict": outcome.verdict,
+            "figure": next(figures, None),
             "tables": [record.markdown(table.headings, table.rows, table.title) for table in outcome.brief],
         })  # fmt: skip
 

@@ -3,19 +3,23 @@
 import dataclasses
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import __main__ as overview
 from experiments.lab import record
 from experiments.lab.record import Expected, Number
 from experiments.lab.run import Outcome, Run
 from experiments.sweep.config import PRESETS, Config
+from mlipjax.report import Illustration, Table
 
 CLAIMS = record.claims()
+SWEEP = record.EXPERIMENTS / "sweep"
 
 
 def test_every_experiment_is_a_claim_with_expected_numbers():
@@ -98,10 +102,29 @@ def test_results_of_presets_are_kept_and_others_refused(tmp_path, monkeypatch):
     (tmp_path / "experiments" / "sweep").mkdir(parents=True)
     assert record.take(tmp_path / "run").name == "result-quick.json"
     assert record.results("sweep") == {"quick": kept}
+    assert record.figures("sweep") == {}  # it drew none
     with pytest.raises(ValueError, match="no run of a preset"):
         record.take(tmp_path / "other")
     with pytest.raises(FileNotFoundError):
         record.take(tmp_path / "none")
+
+
+def test_the_first_figure_of_a_run_is_kept_and_shown(tmp_path, monkeypatch):
+    run = Run(dataclasses.replace(PRESETS["quick"], out=tmp_path / "run"), PRESETS)
+    content = {
+        "table": Table(("a",), [[1]], "Numbers."),
+        **{name: Illustration(Figure(), f"Panel {name}.", name) for name in ("one", "two")},
+    }
+    run.finish(run.results({}), Outcome("It holds.", "supported", {}, title="Two figures", content=content))
+    monkeypatch.setattr(record, "EXPERIMENTS", tmp_path / "experiments")
+    folder = tmp_path / "experiments" / "sweep"
+    folder.mkdir(parents=True)
+    for name in ("config.py", "expected.json"):
+        shutil.copy(SWEEP / name, folder)
+    record.take(tmp_path / "run")
+    assert record.figures("sweep") == {"quick": folder / "figure-quick.png"}
+    assert (folder / "figure-quick.png").read_bytes() == (tmp_path / "run" / "one.png").read_bytes()
+    assert "(sweep/figure-quick.png)" in overview.readme_page()
 
 
 def test_a_run_that_finished_keeps_its_first_record(tmp_path):
