@@ -61,8 +61,9 @@ class NequIPConfig:
         parity: whether features are even or odd. Without it all are "e", products of any parity are allowed, and the
             energy of a chiral structure may differ from that of its mirror image.
         solid_harmonics: whether harmonics of degree l are multiplied by the l-th power of the distance in Å.
-        activation_gain: factor after every SiLU; radial kernels then have unit variance (e3nn's torch code). 0 for
-            Nequix's: the norm of SiLU at the gates, the scale in the radial kernels.
+        activation_gain: factor after every SiLU; radial kernels then have unit variance, and all elements count in the
+            fan-in of per-species skips (e3nn's torch code). 0 for Nequix's: the norm of SiLU at the gates, the scale in
+            the radial kernels.
         embedding: scalars that the element is mapped to before the first layer; 0 for none.
         readout_channels: channels between the two linear maps of a readout; 0 for one map.
         n_labels: sets of labels that the model was trained on at once, if their one-hot vector was an input of the

@@ -197,7 +197,9 @@ class InteractionLayer(nn.Module):
             linear_up = EquivariantLinear(inputs, inputs, n_labels=config.n_labels, name="linear_up")
             up = linear_up(chunks, label_rows=head_rows[0])
             per_species = n_species if config.per_species_skip else None
-            skip = EquivariantLinear(inputs, pre_gate, per_species, name="skip")(chunks, species)
+            one_hot = bool(config.activation_gain)
+            linear_skip = EquivariantLinear(inputs, pre_gate, per_species, one_hot_fan_in=one_hot, name="skip")
+            skip = linear_skip(chunks, species)
 
         paths = tensor_product_paths(inputs, config.lmax, self.outputs, config.parity)
         kernels = radial_network(config, sum(path.mul for path in paths), name="radial")()

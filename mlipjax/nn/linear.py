@@ -28,12 +28,15 @@ class EquivariantLinear(nn.Module):
         inputs, outputs: irreps; an output without an input of its kind is returned as ``None``.
         n_species: number of per-element kernels, or ``None`` for shared ones.
         n_labels: length of a one-hot vector that stands beside the even scalars among the inputs.
+        one_hot_fan_in: whether per-element kernels are those of a tensor product with the one-hot element, all of
+            whose components count in the fan-in (e3nn's ``FullyConnectedTensorProduct``).
     """
 
     inputs: Irreps
     outputs: Irreps
     n_species: int | None = None
     n_labels: int = 0
+    one_hot_fan_in: bool = False
 
     @nn.compact
     def __call__(self, chunks: Chunks, species: Array | None = None, label_rows: Array | None = None) -> list[Any]:
@@ -56,6 +59,8 @@ class EquivariantLinear(nn.Module):
             # flat for the reason given in convolve
             mixed = x.reshape(-1, fan_in) @ kernel if self.n_species is None else x @ kernel[species]
             mixed = mixed.reshape(*x.shape[:-1], out.mul)
+            if self.n_species and self.one_hot_fan_in:
+                fan_in *= self.n_species
             if self.n_labels and out.kind == (0, 1):
                 fan_in += self.n_labels
                 mixed = mixed if label_rows is None else mixed + label_rows[:, None, :]

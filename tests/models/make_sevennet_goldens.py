@@ -66,6 +66,12 @@ SMALL = {
         "use_modal_wise_scale": False,
     },
 }
+OWN = {"self_connection_type": "nequip", "irreps_manual": False, "cutoff_function": POLYNOMIAL}
+SMALL |= {
+    # what a training run of one's own has where its input says nothing: 4x0e+4x1o, 4x0e+4x1o+4x1e, 4x0e
+    "sevennet_own": OWN,
+    "sevennet_own_even": {**OWN, "is_parity": False, "lmax": 2, "lmax_edge": 2, "lmax_node": 1},
+}
 SPECIES = (14, 1, 8, 6, 29)
 
 

@@ -55,6 +55,8 @@ SMALL = {
     "sevennet_old": ("energy",),
     "sevennet_parities": ("energy",),
     "sevennet_modal": ("pbe", "scan", "hse"),
+    "sevennet_own": ("energy",),
+    "sevennet_own_even": ("energy",),
 }
 
 
@@ -139,13 +141,16 @@ def setting(name, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (setting("self_connection_type", "nequip"), "self_connection_type = 'nequip'"),
+        (setting("self_connection_type", "mace"), "self_connection_type = 'mace'"),
+        (setting("self_connection_type", ["nequip", "nequip", "linear"]), "self_connection_type = ['nequip'"),
+        (setting("self_connection_type", "nequip"), "no 0_self_connection_intro.fc_tensor_product.weight"),
         (setting("act_radial", "ssp"), "act_radial = 'ssp'"),
         (setting("act_gate", {"e": "ssp", "o": "tanh"}), "act_gate of even scalars = 'ssp'"),
         (setting("readout_as_fcn", True), "readout_as_fcn = True"),
         (setting("use_bias_in_linear", True), "use_bias_in_linear = True"),
         (setting("cutoff_function", {"cutoff_function_name": "cosine"}), "cutoff function 'cosine'"),
-        (setting("irreps_manual", False), "irreps_manual = False"),
+        (setting("irreps_manual", True), "irreps_manual = True"),
+        (setting("irreps_manual", False), "values where its model needs"),
         (setting("irreps_manual", ["4x0e", "4x0e+3x1e", "4x0e+3x1e+2x2e", "4x0e"]), "4x0e + 3x1e after layer 0"),
         (lambda root: root["model_state_dict"]["1_convolution.denominator"].fill(2.0), "denominators that differ"),
         (lambda root: root["model_state_dict"].pop("reduce_hidden_to_energy.linear.weight"), "no reduce_hidden"),

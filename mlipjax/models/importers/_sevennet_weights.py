@@ -46,7 +46,7 @@ def collect_weights(model: TorchModel, config: NequIPConfig, layout: Layout) -> 
         "embedding_radial/frequencies": model.array("edge_embedding.basis_function.coeffs"),
     }
     for layer in range(config.n_layers):
-        leaves, rows = _layer(model, config, layer, layout.sorted_paths)
+        leaves, rows = _layer(model, config, layer, layout)
         found |= {f"layer_{layer}/{name}": leaf for name, leaf in leaves.items()}
         for head, place in zip(config.heads, layout.heads, strict=True):
             found |= {f"readout_{head}/layer_{layer}_{name}": row[place] for name, row in rows.items()}
@@ -67,19 +67,19 @@ def readout(model: TorchModel, config: NequIPConfig, labelled: bool) -> tuple[np
 
 
 def _layer(
-    model: TorchModel, config: NequIPConfig, layer: int, sorted_paths: bool
+    model: TorchModel, config: NequIPConfig, layer: int, layout: Layout
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Parameters of a layer by name, and the rows (labels, C) of its linear maps."""
     inputs, outputs = config.input_irreps(layer), config.layer_irreps(layer)
     before_gate = gated_irreps(outputs)
-    products = _products(config, layer, sorted_paths)
+    products = _products(config, layer, layout.sorted_paths)
     collected: dict[Kind, int] = {}
     for source, _, target in products:
         collected[target] = collected.get(target, 0) + inputs[source].mul
     messages = tuple(Irrep(collected[kind], *kind) for kind in sorted(collected))
     up, up_rows = _linear(model, f"{layer}_self_interaction_1", inputs, inputs, config.n_labels)
     down, down_rows = _linear(model, f"{layer}_self_interaction_2", messages, before_gate, config.n_labels)
-    skip, _ = _linear(model, f"{layer}_self_connection_intro", inputs, before_gate, 0)
+    skip = _skip(model, f"{layer}_self_connection_intro", inputs, before_gate, layout.species, config.per_species_skip)
     maps = {"linear_up": up, "linear_down": down, "skip": skip}
     found = {f"{name}/{label}": kernel for name, kernels in maps.items() for label, kernel in kernels.items()}
     found |= _radial(model, config, layer, products)
@@ -95,6 +95,19 @@ def _linear(
     shapes = [(irrep.mul, channels[irrep.kind]) for irrep in shared]
     *kernels, rows = model.weights(f"{name}.linear.weight", [*shapes, (n_labels, channels[0, 1])])
     return {irrep.label: kernel for irrep, kernel in zip(shared, kernels, strict=True)}, rows
+
+
+def _skip(
+    model: TorchModel, name: str, inputs: Irreps, outputs: Irreps, species: Sequence[int], per_species: bool
+) -> dict[str, np.ndarray]:
+    """Kernels of a self-connection by label: shared by all elements, or one of a tensor product for each of them."""
+    if not per_species:
+        return _linear(model, name, inputs, outputs, 0)[0]
+    channels = {irrep.kind: irrep.mul for irrep in outputs}
+    shared = [irrep for irrep in inputs if irrep.kind in channels]
+    shapes = [(irrep.mul, len(species), channels[irrep.kind]) for irrep in shared]
+    kernels = model.weights(f"{name}.fc_tensor_product.weight", shapes)
+    return {irrep.label: kernel.swapaxes(0, 1)[list(species)] for irrep, kernel in zip(shared, kernels, strict=True)}
 
 
 def _products(config: NequIPConfig, layer: int, sorted_paths: bool) -> list[tuple[int, int, Kind]]:

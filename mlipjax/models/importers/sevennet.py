@@ -31,7 +31,7 @@ _SILU_GAIN = 1.6791767923989418
 
 _KNOWN: dict[str, tuple[Any, ...]] = {
     "interaction_type": ("nequip", None),
-    "self_connection_type": ("linear",),
+    "self_connection_type": ("linear", "nequip"),
     "act_radial": ("silu",),
     "use_bias_in_linear": (False, None),
     "readout_as_fcn": (False, None),
@@ -50,7 +50,7 @@ def load_sevennet(path: str | Path) -> tuple[Potential, Params]:
     """Read a SevenNet potential.
 
     Args:
-        path: ``.pth`` checkpoint of sevenn, of a model with linear self-connections.
+        path: ``.pth`` checkpoint of sevenn; all layers have self-connections of one kind.
 
     Returns:
         The potential, with a head for each modality, and its parameters in the precision of the file (float32).
@@ -85,9 +85,7 @@ def _check_settings(model: TorchModel, settings: Mapping[str, Any]) -> None:
     for name, kind in (("_type_map", dict), ("_modal_map", dict), ("weight_nn_hidden_neurons", list)):
         if not isinstance(settings.get(name, kind()), kind):
             raise model.unsupported(f"{name} = {shown(settings[name])}")
-    found = {name: settings.get(name) for name in _KNOWN}
-    if isinstance(kinds := found["self_connection_type"], list) and len(set(kinds)) == 1:
-        found["self_connection_type"] = kinds[0]
+    found = {name: settings.get(name) for name in _KNOWN} | {"self_connection_type": _self_connection(settings)}
     for name in ("act_scalar", "act_gate"):
         found[f"{name} of even scalars"] = settings[name]["e"]
     for name, value in found.items():
@@ -110,7 +108,8 @@ def _config(model: TorchModel, settings: Mapping[str, Any]) -> NequIPConfig:
     config = NequIPConfig(
         species=tuple(sorted(settings["_type_map"])),
         cutoff=settings["cutoff"],
-        hidden_irreps=" + ".join(map(str, {irrep: None for layer in irreps[1:] for irrep in layer})),
+        # in the order of the layer that has most
+        hidden_irreps=" + ".join(map(str, {x: None for layer in sorted(irreps[1:], key=len)[::-1] for x in layer})),
         lmax=edges if edges > 0 else lmax,
         n_layers=n_layers,
         radial_basis_size=model.array("edge_embedding.basis_function.coeffs").size,
@@ -123,6 +122,7 @@ def _config(model: TorchModel, settings: Mapping[str, Any]) -> NequIPConfig:
         activation_gain=_SILU_GAIN,
         embedding=irreps[0][0].mul,
         layer_norm=False,
+        per_species_skip=_self_connection(settings) == "nequip",
         # our messages are divided by the root of this number
         avg_n_neighbors=denominators.pop() ** 2,
         readout_channels=irreps[-1][0].mul // 2,
@@ -138,11 +138,39 @@ def _config(model: TorchModel, settings: Mapping[str, Any]) -> NequIPConfig:
 def _irreps(model: TorchModel, settings: Mapping[str, Any]) -> list[ir.Irreps]:
     """Irreps of the embedding and after every layer."""
     given = settings["irreps_manual"]
+    if given is False:
+        return _reached_irreps(settings)
     if not isinstance(given, list) or len(given) != settings["num_convolution_layer"] + 1:
         raise model.unsupported(f"irreps_manual = {shown(given)}")
     if not all(isinstance(text, str) and len(text) < 1000 for text in given):
         raise model.unsupported(f"irreps {shown(given)}")
     return [ir.parse(text) for text in given]
+
+
+def _reached_irreps(settings: Mapping[str, Any]) -> list[ir.Irreps]:
+    """Irreps where a file names none: all that products with the harmonics reach, with one number of channels."""
+    lmax, channels, signs = settings["lmax"], settings["channel"], (1, -1 if settings["is_parity"] else 1)
+    edges, highest = (settings.get(name, -1) for name in ("lmax_edge", "lmax_node"))
+    edges, highest = (own if own > 0 else lmax for own in (edges, highest))
+    if max(lmax, edges, highest) > limits.MAX_DEGREE:
+        raise ValueError(f"harmonics of degree {max(lmax, edges, highest)}")
+    layers, kinds = [(ir.Irrep(channels, 0, 1),)], [(0, 1)]
+    for left in reversed(range(settings["num_convolution_layer"])):
+        reached = {
+            (l, p * signs[l_edge % 2])
+            for l_in, p in kinds
+            for l_edge in range(edges + 1)
+            for l in range(abs(l_in - l_edge), l_in + l_edge + 1)
+        }
+        kinds = sorted((l, p) for l, p in reached if (l <= highest if left else (l, p) == (0, 1)))
+        layers.append(tuple(ir.Irrep(channels, *kind) for kind in kinds))
+    return layers
+
+
+def _self_connection(settings: Mapping[str, Any]) -> Any:
+    """Kind of the skip connections; a list that names one kind for every layer is that kind."""
+    kinds = settings["self_connection_type"]
+    return kinds[0] if isinstance(kinds, list) and len({shown(kind) for kind in kinds}) == 1 else kinds
 
 
 def _envelope(model: TorchModel, settings: Mapping[str, Any]) -> dict[str, Any]:
