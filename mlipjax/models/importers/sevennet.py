@@ -154,7 +154,8 @@ def _reached_irreps(settings: Mapping[str, Any]) -> list[ir.Irreps]:
     edges, highest = (own if own > 0 else lmax for own in (edges, highest))
     if max(lmax, edges, highest) > limits.MAX_DEGREE:
         raise ValueError(f"harmonics of degree {max(lmax, edges, highest)}")
-    layers, kinds = [(ir.Irrep(channels, 0, 1),)], [(0, 1)]
+    kinds = [(0, 1)]
+    layers: list[ir.Irreps] = [(ir.Irrep(channels, 0, 1),)]
     for left in reversed(range(settings["num_convolution_layer"])):
         reached = {
             (l, p * signs[l_edge % 2])
