@@ -1,6 +1,7 @@
-"""Phonons of three crystals before and after fine-tunes with and without Hessian products.
+"""Phonons and elastic constants of three crystals before and after fine-tunes with and without Hessian products.
 
-PYTHONPATH=. python tests/finetuning/phonon_case.py MODEL TEACHER SEEDS     (table in docs/how-to/phonons.md)
+JAX_ENABLE_X64=1 PYTHONPATH=. python tests/finetuning/phonon_case.py MODEL TEACHER SEEDS
+makes the tables in docs/how-to/phonons.md.
 """
 
 import sys
@@ -11,7 +12,7 @@ from ase.build import bulk
 import mlipjax
 from mlipjax.models import load
 from mlipjax.potential import Model
-from mlipjax.probes import NativeEvaluator, phonons
+from mlipjax.probes import NativeEvaluator, elastic_constants, equation_of_state, phonons
 from mlipjax.system import System
 
 CRYSTALS = {"Si": bulk("Si", a=5.487), "MgO": bulk("MgO", "rocksalt", a=4.255), "Al": bulk("Al", a=4.0328)}
@@ -26,9 +27,24 @@ def frequencies(model):
     return [one.mesh_THz for one in found]
 
 
-def phonon_errors(model, reference):
-    """Mean absolute errors of each crystal, THz."""
-    return np.array([np.abs(a - b).mean() for a, b in zip(frequencies(model), reference, strict=True)])
+def constants(model):
+    """(6, 6) elastic constants of the primitive cells at the model's own volume, GPa; NaN if it has none near."""
+    evaluate, found = NativeEvaluator(model, "float64"), []
+    for atoms in CRYSTALS.values():
+        try:
+            scale = equation_of_state(evaluate, System.from_ase(atoms), largest_strain=0.25).scale
+        except ValueError:  # to this model it is no crystal
+            found.append(np.full((6, 6), np.nan))
+            continue
+        at_rest = atoms.copy()
+        at_rest.set_cell(atoms.cell * scale, scale_atoms=True)
+        found.append(elastic_constants(evaluate, System.from_ase(at_rest)).best_GPa)
+    return found
+
+
+def errors_of(measure, model, reference):
+    """Mean absolute errors of each crystal."""
+    return np.array([np.abs(a - b).mean() for a, b in zip(measure(model), reference, strict=True)])
 
 
 def supercells(seed=0):
@@ -51,10 +67,10 @@ def learn(start, teacher, seed=0):
         seed: of displacements and of the fine-tune.
 
     Returns:
-        THz of each crystal by "before", "forces" and "products"; the results of both fine-tunes.
+        THz of each crystal by "before", "forces" and "products"; GPa likewise; the results of both fine-tunes.
     """
     better = Model(*load(teacher))
-    labelled, reference = mlipjax.predict(better, supercells(seed)), frequencies(better)
+    labelled = mlipjax.predict(better, supercells(seed))
     options = {
         "epochs": 20,
         "batch_size": 4,
@@ -68,14 +84,20 @@ def learn(start, teacher, seed=0):
         name: mlipjax.finetune(start, labelled, hvp=hvp, **options)
         for name, hvp in (("forces", ()), ("products", f"teacher:{teacher}"))
     }
-    errors = {name: phonon_errors(one.model, reference) for name, one in tuned.items()}
-    return {"before": phonon_errors(start, reference), **errors}, tuned
+    models = {"before": start, **{name: one.model for name, one in tuned.items()}}
+    thz, gpa = (
+        {name: errors_of(measure, model, reference) for name, model in models.items()}
+        for measure, reference in ((frequencies, frequencies(better)), (constants, constants(better)))
+    )
+    return thz, gpa, tuned
 
 
 def main(model, teacher, seeds):
     for seed in range(seeds):
-        errors, tuned = learn(Model(*load(model)), teacher, seed)
-        print(seed, {name: [round(float(v), 3) for v in (values.mean(), *values)] for name, values in errors.items()})
+        thz, gpa, tuned = learn(Model(*load(model)), teacher, seed)
+        for unit, errors in (("THz", thz), ("GPa", gpa)):
+            told = {name: [round(float(v), 3) for v in (values.mean(), *values)] for name, values in errors.items()}
+            print(seed, unit, told, flush=True)
         for name, one in tuned.items():
             kept = {when: one.report["retained"][when]["force_mae_meV_per_A"] for when in ("before", "after")}
             print(seed, name, one.report["steps"], "steps; other structures, force MAE in meV/Å:", kept, flush=True)
