@@ -121,7 +121,7 @@ def test_model_and_structures_come_first_and_options_have_names(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*VERBS, "compare_representations", "convert", "doctor", "engine", "export", "models", "probe", "slide"]
+    "name", [*VERBS, "compare-representations", "convert", "doctor", "engine", "export", "models", "probe", "slide"]
 )
 def test_every_option_is_explained_once_in_the_help(name):
     command = options_of(name)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlipjax.cli.options.common import LabelOptions
-from mlipjax.cli.options.convert import Convert
+from mlipjax.cli.options.formats import Convert
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Example, read_dataset, read_examples, save_examples, write_store
 from mlipjax.data.save import is_file_name

@@ -7,7 +7,7 @@ from rich.console import Console
 from mlipjax.cli.call import call
 from mlipjax.cli.display import FinetuneDisplay
 from mlipjax.cli.error_tables import error_table
-from mlipjax.cli.options.distill import Distill
+from mlipjax.cli.options.training import Distill
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
 from mlipjax.finetuning.single import Preparation

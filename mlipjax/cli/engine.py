@@ -10,7 +10,7 @@ from typing import Any
 from ase import Atoms
 
 from mlipjax.cli.call import given
-from mlipjax.cli.options.engine import Engine
+from mlipjax.cli.options.formats import Engine
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.engines import EngineRun, IpiRun, LammpsRun, write_ipi_run, write_lammps_run
 from mlipjax.locks import folder_alone

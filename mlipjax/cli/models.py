@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mlipjax.cli.options.models import Models
+from mlipjax.cli.options.formats import Models
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.tables import Table
 from mlipjax.elements import symbols

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from mlipjax.cli._monitor_tables import print_report
 from mlipjax.cli.call import call
-from mlipjax.cli.options.monitor import MonitorCommand
+from mlipjax.cli.options.judging import Monitor
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.verbs import monitor
 from mlipjax.verbs.inputs import name_of, told_paths
 
 
-def run(command: MonitorCommand) -> None:
+def run(command: Monitor) -> None:
     """Fit, read and print."""
     console = make_console(quiet=command.quiet)
     with Working(console, f"reading the charts for {name_of(command.data)}"):

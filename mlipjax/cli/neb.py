@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlipjax.cli.call import call
 from mlipjax.cli.error_tables import fixed
-from mlipjax.cli.options.neb import Neb
+from mlipjax.cli.options.structures import Neb
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table

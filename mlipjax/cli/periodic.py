@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mlipjax.cli.call import call
 from mlipjax.cli.error_tables import error_table, number
-from mlipjax.cli.options.periodic import Periodic
+from mlipjax.cli.options.training import Periodic
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
 from mlipjax.cli.spec import read_systems, write_spec

@@ -9,7 +9,7 @@ from mlipjax import runtime
 from mlipjax.cli.bounds import option
 from mlipjax.cli.call import given
 from mlipjax.cli.options.common import LABELS, Computes
-from mlipjax.cli.options.probe import Probe
+from mlipjax.cli.options.structures import Probe
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Dataset
 from mlipjax.notices import notice

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mlipjax.cli.call import call
 from mlipjax.cli.left_out import LeftOut
-from mlipjax.cli.options.relax import Relax
+from mlipjax.cli.options.structures import Relax
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlipjax.cli.error_tables import fixed
-from mlipjax.cli.options.slide import Slide
+from mlipjax.cli.options.structures import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table

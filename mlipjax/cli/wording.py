@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from mlipjax.cli.bounds import option
-from mlipjax.cli.options.finetune import Finetune
+from mlipjax.cli.options.training import Finetune
 
 # name="value", name=("one", "two"), name=0.2; or a name alone in parentheses
 _GIVEN = re.compile(r"""\b([a-z][a-z0-9_]*)=(\([^()]*\)|"[^"]*"|'[^']*'|[\w.+-]*[\w])""")
