@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+
+
+def fields_of(options: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """Fields of a dataclass and their types, those of dataclasses in it in place of these."""
+    plain, hints = typing.get_type_hints(options), typing.get_type_hints(options, include_extras=True)
+    for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(plain[field.name]):
+            yield from fields_of(plain[field.name])
+        else:
+            yield field, hints[field.name]
 
 
 def given(command: Any) -> dict[str, Any]:

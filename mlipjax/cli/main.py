@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlipjax.cli.bounds import check_arguments
+from mlipjax.cli.bounds import check_arguments, option
 from mlipjax.cli.call import given
 from mlipjax.notices import Notice, notice
 
@@ -190,7 +190,7 @@ def _check_given(command: Any) -> None:
     for field in dataclasses.fields(command):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and getattr(command, field.name) == ():
-            raise ValueError(f"--{field.name.replace('_', '-')} is given without a value; name one at least.")
+            raise ValueError(f"{option(field.name)} is given without a value; name one at least.")
 
 
 def options_of(name: str) -> Any:

@@ -14,6 +14,7 @@ from mlipjax.data.properties import open_properties, parse_property
 from mlipjax.dispersion import D3BJ
 from mlipjax.finetuning.committee import refuse_replay, train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.hosts import is_first, refuse_several
@@ -105,6 +106,7 @@ def finetune(
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
+    listener = FinetuneListener() if listener is None else listener
     with in_dtype(settings.dtype), logged(listener, log if is_first() else (), out) as listener:
         if property is not None:
             _refuse_beside_property(head, dispersion, committee, hvp)

@@ -20,7 +20,7 @@ from mlipjax.oracles.executors import as_workers
 from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
-from mlipjax.verbs.logged import Log, logged_rounds
+from mlipjax.verbs.logged import Log, logged, rounds_in
 from mlipjax.verbs.read import read
 from mlipjax.verbs.settings import completed, refuse_unknown
 from mlipjax.verbs.simulate_start import start_of
@@ -102,7 +102,8 @@ def periodic(
     refuse_several("a periodic fine-tune")
     settings = completed(PeriodicSettings, settings, options)
     refuse_unknown(options, PeriodicSettings)
-    with in_dtype(settings.dtype), logged_rounds(listener, log, out) as listener:
+    listener = PeriodicListener() if listener is None else listener
+    with in_dtype(settings.dtype), logged(listener, log, out, rounds_in) as listener:
         opened = open_native(model, head)
         simulated = [part for own in (*_shared(structure), *systems) for part in _read_system(own, settings)]
         if not simulated:
