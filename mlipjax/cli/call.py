@@ -8,6 +8,8 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from mlipjax.cli.options.common import LabelOptions
+
 R = TypeVar("R")
 
 
@@ -36,5 +38,8 @@ def call(verb: Callable[..., R], command: Any, **more: Any) -> R:
 
     A test compares the names and defaults of both, so that none is left out unseen.
     """
-    takes = inspect.signature(verb).parameters
+    parameters = inspect.signature(verb).parameters
+    takes = set(parameters)
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        takes |= {field.name for field in dataclasses.fields(LabelOptions)}
     return verb(**{name: value for name, value in given(command).items() if name in takes}, **more)

@@ -166,8 +166,7 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         panel.axvline(done + 0.5, color="#333333", linewidth=0.7, linestyle=(0, (3, 2)))
     panel.set_yscale("log")
     panel.margins(x=0.01)
-    panel.set_xlabel("optimiser step")
-    panel.set_ylabel("loss (dimensionless)")
+    panel.set(xlabel="optimiser step", ylabel="loss (dimensionless)")
     return figure
 
 
@@ -261,17 +260,7 @@ def _table(report: Mapping[str, Any]) -> Table:
 def _systems_table(report: Mapping[str, Any]) -> Table:
     names = ("name", "formula", "ensemble", "temperature", "timestep", "replicas", "labels_per_round", "weight")
     rows = [[number, *(system[name] for name in names)] for number, system in enumerate(report["systems"], 1)]
-    heads = (
-        "system",
-        "structure",
-        "formula",
-        "ensemble",
-        "K",
-        "time step (fs)",
-        "replicas",
-        "labels a round",
-        "weight",
-    )
+    heads = "system", "structure", "formula", "ensemble", "K", "time step (fs)", "replicas", "labels a round", "weight"
     return Table(heads, rows, "What was simulated.")
 
 

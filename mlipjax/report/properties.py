@@ -33,8 +33,7 @@ def property_history(records: Sequence[Mapping[str, Any]], best: int) -> Figure:
             if np.isfinite(values).any():
                 panel.plot(steps, values, color=style.color, marker=style.marker, markersize=3, label=style.label)
         panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
-        panel.set_yscale("log")
-        panel.set_xlabel("optimiser step")
+        panel.set(yscale="log", xlabel="optimiser step")
         panel.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     panels[0].set_ylabel("training loss")
     panels[1].set_ylabel("validation error (unit of the task)")

@@ -41,6 +41,11 @@ _HISTORY = {
     "stress MAE (meV/Å³)": "stress_mae_meV_per_A3",
     "Hessian product MAE (eV/Å²)": "hvp_mae_eV_per_A2",
 }
+_JUDGED = (
+    ("force MAE", "force_mae_meV_per_A", "meV/Å"),
+    ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
+    ("stress MAE", "stress_mae_meV_per_A3", "meV/Å³"),
+)
 Content = Illustration | Interactive | Table
 Points = Mapping[str, Mapping[str, np.ndarray]]
 """By quantity: ``reference`` and the predictions of each model, (n,)."""
@@ -73,19 +78,6 @@ def element_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(("element", "atoms", "mean |F|", *columns), rows, caption)
 
 
-def parity_figures(points: Points) -> dict[str, Figure]:
-    """A parity plot for each quantity that has points."""
-    return {
-        name: parity(
-            found["reference"],
-            {model: values for model, values in found.items() if model != "reference"},
-            quantity=QUANTITIES[name][0],
-            unit=QUANTITIES[name][1],
-        )
-        for name, found in points.items()
-    }
-
-
 def history_figure(records: Sequence[Mapping[str, Any]], best: int) -> Figure | None:
     """Losses and validation errors of every epoch; ``None`` without records."""
     if not records:
@@ -109,13 +101,8 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> Interactive | None:
 
 def _known(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Series that all records have."""
-    found = {name: _series(records, key) for name, key in names.items()}
-    return {name: values for name, values in found.items() if values is not None}
-
-
-def _series(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | None:
-    values = [record.get(key) for record in records]
-    return None if any(value is None for value in values) else np.array(values, np.float64)
+    found = {name: [record.get(key) for record in records] for name, key in names.items()}
+    return {name: np.array(values, np.float64) for name, values in found.items() if None not in values}
 
 
 def write_finetune_report(
@@ -164,11 +151,7 @@ def finetune_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
     """Verdict on a fine-tune for a hurried reader, and whether it is bad news."""
     before, after, n_valid = report["before"], report["after"], report["n_valid"]
     changes, worse = [], False
-    for words, key, unit in (
-        ("force MAE", "force_mae_meV_per_A", "meV/Å"),
-        ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
-        ("stress MAE", "stress_mae_meV_per_A3", "meV/Å³"),
-    ):
+    for words, key, unit in _JUDGED:
         if before.get(key) is not None and after.get(key) is not None:
             changes.append(f"{words} {rounded(before[key])} → {rounded(after[key])} {unit}")
             worse = worse or after[key] > before[key]
@@ -214,12 +197,7 @@ def write_evaluation_report(
     content += parities(points, f"{report['n_frames']} structures of {os.path.basename(data)}")
     content += worst(apart)
     shown = [
-        f"{words} {rounded(report[key])} {unit}"
-        for words, key, unit in (
-            ("force MAE", "force_mae_meV_per_A", "meV/Å"),
-            ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
-        )
-        if report.get(key) is not None
+        f"{words} {rounded(report[key])} {unit}" for words, key, unit in _JUDGED[:2] if report.get(key) is not None
     ]
     verdict = f"{model} on {report['n_frames']} structures of {data}: {', '.join(shown) or 'no energies, no forces'}."
     title = f"{model} on {os.path.basename(data)}"
@@ -248,17 +226,16 @@ def worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
 
 
 def parities(points: Points, what: str) -> list[Illustration]:
-    """Parity plots with captions; ``what`` says of which structures."""
-    return [
-        Illustration(
-            figure,
-            f"{len(points[name]['reference'])} points of {what}."
-            + (" Energies are relative to isolated atoms." if name == "energy" else ""),
-            f"Predicted and reference {QUANTITIES[name][0]}",
-            f"parity_{name}",
-        )
-        for name, figure in parity_figures(points).items()
-    ]
+    """A parity plot with its caption for each quantity that has points; ``what`` says of which structures."""
+    found = []
+    for name, values in points.items():
+        (quantity, unit), reference = QUANTITIES[name], values["reference"]
+        predictions = {model: own for model, own in values.items() if model != "reference"}
+        figure = parity(reference, predictions, quantity=quantity, unit=unit)
+        relative = " Energies are relative to isolated atoms." if name == "energy" else ""
+        caption = f"{len(reference)} points of {what}.{relative}"
+        found.append(Illustration(figure, caption, f"Predicted and reference {quantity}", f"parity_{name}"))
+    return found
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:

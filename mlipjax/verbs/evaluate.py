@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from ase import Atoms
@@ -16,7 +16,6 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipjax import runtime, tree
 from mlipjax.data import Dataset
-from mlipjax.data.label_keys import AUTO
 from mlipjax.data.products import products_in
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
@@ -48,7 +47,7 @@ from mlipjax.verbs.inputs import (
     open_native,
     told_paths,
 )
-from mlipjax.verbs.read import read
+from mlipjax.verbs.read import LabelNames, read
 
 _NAMED = 5
 """Structures without an energy that are named one by one."""
@@ -64,16 +63,12 @@ def evaluate(
     precision: Precision = "highest",
     batch_size: int = 8,
     max_slots: int | None = None,
-    energy_key: str = AUTO,
-    forces_key: str = AUTO,
-    stress_key: str = AUTO,
-    virial_key: str = AUTO,
-    units: str = "ase",
     uncertainty: Uncertainty | None = None,
     monitor: str | os.PathLike[str] | Monitor | None = None,
     dispersion: str | None = None,
     write: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    **labels: Unpack[LabelNames],
 ) -> dict[str, Any]:
     """Compare a model's energies, forces and stresses with labels.
 
@@ -87,11 +82,6 @@ def evaluate(
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
             holds (65 536 on CPUs); lower it if memory runs out.
-        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
-        forces_key: likewise.
-        stress_key: likewise.
-        virial_key: likewise.
-        units: of the labels in files, as for ``mlipjax.read``.
         uncertainty: also compare error bars with errors: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model
             that ``mlipjax.calibrate`` has given them, or an estimator.
         monitor: charts of the model (a ``Monitor`` or monitor.npz), to compare them with error bars.
@@ -99,6 +89,7 @@ def evaluate(
             published model contain it already.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
+        labels: names and units of the labels in files, as for ``mlipjax.read``.
 
     Returns:
         Errors with 95 % intervals, JSON types (``train.metrics.error_report``). Structures in which atoms coincide
@@ -123,8 +114,7 @@ def evaluate(
         return _property_errors(open_native(model, None, precision), property, dtype, batch_size, max_slots)
     if write is not None:
         check_name(write)
-    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
-    dataset, name = _labelled(data, **keys, units=units), name_of(data)
+    dataset, name = _labelled(data, **labels), name_of(data)
     opened = open_model(model, head, precision)
     more = open_dispersion(dispersion, opened)
     bars = _error_bars(model, opened, uncertainty, monitor)
@@ -152,8 +142,8 @@ def evaluate(
     return report
 
 
-def _labelled(data: Structures, **keys: Any) -> Dataset:
-    dataset = read(data, **keys)
+def _labelled(data: Structures, **labels: Unpack[LabelNames]) -> Dataset:
+    dataset = read(data, **labels)
     if not any(dataset.count_labels().values()) and not len(products_in(dataset)):
         raise ValueError(
             f"{name_of(data)}: no structure has an energy, forces or a stress to compare with; to predict, none is "
