@@ -38,8 +38,8 @@ def call(verb: Callable[..., R], command: Any, **more: Any) -> R:
 
     A test compares the names and defaults of both, so that none is left out unseen.
     """
-    parameters = inspect.signature(verb).parameters
-    takes = set(parameters)
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+    parameters = inspect.signature(verb).parameters.values()
+    takes = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+    if len(takes) < len(parameters):  # those that name labels
         takes |= {field.name for field in dataclasses.fields(LabelOptions)}
     return verb(**{name: value for name, value in given(command).items() if name in takes}, **more)

@@ -48,7 +48,7 @@ def expand(arguments: Sequence[str], options: Any) -> list[str]:
     if "--spec" in arguments[:1]:
         hints = {field.name: hint for field, hint in fields_of(options) if field.name in names}
         content = read_spec(Path(arguments[1]), hints)
-        free = {name: value for name, value in content.items() if not typed & set(_spellings(names[name]))}
+        free = {name: value for name, value in content.items() if typed.isdisjoint(_spellings(names[name]))}
         arguments += [word for name, value in free.items() for word in _words(name, value)]
         typed |= {option(name) for name in free}
     if "--write-spec" in typed:
@@ -215,7 +215,8 @@ def write_spec(path: Path, command: Any, systems: Sequence[SystemSettings] = ())
     lines += ["", "", *_comment("Structures with settings of their own, one table each; several temperatures are as "
                                 "many systems.")]  # fmt: skip
     if not systems:
-        lines += [f"# [[{SYSTEM}]]", *(f"# {name} = ...  # {text}" for name, text in _system_texts())]
+        texts = texts_of(SystemSettings)
+        lines += [f"# [[{SYSTEM}]]", *(f"# {name} = ...  # {text.replace('``', '')}" for name, text in texts.items())]
     for system in systems:
         lines += ["", f"[[{SYSTEM}]]"]
         for field in dataclasses.fields(system):
@@ -228,11 +229,6 @@ def _meaning(known: Option) -> str:
     """Meaning of an option, and the words it takes."""
     text, (_, brace, choices) = known.text.replace(" (required)", ""), known.typed.partition("{")
     return f"{text.rstrip('.')}: one of {choices[:-1].replace(',', ', ').replace('  ', ' ')}" if brace else text
-
-
-def _system_texts() -> Iterator[tuple[str, str]]:
-    texts = texts_of(SystemSettings)
-    return ((field.name, texts[field.name].replace("``", "")) for field in dataclasses.fields(SystemSettings))
 
 
 def defaults_of(options: Any) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class Table:
         room = max(_LEAST, width - sum(w + len(_GAP) for w in widths[: self.name_columns]))
         widths[self.name_columns :] = [min(w, room) for w in widths[self.name_columns :]]
         if self.words:
-            least = [min(w, _longest_word(column)) for w, column in zip(widths, columns, strict=True)]
+            longest = (max(map(cell_len, " ".join(column).split()), default=0) for column in columns)
+            least = list(map(min, widths, longest))
             # the widest gives way first
             while sum(w + len(_GAP) for w in widths) - len(_GAP) > width and widths != least:
                 k = max((k for k in range(len(widths)) if widths[k] > least[k]), key=widths.__getitem__)
@@ -86,11 +87,6 @@ class Table:
         """Yield the parts for a console."""
         for text in self.texts(options.max_width):
             yield Text(text, no_wrap=True, overflow="ignore")
-
-
-def _longest_word(cells: Sequence[str]) -> int:
-    """Width of the longest word in some cells."""
-    return max((cell_len(word) for cell in cells for word in cell.split()), default=0)
 
 
 def _aligned(text: str, width: int, left: bool) -> str:

@@ -6,13 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mlipjax.data.checks import (
-    MAX_ATOMS,
-    MAX_DENSITY,
-    MAX_LENGTH,
-    MIN_HEIGHT,
-    check_system,
-)
+from mlipjax.data.checks import MAX_ATOMS, MAX_DENSITY, MAX_LENGTH, MIN_HEIGHT, check_system
 
 _CHUNK = 1024
 """Structures that are looked at together."""
@@ -69,9 +63,10 @@ def check_systems(
         n = rows.stop - rows.start
         chunk_cells = np.zeros((n, 3, 3)) if cells is None else np.asarray(cells[rows], np.float64)
         chunk_pbc = np.zeros((n, 3), bool) if pbc is None else np.asarray(pbc[rows], bool)
-        bad_atoms = _odd_atoms(np.asarray(numbers[atoms]), np.asarray(positions[atoms]))
+        near = np.all(np.abs(np.asarray(positions[atoms])) <= MAX_LENGTH, axis=1)  # not so for NaN
+        elements = np.asarray(numbers[atoms])
         suspect = _odd_cells(chunk_cells, chunk_pbc, counts[rows])
-        suspect[np.repeat(np.arange(n), counts[rows])[bad_atoms]] = True
+        suspect[np.repeat(np.arange(n), counts[rows])[~near | (elements < 1) | (elements > 118)]] = True
         for row in np.flatnonzero(suspect):
             part = slice(starts[first + row], starts[first + row + 1])
             check_system(
@@ -83,17 +78,10 @@ def check_systems(
             )
 
 
-def _odd_atoms(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(A,) whether an atom has no element, or lies nowhere or too far out."""
-    near = np.all(np.abs(positions) <= MAX_LENGTH, axis=1)  # not so for NaN
-    return ~near | (numbers < 1) | (numbers > 118)
-
-
 def _odd_cells(cells: np.ndarray, pbc: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """(n,) whether a cell, or the number of atoms in it, needs a closer look."""
-    short = np.all(
-        np.abs(cells) <= MAX_LENGTH / 2, axis=(1, 2)
-    )  # then no vector is longer than MAX_LENGTH; not for NaN
+    # then no vector is longer than MAX_LENGTH; not for NaN
+    short = np.all(np.abs(cells) <= MAX_LENGTH / 2, axis=(1, 2))
     cells = np.where(short[:, None, None], cells, 0.0)
     # no height of a cell, or of some of its vectors, is smaller than its smallest singular value
     heights = np.linalg.svd(cells, compute_uv=False)[:, -1]

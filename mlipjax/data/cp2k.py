@@ -22,6 +22,7 @@ from mlipjax.data.checks import check_count
 from mlipjax.data.xyz_frames import read_xyz
 from mlipjax.files import PACKED
 from mlipjax.notices import notice
+from mlipjax.system import with_results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -92,7 +93,7 @@ def read_cp2k_trajectory(path: Path) -> Iterator[Atoms]:
                 raise ValueError(f"the forces of step {step} in {project}-frc-{run}.xyz are those of other atoms.")
             labels["forces"] = frame.positions * (Hartree / Bohr)
             frame = next(forces, None)
-        yield _labelled(atoms, labels)
+        yield with_results(atoms, **labels)
 
 
 def _step(frame: Atoms) -> int:
@@ -112,7 +113,7 @@ def read_cp2k_output(path: Path) -> Iterator[Atoms]:
     later = 0
     for found in _structures(path):
         later += found.more
-        yield _labelled(found.atoms, found.labels)
+        yield with_results(found.atoms, **found.labels)
     if later:
         notice(
             f"{path}: the positions of {later} later steps are not in CP2K's text output; those it wrote as "
@@ -314,10 +315,3 @@ def _lines(path: Path) -> Iterator[str]:
     with _open(path) as file:
         while line := file.readline(_MAX_LINE):
             yield line.decode("latin-1")
-
-
-def _labelled(atoms: Atoms, labels: dict[str, Any]) -> Atoms:
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    atoms.calc = SinglePointCalculator(atoms, **labels)
-    return atoms

@@ -17,7 +17,7 @@ from mlipjax.data.labels import NAMES
 from mlipjax.data.weights import without_weights
 from mlipjax.data.write import OPENERS
 from mlipjax.files import replace_on_success
-from mlipjax.system import System, full_to_voigt
+from mlipjax.system import System, full_to_voigt, with_results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -88,16 +88,12 @@ def _write_database(path: Path, examples: Iterable[Example], suffix: str) -> int
 
 
 def _labelled(system: System, present: Mapping[str, Any]) -> Atoms:
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    atoms = system.to_ase()
     labels: dict[str, Any] = {name: np.asarray(value, np.float64) for name, value in present.items()}
     if "energy" in labels:
         labels["energy"] = float(labels["energy"])
     if "stress" in labels and np.array_equal(labels["stress"], labels["stress"].T):
         labels["stress"] = full_to_voigt(labels["stress"])
-    atoms.calc = SinglePointCalculator(atoms, **labels)
-    return atoms
+    return with_results(system.to_ase(), **labels)
 
 
 def _is_pair(name: str, value: Any) -> bool:

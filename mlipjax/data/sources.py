@@ -133,7 +133,7 @@ def _in_folder(folder: Path, searched: Iterator[int] | None = None) -> list[Path
     except PermissionError:  # one of many
         return []
     files = [file for file in entries if file.is_file()]
-    names = {_unpacked(file): file for file in files}
+    names = {file.stem if file.suffix.lower() in PACKED else file.name: file for file in files}
     if found := next((names[result] for result in _RESULTS if result in names), None):
         return [found]
     if trajectories := [file for file in files if is_cp2k_trajectory(file)]:
@@ -155,10 +155,6 @@ def _holds_structures(file: Path) -> bool:
             return _ROW.match(content.read(100)) is not None
     except (OSError, EOFError, lzma.LZMAError, zlib.error):
         return False
-
-
-def _unpacked(file: Path) -> str:
-    return file.stem if file.suffix.lower() in PACKED else file.name
 
 
 def _suffix(file: Path) -> str:

@@ -48,7 +48,7 @@ from mlipjax.finetuning.stages import at_start, n_sampled, next_stage
 from mlipjax.finetuning.state import FineTuneState, SystemState
 from mlipjax.graph import DenseTable, GraphBatch, VerletSpec
 from mlipjax.locks import folder_alone
-from mlipjax.md.state import SimState, rebuild
+from mlipjax.md.state import rebuild
 from mlipjax.models import save
 from mlipjax.oracles import Labeller
 from mlipjax.train.checkpoint import Checkpoints
@@ -121,7 +121,7 @@ class HostLoop:
     ) -> LoopResult:
         number = (checkpoints.latest() if checkpoints else None) or 0
         reason = None
-        while (next_one := next_stage(self.setup, state, n_rounds)).stage != "done":
+        while (next_one := next_stage(self.setup, state, n_rounds))[0] != "done":
             stage, index = next_one
             if at_start(state) and (reason := self.until(history.records())) is not None:
                 break
@@ -191,7 +191,7 @@ class HostLoop:
         for _ in range(RETRIES):
             own = self.setup.systems[index]
             # the search is repeated in the program; here it gives the tables the shapes of the setup
-            system = dataclasses.replace(system, sim=compiled(_find_tables, own.spec)(system.sim))
+            system = dataclasses.replace(system, sim=compiled(rebuild, own.spec)(system.sim))
             mesh = device_mesh(system.sim.n_replicas)
             sample = compiled(sample_frame, self.setup.alone(own), mesh=mesh)
             after, found = bring_home(sample(params, system, numbers, state.round), mesh)
@@ -288,10 +288,6 @@ def _record(history: History, piece: tuple[int, str, int], records: Sequence[dic
     for record in records:
         round = record.get("round", this)
         history.add({"key": [round, stage, count, record["system"]], "round": round, "stage": stage, **record})
-
-
-def _find_tables(spec: VerletSpec, sim: SimState) -> SimState:
-    return rebuild(spec, sim)
 
 
 def _with_tables(state: FineTuneState, tables: Sequence[DenseTable | None]) -> FineTuneState:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from mlipjax.finetuning.pieces import Stage
@@ -11,36 +9,30 @@ from mlipjax.finetuning.setup import Setup
 from mlipjax.finetuning.state import FineTuneState, SystemState
 
 
-class Next(NamedTuple):
-    """A stage, and the system that it is about (0 for those of all systems)."""
+def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> tuple[Stage, int]:
+    """Return the stage that comes next for a state, and the system that it is about (0 for those of all systems).
 
-    stage: Stage
-    system: int
-
-
-def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> Next:
-    """Return what comes next for a state. Frames without labels and a fresh optimiser mean that labelling comes next.
-
-    An alarm that is to be labelled ends the sampling of its system in its round.
+    Frames without labels and a fresh optimiser mean that labelling comes next. An alarm that is to be labelled ends the
+    sampling of its system in its round.
     """
     this = int(state.round)
     if this >= n_rounds:
-        return Next("done", 0)
+        return "done", 0
     for index, (own, system) in enumerate(zip(setup.systems, state.systems, strict=True)):
         taken = int((np.asarray(system.buffer.round) == this).sum())
         if system.candidates is not None:
             if taken == 0 and int(system.candidates.count) < own.frames_per_replica * system.sim.n_replicas:
-                return Next("sample", index)
+                return "sample", index
         elif taken < own.labels_per_replica * system.sim.n_replicas and not (taken and _interrupted(setup, system)):
-            return Next("sample", index)
+            return "sample", index
     if any(system.candidates is not None and int(system.candidates.count) for system in state.systems):
-        return Next("select", 0)
+        return "select", 0
     step = int(state.train.step)
     if not step and not any(
         np.any(np.asarray(s.buffer.labelled) & (np.asarray(s.buffer.round) == this)) for s in state.systems
     ):
-        return Next("label", 0)
-    return Next("train" if step < setup.config.train_steps else "finish", 0)
+        return "label", 0
+    return ("train" if step < setup.config.train_steps else "finish"), 0
 
 
 def n_sampled(state: FineTuneState, index: int) -> int:

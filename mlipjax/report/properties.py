@@ -29,7 +29,9 @@ def property_history(records: Sequence[Mapping[str, Any]], best: int) -> Figure:
     panels = figure.subplots(1, 2)
     for panel, part in zip(panels, ("train", "valid"), strict=True):
         for name, style in arm_styles(names).items():
-            values = np.array([_first(record["tasks"].get(name, {}).get(part, {})) for record in records], np.float64)
+            # of a task its first number: the loss, or the mean absolute error
+            numbers = (record["tasks"].get(name, {}).get(part, {}).values() for record in records)
+            values = np.array([next(iter(own), np.nan) for own in numbers], np.float64)
             if np.isfinite(values).any():
                 panel.plot(steps, values, color=style.color, marker=style.marker, markersize=3, label=style.label)
         panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
@@ -38,11 +40,6 @@ def property_history(records: Sequence[Mapping[str, Any]], best: int) -> Figure:
     panels[0].set_ylabel("training loss")
     panels[1].set_ylabel("validation error (unit of the task)")
     return figure
-
-
-def _first(values: Mapping[str, float]) -> float:
-    """The number of a task that is drawn: its first one, the loss or the mean absolute error."""
-    return next((float(value) for value in values.values()), float("nan"))
 
 
 def write_property_report(

@@ -11,7 +11,6 @@ from typing import Any, Unpack
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipjax import runtime, tree
@@ -27,7 +26,7 @@ from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice
 from mlipjax.potential import Model
 from mlipjax.probes.evaluator import AseEvaluator
-from mlipjax.system import System
+from mlipjax.system import System, with_results
 from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
@@ -121,12 +120,15 @@ def evaluate(
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
     say_level(opened.name, dataset)
-    dataset, kept, left_out = _computable(dataset, name)
+    left_out = _without_energy(dataset, name)
+    kept = [index for index in range(len(dataset)) if index not in left_out]
+    dataset = dataset.subset(kept) if left_out else dataset
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     found = with_dispersion(found, dataset.systems, more)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
-    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype, **_told(left_out)}
+    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype}
+    report |= {"left_out": left_out} if left_out else {}
     if isinstance(opened, NativeModel) and more is None:
         report = _beside_products(report, opened.first, dataset, dtype, max_slots)
     report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
@@ -180,17 +182,6 @@ def _beside_products(
         return report
     with in_dtype(dtype):
         return add_products(report, product_errors(model, products, dtype=dtype, max_slots=max_slots))
-
-
-def _computable(dataset: Dataset, name: str) -> tuple[Dataset, list[int], dict[int, str]]:
-    """Structures that have an energy, their numbers, and why others have none."""
-    left_out = _without_energy(dataset, name)
-    kept = [index for index in range(len(dataset)) if index not in left_out]
-    return dataset.subset(kept) if left_out else dataset, kept, left_out
-
-
-def _told(left_out: Mapping[int, str]) -> dict[str, Any]:
-    return {"left_out": left_out} if left_out else {}
 
 
 def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
@@ -289,7 +280,7 @@ def beside_labels(
         results: dict[str, Any] = {"energy": found.energy, "forces": np.asarray(found.forces)}
         if any(system.pbc) and atoms.cell.rank == 3:
             results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
-        atoms.calc = SinglePointCalculator(atoms, **results)
+        with_results(atoms, **results)
         if spreads is not None:
             put_spread(atoms, spreads[index])
         if labels.energy_weight > 0:

@@ -13,6 +13,7 @@ from mlipjax.graph import near_origin
 from mlipjax.md import ChunkInfo, RunResult, SimState, Start
 from mlipjax.md.driver import OnChunk
 from mlipjax.md.frames import Way
+from mlipjax.system import with_results
 from mlipjax.units import BAR
 from mlipjax.verbs.inputs import NativeModel
 
@@ -95,8 +96,6 @@ def summary(result: RunResult, n_atoms: int, timestep_fs: float, *, conserved: b
 
 def last_structures(state: SimState, start: Start, model: NativeModel) -> list[Atoms]:
     """The structures of all replicas, with positions that nothing brought back into the cell."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     way = Way(np.asarray(state.images), near_origin(start.system), start.freedom)
     reference = model.potential.reference_energy(start.system.atomic_numbers, model.head)
     found = []
@@ -108,7 +107,6 @@ def last_structures(state: SimState, start: Start, model: NativeModel) -> list[A
         system = dataclasses.replace(start.system, positions=way.positions(replica, position, cell), cell=cell)
         atoms = system.to_ase()
         atoms.set_momenta(momenta)
-        atoms.calc = SinglePointCalculator(atoms, energy=float(d.energy[replica]) + reference, forces=forces)
         atoms.info = {"run": replica, "step": int(state.step)}
-        found.append(atoms)
+        found.append(with_results(atoms, energy=float(d.energy[replica]) + reference, forces=forces))
     return found
