@@ -23,8 +23,7 @@ import numpy as np
 
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.frames import frame_graphs
-from mlipjax.finetuning.pieces import OnPiece, Piece, Stopped, frame_at, no_zero
-from mlipjax.finetuning.program import compiled
+from mlipjax.finetuning.pieces import OnPiece, Piece, Stopped, compiled, frame_at, no_zero
 from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import predict_frames
 from mlipjax.finetuning.setup import Setup

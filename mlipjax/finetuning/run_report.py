@@ -14,7 +14,7 @@ from ase import Atoms
 from mlipjax.data import read_atoms
 from mlipjax.data.write import write_atoms
 from mlipjax.files import write_atomic
-from mlipjax.finetuning.history import HISTORY, read_history
+from mlipjax.finetuning.records import HISTORY, read_history
 from mlipjax.locks import InUseError, folder_alone
 from mlipjax.notices import notice
 from mlipjax.train import read_metrics

@@ -192,7 +192,7 @@ def _frames_apart(
     if not found:
         return []
     title = "Frames with the largest force errors"
-    figure, viewer, _ = outstanding(
+    figure, viewer = outstanding(
         [one.atoms for one in found],
         [one.error for one in found],
         quantity="force error (meV/Å, rms over atoms)",
@@ -204,9 +204,7 @@ def _frames_apart(
         "Above each frame is the force error of the model that sampled it, before it was trained on it (meV/Å, root "
         "mean square over atoms); the atom with the largest error is drawn in magenta."
     )
-    content: list[Illustration | Interactive] = [Illustration(figure, caption, title, "largest_errors")]
-    if viewer is not None:
-        content.append(viewer)
+    content = [Illustration(figure, caption, title, "largest_errors"), *viewer]
     if alarmed := [one for one in found if one.by_alarm]:
         shown = alarmed[:MOST_PICTURES]
         titles = [f"{one.name}: {rounded(one.error)}" for one in shown]

@@ -211,7 +211,7 @@ def worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
         return []
     title = "Structures with the largest force errors"
     frames, errors = [atoms for atoms, _ in apart], [1000.0 * error for _, error in apart]
-    figure, viewer, _ = outstanding(
+    figure, viewer = outstanding(
         frames,
         [np.sqrt(np.mean(error**2)) for error in errors],
         quantity="force error (meV/Å, rms over atoms)",
@@ -221,8 +221,7 @@ def worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
     )
     caption = "Colours are errors of the forces on atoms; above each structure is the root of their mean square, meV/Å."
     caption += " Numbers are those of structures in the data, from 0."
-    drawn = Illustration(figure, caption, title, "largest_errors")
-    return [drawn] if viewer is None else [drawn, viewer]
+    return [Illustration(figure, caption, title, "largest_errors"), *viewer]
 
 
 def parities(points: Points, what: str) -> list[Illustration]:

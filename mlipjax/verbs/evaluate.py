@@ -116,7 +116,7 @@ def evaluate(
     dataset, name = _labelled(data, **labels), name_of(data)
     opened = open_model(model, head, precision)
     more = open_dispersion(dispersion, opened)
-    bars = _error_bars(model, opened, uncertainty, monitor)
+    bars = ErrorBars.open(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
     say_level(opened.name, dataset)
@@ -159,19 +159,6 @@ def _refuse_beside_property(head: str | None, others: Any) -> None:
         raise ValueError(f"head={head!r} chooses an energy head; a property has a head of its own.")
     if others is not None:
         raise ValueError("predictions, figures and dispersion are of energies and forces (data), not of a property.")
-
-
-def _error_bars(
-    model: ModelLike,
-    opened: NativeModel | ForeignModel,
-    uncertainty: Uncertainty | None,
-    monitor: str | os.PathLike[str] | Monitor | None,
-) -> ErrorBars | None:
-    if uncertainty is not None:
-        return ErrorBars.open(model, opened, uncertainty, monitor)
-    if monitor is not None:
-        raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
-    return None
 
 
 def _beside_products(

@@ -14,9 +14,8 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from mlipjax.files import digest, write_atomic
-from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.pieces import Piece
-from mlipjax.finetuning.records import round_rows
+from mlipjax.finetuning.records import HISTORY, read_history, round_rows
 from mlipjax.train import read_metrics
 
 Log = Literal["csv", "tensorboard", "wandb"]

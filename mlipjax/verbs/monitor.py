@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ase.data import chemical_symbols
-
 from mlipjax.data import runs_of
 from mlipjax.defaults import COMPONENTS
+from mlipjax.elements import listed
 from mlipjax.locks import folder_alone
 from mlipjax.monitoring import (
     FRAME_INDICES,
@@ -90,9 +89,8 @@ def monitor(
         charts = _charts(reference, opened.params)
         if charts is None:
             home = read_structures(reference)  # pyright: ignore[reportArgumentType]
-            missing = sorted(set(dataset.elements) - set(home.elements))
-            if missing:
-                names = ", ".join(chemical_symbols[z] for z in missing)
+            if missing := sorted(set(dataset.elements) - set(home.elements)):
+                names = listed(missing)
                 raise ValueError(f"{name_of(data)} holds {names}, which no frame of {name_of(reference)} holds.")
             home.check_elements(opened.potential.check_elements)
             fit = cross_fit_monitor if calibration == "cross" else fit_monitor
