@@ -12,9 +12,9 @@ from mlipjax.cli.options.formats import Models
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.tables import Table
 from mlipjax.elements import symbols
+from mlipjax.factory import PACKAGES
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
-from mlipjax.packages import PACKAGES
 
 _FACTS = (
     "functional", "data", "functionals", "energies", "hubbard_u", "hubbard_elements", "dispersion", "level", "licence",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipjax.data.electrons import numbers
+from mlipjax.data.atoms import numbers
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, unknown_numbers
 from mlipjax.data.label_units import Units
 from mlipjax.data.labels import check_label

@@ -103,7 +103,7 @@ def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:
         records, points = read_metrics(folder), read_points(folder)
         write_finetune_report(folder, report, records, points, read_largest(folder))
     else:
-        from mlipjax.report.properties import write_property_report
+        from mlipjax.report.training import write_property_report
 
         write_property_report(folder, report, read_metrics(folder), read_points(folder))
 

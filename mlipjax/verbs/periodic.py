@@ -22,7 +22,7 @@ from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_
 from mlipjax.verbs.logged import Log, logged, rounds_in
 from mlipjax.verbs.read import names_among, read
 from mlipjax.verbs.settings import completed, refuse_unknown
-from mlipjax.verbs.simulate_start import start_of
+from mlipjax.verbs.simulation import start_of
 
 
 def periodic(

@@ -33,8 +33,16 @@ from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.error_bars import Uncertainty
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
 from mlipjax.verbs.outputs import folder_and_file
-from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
-from mlipjax.verbs.simulation import Simulation, Stopwatch, last_structures, summary
+from mlipjax.verbs.simulation import (
+    Simulation,
+    Stopwatch,
+    Velocities,
+    Wanted,
+    last_structures,
+    read_start,
+    summary,
+    temperature_of,
+)
 from mlipjax.verbs.watched import FrameBars, Watching, followed, watch_summary
 
 
