@@ -236,13 +236,8 @@ def digest(*parts: str | bytes | np.ndarray) -> str:
     """SHA-256 (hex) of texts (UTF-8), bytes and arrays (their numbers in C order), one after the other."""
     found = hashlib.sha256()
     for part in parts:
-        found.update(
-            part.encode()
-            if isinstance(part, str)
-            else np.ascontiguousarray(part).tobytes()
-            if isinstance(part, np.ndarray)
-            else part
-        )
+        part = part.encode() if isinstance(part, str) else part
+        found.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else part)
     return found.hexdigest()
 
 

@@ -9,12 +9,11 @@ from ase.formula import Formula
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.error_tables import error_table, number
 from mlipjax.cli.options.training import Periodic
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
 from mlipjax.cli.spec import read_systems, write_spec
-from mlipjax.cli.tables import Table
+from mlipjax.cli.tables import Table, error_table, number
 from mlipjax.cli.wording import print_findings
 from mlipjax.elements import listed, symbols
 from mlipjax.finetuning.folder import SPEC

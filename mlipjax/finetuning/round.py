@@ -174,14 +174,7 @@ def _report(
 def label_one(oracle: JittableOracle, offsets: Array, graph: GraphBatch) -> Labels:
     """Labels of one structure, without the axis of structures that the oracle's batch has."""
     labels = oracle.label_graph(graph, offsets)
-    return Labels(
-        energy=labels.energy[0],
-        forces=labels.forces,
-        stress=labels.stress[0],
-        energy_weight=labels.energy_weight[0],
-        forces_weight=labels.forces_weight[0],
-        stress_weight=labels.stress_weight[0],
-    )
+    return dataclasses.replace(jax.tree.map(lambda leaf: leaf[0], labels), forces=labels.forces)
 
 
 def predict_frames(

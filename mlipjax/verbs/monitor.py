@@ -265,17 +265,9 @@ def _worst_of(report: dict[str, Any], verdict: Judgement) -> dict[str, Any]:
 
 def _verdict_of(verdict: Judgement) -> dict[str, Any]:
     """The verdict in JSON types."""
-    return {
-        "in_control": verdict.in_control,
-        "undecided": verdict.undecided,
-        "words": verdict.words,
-        "too_many": verdict.too_many,
-        "too_far": verdict.too_far,
-        "p_count": verdict.p_count,
-        "p_weight": verdict.p_weight,
-        "n_effective": verdict.n_effective,
-        "highest_level": verdict.highest_level,
-    }
+    judged = ("in_control", "undecided", "words", "too_many", "too_far")
+    numbers = ("p_count", "p_weight", "n_effective", "highest_level")
+    return {name: getattr(verdict, name) for name in (*judged, *numbers)}
 
 
 def _element(monitor: Monitor, readings: FrameReadings, row: int) -> dict[str, Any]:

@@ -31,8 +31,16 @@ from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice, say_unused
 from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.error_bars import Uncertainty
-from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
-from mlipjax.verbs.outputs import folder_and_file
+from mlipjax.verbs.inputs import (
+    ModelLike,
+    NativeModel,
+    Structures,
+    check_known,
+    folder_and_file,
+    in_dtype,
+    open_native,
+    told_paths,
+)
 from mlipjax.verbs.simulation import (
     Simulation,
     Stopwatch,
