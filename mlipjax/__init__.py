@@ -55,26 +55,15 @@ _HOMES = {
     "Potential": "mlipjax.potential",
     "Prediction": "mlipjax.potential",
     "System": "mlipjax.system",
-    "calibrate": "mlipjax.verbs",
-    "distill": "mlipjax.verbs",
-    "evaluate": "mlipjax.verbs",
-    "finetune": "mlipjax.verbs",
     "load": "mlipjax.models",
-    "monitor": "mlipjax.verbs",
-    "neb": "mlipjax.verbs",
-    "periodic": "mlipjax.verbs",
-    "predict": "mlipjax.verbs",
-    "read": "mlipjax.verbs",
-    "relax": "mlipjax.verbs",
     "save": "mlipjax.models",
-    "simulate": "mlipjax.verbs",
-}
+}  # of all others: the verbs
 
 
 def __getattr__(name: str) -> Any:
     # imported when first used: the command line answers --help and --version without loading JAX
-    if name not in _HOMES:
+    if name not in __all__:
         if name.startswith("_") or importlib.util.find_spec(f"mlipjax.{name}") is None:
             raise AttributeError(f"module 'mlipjax' has no attribute {name!r}")
         return importlib.import_module(f"mlipjax.{name}")  # mlipjax.md, mlipjax.probes, ...
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "mlipjax.verbs")), name)

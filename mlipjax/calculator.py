@@ -23,7 +23,7 @@ from mlipjax.hessian import second_derivatives
 from mlipjax.models.build import potential_from_config, potential_to_config
 from mlipjax.models.heads import head_index
 from mlipjax.potential import Potential, Prediction
-from mlipjax.system import System
+from mlipjax.system import System, full_to_voigt
 from mlipjax.typing import Params
 from mlipjax.uncertainty import Estimator, spread
 from mlipjax.uncertainty.estimators import cast
@@ -159,9 +159,7 @@ class Calculator(AseCalculator):
             "forces": np.asarray(prediction.forces, np.float64)[:n],
         }
         if has_volume:
-            xx, yy, zz, yz, xz, xy = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-            stress = np.asarray(prediction.stress[0], np.float64)
-            self.results["stress"] = np.array([stress[index] for index in (xx, yy, zz, yz, xz, xy)])
+            self.results["stress"] = full_to_voigt(np.asarray(prediction.stress[0], np.float64))
         if self.dispersion is not None:
             add_dispersion(self.results, self.dispersion, system)
         if self.uncertainty is not None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,20 @@ import numpy as np
 PACKED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 """Openers of compressed files, by the ending of their name in small letters."""
 
+UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error)
+"""Errors of these openers, and of what they open."""
+
 # Larger scratch arrays go to a temporary file.
 _IN_MEMORY = 2**26
+
+
+def first_bytes(path: Path, n: int) -> bytes:
+    """The first bytes of a file, unpacked; none of one that cannot be read, as whoever reads all of it will say."""
+    try:
+        with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
+            return file.read(n)
+    except UNREADABLE:
+        return b""
 
 
 @contextmanager
@@ -223,13 +236,8 @@ def digest(*parts: str | bytes | np.ndarray) -> str:
     """SHA-256 (hex) of texts (UTF-8), bytes and arrays (their numbers in C order), one after the other."""
     found = hashlib.sha256()
     for part in parts:
-        found.update(
-            part.encode()
-            if isinstance(part, str)
-            else np.ascontiguousarray(part).tobytes()
-            if isinstance(part, np.ndarray)
-            else part
-        )
+        part = part.encode() if isinstance(part, str) else part
+        found.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else part)
     return found.hexdigest()
 
 

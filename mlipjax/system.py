@@ -124,6 +124,14 @@ class Labels:
         return cls.create(len(atoms), results.get("energy"), results.get("forces"), stress)
 
 
+def with_results(atoms: Atoms, **results: Any) -> Atoms:
+    """Give a structure results of a calculation, in place of whatever calculator it had, and return it."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
 def _own_masses(atoms: Atoms) -> np.ndarray | None:
     """Masses (n,) that a structure was given, unless all are the standard ones."""
     from ase.data import atomic_masses

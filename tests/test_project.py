@@ -15,7 +15,7 @@ SOURCES = [path for part in ("mlipjax", "experiments", "tests") for path in sort
 
 # Each line may import from the lines above it and never from its own line, save from itself.
 LAYERS = (
-    {"_version", "defaults", "packages"},
+    {"_version", "defaults"},
     {"devices", "elements", "factory", "files", "hosts", "lattice", "notices", "precision", "reading", "statistics"}
     | {"typing", "units"},
     {"locks", "report", "runtime", "system", "tree"},

@@ -74,6 +74,7 @@ OF_PYTHON = {
     "systems",
     "task",
     "options",
+    "labels",
 }
 
 
@@ -98,6 +99,7 @@ def test_a_verb_has_the_options_of_its_command_with_their_defaults(name):
     kinds = (FinetuneSettings, PeriodicSettings, PropertySettings, SamplingSettings)
     settings = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     own = set(options) - (settings if name in ("distill", "finetune", "periodic") else set()) - OF_COMMANDS
+    own -= set(options_by_name(LabelOptions))  # likewise, where the command has them: those of mlipjax.read
     # structures that a verb returns are written by the command
     written = {"write", "out"} - set(given)
     assert set(given) - OF_PYTHON == own - written
@@ -121,7 +123,7 @@ def test_model_and_structures_come_first_and_options_have_names(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*VERBS, "compare_representations", "convert", "doctor", "engine", "export", "models", "probe", "slide"]
+    "name", [*VERBS, "compare-representations", "convert", "doctor", "engine", "export", "models", "probe", "slide"]
 )
 def test_every_option_is_explained_once_in_the_help(name):
     command = options_of(name)

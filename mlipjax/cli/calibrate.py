@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlipjax.cli.call import call
-from mlipjax.cli.options.calibrate import Calibrate
+from mlipjax.cli.options.training import Calibrate
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.verbs import calibrate

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from mlipjax.cli.options.common import LabelOptions
+
 R = TypeVar("R")
+
+
+def fields_of(options: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """Fields of a dataclass and their types, those of dataclasses in it in place of these."""
+    plain, hints = typing.get_type_hints(options), typing.get_type_hints(options, include_extras=True)
+    for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(plain[field.name]):
+            yield from fields_of(plain[field.name])
+        else:
+            yield field, hints[field.name]
 
 
 def given(command: Any) -> dict[str, Any]:
@@ -25,5 +38,8 @@ def call(verb: Callable[..., R], command: Any, **more: Any) -> R:
 
     A test compares the names and defaults of both, so that none is left out unseen.
     """
-    takes = inspect.signature(verb).parameters
+    parameters = inspect.signature(verb).parameters.values()
+    takes = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+    if len(takes) < len(parameters):  # those that name labels
+        takes |= {field.name for field in dataclasses.fields(LabelOptions)}
     return verb(**{name: value for name, value in given(command).items() if name in takes}, **more)

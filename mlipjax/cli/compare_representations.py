@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mlipjax.cli.options.compare_representations import CompareCommand
+from mlipjax.cli.options.judging import CompareRepresentations
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces
 from mlipjax.cli.tables import Table
@@ -40,13 +40,13 @@ from mlipjax.verbs.inputs import described, told_paths
 from mlipjax.verbs.read import read_structures
 
 
-def run(command: CompareCommand) -> None:
+def run(command: CompareRepresentations) -> None:
     """Compute, print and write."""
     with folder_alone(command.out):
         _compare_and_write(command)
 
 
-def _compare_and_write(command: CompareCommand) -> None:
+def _compare_and_write(command: CompareRepresentations) -> None:
     if command.tsne_seeds is None:
         command = dataclasses.replace(command, tsne_seeds=0 if command.run else 3)
     _check(command)
@@ -89,7 +89,7 @@ def _compare_and_write(command: CompareCommand) -> None:
     console.print(verdict(comparisons, results)[0])
 
 
-def _check(command: CompareCommand) -> None:
+def _check(command: CompareRepresentations) -> None:
     if command.run and command.model:
         raise ValueError("give either --model, two or more times, or --run: a run brings its own models.")
     if not command.run and len(command.model) < 2:
@@ -130,7 +130,7 @@ def _atoms(dataset: Dataset) -> int:
 
 
 def _nodes(
-    command: CompareCommand,
+    command: CompareRepresentations,
     models: Mapping[str, Model],
     dataset: Dataset,
     old: Dataset | None,
@@ -165,7 +165,9 @@ def _nodes(
     return _compare(command, features, members, command.tsne_seeds or 0, pieces, "atoms"), residuals
 
 
-def _edges(command: CompareCommand, models: Mapping[str, Model], dataset: Dataset, pieces: Pieces) -> Comparison:
+def _edges(
+    command: CompareRepresentations, models: Mapping[str, Model], dataset: Dataset, pieces: Pieces
+) -> Comparison:
     options: Any = {"layer": command.layer, "dtype": command.dtype, "batch_size": command.batch_size}
     cutoff = min(potential.cutoff for potential, _ in models.values())
     pairs = choose_pairs(dataset.systems, cutoff, per_structure=command.pairs, seed=command.seed)
@@ -193,7 +195,7 @@ def _of_models(
 
 
 def _compare(
-    command: CompareCommand,
+    command: CompareRepresentations,
     features: dict[str, np.ndarray],
     members: Members,
     seeds: int,

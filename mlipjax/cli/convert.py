@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from mlipjax.cli.options.common import LabelOptions
-from mlipjax.cli.options.convert import Convert
+from mlipjax.cli.options.formats import Convert
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.data import Example, read_dataset, read_examples, save_examples, write_store
-from mlipjax.data.save import is_file_name
+from mlipjax.data.write import is_file_name
 from mlipjax.locks import folder_alone
 from mlipjax.models import load, save
 from mlipjax.models.storage import is_model_folder

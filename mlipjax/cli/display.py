@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mlipjax.cli.error_tables import number, settings_table
 from mlipjax.cli.progress import make_bar
+from mlipjax.cli.tables import number, settings_table
 from mlipjax.cli.wording import print_findings
 from mlipjax.finetuning.properties import PropertyPreparation
 from mlipjax.finetuning.run import FinetuneListener

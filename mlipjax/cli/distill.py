@@ -6,10 +6,10 @@ from rich.console import Console
 
 from mlipjax.cli.call import call
 from mlipjax.cli.display import FinetuneDisplay
-from mlipjax.cli.error_tables import error_table
-from mlipjax.cli.options.distill import Distill
+from mlipjax.cli.options.training import Distill
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
+from mlipjax.cli.tables import error_table
 from mlipjax.finetuning.single import Preparation
 from mlipjax.report.distill import distill_verdict
 from mlipjax.verbs import distill

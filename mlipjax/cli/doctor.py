@@ -8,11 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mlipjax.cli.error_tables import error_table
 from mlipjax.cli.options.common import LabelOptions
-from mlipjax.cli.options.doctor import Doctor
-from mlipjax.cli.options.finetune import Finetune
+from mlipjax.cli.options.training import Doctor, Finetune
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.tables import error_table
 from mlipjax.cli.wording import in_options, print_findings
 from mlipjax.data import Dataset
 from mlipjax.doctor import Examination, Finding, examine

@@ -9,8 +9,9 @@ from typing import Any
 
 from ase import Atoms
 
+from mlipjax.cli.bounds import option
 from mlipjax.cli.call import given
-from mlipjax.cli.options.engine import Engine
+from mlipjax.cli.options.formats import Engine
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.engines import EngineRun, IpiRun, LammpsRun, write_ipi_run, write_lammps_run
 from mlipjax.locks import folder_alone
@@ -30,7 +31,7 @@ def run(command: Engine) -> None:
     common = {"name", "model", "structure", "out", "json", "quiet"}
     wanted = {name: value for name, value in given(command).items() if name not in common and value is not None}
     if strange := sorted(set(wanted) - taken):
-        raise ValueError(f"{command.name} takes no --{strange[0].replace('_', '-')}; leave it out.")
+        raise ValueError(f"{command.name} takes no {option(strange[0])}; leave it out.")
     settings = kind(**wanted)
     with folder_alone(command.out):
         start = write(command.out, command.model, last_of(command.structure), settings)

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.error_tables import element_table, error_table, property_table, uncertainty_tables
-from mlipjax.cli.options.evaluate import Evaluate
+from mlipjax.cli.options.judging import Evaluate
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
+from mlipjax.cli.tables import element_table, error_table, property_table, uncertainty_tables
 from mlipjax.verbs import evaluate
 from mlipjax.verbs.inputs import name_of, told_paths
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlipjax.cli.call import given
-from mlipjax.cli.options.export import Export
+from mlipjax.cli.options.formats import Export
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.engines.export import PROGRAM, Target, write_lammps_export
 from mlipjax.locks import folder_alone

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from mlipjax.cli.call import call
 from mlipjax.cli.display import FinetuneDisplay, PropertyDisplay
-from mlipjax.cli.error_tables import error_table, property_table
-from mlipjax.cli.options.finetune import Finetune
+from mlipjax.cli.options.training import Finetune
 from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.tables import error_table, property_table
 from mlipjax.verbs import finetune
 
 

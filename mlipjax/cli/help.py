@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import tyro
 
+from mlipjax.cli.bounds import option as flag
+
 _WORDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 _OTHERS = "running"
 _COLUMN = 24
@@ -54,7 +56,7 @@ def help_text(prog: str, options: Any, *, everything: bool, width: int | None = 
         if everything or number == 0:
             lines += [line for name in names for line in _explained(found[name], width)]
         else:
-            lines += _folded(", ".join(_flag(name) for name in names), width, "  ")
+            lines += _folded(", ".join(flag(name) for name in names), width, "  ")
     if not everything and len(sections) > 1:
         lines += ["", f"{prog} --help-all explains all of them."]
     return "\n".join(lines)
@@ -92,11 +94,11 @@ def _shown(value: Any) -> str:
 def _typed(name: str, kind: Any, marks: Sequence[Any], default: Any) -> str:
     """An option as it is typed, with what follows it."""
     if kind is bool:
-        return f"--no-{name.replace('_', '-')}" if default is True else _flag(name)
+        return flag(f"no_{name}" if default is True else name)
     if tyro.conf.Positional in marks:
         return _follows(kind)
     aliases = [alias for mark in marks for alias in getattr(mark, "aliases", None) or ()]
-    return " ".join([", ".join([*aliases, _flag(name)]), _follows(kind)])
+    return " ".join([", ".join([*aliases, flag(name)]), _follows(kind)])
 
 
 def _follows(kind: Any) -> str:
@@ -146,7 +148,3 @@ def _folded(text: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(
         text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
     )
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

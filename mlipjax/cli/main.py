@@ -1,7 +1,8 @@
 """Choosing a command, and what happens to its errors.
 
-A command is a module of this package with a function ``run(command)``, and a module of ``mlipjax.cli.options`` with the
-dataclass of its argument. The first is imported when a command line is right, so that ``--help`` does not load JAX.
+A command is a module of this package with a function ``run(command)``, and the dataclass of its argument in
+``mlipjax.cli.options``, called like it. The module is imported when a command line is right, so that ``--help`` does
+not load JAX.
 
 Exit codes: 0 success; 1 the command could not be carried out (one line on stderr says why); 2 the command line is
 wrong; 130 interrupted. Errors that are no one's input are bugs: their line says so. ``MLIPJAX_TRACEBACK=1`` shows where
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlipjax.cli.bounds import check_arguments
+from mlipjax.cli.bounds import check_arguments, option
 from mlipjax.cli.call import given
 from mlipjax.notices import Notice, notice
 
@@ -52,6 +53,8 @@ COMMANDS = {
 }
 
 _ALIASES = {"md": "simulate"}
+_OPTIONS = ("training", "judging", "structures", "formats")
+"""Modules of ``cli.options`` that hold those of commands."""
 _LONGEST = 4000
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
@@ -187,15 +190,14 @@ def _check_given(command: Any) -> None:
     for field in dataclasses.fields(command):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and getattr(command, field.name) == ():
-            raise ValueError(f"--{field.name.replace('_', '-')} is given without a value; name one at least.")
+            raise ValueError(f"{option(field.name)} is given without a value; name one at least.")
 
 
 def options_of(name: str) -> Any:
-    """Return the dataclass of a command's options: the one that its module of options defines."""
-    name = _ALIASES.get(name, name)
-    module = importlib.import_module(f"mlipjax.cli.options.{name.replace('-', '_')}")
-    own = (kind for kind in vars(module).values() if getattr(kind, "__module__", None) == module.__name__)
-    return next(kind for kind in own if dataclasses.is_dataclass(kind))
+    """Return the dataclass of a command's options, which is called like it: ``CompareRepresentations``, say."""
+    kind = _ALIASES.get(name, name).title().replace("-", "")
+    homes = (importlib.import_module(f"mlipjax.cli.options.{home}") for home in _OPTIONS)
+    return next(vars(home)[kind] for home in homes if kind in vars(home))
 
 
 def _joined(command: Any) -> Any:

@@ -8,13 +8,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mlipjax.cli.options.models import Models
+from mlipjax.cli.options.formats import Models
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.tables import Table
 from mlipjax.elements import symbols
+from mlipjax.factory import PACKAGES
 from mlipjax.models import registry
 from mlipjax.models.storage import CONFIG
-from mlipjax.packages import PACKAGES
+
+_FACTS = (
+    "functional", "data", "functionals", "energies", "hubbard_u", "hubbard_elements", "dispersion", "level", "licence",
+    "terms", "verified", "citation",
+)  # fmt: skip
+"""Of an entry that are told as they are."""
 
 
 def run(command: Models) -> None:
@@ -76,18 +82,7 @@ def _describe(entry: registry.Entry) -> dict[str, Any]:
         "name": entry.name,
         "elements": list(elements),
         "bytes": None if path is None else _size(path),
-        "functional": entry.functional,
-        "data": entry.data,
-        "functionals": list(entry.functionals),
-        "energies": entry.energies,
-        "hubbard_u": entry.hubbard_u,
-        "hubbard_elements": list(entry.hubbard_elements),
-        "dispersion": entry.dispersion,
-        "level": entry.level,
-        "licence": entry.licence,
-        "terms": entry.terms,
-        "verified": entry.verified,
-        "citation": entry.citation,
+        **{fact: getattr(entry, fact) for fact in _FACTS},
         "path": None if path is None else str(path),
         "url": entry.url,
     }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from mlipjax.cli.call import call
-from mlipjax.cli.error_tables import fixed
-from mlipjax.cli.options.neb import Neb
+from mlipjax.cli.options.structures import Neb
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
-from mlipjax.cli.tables import Table
+from mlipjax.cli.tables import Table, fixed
 from mlipjax.data.write import check_name, write_atoms
 from mlipjax.probes import NEBResult
 from mlipjax.report import save_figure
 from mlipjax.verbs import neb
+from mlipjax.verbs.inputs import folder_and_file
 from mlipjax.verbs.neb import images_of
-from mlipjax.verbs.outputs import folder_and_file
 
 
 def run(command: Neb) -> None:

@@ -1,4 +1,4 @@
-"""Console and machine-readable results of commands."""
+"""Console and machine-readable results of commands, and structures that a command goes on without."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mlipjax.files import check_writable
+from mlipjax.notices import notice
 
 
 def check_outputs(command: Any) -> None:
@@ -55,3 +56,34 @@ def write_json(path: Path | None, results: Mapping[str, Any]) -> None:
         from mlipjax import runtime
 
         runtime.write_results(path, results)
+
+
+_NAMED = 5
+"""Structures that are named one by one."""
+
+
+class LeftOut(dict[int, str]):
+    """Reasons for leaving structures out, by the numbers of the structures."""
+
+    def __call__(self, number: int, why: str) -> None:
+        """Leave one out; the first few are said."""
+        self[number] = why
+        if len(self) <= _NAMED:
+            notice(f"left out: {why}")
+
+    def number(self, place: int) -> int:
+        """Return the number, among all structures, of one that has this place among those that were not left out."""
+        for left in sorted(self):
+            place += left <= place
+        return place
+
+    def refuse(self, name: str) -> None:
+        """Raise ``ValueError`` if there is one.
+
+        Args:
+            name: of the structures.
+        """
+        if self:
+            raise ValueError(
+                f"{name}: results are those of the other structures; {len(self)} left out, in which atoms coincide."
+            )

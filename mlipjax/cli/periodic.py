@@ -9,13 +9,13 @@ from ase.formula import Formula
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.error_tables import error_table, number
-from mlipjax.cli.options.periodic import Periodic
+from mlipjax.cli.options.training import Periodic
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Pieces, make_bar
 from mlipjax.cli.spec import read_systems, write_spec
-from mlipjax.cli.tables import Table
+from mlipjax.cli.tables import Table, error_table, number
 from mlipjax.cli.wording import print_findings
+from mlipjax.elements import listed, symbols
 from mlipjax.finetuning.folder import SPEC
 from mlipjax.finetuning.periodic import MODEL, PeriodicListener
 from mlipjax.finetuning.pieces import Piece
@@ -74,9 +74,9 @@ class PeriodicDisplay(PeriodicListener):
             apart = f"{own.steps} steps ({(own.steps or 0) * (own.timestep or 0.0):g} fs)"
             self.console.print(
                 f"{system.name}: {own.labels_per_round} labels a round, one every {apart} of {own.replicas} x "
-                f"{Formula.from_list(_symbols(numbers)).format('hill')}, {own.ensemble} at {own.temperature:g} K"
+                f"{Formula.from_list(symbols(numbers)).format('hill')}, {own.ensemble} at {own.temperature:g} K"
             )
-        elements = ", ".join(sorted({_symbols([z])[0] for own in plan.setup.systems for z, _ in own.composition}))
+        elements = ", ".join(sorted({listed([z]) for own in plan.setup.systems for z, _ in own.composition}))
         self.console.print(
             f"{self.command.model} knows {elements}; trains {plan.n_trained} of its {plan.n_parameters} parameters "
             f"({settings.strategy}, learning rate {plan.strategy.learning_rate:g})"
@@ -141,9 +141,3 @@ def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
         "-" if row.get("loss") is None else number(row["loss"]),
         "-" if row["alarms"] is None else str(row["alarms"]),
     )
-
-
-def _symbols(numbers: Any) -> list[str]:
-    from ase.data import chemical_symbols
-
-    return [chemical_symbols[z] for z in numbers]

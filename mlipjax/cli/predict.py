@@ -9,9 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from mlipjax.cli.call import call
-from mlipjax.cli.left_out import LeftOut
-from mlipjax.cli.options.predict import Predict
-from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.options.judging import Predict
+from mlipjax.cli.output import LeftOut, make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms

@@ -9,9 +9,8 @@ from mlipjax import runtime
 from mlipjax.cli.bounds import option
 from mlipjax.cli.call import given
 from mlipjax.cli.options.common import LABELS, Computes
-from mlipjax.cli.options.probe import Probe
+from mlipjax.cli.options.structures import Probe
 from mlipjax.cli.output import make_console, write_json
-from mlipjax.data import Dataset
 from mlipjax.notices import notice
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.dimer import dimer_walls
@@ -77,14 +76,6 @@ def _structure(command: Probe) -> System:
     return unconstrained(_needed(command, "structure"), f"the probe {command.name} moves every atom")
 
 
-def _repeatable(command: Probe) -> System:
-    """The structure, if its supercell is not too large."""
-    system = _structure(command)
-    if command.repeat is not None:
-        check_atoms(system.n_atoms, command.repeat)
-    return system
-
-
 def _frames(command: Probe) -> Trajectory:
     return read_trajectory(_needed(command, "trajectory"), run=command.run, spacing_ps=command.spacing_ps)
 
@@ -94,12 +85,6 @@ def _needed(command: Probe, option: str):
     if value is None or value == ():
         raise ValueError(f"the probe {command.name} needs --{option}.")
     return value
-
-
-def _labelled(command: Probe) -> Dataset:
-    dataset = read(_needed(command, "data"), **dataclasses.asdict(command.labels))
-    refuse_coincidences(dataset.systems, dataset.where)
-    return dataset
 
 
 def _numbers(symbols: Iterable[str]) -> list[int]:
@@ -126,7 +111,9 @@ def _gamma(command: Probe) -> ProbeResult:
 
 
 def _phonons(command: Probe) -> ProbeResult:
-    system = _repeatable(command)
+    system = _structure(command)
+    if command.repeat is not None:
+        check_atoms(system.n_atoms, command.repeat)
     found = phonons(_evaluator(command, system), system, repeat=command.repeat)
     if command.phonopy is not None:
         found.write_phonopy(command.phonopy)
@@ -152,7 +139,8 @@ def _vacancy(command: Probe) -> ProbeResult:
 
 
 def _softening(command: Probe) -> ProbeResult:
-    evaluate, data = _evaluator(command), _labelled(command)
+    evaluate, data = _evaluator(command), read(_needed(command, "data"), **dataclasses.asdict(command.labels))
+    refuse_coincidences(data.systems, data.where)
     if isinstance(evaluate, NativeEvaluator):
         data.check_elements(evaluate.model.potential.check_elements)
     return softening(evaluate, data)

@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.left_out import LeftOut
-from mlipjax.cli.options.relax import Relax
-from mlipjax.cli.output import make_console, write_json
+from mlipjax.cli.options.structures import Relax
+from mlipjax.cli.output import LeftOut, make_console, write_json
 from mlipjax.cli.progress import Working
 from mlipjax.cli.tables import Table
 from mlipjax.data.write import check_name, write_atoms

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from mlipjax.cli.call import call
-from mlipjax.cli.options.simulate import Simulate
+from mlipjax.cli.options.structures import Simulate
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import make_bar
 from mlipjax.md import ChunkInfo, SimState

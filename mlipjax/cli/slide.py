@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from mlipjax.cli.error_tables import fixed
-from mlipjax.cli.options.slide import Slide
+from mlipjax.cli.options.structures import Slide
 from mlipjax.cli.output import make_console, write_json
 from mlipjax.cli.progress import Working
-from mlipjax.cli.tables import Table
+from mlipjax.cli.tables import Table, fixed
 from mlipjax.probes import GammaSurface, SlidingProfile, SlidingSettings, gamma_surface, slide
 from mlipjax.report import save_figure
 from mlipjax.verbs.inputs import check_known, open_native, unconstrained
@@ -30,29 +31,12 @@ def run(command: Slide) -> None:
     )
     console = make_console(quiet=command.quiet)
     with Working(console, "compiling and sliding") as working:
-
-        def show(done: int, total: int) -> None:
-            working.say(f"{done} of {total} shifts")
-
+        options: Any = {"settings": settings, "on_structures": lambda n, of: working.say(f"{n} of {of} shifts")}
         result: SlidingProfile | GammaSurface
         if command.surface is None:
-            result = slide(
-                opened.model,
-                system,
-                vector=command.vector,
-                n_points=command.points,
-                settings=settings,
-                on_structures=show,
-            )
+            result = slide(opened.model, system, vector=command.vector, n_points=command.points, **options)
         else:
-            result = gamma_surface(
-                opened.model,
-                system,
-                n=command.surface,
-                reduce=command.symmetry,
-                settings=settings,
-                on_structures=show,
-            )
+            result = gamma_surface(opened.model, system, n=command.surface, reduce=command.symmetry, **options)
     if isinstance(result, SlidingProfile):
         console.print(_table(result))
     console.print(result.verdict)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlipjax.cli.bounds import OPTIONS, option
-from mlipjax.cli.call import given
+from mlipjax.cli.call import fields_of, given
 from mlipjax.cli.help import Option, options_in, texts_of
 from mlipjax.files import write_atomic
 from mlipjax.settings import SystemSettings
@@ -46,8 +46,9 @@ def expand(arguments: Sequence[str], options: Any) -> list[str]:
     typed = {word.partition("=")[0] for word in arguments}
     names = {known.name: known for known in options_in(options) if known.name not in _OF_COMMANDS}
     if "--spec" in arguments[:1]:
-        content = read_spec(Path(arguments[1]), {name: hint for name, hint in _hints(options) if name in names})
-        free = {name: value for name, value in content.items() if not typed & set(_spellings(names[name]))}
+        hints = {field.name: hint for field, hint in fields_of(options) if field.name in names}
+        content = read_spec(Path(arguments[1]), hints)
+        free = {name: value for name, value in content.items() if typed.isdisjoint(_spellings(names[name]))}
         arguments += [word for name, value in free.items() for word in _words(name, value)]
         typed |= {option(name) for name in free}
     if "--write-spec" in typed:
@@ -66,7 +67,7 @@ def check_once(arguments: Sequence[str], options: Any) -> None:
     Raises:
         ValueError: naming the option.
     """
-    several = {option(name) for name, hint in _hints(options) if typing.get_origin(hint) is tuple}
+    several = {option(field.name) for field, hint in fields_of(options) if typing.get_origin(hint) is tuple}
     typed = Counter(word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--"))
     for word in sorted(several):
         if typed[word] > 1:
@@ -185,7 +186,7 @@ def _check_name(where: Any, name: str, known: Sequence[str]) -> None:
 def _words(name: str, value: Any) -> list[str]:
     """An option as it is typed."""
     if isinstance(value, bool):
-        return [option(name) if value else f"--no-{name.replace('_', '-')}"]
+        return [option(name if value else f"no_{name}")]
     values = value if isinstance(value, list) else [value]
     return [option(name), *map(str, values)] if values else []
 
@@ -214,7 +215,8 @@ def write_spec(path: Path, command: Any, systems: Sequence[SystemSettings] = ())
     lines += ["", "", *_comment("Structures with settings of their own, one table each; several temperatures are as "
                                 "many systems.")]  # fmt: skip
     if not systems:
-        lines += [f"# [[{SYSTEM}]]", *(f"# {name} = ...  # {text}" for name, text in _system_texts())]
+        texts = texts_of(SystemSettings)
+        lines += [f"# [[{SYSTEM}]]", *(f"# {name} = ...  # {text.replace('``', '')}" for name, text in texts.items())]
     for system in systems:
         lines += ["", f"[[{SYSTEM}]]"]
         for field in dataclasses.fields(system):
@@ -229,34 +231,15 @@ def _meaning(known: Option) -> str:
     return f"{text.rstrip('.')}: one of {choices[:-1].replace(',', ', ').replace('  ', ' ')}" if brace else text
 
 
-def _system_texts() -> Iterator[tuple[str, str]]:
-    texts = texts_of(SystemSettings)
-    return ((field.name, texts[field.name].replace("``", "")) for field in dataclasses.fields(SystemSettings))
-
-
 def defaults_of(options: Any) -> dict[str, Any]:
     """Defaults by name of the options that have one, those of dataclasses in them included."""
     found: dict[str, Any] = {}
-    for field, _ in _fields(options):
+    for field, _ in fields_of(options):
         if field.default is not dataclasses.MISSING:
             found[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             found[field.name] = field.default_factory()
     return found
-
-
-def _hints(options: Any) -> Iterator[tuple[str, Any]]:
-    return ((field.name, hint) for field, hint in _fields(options))
-
-
-def _fields(options: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """Fields and their types, those of dataclasses in them included."""
-    plain, hints = typing.get_type_hints(options), typing.get_type_hints(options, include_extras=True)
-    for field in dataclasses.fields(options):
-        if dataclasses.is_dataclass(plain[field.name]):
-            yield from _fields(plain[field.name])
-        else:
-            yield field, hints[field.name]
 
 
 def _comment(text: str) -> list[str]:

@@ -5,16 +5,15 @@ The library names its settings as Python arguments; a command has an option for 
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 
 from mlipjax.cli.bounds import option
-from mlipjax.cli.options.finetune import Finetune
+from mlipjax.cli.call import fields_of
+from mlipjax.cli.options.training import Finetune
 
 # name="value", name=("one", "two"), name=0.2; or a name alone in parentheses
 _GIVEN = re.compile(r"""\b([a-z][a-z0-9_]*)=(\([^()]*\)|"[^"]*"|'[^']*'|[\w.+-]*[\w])""")
@@ -30,7 +29,7 @@ def in_options(text: str, options: Any) -> str:
         text: message of the library.
         options: dataclass whose fields are options, also those of dataclasses in it.
     """
-    names = set(_fields(options))
+    names = {field.name for field, _ in fields_of(options)}
 
     def given(match: re.Match[str]) -> str:
         if match[1] not in names:
@@ -48,13 +47,3 @@ def print_findings(console: Console, findings: Iterable[Any]) -> None:
     """Print what the doctor found, a line each, in the words of ``mlipjax finetune``."""
     for finding in findings:
         console.print(in_options(f"{finding.severity}: {finding}", Finetune))
-
-
-def _fields(kind: Any) -> Iterator[str]:
-    """Names of the fields of a dataclass, and of those that it holds."""
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(hints[field.name]):
-            yield from _fields(hints[field.name])
-        else:
-            yield field.name

@@ -22,7 +22,6 @@ from mlipjax.data.checks import check_system, first_bad
 from mlipjax.data.containers import KINDS as CONTAINERS
 from mlipjax.data.containers import read_container
 from mlipjax.data.cp2k import is_cp2k_trajectory, read_cp2k_output, read_cp2k_trajectory
-from mlipjax.data.electrons import say_electrons
 from mlipjax.data.formats import CP2K_OUTPUT, file_format
 from mlipjax.data.sources import Paths, Source, describe_paths, find_sources
 from mlipjax.data.xyz_frames import is_xyz, read_xyz
@@ -311,3 +310,27 @@ def _refuse_occupancy(site: str) -> None:
     raise ValueError(
         f"{site} is occupied in part; an atom is there or not. Give an ordered supercell of this structure."
     )
+
+
+_USUAL = {"charge": 0.0, "total_charge": 0.0, "spin": 1.0, "total_spin": 1.0, "multiplicity": 1.0}
+_MOMENT = 0.1  # Bohr magnetons
+
+
+def say_electrons(atoms: Atoms) -> None:
+    """Say what a structure holds of its electrons, as a model's energies are those without it."""
+    for key, usual in _USUAL.items():
+        value = atoms.info.get(key, usual)
+        if isinstance(value, (int, float, np.number)) and value not in (usual, 0):
+            notice(f"structures name a {key} other than {usual:g}; models here do not take it into account.")
+    results = {} if atoms.calc is None else atoms.calc.results
+    moments = numbers(results.get("magmoms", atoms.arrays.get("initial_magmoms")))
+    if np.abs(moments).max(initial=0.0) > _MOMENT:
+        notice("structures carry magnetic moments; models here do not take them into account.")
+
+
+def numbers(value: Any) -> np.ndarray:
+    """Array of the numbers that are there; an empty one if there is nothing, or something else."""
+    try:
+        return np.asarray(() if value is None else value, np.float64)
+    except (TypeError, ValueError):
+        return np.zeros(0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mlipjax.data import _records
 from mlipjax.reading import check_file
+from mlipjax.system import with_results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -101,7 +102,6 @@ def _from_row(record: dict[str, Any]) -> Atoms:
 def _from_mace(record: dict[str, Any]) -> Atoms:
     """The structure of a record of MACE; labels and weights under the names that files of MACE give them."""
     from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
 
     given = {name: value for name, value in record.items() if not _is_none(value)}
     if not {"atomic_numbers", "positions"} <= set(given):
@@ -114,7 +114,7 @@ def _from_mace(record: dict[str, Any]) -> Atoms:
     weights = {**given.get("property_weights", {})}
     weights |= {name: properties.pop(f"{name}_weight") for name in _LABELS if f"{name}_weight" in properties}
     results = {name: np.asarray(properties.pop(name)) for name in _RESULTS if name in properties}
-    atoms.calc = SinglePointCalculator(atoms, **results)
+    with_results(atoms, **results)
     for name, value in properties.items():
         atoms.info[name] = np.asarray(value) if isinstance(value, list) else value
     scales = {"config_weight": given.get("weight", 1.0)}

@@ -5,16 +5,14 @@ ASE's readers do not say it; the files do. Where a program is not known, or the 
 
 from __future__ import annotations
 
-import lzma
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mlipjax.data.cp2k import unconverged_in_cp2k
 from mlipjax.data.formats import CP2K_OUTPUT, output_format
-from mlipjax.files import PACKED
+from mlipjax.files import PACKED, UNREADABLE
 
 
 class _Output(NamedTuple):
@@ -71,7 +69,7 @@ def unconverged(path: Path) -> frozenset[int]:
                 return frozenset(unconverged_in_cp2k(path))
             if kind in _OUTPUTS:
                 return frozenset(_output(file, _OUTPUTS[kind]))
-    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):  # the reader of structures says what is wrong
+    except (*UNREADABLE, ValueError):  # the reader of structures says what is wrong
         return frozenset()
     return frozenset()
 

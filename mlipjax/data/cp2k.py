@@ -8,20 +8,19 @@ steps writes the others into files of their own, ``PROJECT-pos-1.xyz`` (Å, ener
 from __future__ import annotations
 
 import dataclasses
-import lzma
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlipjax.data.checks import check_count
 from mlipjax.data.xyz_frames import read_xyz
-from mlipjax.files import PACKED
+from mlipjax.files import PACKED, first_bytes
 from mlipjax.notices import notice
+from mlipjax.system import with_results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -49,12 +48,8 @@ def is_cp2k_trajectory(path: Path) -> bool:
     """Return whether a file is one of CP2K's trajectories, by its name and the comment of its first frame."""
     if _NAME.fullmatch(path.name) is None:
         return False
-    try:
-        with _open(path) as file:
-            file.readline(1000)
-            return _COMMENT.match(file.readline(1000)) is not None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error):  # the reader of xyz says what is wrong with it
-        return False
+    lines = first_bytes(path, 2000).split(b"\n", 2)
+    return len(lines) > 1 and _COMMENT.match(lines[1]) is not None
 
 
 def read_cp2k_trajectory(path: Path) -> Iterator[Atoms]:
@@ -92,7 +87,7 @@ def read_cp2k_trajectory(path: Path) -> Iterator[Atoms]:
                 raise ValueError(f"the forces of step {step} in {project}-frc-{run}.xyz are those of other atoms.")
             labels["forces"] = frame.positions * (Hartree / Bohr)
             frame = next(forces, None)
-        yield _labelled(atoms, labels)
+        yield with_results(atoms, **labels)
 
 
 def _step(frame: Atoms) -> int:
@@ -112,7 +107,7 @@ def read_cp2k_output(path: Path) -> Iterator[Atoms]:
     later = 0
     for found in _structures(path):
         later += found.more
-        yield _labelled(found.atoms, found.labels)
+        yield with_results(found.atoms, **found.labels)
     if later:
         notice(
             f"{path}: the positions of {later} later steps are not in CP2K's text output; those it wrote as "
@@ -305,19 +300,8 @@ def _sibling(path: Path, name: str) -> Path | None:
     return next((file for file in found if file.is_file()), None)
 
 
-def _open(path: Path) -> IO[bytes]:
-    return PACKED.get(path.suffix.lower(), open)(path, "rb")
-
-
 def _lines(path: Path) -> Iterator[str]:
     """Lines of a text, maybe packed; the end of a longer one is a line of its own."""
-    with _open(path) as file:
+    with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
         while line := file.readline(_MAX_LINE):
             yield line.decode("latin-1")
-
-
-def _labelled(atoms: Atoms, labels: dict[str, Any]) -> Atoms:
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    atoms.calc = SinglePointCalculator(atoms, **labels)
-    return atoms

@@ -123,19 +123,9 @@ class TrajectoryWriter:
         with naming(self.path):
             self._file.truncate(ends[self.n_frames - 1] if self.n_frames else 0)
 
-    def write(
-        self,
-        system: System,
-        *,
-        energy: float | None = None,
-        forces: Any = None,
-        stress: Any = None,
-        arrays: Mapping[str, Any] | None = None,
-        free: np.ndarray | None = None,
-        info: Mapping[str, Any] | None = None,
-    ) -> None:
+    def write(self, system: System, **labels: Any) -> None:
         """Append one frame; arguments and errors as ``format_frame``."""
-        frame = format_frame(system, energy=energy, forces=forces, stress=stress, arrays=arrays, free=free, info=info)
+        frame = format_frame(system, **labels)
         content, end = memoryview(frame.encode()), self._file.seek(0, os.SEEK_END)
         with naming(self.path):
             try:

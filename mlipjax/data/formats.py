@@ -6,12 +6,10 @@ for one of Quantum ESPRESSO. What a queue writes before a program starts is long
 
 from __future__ import annotations
 
-import lzma
 import os
-import zlib
 from pathlib import Path
 
-from mlipjax.files import PACKED
+from mlipjax.files import PACKED, first_bytes
 
 _HEAD = 1 << 16
 # endings under which programs of all kinds write, "" for none
@@ -48,11 +46,7 @@ def output_format(path: Path) -> str | None:
     packed = path.suffix.lower()
     if (path.with_suffix("") if packed in PACKED else path).suffix.lower() not in _ANY:
         return None
-    try:
-        with PACKED.get(packed, open)(path, "rb") as file:
-            head = file.read(_HEAD)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error):  # the reader of structures says what is wrong with the file
-        return None
+    head = first_bytes(path, _HEAD)
     if all(word in head for word in _CP2K):
         return CP2K_OUTPUT
     return next((name for name in OUTPUTS if ioformats[name].match_magic(head)), None)

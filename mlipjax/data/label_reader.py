@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipjax.data.electrons import numbers
+from mlipjax.data.atoms import numbers
 from mlipjax.data.label_keys import AUTO, KeyFinder, LabelKeys, unknown_numbers
 from mlipjax.data.label_units import Units
 from mlipjax.data.labels import check_label
@@ -74,7 +74,12 @@ class LabelReader:
         weights = frame_weights(atoms.info, where, from_virial=from_virial)
         if found["forces"] is not None and _zeroed(atoms, found["forces"]):
             weights["forces"] = 0.0
-            self._say_zeroed(where)
+            if not self._zeroed_said:  # once, for the first of what may be thousands of structures
+                notice(
+                    f"{where}, and maybe others: the forces of fixed atoms are exactly zero, as a relaxation writes "
+                    "them; the forces of such structures are left out (weight 0), their energies are kept."
+                )
+            self._zeroed_said = True
         _say_entropy(atoms, found["energy"])
         return labels.replace(  # pyright: ignore[reportAttributeAccessIssue]
             **{f"{name}_weight": getattr(labels, f"{name}_weight") * weight for name, weight in weights.items()}
@@ -102,15 +107,6 @@ class LabelReader:
     def without_labels(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Information without labels: those that were read have another place, unit or sign now."""
         return {name: value for name, value in info.items() if not self._finder.is_label(name)}
-
-    def _say_zeroed(self, where: str) -> None:
-        """Once, for the first of what may be thousands of structures."""
-        if not self._zeroed_said:
-            notice(
-                f"{where}, and maybe others: the forces of fixed atoms are exactly zero, as a relaxation writes them; "
-                "the forces of such structures are left out (weight 0), their energies are kept."
-            )
-        self._zeroed_said = True
 
     def _label(self, atoms: Atoms, name: str, where: str) -> np.ndarray | None:
         found = self._finder.find(atoms, name, where)

@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.data.array_checks import check_counts, check_systems
-from mlipjax.data.atoms import iread_located
+from mlipjax.data.atoms import iread_located, say_electrons
+from mlipjax.data.checks import check_counts, check_systems
 from mlipjax.data.dataset import Dataset, Placed, View
-from mlipjax.data.electrons import say_electrons
 from mlipjax.data.store import open_store
 from mlipjax.files import map_arrays, write_atomic
 from mlipjax.reading import MAX_BYTES, open_archive, read_npz

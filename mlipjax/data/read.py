@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipjax.data.atoms import Located, check_free_units, check_structure, read_source
+from mlipjax.data.atoms import Located, check_free_units, check_structure, read_source, say_electrons
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.dataset import Dataset, Example, Placed
-from mlipjax.data.electrons import say_electrons
 from mlipjax.data.label_keys import AUTO, WORDS, LabelKeyError, LabelKeys
 from mlipjax.data.label_reader import LabelReader
 from mlipjax.data.label_units import Units

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import lzma
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlipjax.data.cp2k import is_cp2k_trajectory
 from mlipjax.data.formats import output_format
-from mlipjax.files import PACKED
+from mlipjax.files import PACKED, first_bytes
 from mlipjax.notices import notice
 
 PathLike = str | os.PathLike[str]
@@ -133,7 +131,7 @@ def _in_folder(folder: Path, searched: Iterator[int] | None = None) -> list[Path
     except PermissionError:  # one of many
         return []
     files = [file for file in entries if file.is_file()]
-    names = {_unpacked(file): file for file in files}
+    names = {file.stem if file.suffix.lower() in PACKED else file.name: file for file in files}
     if found := next((names[result] for result in _RESULTS if result in names), None):
         return [found]
     if trajectories := [file for file in files if is_cp2k_trajectory(file)]:
@@ -150,15 +148,7 @@ def _holds_structures(file: Path) -> bool:
     """Tell whether the name of a file says so; of JSON, which may be anything, the first row of an ASE database."""
     if (suffix := _suffix(file)) != ".json":
         return suffix in _SUFFIXES
-    try:
-        with PACKED.get(file.suffix.lower(), open)(file, "rb") as content:
-            return _ROW.match(content.read(100)) is not None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error):
-        return False
-
-
-def _unpacked(file: Path) -> str:
-    return file.stem if file.suffix.lower() in PACKED else file.name
+    return _ROW.match(first_bytes(file, 100)) is not None
 
 
 def _suffix(file: Path) -> str:

@@ -175,7 +175,7 @@ def _group_of_each(dataset: Dataset, key: str, *, partial: bool) -> tuple[list[s
             name = str(info[key])
         elif partial:
             # not its place: the draw must not depend on the order of the file
-            name, without = _alone(dataset.systems[index]), without + 1
+            name, without = f"structure {structure_hash(dataset.systems[index])[:16]}", without + 1
         else:
             known = Counter(name for other in dataset.infos for name in other)
             raise ValueError(f"structure {index} has no {key!r}; information present: {dict(known)}.")
@@ -190,10 +190,6 @@ def _group_of_each(dataset: Dataset, key: str, *, partial: bool) -> tuple[list[s
     places = np.empty(len(names), int)
     places[[found[name] for name in names]] = np.arange(len(names))
     return names, places[members]
-
-
-def _alone(system: System) -> str:
-    return f"structure {structure_hash(system)[:16]}"
 
 
 def _target(amount: float | int, n: int, part: str) -> int:

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mlipjax.data.array_checks import check_counts, check_systems
-from mlipjax.data.checks import check_system
+from mlipjax.data.checks import check_counts, check_system, check_systems
 from mlipjax.data.dataset import Dataset, Example, View
 from mlipjax.data.labels import check_label, check_label_arrays
 from mlipjax.files import file_digest, folder_on_success, make_folder, map_arrays

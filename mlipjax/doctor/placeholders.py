@@ -63,7 +63,8 @@ def find_placeholders(part: Compared, what: str, rows: Sequence[Row]) -> tuple[l
     """
     findings: list[Finding] = []
     kind = _KINDS[what]
-    constant = [row for row in rows if _is_constant(row.label) and rms(row.model - np.mean(row.model)) > kind.least]
+    constant = [row for row in rows if len(row.label) > 3 and np.all(row.label == row.label[0])]
+    constant = [row for row in constant if rms(row.model - np.mean(row.model)) > kind.least]
     for value, same in grouped(constant, lambda row: float(row.label[0]) + 0.0).items():
         message = (
             f"{what} of {part.name} are {value:g} in all components of {len(same)} of {len(rows)} structures, where "
@@ -118,10 +119,6 @@ def find_constant_energies(part: Compared, rows: Sequence[Row]) -> list[Finding]
     )
     remedy = "Read the calculations again; leave energies that were not computed out of the file."
     return [part.finding("fatal", "placeholder", message, remedy, found)]
-
-
-def _is_constant(label: np.ndarray) -> bool:
-    return len(label) > 3 and bool(np.all(label == label[0]))
 
 
 def _copied(rows: Sequence[Row], least: float) -> list[Row]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from mlipjax.data import Dataset, Example
-from mlipjax.doctor.findings import Finding, Severity
+from mlipjax.doctor.findings import Finding
 from mlipjax.elements import covalent_radii, listed
 from mlipjax.graph import neighbor_table
 from mlipjax.potential import Potential
@@ -30,54 +29,46 @@ _GEOMETRIES = 1000
 Datasets = Mapping[str, Dataset]
 
 
-class Hypothesis(NamedTuple):
-    """One way in which a structure can be wrong: the finding, whose message may say ``{worst}``."""
-
-    severity: Severity
-    check: str
-    message: str
-    remedy: str
-
-
-NET_FORCE = Hypothesis(
+# Ways in which a structure can be wrong: findings whose message may say ``{worst}``, without their frames.
+NET_FORCE = Finding(
     "warning",
     "net-force",
     "forces do not add up to zero, the largest sum is {worst} eV/Å per atom",
     "Write raw forces (ASE zeroes those of constrained atoms: get_forces(apply_constraint=False)), converge them "
     "better, or subtract the mean if the code leaves a drift.",
 )
-TINY_CELL = Hypothesis(
+TINY_CELL = Finding(
     "fatal",
     "cell",
     "the cell is far too small for its atoms, down to {worst} Å^3 per atom",
     "Check the unit of the cell: it must be Å, lattice vectors as rows.",
 )
-OVERLAP = Hypothesis(
+OVERLAP = Finding(
     "fatal",
     "distances",
     "atoms lie on top of each other, down to {worst} Å",
     "Check the unit of positions (Å) and remove broken structures.",
 )
-CLOSE = Hypothesis(
+CLOSE = Finding(
     "warning",
     "distances",
     "atoms come closer than half the sum of their covalent radii, down to {worst} of it",
     "Fine if the short-range wall is meant to be there; otherwise remove these structures.",
 )
-CUT = Hypothesis(
+CUT = Finding(
     "fatal",
     "periodicity",
     "atoms touch their neighbours across the boundary of lattice vector {worst}, along which pbc is false",
     "Set pbc to true along the directions in which the structure goes on (for a slab at least the two in its "
     "plane); the stored flags cut it into a cluster.",
 )
-LARGE_FORCE = Hypothesis(
+LARGE_FORCE = Finding(
     "warning",
     "range",
     f"forces above {_LARGE_FORCE:g} eV/Å, up to {{worst}}",
     "Such structures dominate no Huber loss but teach little; remove them unless the wall is the purpose.",
 )
-FAR = Hypothesis(
+FAR = Finding(
     "fatal",
     "range",
     "positions as large as {worst} resolves no bond",
@@ -95,7 +86,7 @@ def check_structures(potential: Potential, datasets: Datasets, *, dtype: str = "
         dtype: precision of training.
     """
     findings = [*_check_elements(potential, datasets), *_check_presence(datasets)]
-    wrong: dict[Hypothesis, list[tuple[float, str, tuple[str, int]]]] = defaultdict(list)
+    wrong: dict[Finding, list[tuple[float, str, tuple[str, int]]]] = defaultdict(list)
     for name, dataset in datasets.items():
         sampled = set(np.linspace(0, len(dataset) - 1, min(len(dataset), _GEOMETRIES)).round().astype(int).tolist())
         for index, example in enumerate(dataset):
@@ -109,11 +100,11 @@ def check_structures(potential: Potential, datasets: Datasets, *, dtype: str = "
         found = wrong[hypothesis]
         message = hypothesis.message.format(worst=max(found, key=lambda answer: answer[0])[1])
         frames = tuple(frame for _, _, frame in found)
-        findings.append(Finding(hypothesis.severity, hypothesis.check, message, hypothesis.remedy, frames))
+        findings.append(hypothesis._replace(message=message, frames=frames))
     return findings
 
 
-def _examine_numbers(example: Example, dtype: str) -> Iterator[tuple[Hypothesis, float, str]]:
+def _examine_numbers(example: Example, dtype: str) -> Iterator[tuple[Finding, float, str]]:
     """Hypotheses that hold for a structure, how badly, and the number in words: size of forces and of positions."""
     system, labels, _ = example
     if labels.forces_weight > 0.0:
@@ -129,7 +120,7 @@ def _examine_numbers(example: Example, dtype: str) -> Iterator[tuple[Hypothesis,
         yield FAR, position, f"{position:.3g} Å, where {dtype}"
 
 
-def _examine_geometry(system: System) -> Iterator[tuple[Hypothesis, float, str]]:
+def _examine_geometry(system: System) -> Iterator[tuple[Finding, float, str]]:
     """The same of its cell, distances and boundaries."""
     volume = system.volume / system.n_atoms
     if all(system.pbc) and volume < _VOLUME_PER_ATOM:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,8 +10,7 @@ import numpy as np
 
 from mlipjax.devices import device_count, mesh_of_parts
 from mlipjax.finetuning.frames import draw_batch
-from mlipjax.finetuning.given import make_stack, share_batch, size_groups
-from mlipjax.finetuning.setup import FrameStack
+from mlipjax.finetuning.given import make_stacks
 from mlipjax.finetuning.single import Preparation
 from mlipjax.losses import label_counts
 from mlipjax.potential import Model
@@ -59,7 +57,8 @@ def train_members(ready: Preparation, settings: FinetuneSettings, n: int) -> lis
     # on a CPU what is mapped side by side is too large for the cache
     mesh = mesh_of_parts(n)
     width = 1 if jax.default_backend() == "cpu" else -(-n // device_count(mesh))
-    shared = training.state.params, _stacks(ready, settings), task.prefactors.start, training.hyper
+    stacks = make_stacks(task.batches.potential, task.batches.dataset, task.batches.batch_size, settings.dtype)
+    shared = training.state.params, tuple(stacks), task.prefactors.start, training.hyper
     devices = None if mesh is None else mesh.devices.ravel().tolist()
     params, finite = over_settings(member, width, devices)(keys, shared)
     if not np.all(finite):
@@ -72,15 +71,3 @@ def refuse_replay(ready: Preparation) -> None:
     """Raise ``ValueError`` for a fine-tune with more than one task, of which members cannot be trained."""
     if ready.training.mixture.tasks[1:]:
         raise ValueError("a committee is trained without replay; choose another strategy, or calibrate separate runs.")
-
-
-def _stacks(ready: Preparation, settings: FinetuneSettings) -> Sequence[FrameStack]:
-    """The training structures, those of one size together; each has its share of every batch."""
-    batches = ready.training.mixture.tasks[0].batches
-    groups = size_groups([system.n_atoms for system in batches.dataset.systems])
-    amounts = list(map(len, groups))
-    sizes = share_batch(batches.batch_size, amounts, amounts)
-    return tuple(
-        make_stack(batches.potential, batches.dataset.subset(rows.tolist()), size, settings.dtype)
-        for rows, size in zip(groups, sizes, strict=True)
-    )

@@ -13,7 +13,6 @@ from mlipjax.finetuning.setup import FrameStack
 from mlipjax.finetuning.state import LabelBuffer, SystemState, system_key
 from mlipjax.graph import GraphBatch, VerletSpec, build_table, fold_graphs, graph_from_table, join_graphs, pack_edges
 from mlipjax.potential import Potential
-from mlipjax.system import Labels
 from mlipjax.train import Batch
 from mlipjax.typing import Array, Bool, Float, Int, Key, Params
 
@@ -104,7 +103,8 @@ def draw_batch(stacks: Sequence[FrameStack], key: Key, step: Int[Array, ""], sha
         if share is not None:
             chosen = chosen.reshape(share.count, -1)[share.index]
         graphs.append(fold_graphs(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.graphs)))
-        labels.append(_fold_labels(jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.labels)))
+        own = jax.tree.map(lambda x, chosen=chosen: x[chosen], stack.labels)
+        labels.append(dataclasses.replace(own, forces=own.forces.reshape(-1, 3)))
     return Batch(join_graphs(graphs), jax.tree.map(lambda *parts: jnp.concatenate(parts), *labels))
 
 
@@ -117,7 +117,3 @@ def draw_frames(key: Key, step: Array, labelled: Bool[Array, " C"], batch_size: 
         return jnp.argsort(jnp.where(labelled, order, jnp.inf))[position % n_labelled]
 
     return jax.vmap(draw)(step * batch_size + jnp.arange(batch_size))
-
-
-def _fold_labels(labels: Labels) -> Labels:
-    return dataclasses.replace(labels, forces=labels.forces.reshape(-1, 3))

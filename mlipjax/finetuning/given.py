@@ -68,6 +68,16 @@ def make_stack(potential: Potential, dataset: Dataset, batch_size: int, dtype: A
     return FrameStack(stacked, together, jnp.ones((len(dataset),), bool), batch_size)
 
 
+def make_stacks(potential: Potential, dataset: Dataset, batch_size: int, dtype: Any, head: int = 0) -> list[FrameStack]:
+    """Put labelled structures of any sizes into stacks, each with its share of every batch; arguments as above."""
+    groups = size_groups([system.n_atoms for system in dataset.systems])
+    amounts = list(map(len, groups))
+    return [
+        make_stack(potential, dataset.subset(rows.tolist()), size, dtype, head)
+        for rows, size in zip(groups, share_batch(batch_size, amounts, amounts), strict=True)
+    ]
+
+
 def _padded(label: Labels, reference: float, n_atoms: int) -> Labels:
     """Labels without isolated atoms, with room for more atoms; what is missing is 0 with a weight of 0."""
     forces = np.zeros((n_atoms, 3))

@@ -22,7 +22,6 @@ from mlipjax.devices import bring_home, device_mesh
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.candidates import select_frames
 from mlipjax.finetuning.frames import frame_graphs
-from mlipjax.finetuning.history import HISTORY, History
 from mlipjax.finetuning.labelling import FrameLabels
 from mlipjax.finetuning.pieces import (
     RETRIES,
@@ -33,22 +32,22 @@ from mlipjax.finetuning.pieces import (
     Until,
     alarm_stop,
     collapsing,
+    compiled,
     enlarged,
     never,
     not_finite,
     out_of_bounds,
+    run_piece,
     save_stopped,
 )
-from mlipjax.finetuning.program import compiled, run_piece
-from mlipjax.finetuning.records import model_of
+from mlipjax.finetuning.records import HISTORY, History, model_of
 from mlipjax.finetuning.round import finish_round, mesh_of_batches, train_frames
 from mlipjax.finetuning.sample import sample_frame
 from mlipjax.finetuning.setup import Controls, Setup
-from mlipjax.finetuning.stages import at_start, n_sampled, next_stage
 from mlipjax.finetuning.state import FineTuneState, SystemState
 from mlipjax.graph import DenseTable, GraphBatch, VerletSpec
 from mlipjax.locks import folder_alone
-from mlipjax.md.state import SimState, rebuild
+from mlipjax.md.state import rebuild
 from mlipjax.models import save
 from mlipjax.oracles import Labeller
 from mlipjax.train.checkpoint import Checkpoints
@@ -121,7 +120,7 @@ class HostLoop:
     ) -> LoopResult:
         number = (checkpoints.latest() if checkpoints else None) or 0
         reason = None
-        while (next_one := next_stage(self.setup, state, n_rounds)).stage != "done":
+        while (next_one := next_stage(self.setup, state, n_rounds))[0] != "done":
             stage, index = next_one
             if at_start(state) and (reason := self.until(history.records())) is not None:
                 break
@@ -191,7 +190,7 @@ class HostLoop:
         for _ in range(RETRIES):
             own = self.setup.systems[index]
             # the search is repeated in the program; here it gives the tables the shapes of the setup
-            system = dataclasses.replace(system, sim=compiled(_find_tables, own.spec)(system.sim))
+            system = dataclasses.replace(system, sim=compiled(rebuild, own.spec)(system.sim))
             mesh = device_mesh(system.sim.n_replicas)
             sample = compiled(sample_frame, self.setup.alone(own), mesh=mesh)
             after, found = bring_home(sample(params, system, numbers, state.round), mesh)
@@ -290,10 +289,6 @@ def _record(history: History, piece: tuple[int, str, int], records: Sequence[dic
         history.add({"key": [round, stage, count, record["system"]], "round": round, "stage": stage, **record})
 
 
-def _find_tables(spec: VerletSpec, sim: SimState) -> SimState:
-    return rebuild(spec, sim)
-
-
 def _with_tables(state: FineTuneState, tables: Sequence[DenseTable | None]) -> FineTuneState:
     systems = (
         dataclasses.replace(system, sim=dataclasses.replace(system.sim, table=table))
@@ -304,3 +299,51 @@ def _with_tables(state: FineTuneState, tables: Sequence[DenseTable | None]) -> F
 
 def _without_tables(state: FineTuneState) -> FineTuneState:
     return _with_tables(state, [None] * len(state.systems))
+
+
+def next_stage(setup: Setup, state: FineTuneState, n_rounds: int) -> tuple[Stage, int]:
+    """Return the stage that comes next for a state, and the system that it is about (0 for those of all systems).
+
+    Frames without labels and a fresh optimiser mean that labelling comes next. An alarm that is to be labelled ends the
+    sampling of its system in its round.
+    """
+    this = int(state.round)
+    if this >= n_rounds:
+        return "done", 0
+    for index, (own, system) in enumerate(zip(setup.systems, state.systems, strict=True)):
+        taken = int((np.asarray(system.buffer.round) == this).sum())
+        if system.candidates is not None:
+            if taken == 0 and int(system.candidates.count) < own.frames_per_replica * system.sim.n_replicas:
+                return "sample", index
+        elif taken < own.labels_per_replica * system.sim.n_replicas and not (taken and _interrupted(setup, system)):
+            return "sample", index
+    if any(system.candidates is not None and int(system.candidates.count) for system in state.systems):
+        return "select", 0
+    step = int(state.train.step)
+    if not step and not any(
+        np.any(np.asarray(s.buffer.labelled) & (np.asarray(s.buffer.round) == this)) for s in state.systems
+    ):
+        return "label", 0
+    return ("train" if step < setup.config.train_steps else "finish"), 0
+
+
+def n_sampled(state: FineTuneState, index: int) -> int:
+    """Frames that a system has sampled: in all, or of its candidates in this round."""
+    system = state.systems[index]
+    return int(system.buffer.count if system.candidates is None else system.candidates.count)
+
+
+def _interrupted(setup: Setup, system: SystemState) -> bool:
+    alarm = setup.config.alarm
+    if alarm is None or system.watch is None or not alarm.interrupts:
+        return False
+    return bool(np.asarray(system.watch.alarmed).any())
+
+
+def at_start(state: FineTuneState) -> bool:
+    """Tell whether nothing of a round is done yet."""
+    this = int(state.round)
+    frames = any(np.any(np.asarray(system.buffer.round) == this) for system in state.systems)
+    return not frames and not any(
+        system.candidates is not None and int(system.candidates.count) for system in state.systems
+    )

@@ -8,9 +8,11 @@ wait for their own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +23,7 @@ import numpy as np
 
 from mlipjax.files import write_atomic
 from mlipjax.finetuning.frames import frame_graphs
-from mlipjax.finetuning.pieces import OnPiece, Piece, Stopped, frame_at, no_zero
-from mlipjax.finetuning.program import compiled
+from mlipjax.finetuning.pieces import OnPiece, Piece, Stopped, compiled, frame_at, no_zero
 from mlipjax.finetuning.records import record_labels
 from mlipjax.finetuning.round import predict_frames
 from mlipjax.finetuning.setup import Setup
@@ -216,18 +217,13 @@ def _read(path: Path | None) -> dict[int, list[Predicted]]:
     return found
 
 
-class _stopping:
-    """Turns an error of the workers into the end of a run."""
-
-    def __init__(self, round: int) -> None:
-        self._round = round
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, BrokenExecutor):
-            raise Stopped(f"round {self._round}: {error}") from error
+@contextlib.contextmanager
+def _stopping(round: int) -> Iterator[None]:
+    """Turn an error of the workers into the end of a run."""
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise Stopped(f"round {round}: {error}") from error
 
 
 def _slots(state: FineTuneState, round: int) -> list[np.ndarray]:

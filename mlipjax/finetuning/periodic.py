@@ -26,11 +26,10 @@ from mlipjax.dispersion import D3BJ
 from mlipjax.files import plain, write_atomic
 from mlipjax.finetuning.compiled import run_rounds
 from mlipjax.finetuning.folder import claim_run, describe_settings, hash_model, run_folder
-from mlipjax.finetuning.history import HISTORY, read_history
 from mlipjax.finetuning.host import HostLoop, training_memory
 from mlipjax.finetuning.pieces import LoopResult, OnPiece, Piece, Stopped
 from mlipjax.finetuning.plan import OWN, Plan, Simulated, plan_periodic
-from mlipjax.finetuning.records import labelled_frames, model_of, round_rows
+from mlipjax.finetuning.records import HISTORY, labelled_frames, model_of, read_history, round_rows
 from mlipjax.finetuning.run_report import FRAMES, complete_run_report, read_frames
 from mlipjax.finetuning.stopping import reason_to_stop
 from mlipjax.finetuning.verdict import judge_run

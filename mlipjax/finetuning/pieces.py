@@ -1,12 +1,14 @@
-"""Parts that both loops share outside of compiled programs: pieces of work, tables, the stop."""
+"""Parts that both loops share outside of compiled programs: pieces of work, how they are compiled, tables, the stop."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from mlipjax.files import replace_on_success
@@ -151,3 +153,16 @@ def _replicas(spec: VerletSpec, system: SystemState) -> list[System]:
         System(np.asarray(position), numbers, np.asarray(cell), spec.pbc)
         for position, cell in zip(dynamics.position, dynamics.cell, strict=True)
     ]
+
+
+def compiled(function: Callable[..., Any], *constants: Any, **static: Any) -> Callable[..., Any]:
+    """A piece, compiled once per equal constants, also when a run is taken up again in the same process."""
+    return functools.partial(run_piece, function, constants, tuple(sorted(static.items())))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def run_piece(
+    function: Callable[..., Any], constants: tuple[Any, ...], static: tuple[tuple[str, Any], ...], *arguments: Any
+) -> Any:
+    """Call ``function(*constants, *arguments, **static)``."""
+    return function(*constants, *arguments, **dict(static))

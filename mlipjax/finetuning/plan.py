@@ -18,7 +18,7 @@ from mlipjax.dispersion import D3BJ
 from mlipjax.doctor import Finding, examine, refuse_fatal
 from mlipjax.finetuning.alarm import AlarmConfig
 from mlipjax.finetuning.compiled import SystemStart, init
-from mlipjax.finetuning.given import make_stack, share_batch, size_groups
+from mlipjax.finetuning.given import make_stack, make_stacks, share_batch, size_groups
 from mlipjax.finetuning.retain import REPLAY_HEAD, add_head, make_retention
 from mlipjax.finetuning.setup import Controls, FrameStack, RoundConfig, Setup, SystemControls, SystemSetup
 from mlipjax.finetuning.state import FineTuneState
@@ -207,8 +207,7 @@ def _settled(
         )
     if settings.e0s in ("model", "estimate"):
         return model.potential, ()
-    required = sorted({int(z) for system in systems for z in system.start.system.atomic_numbers})
-    return set_e0s(model.potential, read_e0s(settings.e0s), required), (f"E0s: of {settings.e0s}",)
+    return set_e0s(model.potential, read_e0s(settings.e0s), _elements(systems)), (f"E0s: of {settings.e0s}",)
 
 
 def _batches(potential: Potential, isolated: IsolatedAtoms, settings: PeriodicSettings) -> LabelledBatches:
@@ -236,13 +235,8 @@ def _replayed(
 ) -> tuple[FrameStack, ...]:
     if replayed is None:
         return ()
-    dataset, head = replayed.dataset, potential.heads.index(REPLAY_HEAD)
-    groups = size_groups([system.n_atoms for system in dataset.systems])
-    sizes = share_batch(settings.batch_size, list(map(len, groups)), list(map(len, groups)))
-    return tuple(
-        make_stack(potential, dataset.subset(rows.tolist()), size, settings.dtype, head)
-        for rows, size in zip(groups, sizes, strict=True)
-    )
+    head = potential.heads.index(REPLAY_HEAD)
+    return tuple(make_stacks(potential, replayed.dataset, settings.batch_size, settings.dtype, head))
 
 
 def _hyper(strategy: Strategy, setup: Setup, params: Params, known: LabelledBatches | None) -> Any:
@@ -320,13 +314,9 @@ def _system_setup(potential: Potential, system: Simulated, batch_size: int, sett
 
 def _system_controls(system: Simulated) -> SystemControls:
     own, start = system.settings, system.start
-    kelvin = _number(own.temperature)
-    ensemble = make_ensemble(
-        own.ensemble or "nvt",
-        timestep_fs=_number(own.timestep),
-        temperature_K=kelvin,
-        pressure_bar=_number(own.pressure),
-    )
+    numbers: Any = own.timestep, own.temperature, own.pressure  # each is one by now
+    step, kelvin, bar = map(float, numbers)
+    ensemble = make_ensemble(own.ensemble or "nvt", timestep_fs=step, temperature_K=kelvin, pressure_bar=bar)
     return SystemControls(ensemble, default_limits(kelvin, start.system.n_atoms, freedom=start.freedom), own.weight)
 
 
@@ -336,20 +326,9 @@ def _start(system: Simulated, rounds: int) -> SystemStart:
     return SystemStart(start, own.replicas or 1, capacity=rounds * (own.labels_per_round or 1))
 
 
-def _number(value: Any) -> float:
-    """A setting that has been completed, and is one number."""
-    return float(value)
-
-
 def _round_config(settings: PeriodicSettings, *, estimate: bool) -> RoundConfig:
-    watched = settings.on_alarm != "off"
-    return RoundConfig(
-        train_steps=settings.train_steps,
-        chart_components=COMPONENTS if watched else 0,
-        alarm=AlarmConfig(settings.on_alarm) if settings.on_alarm != "off" else None,
-        estimate_shift=estimate,
-        select=settings.select,
-    )
+    alarm, components = (None, 0) if settings.on_alarm == "off" else (AlarmConfig(settings.on_alarm), COMPONENTS)
+    return RoundConfig(settings.train_steps, components, alarm, estimate, settings.select)
 
 
 OWN = {field.name: field.default for field in dataclasses.fields(SystemSettings) if field.name != "structure"}

@@ -19,8 +19,7 @@ from mlipjax.data import Dataset, hash_input
 from mlipjax.data.hashing import first_seen, hash_dataset
 from mlipjax.data.properties import property_name, targets
 from mlipjax.finetuning.folder import hash_model
-from mlipjax.finetuning.properties_heads import add_property, standardise_inputs, target_moments
-from mlipjax.finetuning.properties_tasks import DENOISE, TaskMaker
+from mlipjax.finetuning.properties_tasks import DENOISE, TaskMaker, add_property, standardise_inputs, target_moments
 from mlipjax.finetuning.run import FinetuneListener, FinetuneResult, Outcome, run
 from mlipjax.losses import LossWeights
 from mlipjax.nn.readouts import PropertyHead

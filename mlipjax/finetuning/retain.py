@@ -67,7 +67,9 @@ def pseudo_label(frozen: Model, systems: Sequence[System], settings: FinetuneSet
     Raises:
         ValueError: if none is left.
     """
-    batches = LabelledBatches.create(frozen.potential, _unlabelled(systems), _BATCH, **settings.batching())
+    n = len(systems)
+    bare = Dataset(systems, View(lambda index: Labels.create(systems[index].n_atoms), n), ({},) * n)
+    batches = LabelledBatches.create(frozen.potential, bare, _BATCH, **settings.batching())
     predictions = predict(frozen.potential, frozen.params, batches)
 
     def label(index: int) -> Labels:
@@ -110,16 +112,14 @@ def make_retention(
     head = student.heads.index(REPLAY_HEAD) if strategy.replay else 0
     # without a head of their own, anchor energies are counted from the isolated atoms of the frozen model
     owner = student if strategy.replay else frozen.potential
-    for name, dataset in (("replay", replay), ("anchor", anchor)):
-        if dataset is not None:
-            findings += check_level(name, dataset, frozen, settings)
-    sets: list[LabelledBatches | None] = [None, None]
-    for place, (data, size) in enumerate(((replay, settings.batch_size), (anchor, _BATCH))):
+    sets: dict[str, LabelledBatches | None] = {"replay": None, "anchor": None}
+    for name, data, size in (("replay", replay, settings.batch_size), ("anchor", anchor, _BATCH)):
         if data is not None:
+            findings += check_level(name, data, frozen, settings)
             size = size or frames_per_step(data)
             batches = LabelledBatches.create(owner, data, size, passes=settings.epochs, **settings.batching())
-            sets[place] = dataclasses.replace(batches, head=head)
-    return Retention(*sets), notes, findings
+            sets[name] = dataclasses.replace(batches, head=head)
+    return Retention(**sets), notes, findings
 
 
 def _check_replay_settings(strategy: Strategy, settings: FinetuneSettings) -> None:
@@ -219,11 +219,6 @@ def check_level(name: str, dataset: Dataset, frozen: Model, settings: FinetuneSe
     findings += demote(found, settings.ignore)
     refuse_fatal(findings)
     return findings
-
-
-def _unlabelled(systems: Sequence[System]) -> Dataset:
-    n = len(systems)
-    return Dataset(systems, View(lambda index: Labels.create(systems[index].n_atoms), n), ({},) * n)
 
 
 def anchor_report(judge: LossJudge, params: Params) -> Mapping[str, Any] | None:

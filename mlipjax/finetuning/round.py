@@ -56,10 +56,10 @@ def make_round(
 
     def run(state: FineTuneState, controls: Controls) -> tuple[FineTuneState, RoundInfo]:
         sampler, systems, graphs, found = state.train.ema_params, [], [], []
-        sampled = [
-            _sample_round(setup, own, sampler, system, numbers, state.round)
-            for own, system, numbers in zip(setup.systems, state.systems, controls.systems, strict=True)
-        ]
+        sampled = []
+        for own, system, numbers in zip(setup.systems, state.systems, controls.systems, strict=True):
+            interval = partial(_interval, setup.alone(own), sampler, numbers, state.round)
+            sampled.append(jax.lax.scan(interval, system, length=own.frames_per_replica))
         parts, chosen = [part for part, _ in sampled], [jnp.zeros((0,), jnp.int32) for _ in sampled]
         if setup.config.select != "interval":
             parts, chosen = select_frames(setup, state, parts, controls)
@@ -107,20 +107,10 @@ class _Labelled:
     difference: Float[Array, ""]
 
 
-def _sample_round(
-    setup: Setup,
-    own: SystemSetup,
-    params: Params,
-    system: SystemState,
-    controls: SystemControls,
-    round: Int[Array, ""],
+def _interval(
+    setup: Setup, params: Params, controls: SystemControls, round: Int[Array, ""], system: SystemState, _: None
 ) -> tuple[SystemState, SampleInfo]:
-    """All frames of a system in a round, unlabelled; fields of the record have a leading axis for the frames."""
-
-    def interval(system: SystemState, _: None) -> tuple[SystemState, SampleInfo]:
-        return sample_frame(setup.alone(own), params, system, controls, round)
-
-    return jax.lax.scan(interval, system, length=own.frames_per_replica)
+    return sample_frame(setup, params, system, controls, round)
 
 
 def _label_round(
@@ -175,7 +165,7 @@ def _report(
         n_neighbors=jnp.max(md.n_neighbors),
         errors=FrameErrors.of(*given, numbers, own),
         labelled=labelled.good,
-        alarms=_alarmed(system),
+        alarms=jnp.zeros((system.sim.n_replicas,), bool) if system.watch is None else system.watch.alarmed,
         alarm_index=_steps_of(sampled.reading.index),
         chosen=chosen,
     )
@@ -184,14 +174,7 @@ def _report(
 def label_one(oracle: JittableOracle, offsets: Array, graph: GraphBatch) -> Labels:
     """Labels of one structure, without the axis of structures that the oracle's batch has."""
     labels = oracle.label_graph(graph, offsets)
-    return Labels(
-        energy=labels.energy[0],
-        forces=labels.forces,
-        stress=labels.stress[0],
-        energy_weight=labels.energy_weight[0],
-        forces_weight=labels.forces_weight[0],
-        stress_weight=labels.stress_weight[0],
-    )
+    return dataclasses.replace(jax.tree.map(lambda leaf: leaf[0], labels), forces=labels.forces)
 
 
 def predict_frames(
@@ -318,10 +301,6 @@ def chart_frames(setup: Setup, params: Params, system: SystemState, graphs: Grap
         return charts
     features = jax.lax.stop_gradient(features)
     return cross_limits(charts, features, species, labelled, setup.config.alarm)
-
-
-def _alarmed(system: SystemState) -> Bool[Array, " R"]:
-    return jnp.zeros((system.sim.n_replicas,), bool) if system.watch is None else system.watch.alarmed
 
 
 def _steps_of(trace: Float[Array, "L C R S"]) -> Float[Array, "R T"]:

@@ -14,7 +14,7 @@ from ase import Atoms
 from mlipjax.data import read_atoms
 from mlipjax.data.write import write_atoms
 from mlipjax.files import write_atomic
-from mlipjax.finetuning.history import HISTORY, read_history
+from mlipjax.finetuning.records import HISTORY, read_history
 from mlipjax.locks import InUseError, folder_alone
 from mlipjax.notices import notice
 from mlipjax.train import read_metrics
@@ -103,7 +103,7 @@ def write_run_report(folder: Path, report: Mapping[str, Any]) -> None:
         records, points = read_metrics(folder), read_points(folder)
         write_finetune_report(folder, report, records, points, read_largest(folder))
     else:
-        from mlipjax.report.properties import write_property_report
+        from mlipjax.report.training import write_property_report
 
         write_property_report(folder, report, read_metrics(folder), read_points(folder))
 

@@ -67,13 +67,11 @@ def error_against_labels(curves: Mapping[str, Mapping[str, ErrorCurve]], *, x_la
                 values = np.asarray(getattr(curve, field), np.float64)
                 _draw_curve(panel, np.asarray(curve.labels) + shifts[arm], values, styles[arm])
             _finish_error_panel(panel, signed=field == "energy_mean")
-            panel.set_ylabel(unit)
-            panel.set_title(title if row == 0 else "")
+            panel.set(ylabel=unit, title=title if row == 0 else "")
         axes[row, 0].set_ylabel(f"{test_set}\nmeV/atom")
     ticks = np.unique(np.concatenate([np.ravel(c.labels) for arms in curves.values() for c in arms.values()]))
     for panel in axes[-1]:
-        panel.set_xlabel(x_label)
-        panel.set_xticks(ticks if len(ticks) <= 7 else ticks[:: -(-len(ticks) // 6)])
+        panel.set(xlabel=x_label, xticks=ticks if len(ticks) <= 7 else ticks[:: -(-len(ticks) // 6)])
     shared_legend(figure, axes.ravel(), order=[style.label for style in styles.values()])
     return figure
 
@@ -147,9 +145,7 @@ def parity(reference: ArrayLike, predictions: Mapping[str, ArrayLike], *, quanti
         above = np.mean(drawn[-1] - reference) > 0.1 * np.ptp([reference, drawn[-1]])
         x, y, across, up = (0.96, 0.04, "right", "bottom") if above else _UPPER_LEFT
         panel.text(x, y, text, ha=across, va=up, transform=panel.transAxes, fontsize=7, linespacing=1.35)
-        panel.set_title(styles[name].label)
-        panel.set_xlabel(f"reference {quantity} ({unit})")
-        panel.set_aspect("equal")
+        panel.set(title=styles[name].label, xlabel=f"reference {quantity} ({unit})", aspect="equal")
     everything = np.concatenate([reference, *drawn])
     margin = 0.04 * (np.ptp(everything) or 1.0)
     ends = (everything.min() - margin, everything.max() + margin)

@@ -10,9 +10,9 @@ from ase import Atoms
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mlipjax.report.html import Illustration, Interactive, write_report
+from mlipjax.report.html import Illustration, write_report
 from mlipjax.report.structures import outstanding
-from mlipjax.report.style import arm_styles, letter_panels, new_figure, save_figure, shared_legend, styled
+from mlipjax.report.style import arm_styles, letter_panels, new_figure, shared_legend, styled
 
 _ALARM = "#B2182B"
 _LIMIT = "#333333"
@@ -96,18 +96,11 @@ def write_monitor_report(
         alarm: whether it is bad news.
         versions: of what made it.
     """
-    save_figure(charts, folder / "monitor.png")
-    content: list[Illustration | Interactive] = [
-        Illustration(charts, f"Indices of {len(frames)} frames and their limits; frames above are marked.", "Charts")
-    ]
+    drawn = f"Indices of {len(frames)} frames and their limits; frames above are marked."
     title = "Frames furthest out"
     ratios, atoms = zip(*furthest, strict=True)
-    figure, viewer, _ = outstanding(frames, ratios, quantity="index over its limit", title=title, marked=atoms)
-    save_figure(figure, folder / "furthest_out.png")
+    figure, viewer = outstanding(frames, ratios, quantity="index over its limit", title=title, marked=atoms)
     caption = "Numbers are the index over its limit, an alarm above 1; the atom furthest out is drawn in magenta."
-    content.append(Illustration(figure, caption, title))
-    if viewer is not None:
-        content.append(viewer)
-    write_report(
-        folder / "report.html", title="Charts", verdict=verdict, content=content, versions=versions, alarm=alarm
-    )
+    content = [Illustration(charts, drawn, "Charts", "monitor"), Illustration(figure, caption, title, "furthest_out")]
+    write_report(folder / "report.html", title="Charts", verdict=verdict, content=[*content, *viewer],
+                 versions=versions, alarm=alarm)  # fmt: skip

@@ -166,8 +166,7 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         panel.axvline(done + 0.5, color="#333333", linewidth=0.7, linestyle=(0, (3, 2)))
     panel.set_yscale("log")
     panel.margins(x=0.01)
-    panel.set_xlabel("optimiser step")
-    panel.set_ylabel("loss (dimensionless)")
+    panel.set(xlabel="optimiser step", ylabel="loss (dimensionless)")
     return figure
 
 
@@ -193,7 +192,7 @@ def _frames_apart(
     if not found:
         return []
     title = "Frames with the largest force errors"
-    figure, viewer, _ = outstanding(
+    figure, viewer = outstanding(
         [one.atoms for one in found],
         [one.error for one in found],
         quantity="force error (meV/Å, rms over atoms)",
@@ -205,9 +204,7 @@ def _frames_apart(
         "Above each frame is the force error of the model that sampled it, before it was trained on it (meV/Å, root "
         "mean square over atoms); the atom with the largest error is drawn in magenta."
     )
-    content: list[Illustration | Interactive] = [Illustration(figure, caption, title, "largest_errors")]
-    if viewer is not None:
-        content.append(viewer)
+    content = [Illustration(figure, caption, title, "largest_errors"), *viewer]
     if alarmed := [one for one in found if one.by_alarm]:
         shown = alarmed[:MOST_PICTURES]
         titles = [f"{one.name}: {rounded(one.error)}" for one in shown]
@@ -261,17 +258,7 @@ def _table(report: Mapping[str, Any]) -> Table:
 def _systems_table(report: Mapping[str, Any]) -> Table:
     names = ("name", "formula", "ensemble", "temperature", "timestep", "replicas", "labels_per_round", "weight")
     rows = [[number, *(system[name] for name in names)] for number, system in enumerate(report["systems"], 1)]
-    heads = (
-        "system",
-        "structure",
-        "formula",
-        "ensemble",
-        "K",
-        "time step (fs)",
-        "replicas",
-        "labels a round",
-        "weight",
-    )
+    heads = "system", "structure", "formula", "ensemble", "K", "time step (fs)", "replicas", "labels a round", "weight"
     return Table(heads, rows, "What was simulated.")
 
 

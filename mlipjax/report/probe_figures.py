@@ -38,8 +38,7 @@ def equation_of_state(volumes: ArrayLike, energies: ArrayLike, fit_v: ArrayLike,
     panel = figure.subplots()
     panel.plot(fit_v, 1000.0 * np.asarray(fit_e), color=_COLORS[0], label="Birch-Murnaghan fit")
     panel.plot(volumes, 1000.0 * np.asarray(energies), "o", color=_COLORS[1], label="potential")
-    panel.set_xlabel("volume (Å³/atom)")
-    panel.set_ylabel("energy above minimum (meV/atom)")
+    panel.set(xlabel="volume (Å³/atom)", ylabel="energy above minimum (meV/atom)")
     panel.legend()
     return figure
 
@@ -76,9 +75,7 @@ def frequencies(values: ArrayLike) -> Figure:
     panel.hlines(values[values < -0.1], -0.3, 0.3, color=_COLORS[1], linewidth=1.6)
     panel.axhline(0.0, color="#333333", linewidth=0.7)
     panel.set_xticks([0], ["Γ"])
-    panel.set_xlim(-0.7, 0.7)
-    panel.set_xlabel("wave vector")
-    panel.set_ylabel("frequency (THz; imaginary below zero)")
+    panel.set(xlim=(-0.7, 0.7), xlabel="wave vector", ylabel="frequency (THz; imaginary below zero)")
     return figure
 
 
@@ -106,8 +103,7 @@ def phonon_bands(
     for tick in ticks[1:-1]:
         left.axvline(tick, color="#999999", linewidth=0.6)
     left.set_xticks(ticks, labels)
-    left.set_xlim(distances[0], distances[-1])
-    left.set_xlabel("wave vector")
+    left.set(xlim=(distances[0], distances[-1]), xlabel="wave vector")
     below = "; imaginary below zero" if bands.min() < -0.1 else ""
     left.set_ylabel(f"frequency (THz{below})")
     grid, density = _density(np.ravel(mesh))
@@ -185,9 +181,7 @@ def softening(reference: ArrayLike, predicted: ArrayLike, slope: float, apart: A
     panel.plot(ends, slope * ends, color=_COLORS[1], label=f"slope {slope:.3f}")
     panel.set_xlim(*ends)
     panel.set_ylim(*ends)
-    panel.set_aspect("equal")
-    panel.set_xlabel("reference force (eV/Å)")
-    panel.set_ylabel("predicted force (eV/Å)")
+    panel.set(aspect="equal", xlabel="reference force (eV/Å)", ylabel="predicted force (eV/Å)")
     panel.legend()
     return figure
 
@@ -202,8 +196,7 @@ def vacancies(names: Sequence[str], unrelaxed: ArrayLike, relaxed: ArrayLike) ->
     if np.all(np.isfinite(np.asarray(relaxed))):
         panel.bar(place + 0.2, relaxed, 0.38, color=_COLORS[0], label="relaxed")
     panel.set_xticks(place, names)
-    panel.set_xlabel("atom taken out")
-    panel.set_ylabel("vacancy formation energy (eV)")
+    panel.set(xlabel="atom taken out", ylabel="vacancy formation energy (eV)")
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -220,8 +213,7 @@ def radial_distribution(distances: ArrayLike, pairs: Sequence[str], g: ArrayLike
             np.asarray(distances), mean - band, mean + band, color=look["color"], alpha=0.25, linewidth=0
         )
     panel.axhline(1.0, color="#333333", linewidth=0.7, linestyle=(0, (4, 2)))
-    panel.set_xlabel("distance (Å)")
-    panel.set_ylabel("g(r)")
+    panel.set(xlabel="distance (Å)", ylabel="g(r)")
     panel.set_ylim(bottom=0.0)
     _legend_outside(figure, panel)
     return figure
@@ -250,10 +242,7 @@ def mean_square_displacement(
             line = 2.0 * n_dimensions * d * lags[inside] + offset
             panel.plot(lags[inside], line, color="#000000", linewidth=0.8, linestyle=(0, (4, 2)))
     panel.axvspan(*window, color="#EEEEEE", zorder=0)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xlabel("lag (ps)")
-    panel.set_ylabel("mean square displacement (Å²)")
+    panel.set(xscale="log", yscale="log", xlabel="lag (ps)", ylabel="mean square displacement (Å²)")
     panel.legend(loc="upper left")
     return figure
 
@@ -267,16 +256,14 @@ def vibrational_spectrum(
     left, right = figure.subplots(1, 2)
     left.plot(lags, vacf, color=_COLORS[0], linewidth=1.0)
     left.axhline(0.0, color="#333333", linewidth=0.7)
-    left.set_xlabel("lag (ps)")
-    left.set_ylabel("velocity autocorrelation")
+    left.set(xlabel="lag (ps)", ylabel="velocity autocorrelation")
     total = np.sum([np.asarray(values) for values in density.values()], axis=0)
     for index, (symbol, values) in enumerate(density.items()):
         right.plot(frequencies, values, label=symbol, linewidth=1.0, **_look(index))
     frequencies = np.asarray(frequencies)
     used = np.cumsum(np.maximum(total, 0.0)) < 0.999 * np.sum(np.maximum(total, 0.0))
     right.set_xlim(0.0, 1.1 * float(frequencies[used].max(initial=frequencies[1])))
-    right.set_xlabel("frequency (THz)")
-    right.set_ylabel("density of states (1/THz)")
+    right.set(xlabel="frequency (THz)", ylabel="density of states (1/THz)")
     right.legend()
     letter_panels((left, right))
     return figure
@@ -289,8 +276,7 @@ def bond_events(times: ArrayLike, bonds: Mapping[str, ArrayLike]) -> Figure:
     panel = figure.subplots()
     for index, (pair, counts) in enumerate(bonds.items()):
         panel.step(times, counts, where="post", label=pair, linewidth=1.2, **_look(index))
-    panel.set_xlabel("time (ps)")
-    panel.set_ylabel("number of bonds")
+    panel.set(xlabel="time (ps)", ylabel="number of bonds")
     panel.set_ylim(bottom=0.0)
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     if bonds:
@@ -309,8 +295,7 @@ def crystal_order(
         t = times[name] if isinstance(times, Mapping) else times
         axes[0].plot(t, fraction[name], label=name or None, linewidth=1.1, **_look(index))
         axes[1].plot(t, mean[name], linewidth=1.1, **_look(index))
-    axes[0].set_ylabel("solid fraction of atoms")
-    axes[0].set_ylim(0.0, 1.0)
+    axes[0].set(ylabel="solid fraction of atoms", ylim=(0.0, 1.0))
     axes[1].set_ylabel("mean averaged q6")
     for panel in axes:
         panel.set_xlabel("time (ps)")

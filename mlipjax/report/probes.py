@@ -49,8 +49,7 @@ def energy_path(
             np.linspace(x[0], x[-1], len(np.asarray(given_eV))), given_eV, "--s", color=_GIVEN, label="path as given"
         )
     axes.margins(y=0.15)
-    axes.set_xlabel("distance along the path (Å)")
-    axes.set_ylabel("energy (eV)")
+    axes.set(xlabel="distance along the path (Å)", ylabel="energy (eV)")
     axes.legend()
     return figure
 
@@ -80,8 +79,7 @@ def sliding_profile(shift_A: ArrayLike, rigid_meV_per_A2: ArrayLike, relaxed_meV
             continue
         axes.plot(fine, PchipInterpolator(x, y)(fine), style, color=color)
         axes.plot(x, y, marker, color=color, markersize=4, label=name)
-    axes.set_xlabel("shift (Å)")
-    axes.set_ylabel("sliding energy (meV/Å²)")
+    axes.set(xlabel="shift (Å)", ylabel="sliding energy (meV/Å²)")
     shared_legend(figure, [axes])
     return figure
 
@@ -100,8 +98,7 @@ def path_profiles(profiles: Mapping[str, tuple[ArrayLike, ArrayLike]], *, x_labe
     for name, (x, y) in profiles.items():
         axes.plot(x, y, color=looks[name].color, marker=looks[name].marker, label=looks[name].label)
     axes.axhline(0.0, color=_LINE, linewidth=0.5)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     shared_legend(figure, [axes])
     return figure
 
@@ -133,8 +130,7 @@ def gamma_surface(fractions: ArrayLike, energies_meV_per_A2: ArrayLike, vectors_
     axes.plot(corner[:, 0], corner[:, 1], color="white", linewidth=1.0)
     axes.set_aspect("equal")
     axes.grid(False)
-    axes.set_xlabel("shift x (Å)")
-    axes.set_ylabel("shift y (Å)")
+    axes.set(xlabel="shift x (Å)", ylabel="shift y (Å)")
     label = f"{kind} sliding energy (meV/Å²)"
     figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, ticks=MaxNLocator(6))
     return figure

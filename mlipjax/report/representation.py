@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mlipjax.report.style import WIDTH, arm_styles, letter_panels, new_figure, shared_legend, styled
+from mlipjax.report.style import WIDTH, arm_styles, letter_panels, panel_grid, shared_legend, styled
 
 _RAMPS = {"H": "Oranges", "C": "Greys", "N": "Blues", "O": "Reds", "F": "Greens", "Cl": "YlGn", "S": "YlOrBr"}
 """Colours of the elements that chemists know them by; others take what is left."""
@@ -41,11 +41,8 @@ def class_maps(
     names = np.asarray(classes)
     looks = _looks(names, n_shown)
     n_columns = min(len(maps), 2 if len(maps) == 4 else 3)
-    n_rows = -(-len(maps) // n_columns)
-    width = WIDTH / n_columns
-    figure = new_figure(height=min(width, 3.2) * n_rows + 0.9)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for panel, (model, points) in zip(axes, maps.items(), strict=False):
+    figure, axes = panel_grid(len(maps), n_columns, min(WIDTH / n_columns, 3.2), 0.9)
+    for panel, (model, points) in zip(axes, maps.items(), strict=True):
         points = np.asarray(points, np.float64)
         if len(points) != len(names):
             raise ValueError(f"the map of {model} has {len(points)} points, there are {len(names)} atoms.")
@@ -56,8 +53,6 @@ def class_maps(
             )
         panel.set_title(f"{model}\n{notes[model]}" if notes and model in notes else model)
         panel.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2")
-    for panel in axes[len(maps) :]:
-        panel.remove()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), markerscale=1.8)
     return figure
@@ -111,11 +106,8 @@ def estimate_panels(
     if not panels:
         raise ValueError("there is no number to draw.")
     models = list(dict.fromkeys(model for rows in panels.values() for model in rows))
-    n_columns = min(len(panels), 3)
-    n_rows = -(-len(panels) // n_columns)
-    figure = new_figure(height=n_rows * (0.24 * len(models) + 0.95) + 0.1)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
-    for panel, (title, rows) in zip(axes, panels.items(), strict=False):
+    figure, axes = panel_grid(len(panels), min(len(panels), 3), 0.24 * len(models) + 0.95, 0.1, sharey=True)
+    for panel, (title, rows) in zip(axes, panels.items(), strict=True):
         _draw_estimates(panel, models, rows)
         if lines and title in lines:
             panel.axvline(lines[title], color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
@@ -125,9 +117,7 @@ def estimate_panels(
         # one stranger among models of one family would leave the others on top of each other
         if min(values) > 0.0 and max(values) > 50.0 * min(values):
             panel.set_xscale("log")
-    for panel in axes[len(panels) :]:
-        panel.remove()
-    letter_panels(axes[: len(panels)])
+    letter_panels(axes)
     return figure
 
 
@@ -166,10 +156,8 @@ def estimates_along(
         raise ValueError("there is no number to draw.")
     styles = arm_styles(run for rows in panels.values() for run in rows)
     n_columns = min(len(panels), 3)
-    n_rows = -(-len(panels) // n_columns)
-    figure = new_figure(height=1.65 * n_rows + 0.4)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True).ravel()
-    for panel, (title, rows) in zip(axes, panels.items(), strict=False):
+    figure, axes = panel_grid(len(panels), n_columns, 1.65, 0.4, sharex=True)
+    for panel, (title, rows) in zip(axes, panels.items(), strict=True):
         for run, points in rows.items():
             step, value, low, high = np.asarray(points, np.float64).T
             look = styles[run]
@@ -179,13 +167,9 @@ def estimates_along(
         if lines and title in lines:
             panel.axhline(lines[title], color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
         panel.set_ylabel(f"{title}\n({better[title]})" if better and title in better else title, fontsize=6.5)
-    for panel in axes[len(panels) :]:
-        panel.remove()
-    # the last panel of every column
-    for panel in axes[max(0, len(panels) - n_columns) : len(panels)]:
-        panel.tick_params(labelbottom=True)
+    for panel in axes[-n_columns:]:
         panel.set_xlabel("optimiser step")
     axes[0].plot([], [], "*", color="#333333", markersize=8, linestyle="none", label="the model that was kept")
     shared_legend(figure, axes[:1])
-    letter_panels(axes[: len(panels)])
+    letter_panels(axes)
     return figure

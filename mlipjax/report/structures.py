@@ -121,7 +121,7 @@ def outstanding(
     colors: tuple[Sequence[np.ndarray], str] | None = None,
     marked: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
-) -> tuple[Figure, Interactive | None, list[int]]:
+) -> tuple[Figure, list[Interactive]]:
     """Pictures of the structures with the largest amounts, and a viewer of these and the next ones.
 
     Args:
@@ -134,7 +134,7 @@ def outstanding(
         names: of each structure; by default its number.
 
     Returns:
-        The pictures, the viewer, and the numbers of the structures in them.
+        The pictures, and the viewer, if it can be made.
     """
     amounts = np.asarray(amounts, float)
     order = np.argsort(-np.nan_to_num(amounts, nan=np.inf), kind="stable").tolist()
@@ -152,4 +152,4 @@ def outstanding(
         caption=f"{quantity} of structures, the largest first; a point of the map shows its structure.",
         title=title,
     )
-    return figure, viewer, first
+    return figure, [] if viewer is None else [viewer]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -106,6 +107,26 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     """Return an empty figure of the given size in inches with constrained layout."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def panel_grid(n: int, n_columns: int, row_height: float, more: float, **shared: Any) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its n panels (n,), row by row; the lowest of each column have numbers on their x axis.
+
+    Args:
+        n: panels.
+        n_columns: of the grid; places that are left over stay empty.
+        row_height: inches.
+        more: inches beside the rows, for legends.
+        shared: of ``Figure.subplots``: axes that panels share.
+    """
+    n_rows = -(-n // n_columns)
+    figure = new_figure(height=row_height * n_rows + more)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False, **shared).ravel()
+    for panel in panels[n:]:
+        panel.remove()
+    for panel in panels[max(0, n - n_columns) : n]:
+        panel.tick_params(labelbottom=True)
+    return figure, panels[:n]
 
 
 def shared_legend(figure: Figure, panels: Iterable[Axes], order: Iterable[str] = ()) -> None:

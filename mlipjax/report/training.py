@@ -1,4 +1,4 @@
-"""The report of one fine-tune or one evaluation, as HTML and PNG: what was done, how good it is, what to do next."""
+"""The report of one fine-tune (to a property, too) or evaluation: what was done, how good it is, what to do next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlipjax.report.curves import interactive_curves
 from mlipjax.report.errors import parity, training_history
 from mlipjax.report.html import Illustration, Interactive, Table, write_report
 from mlipjax.report.structures import outstanding
-from mlipjax.report.style import rounded
+from mlipjax.report.style import arm_styles, new_figure, rounded, styled
 
 QUANTITIES = {
     "energy": ("energy per atom", "eV/atom"),
@@ -41,6 +41,11 @@ _HISTORY = {
     "stress MAE (meV/Å³)": "stress_mae_meV_per_A3",
     "Hessian product MAE (eV/Å²)": "hvp_mae_eV_per_A2",
 }
+_JUDGED = (
+    ("force MAE", "force_mae_meV_per_A", "meV/Å"),
+    ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
+    ("stress MAE", "stress_mae_meV_per_A3", "meV/Å³"),
+)
 Content = Illustration | Interactive | Table
 Points = Mapping[str, Mapping[str, np.ndarray]]
 """By quantity: ``reference`` and the predictions of each model, (n,)."""
@@ -73,19 +78,6 @@ def element_rows(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(("element", "atoms", "mean |F|", *columns), rows, caption)
 
 
-def parity_figures(points: Points) -> dict[str, Figure]:
-    """A parity plot for each quantity that has points."""
-    return {
-        name: parity(
-            found["reference"],
-            {model: values for model, values in found.items() if model != "reference"},
-            quantity=QUANTITIES[name][0],
-            unit=QUANTITIES[name][1],
-        )
-        for name, found in points.items()
-    }
-
-
 def history_figure(records: Sequence[Mapping[str, Any]], best: int) -> Figure | None:
     """Losses and validation errors of every epoch; ``None`` without records."""
     if not records:
@@ -109,13 +101,8 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> Interactive | None:
 
 def _known(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Series that all records have."""
-    found = {name: _series(records, key) for name, key in names.items()}
-    return {name: values for name, values in found.items() if values is not None}
-
-
-def _series(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | None:
-    values = [record.get(key) for record in records]
-    return None if any(value is None for value in values) else np.array(values, np.float64)
+    found = {name: [record.get(key) for record in records] for name, key in names.items()}
+    return {name: np.array(values, np.float64) for name, values in found.items() if None not in values}
 
 
 def write_finetune_report(
@@ -164,11 +151,7 @@ def finetune_verdict(report: Mapping[str, Any]) -> tuple[str, bool]:
     """Verdict on a fine-tune for a hurried reader, and whether it is bad news."""
     before, after, n_valid = report["before"], report["after"], report["n_valid"]
     changes, worse = [], False
-    for words, key, unit in (
-        ("force MAE", "force_mae_meV_per_A", "meV/Å"),
-        ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
-        ("stress MAE", "stress_mae_meV_per_A3", "meV/Å³"),
-    ):
+    for words, key, unit in _JUDGED:
         if before.get(key) is not None and after.get(key) is not None:
             changes.append(f"{words} {rounded(before[key])} → {rounded(after[key])} {unit}")
             worse = worse or after[key] > before[key]
@@ -214,12 +197,7 @@ def write_evaluation_report(
     content += parities(points, f"{report['n_frames']} structures of {os.path.basename(data)}")
     content += worst(apart)
     shown = [
-        f"{words} {rounded(report[key])} {unit}"
-        for words, key, unit in (
-            ("force MAE", "force_mae_meV_per_A", "meV/Å"),
-            ("energy MAE", "energy_mae_meV_per_atom", "meV/atom"),
-        )
-        if report.get(key) is not None
+        f"{words} {rounded(report[key])} {unit}" for words, key, unit in _JUDGED[:2] if report.get(key) is not None
     ]
     verdict = f"{model} on {report['n_frames']} structures of {data}: {', '.join(shown) or 'no energies, no forces'}."
     title = f"{model} on {os.path.basename(data)}"
@@ -233,7 +211,7 @@ def worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
         return []
     title = "Structures with the largest force errors"
     frames, errors = [atoms for atoms, _ in apart], [1000.0 * error for _, error in apart]
-    figure, viewer, _ = outstanding(
+    figure, viewer = outstanding(
         frames,
         [np.sqrt(np.mean(error**2)) for error in errors],
         quantity="force error (meV/Å, rms over atoms)",
@@ -243,22 +221,20 @@ def worst(apart: Sequence[tuple[Atoms, np.ndarray]]) -> list[Content]:
     )
     caption = "Colours are errors of the forces on atoms; above each structure is the root of their mean square, meV/Å."
     caption += " Numbers are those of structures in the data, from 0."
-    drawn = Illustration(figure, caption, title, "largest_errors")
-    return [drawn] if viewer is None else [drawn, viewer]
+    return [Illustration(figure, caption, title, "largest_errors"), *viewer]
 
 
 def parities(points: Points, what: str) -> list[Illustration]:
-    """Parity plots with captions; ``what`` says of which structures."""
-    return [
-        Illustration(
-            figure,
-            f"{len(points[name]['reference'])} points of {what}."
-            + (" Energies are relative to isolated atoms." if name == "energy" else ""),
-            f"Predicted and reference {QUANTITIES[name][0]}",
-            f"parity_{name}",
-        )
-        for name, figure in parity_figures(points).items()
-    ]
+    """A parity plot with its caption for each quantity that has points; ``what`` says of which structures."""
+    found = []
+    for name, values in points.items():
+        (quantity, unit), reference = QUANTITIES[name], values["reference"]
+        predictions = {model: own for model, own in values.items() if model != "reference"}
+        figure = parity(reference, predictions, quantity=quantity, unit=unit)
+        relative = " Energies are relative to isolated atoms." if name == "energy" else ""
+        caption = f"{len(reference)} points of {what}.{relative}"
+        found.append(Illustration(figure, caption, f"Predicted and reference {quantity}", f"parity_{name}"))
+    return found
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
@@ -290,3 +266,74 @@ def with_interval(report: Mapping[str, Any], key: str) -> str:
         return "–"
     shown = f"{value:.4g}"
     return shown if interval is None else f"{shown} [{interval[0]:.4g}, {interval[1]:.4g}]"
+
+
+@styled
+def property_history(records: Sequence[Mapping[str, Any]], best: int) -> Figure:
+    """Draw the training loss (a) and the validation error (b) of every task against optimiser steps.
+
+    Args:
+        records: lines of ``metrics.jsonl``.
+        best: step whose parameters were kept.
+    """
+    steps = np.array([record["step"] for record in records])
+    names = list(dict.fromkeys(name for record in records for name in record["tasks"]))
+    figure = new_figure(height=2.5)
+    panels = figure.subplots(1, 2)
+    for panel, part in zip(panels, ("train", "valid"), strict=True):
+        for name, style in arm_styles(names).items():
+            # of a task its first number: the loss, or the mean absolute error
+            numbers = (record["tasks"].get(name, {}).get(part, {}).values() for record in records)
+            values = np.array([next(iter(own), np.nan) for own in numbers], np.float64)
+            if np.isfinite(values).any():
+                panel.plot(steps, values, color=style.color, marker=style.marker, markersize=3, label=style.label)
+        panel.axvline(best, color="#333333", linewidth=0.8, linestyle=(0, (3, 2)), label="kept")
+        panel.set(yscale="log", xlabel="optimiser step")
+        panel.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+    panels[0].set_ylabel("training loss")
+    panels[1].set_ylabel("validation error (unit of the task)")
+    return figure
+
+
+def write_property_report(
+    folder: Path, report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], points: Points
+) -> None:
+    """Write ``report.html`` and its figures into the folder of a fine-tune to a property.
+
+    Args:
+        folder: of the run.
+        report: its ``report.json``.
+        records: its intervals, as in ``metrics.jsonl``.
+        points: ``property``: values and predictions (``after``) of the validation structures; may be empty.
+    """
+    name, unit, valid = report["property"]["name"], report["property"]["unit"], report["valid"]
+    content: list[Illustration | Table] = []
+    if records:
+        figure = property_history(records, report["best_step"])
+        caption = "Training loss and validation error of every task; the dashed line is the step that was kept."
+        content.append(Illustration(figure, caption, "Training", "history"))
+    if "property" in points:
+        found = points["property"]
+        figure = parity(found["reference"], {"validation": found["after"]}, quantity=name, unit=unit or "no unit")
+        caption = f"{len(found['reference'])} validation structures."
+        content.append(Illustration(figure, caption, f"Predicted and given {name}", "parity_property"))
+    sets = {"validation": valid, **report["tests"]}
+    rows = [
+        [key, one["n"], *(with_interval(one, error) for error in ("mean", "mae", "rmse"))] for key, one in sets.items()
+    ]
+    caption = f"Errors of {name} in {unit or 'its own unit'}, with 95 % intervals from drawing structures again."
+    content.append(Table(("structures", "n", "mean error", "MAE", "RMSE"), rows, caption))
+    tasks = [[task, note] for task, note in report["tasks"].items()]
+    content.append(Table(("task", "what"), tasks, "Tasks of the run."))
+    content.append(Table(("setting", "value", "why"), report["strategy"], "Settings of the strategy, and why."))
+    given = {**report["settings"], **report["options"]}
+    options = [[key, str(value)] for key, value in given.items() if value not in (None, (), [])]
+    content.append(Table(("option", "value"), options, "All options."))
+    check = f"mlipjax evaluate --model {folder} --property TEST.extxyz:{name}"
+    content.append(Table(("what to do next", "how"), [["errors on other structures", check]], "The folder is a model."))
+    verdict = (
+        f"{name} on {valid['n']} validation structures: MAE {valid['mae']:.4g}, RMSE {valid['rmse']:.4g} {unit}. The "
+        f"model of step {report['best_step']} of {report['steps']} was kept."
+    )
+    write_report(folder / "report.html", title=f"Fine-tune to {name} in {folder.resolve().name}", verdict=verdict,
+                 content=content, versions=report["versions"])  # fmt: skip

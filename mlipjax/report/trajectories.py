@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from numpy.typing import ArrayLike
 
-from mlipjax.report.style import arm_styles, letter_panels, new_figure, shared_legend, styled
+from mlipjax.report.style import arm_styles, letter_panels, new_figure, panel_grid, shared_legend, styled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,7 @@ def traces(runs: Mapping[str, Trace], *, target_temperature: float | None = None
     if target_temperature is not None:
         top.axhline(target_temperature, color="#333333", linewidth=0.7, linestyle=(0, (4, 2)))
     top.set_ylabel("temperature (K)")
-    bottom.set_ylabel("potential energy\n(meV/atom, shifted)")
-    bottom.set_xlabel("time (ps)")
+    bottom.set(ylabel="potential energy\n(meV/atom, shifted)", xlabel="time (ps)")
     bottom.margins(x=0.01)
     letter_panels((top, bottom))
     shared_legend(figure, (top, bottom))
@@ -127,22 +126,15 @@ def q_residual(
     """
     styles = arm_styles(times)
     n_rows = 1 if len(residuals) <= 4 else -(-len(residuals) // 4)
-    n_columns = -(-len(residuals) // n_rows)
-    figure = new_figure(height=1.6 * n_rows + 0.7)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
-    for panel, (element, by_arm) in zip(axes.ravel(), residuals.items(), strict=False):
+    figure, axes = panel_grid(len(residuals), -(-len(residuals) // n_rows), 1.6, 0.7, sharex=True)
+    for panel, (element, by_arm) in zip(axes, residuals.items(), strict=True):
         for arm, values in by_arm.items():
             panel.plot(times[arm], values, color=styles[arm].color, label=styles[arm].label, linewidth=0.9)
         if limits and element in limits:
             panel.axhline(limits[element], color="#333333", linewidth=0.8, linestyle=(0, (4, 2)), label="limit")
         panel.set_ylim(bottom=0.0)
         panel.set_title(element, fontweight="bold")
-    for panel in axes.ravel()[len(residuals) :]:
-        panel.remove()
-    for index in range(len(residuals)):
-        if index + n_columns >= len(residuals):  # the lowest panel of its column
-            axes.ravel()[index].tick_params(labelbottom=True)
     figure.supxlabel("time (ps)", fontsize=8.0)
     figure.supylabel(f"mean Q-residual\n({unit})", fontsize=8.0, multialignment="center")
-    shared_legend(figure, axes.ravel()[: len(residuals)])
+    shared_legend(figure, axes)
     return figure

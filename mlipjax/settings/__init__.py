@@ -1,7 +1,6 @@
 """Settings of fine-tunes: records that load neither JAX nor ASE until something is made of them."""
 
-from mlipjax.settings.distill import DISTILLATION, SamplingSettings
-from mlipjax.settings.finetune import FinetuneSettings
+from mlipjax.settings.finetune import DISTILLATION, FinetuneSettings, SamplingSettings
 from mlipjax.settings.periodic import PeriodicSettings, SystemSettings
 from mlipjax.settings.properties import PropertySettings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -215,19 +215,11 @@ def _check_settings(settings: Any) -> None:
         values = given[name] if isinstance(given[name], tuple) else (given[name],)
         if not values or not all(0.0 < value < float("inf") for value in values):
             raise ValueError(f"{name} must be positive, found {given[name]}.")
-    for name in set(_CHOICES) & set(given):
-        if given[name] not in _CHOICES[name]:
-            raise ValueError(f"{name} is {given[name]!r}; choose one of {', '.join(_CHOICES[name])}.")
+    for name, hint in get_type_hints(type(settings)).items():
+        words = [word for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for word in get_args(kind)]
+        if words and name in given and given[name] not in words:
+            raise ValueError(f"{name} is {given[name]!r}; choose one of {', '.join(words)}.")
 
 
 _COUNTS = {"rounds", "labels_per_round", "steps", "train_steps", "replicas", "batch_size", "sample_factor"}
 _POSITIVE = {"temperature", "timestep", "learning_rate", "until_force_rmse", "age_weight"}
-_CHOICES = {
-    "ensemble": ("nvt", "npt", "nve"),
-    "strategy": ("naive", "freeze", "llrd", "lora", "replay", "pseudo-replay", "l2sp", "ewc"),
-    "optimizer": ("muon", "adam"),
-    "on_alarm": ("off", "ignore", "stop", "label", "rollback"),
-    "select": get_args(Select),
-    "dtype": ("float32", "float64"),
-    "precision": get_args(Precision),
-}

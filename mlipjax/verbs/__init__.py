@@ -14,8 +14,7 @@ from mlipjax.verbs.neb import neb
 from mlipjax.verbs.periodic import periodic
 from mlipjax.verbs.predict import predict, predict_each
 from mlipjax.verbs.read import read
-from mlipjax.verbs.relax import relax
-from mlipjax.verbs.relaxation import Relaxation
+from mlipjax.verbs.relax import Relaxation, relax
 from mlipjax.verbs.simulate import simulate
 from mlipjax.verbs.simulation import Simulation
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from mlipjax.data import Dataset
-from mlipjax.data.label_keys import AUTO
 from mlipjax.defaults import Precision
 from mlipjax.models import save
 from mlipjax.models.storage import is_model_folder
@@ -30,7 +29,7 @@ from mlipjax.uncertainty import (
 from mlipjax.uncertainty.storage import LIMIT
 from mlipjax.verbs.error_bars import errors_of
 from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, in_dtype, is_nothing, open_native
-from mlipjax.verbs.read import read, read_structures
+from mlipjax.verbs.read import LabelNames, read, read_structures
 
 _OFFSET = 3.0
 MOST_HELD_OUT = 200
@@ -50,12 +49,8 @@ def calibrate(
     precision: Precision = "highest",
     batch_size: int = 8,
     max_slots: int | None = None,
-    energy_key: str = AUTO,
-    forces_key: str = AUTO,
-    stress_key: str = AUTO,
-    virial_key: str = AUTO,
-    units: str = "ase",
     out: str | os.PathLike[str] | None = None,
+    **labels: Unpack[LabelNames],
 ) -> dict[str, Any]:
     """Give a model error bars, and save them in its folder.
 
@@ -74,12 +69,8 @@ def calibrate(
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
             holds (65 536 on CPUs); lower it if memory runs out.
-        energy_key: name of the energies in the files of ``valid``, as for ``mlipjax.read``, and so are the next three.
-        forces_key: likewise.
-        stress_key: likewise.
-        virial_key: likewise.
-        units: of the labels in files, as for ``mlipjax.read``.
         out: folder for the model and its error bars; by default that of the model.
+        labels: names and units of the labels in the files of ``valid``, as for ``mlipjax.read``.
 
     Returns:
         JSON types: ``method``, the ``file``, ``energy_scale`` and ``force_scale`` (alpha), numbers of structures,
@@ -104,8 +95,7 @@ def calibrate(
         raise ValueError(f"moves must be 0 or more, found {moves}.")
     folder = _folder(model, out)
     opened = open_native(model, head, precision)
-    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
-    held_out = read(valid, **keys, units=units)
+    held_out = read(valid, **labels)
     if len(held_out) > MOST_HELD_OUT:
         held_out = held_out.subset(np.linspace(0, len(held_out) - 1, MOST_HELD_OUT).astype(int))
     how = Computed(dtype=dtype, batch_size=batch_size, max_slots=max_slots)

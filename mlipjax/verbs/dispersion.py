@@ -88,10 +88,9 @@ def with_dispersion(
     """Predictions with the dispersion of their structures."""
     if dispersion is None:
         return found
-    return [_added(one, system, dispersion) for one, system in zip(found, systems, strict=True)]
-
-
-def _added(found: StructurePrediction, system: System, dispersion: D3BJ) -> StructurePrediction:
-    more = dispersion.of(system)
-    stress = more.virial / system.volume if system.volume else 0.0
-    return StructurePrediction(found.energy + float(more.energy), found.forces + more.forces, found.stress + stress)
+    added = []
+    for one, system in zip(found, systems, strict=True):
+        more = dispersion.of(system)
+        stress = one.stress + (more.virial / system.volume if system.volume else 0.0)
+        added.append(StructurePrediction(one.energy + float(more.energy), one.forces + more.forces, stress))
+    return added

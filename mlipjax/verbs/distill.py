@@ -27,7 +27,6 @@ from mlipjax.potential import Model
 from mlipjax.settings import DISTILLATION, FinetuneSettings, SamplingSettings
 from mlipjax.train.metrics import force_errors, parity_points
 from mlipjax.train.products import label_products
-from mlipjax.verbs.distilled import FACTORS, Pair
 from mlipjax.verbs.inputs import (
     ForeignModel,
     ModelLike,
@@ -41,7 +40,7 @@ from mlipjax.verbs.inputs import (
 from mlipjax.verbs.read import read, read_structures
 from mlipjax.verbs.sampled import GROUP, Sampler, generated, label_structures
 from mlipjax.verbs.settings import completed, refuse_unknown
-from mlipjax.verbs.student import describe_student, make_student
+from mlipjax.verbs.student import FACTORS, Pair, describe_student, make_student
 
 GENERATED = "generated"
 STUDENT, LABELLED, LABELS, PRODUCTS = "student", "labelled", "labels.db", "products.extxyz"

@@ -110,10 +110,18 @@ class ErrorBars:
         cls,
         model: ModelLike,
         opened: NativeModel | ForeignModel,
-        uncertainty: Uncertainty,
+        uncertainty: Uncertainty | None,
         monitor: str | os.PathLike[str] | Monitor | None,
-    ) -> ErrorBars:
-        """Find error bars and charts; arguments and errors as ``open_uncertainty`` and ``load_monitor``."""
+    ) -> ErrorBars | None:
+        """Find error bars and charts; arguments and errors as ``open_uncertainty`` and ``load_monitor``.
+
+        Raises:
+            ValueError: also for charts without error bars.
+        """
+        if uncertainty is None:
+            if monitor is not None:
+                raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
+            return None
         estimator = open_uncertainty(model, opened, uncertainty)
         assert isinstance(opened, NativeModel)  # others were refused
         charts = load_monitor(monitor, opened.params) if isinstance(monitor, (str, os.PathLike)) else monitor

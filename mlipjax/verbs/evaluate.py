@@ -7,16 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipjax import runtime, tree
 from mlipjax.data import Dataset
-from mlipjax.data.label_keys import AUTO
 from mlipjax.data.products import products_in
 from mlipjax.data.properties import open_properties, parse_property, targets
 from mlipjax.data.write import check_name, write_atoms
@@ -28,7 +26,7 @@ from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice
 from mlipjax.potential import Model
 from mlipjax.probes.evaluator import AseEvaluator
-from mlipjax.system import System
+from mlipjax.system import System, with_results
 from mlipjax.train.batches import StructurePrediction, predict_property, property_batches
 from mlipjax.train.evaluate import predict_dataset
 from mlipjax.train.metrics import error_report, force_errors, parity_points, property_report
@@ -48,7 +46,7 @@ from mlipjax.verbs.inputs import (
     open_native,
     told_paths,
 )
-from mlipjax.verbs.read import read
+from mlipjax.verbs.read import LabelNames, read
 
 _NAMED = 5
 """Structures without an energy that are named one by one."""
@@ -64,16 +62,12 @@ def evaluate(
     precision: Precision = "highest",
     batch_size: int = 8,
     max_slots: int | None = None,
-    energy_key: str = AUTO,
-    forces_key: str = AUTO,
-    stress_key: str = AUTO,
-    virial_key: str = AUTO,
-    units: str = "ase",
     uncertainty: Uncertainty | None = None,
     monitor: str | os.PathLike[str] | Monitor | None = None,
     dispersion: str | None = None,
     write: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    **labels: Unpack[LabelNames],
 ) -> dict[str, Any]:
     """Compare a model's energies, forces and stresses with labels.
 
@@ -87,11 +81,6 @@ def evaluate(
         batch_size: structures computed together.
         max_slots: padded atoms times neighbour slots computed at once; by default as many as the memory of the device
             holds (65 536 on CPUs); lower it if memory runs out.
-        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
-        forces_key: likewise.
-        stress_key: likewise.
-        virial_key: likewise.
-        units: of the labels in files, as for ``mlipjax.read``.
         uncertainty: also compare error bars with errors: "llpr", "shallow", "shallow:MEMBERS" or "committee" of a model
             that ``mlipjax.calibrate`` has given them, or an estimator.
         monitor: charts of the model (a ``Monitor`` or monitor.npz), to compare them with error bars.
@@ -99,6 +88,7 @@ def evaluate(
             published model contain it already.
         write: also write every structure with labels, predictions and errors to this file (extended xyz).
         out: also write report.html with parity plots, and results.json, to this folder.
+        labels: names and units of the labels in files, as for ``mlipjax.read``.
 
     Returns:
         Errors with 95 % intervals, JSON types (``train.metrics.error_report``). Structures in which atoms coincide
@@ -123,20 +113,22 @@ def evaluate(
         return _property_errors(open_native(model, None, precision), property, dtype, batch_size, max_slots)
     if write is not None:
         check_name(write)
-    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
-    dataset, name = _labelled(data, **keys, units=units), name_of(data)
+    dataset, name = _labelled(data, **labels), name_of(data)
     opened = open_model(model, head, precision)
     more = open_dispersion(dispersion, opened)
-    bars = _error_bars(model, opened, uncertainty, monitor)
+    bars = ErrorBars.open(model, opened, uncertainty, monitor)
     if isinstance(opened, NativeModel):
         dataset.check_elements(opened.potential.check_elements)
     say_level(opened.name, dataset)
-    dataset, kept, left_out = _computable(dataset, name)
+    left_out = _without_energy(dataset, name)
+    kept = [index for index in range(len(dataset)) if index not in left_out]
+    dataset = dataset.subset(kept) if left_out else dataset
     dtype, found, zero = _predictions(opened, dataset, dtype, batch_size, max_slots)
     found = with_dispersion(found, dataset.systems, more)
     for finding in suspect_labels(name, dataset, found):
         warnings.warn(str(finding), stacklevel=2)
-    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype, **_told(left_out)}
+    report: dict[str, Any] = {**error_report(dataset, found), "dtype": dtype}
+    report |= {"left_out": left_out} if left_out else {}
     if isinstance(opened, NativeModel) and more is None:
         report = _beside_products(report, opened.first, dataset, dtype, max_slots)
     report["force_slope_apart"] = [kept[place] for place in report["force_slope_apart"]]
@@ -152,8 +144,8 @@ def evaluate(
     return report
 
 
-def _labelled(data: Structures, **keys: Any) -> Dataset:
-    dataset = read(data, **keys)
+def _labelled(data: Structures, **labels: Unpack[LabelNames]) -> Dataset:
+    dataset = read(data, **labels)
     if not any(dataset.count_labels().values()) and not len(products_in(dataset)):
         raise ValueError(
             f"{name_of(data)}: no structure has an energy, forces or a stress to compare with; to predict, none is "
@@ -169,19 +161,6 @@ def _refuse_beside_property(head: str | None, others: Any) -> None:
         raise ValueError("predictions, figures and dispersion are of energies and forces (data), not of a property.")
 
 
-def _error_bars(
-    model: ModelLike,
-    opened: NativeModel | ForeignModel,
-    uncertainty: Uncertainty | None,
-    monitor: str | os.PathLike[str] | Monitor | None,
-) -> ErrorBars | None:
-    if uncertainty is not None:
-        return ErrorBars.open(model, opened, uncertainty, monitor)
-    if monitor is not None:
-        raise ValueError("charts (monitor) are compared with error bars; choose which (uncertainty).")
-    return None
-
-
 def _beside_products(
     report: dict[str, Any], model: Model, dataset: Dataset, dtype: str, max_slots: int | None
 ) -> dict[str, Any]:
@@ -190,17 +169,6 @@ def _beside_products(
         return report
     with in_dtype(dtype):
         return add_products(report, product_errors(model, products, dtype=dtype, max_slots=max_slots))
-
-
-def _computable(dataset: Dataset, name: str) -> tuple[Dataset, list[int], dict[int, str]]:
-    """Structures that have an energy, their numbers, and why others have none."""
-    left_out = _without_energy(dataset, name)
-    kept = [index for index in range(len(dataset)) if index not in left_out]
-    return dataset.subset(kept) if left_out else dataset, kept, left_out
-
-
-def _told(left_out: Mapping[int, str]) -> dict[str, Any]:
-    return {"left_out": left_out} if left_out else {}
 
 
 def _without_energy(dataset: Dataset, name: str) -> dict[int, str]:
@@ -299,7 +267,7 @@ def beside_labels(
         results: dict[str, Any] = {"energy": found.energy, "forces": np.asarray(found.forces)}
         if any(system.pbc) and atoms.cell.rank == 3:
             results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
-        atoms.calc = SinglePointCalculator(atoms, **results)
+        with_results(atoms, **results)
         if spreads is not None:
             put_spread(atoms, spreads[index])
         if labels.energy_weight > 0:

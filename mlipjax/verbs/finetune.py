@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from mlipjax.data import Dataset
-from mlipjax.data.label_keys import AUTO
 from mlipjax.data.products import PRODUCT, products_in, products_of_displacements
 from mlipjax.data.properties import open_properties, parse_property
 from mlipjax.dispersion import D3BJ
 from mlipjax.finetuning.committee import refuse_replay, train_members
 from mlipjax.finetuning.properties import PropertyInput, finetune_property
+from mlipjax.finetuning.run import FinetuneListener
 from mlipjax.finetuning.single import FinetuneResult, Preparation, prepare
 from mlipjax.finetuning.single import finetune as finetune_force_field
 from mlipjax.hosts import is_first, refuse_several
@@ -24,7 +24,7 @@ from mlipjax.verbs.calibrate import calibrate
 from mlipjax.verbs.dispersion import open_dispersion, say_level
 from mlipjax.verbs.inputs import ModelLike, Structures, in_dtype, is_nothing, name_of, open_native, paths_in
 from mlipjax.verbs.logged import Log, logged
-from mlipjax.verbs.read import read
+from mlipjax.verbs.read import LabelNames, names_among, read
 from mlipjax.verbs.settings import completed, refuse_unknown
 
 _TEACHER = "teacher"
@@ -40,11 +40,6 @@ def finetune(
     head: str | None = None,
     committee: int = 1,
     out: str | os.PathLike[str] | None = None,
-    energy_key: str = AUTO,
-    forces_key: str = AUTO,
-    stress_key: str = AUTO,
-    virial_key: str = AUTO,
-    units: str = "ase",
     dispersion: str | None = None,
     settings: FinetuneSettings | None = None,
     task: PropertySettings | None = None,
@@ -67,18 +62,14 @@ def finetune(
             itself and more of them from other seeds, in one program and without resuming, calibrated on the
             structures for validation. A run that is done can be given one.
         out: folder of the run; at the end a model itself, with a report.html. ``None`` keeps nothing on disk.
-        energy_key: name of the energies in files, as for ``mlipjax.read``, and so are the next three.
-        forces_key: likewise.
-        stress_key: likewise.
-        virial_key: likewise.
-        units: of the labels in files, as for ``mlipjax.read``.
         dispersion: what the labels contain, as d3bj:FUNCTIONAL: it is taken off before training, and the model is used
             with ``dispersion`` afterwards.
         settings: everything else (``FinetuneSettings``); by default what ``options`` say.
         task: settings of the property (``PropertySettings``); likewise.
         listener: is told of plan, steps and epochs: a ``FinetuneListener``, or of a property a ``PropertyListener``.
         log: also write the numbers of epochs into ``out`` as "csv", for "tensorboard" or for "wandb"; several of them.
-        options: fields of ``FinetuneSettings`` and ``PropertySettings``, such as ``strategy="replay"``, ``epochs=20``.
+        options: fields of ``FinetuneSettings`` and ``PropertySettings``, such as ``strategy="replay"``, ``epochs=20``;
+            names and units of the labels in files, as for ``mlipjax.read``.
 
     Returns:
         ``model``, the ``report`` (JSON types; also in ``report.json``), and as a tuple potential, parameters, report.
@@ -98,13 +89,14 @@ def finetune(
         >>> mlipjax.evaluate(tuned.model, labelled)["energy_mae_meV_per_atom"] < 1.0
         True
     """
-    settings = completed(FinetuneSettings, settings, options)
+    labels, settings = names_among(options), completed(FinetuneSettings, settings, options)
     task = completed(PropertySettings, task, options)
     refuse_unknown(options, FinetuneSettings, PropertySettings)
     if is_nothing(train) == (property is None):
         raise ValueError(
             'give either train="FILE" (energies and forces) or property="FILE:KEY" (a number per structure).'
         )
+    listener = FinetuneListener() if listener is None else listener
     with in_dtype(settings.dtype), logged(listener, log if is_first() else (), out) as listener:
         if property is not None:
             _refuse_beside_property(head, dispersion, committee, hvp)
@@ -114,8 +106,7 @@ def finetune(
                 f'strategy {settings.strategy!r} and options of a property need property="FILE:KEY"; for energies and '
                 "forces choose another strategy and leave the options out."
             )
-        keys: dict[str, Any] = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
-        keys |= {"virial_key": virial_key, "units": units, "required": ("energy", "forces")}
+        keys: dict[str, Any] = {**labels, "required": ("energy", "forces")}
         train_data, valid_data = read(train, **keys), None if is_nothing(valid) else read(valid, **keys)
         opened = open_native(model, head)
         start, contained = opened.first, open_dispersion(dispersion, opened)
@@ -123,7 +114,7 @@ def finetune(
         if contained is not None:
             train_data = contained.off_dataset(train_data)
             valid_data = None if valid_data is None else contained.off_dataset(valid_data)
-        products = _open_products(hvp, contained, **{**keys, "required": ()})
+        products = _open_products(hvp, contained, **labels)
         if products is not None and committee != 1:
             raise ValueError(f"committee={committee} is trained on energies and forces alone; leave hvp out.")
         ready = None if committee == 1 else _for_committee(committee, out, start, train_data, valid_data, settings)
@@ -145,14 +136,14 @@ def _refuse_beside_property(head: str | None, dispersion: str | None, committee:
         raise ValueError("Hessian products (hvp) are trained on beside energies and forces, not beside a property.")
 
 
-def _open_products(hvp: Structures, dispersion: D3BJ | None, **keys: Any) -> Dataset | Model | None:
+def _open_products(hvp: Structures, dispersion: D3BJ | None, **labels: Unpack[LabelNames]) -> Dataset | Model | None:
     """Open what products come from; ``None`` for nothing.
 
     Args:
         hvp: structures with arrays ``hvp_probe`` and ``hvp``; structures displaced against each other, with forces; or
             ``teacher:MODEL``.
         dispersion: contained in the forces.
-        keys: names and units of labels, as of ``read``.
+        labels: their names and units, as of ``read``.
 
     Raises:
         ValueError, FileNotFoundError: if it cannot be used.
@@ -165,7 +156,7 @@ def _open_products(hvp: Structures, dispersion: D3BJ | None, **keys: Any) -> Dat
         if len(paths) > 1 or not model:
             raise ValueError(f"hvp={' '.join(paths)}: give teacher:MODEL, or files, not both.")
         return open_native(model).first
-    dataset = read(hvp, **keys)
+    dataset = read(hvp, **labels)
     found = products_in(dataset)
     if not len(found):
         return products_of_displacements(dataset if dispersion is None else dispersion.off_dataset(dataset))

@@ -1,4 +1,4 @@
-"""Inputs of the verbs: a model by name or in memory, structures from files or in memory."""
+"""Inputs of the verbs: a model by name or in memory, structures from files or in memory; and where results go."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ase import Atoms
 
-from mlipjax.data import Dataset, iread_atoms, read_last_atoms, say_electrons
+from mlipjax.data import Dataset, read_last_atoms, say_electrons
 from mlipjax.data.atoms import iread_located
 from mlipjax.defaults import Precision
 from mlipjax.graph import coincidences
@@ -195,33 +195,35 @@ def paths_in(structures: Any) -> list[str]:
     return paths
 
 
-def iterate(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
-    """Yield structures one by one, those of files as they are read; charges and moments, which are not used, are said.
+def iterate_named(structures: Structures | Iterable[Atoms]) -> Iterator[tuple[Atoms, str]]:
+    """Yield structures, those of files as they are read, with the names that messages give them: file and number there.
+
+    Charges and moments, which are not used, are said.
 
     Raises:
         FileNotFoundError, ValueError: if a file is not there or cannot be read.
         TypeError: for something else than ``Atoms``.
     """
-    for atoms in _each(structures):
+    if paths := paths_in(structures):
+        named = ((found.atoms, found.where) for found in iread_located(paths))
+    else:
+        named = ((atoms, f"structure {index}") for index, atoms in enumerate(_in_memory(structures)))
+    for atoms, name in named:
         say_electrons(atoms)
-        yield atoms
+        yield atoms, name
 
 
-def _each(structures: Structures | Iterable[Atoms]) -> Iterator[Atoms]:
-    if isinstance(structures, Atoms):
-        yield structures
-    elif isinstance(structures, Dataset):
+def _in_memory(structures: Any) -> Iterator[Atoms]:
+    if isinstance(structures, Dataset):
         for system, _, info in structures:
             atoms = system.to_ase()
             atoms.info = dict(info)
             yield atoms
-    elif paths := paths_in(structures):
-        yield from iread_atoms(paths)
-    else:
-        for item in structures:  # pyright: ignore[reportGeneralTypeIssues]
-            if not isinstance(item, Atoms):
-                raise TypeError(f"structures are ase.Atoms or a file of them, found {type(item).__name__}.")
-            yield item
+        return
+    for item in [structures] if isinstance(structures, Atoms) else structures:
+        if not isinstance(item, Atoms):
+            raise TypeError(f"structures are ase.Atoms or a file of them, found {type(item).__name__}.")
+        yield item
 
 
 def last_of(structures: Structures) -> Atoms:
@@ -233,7 +235,7 @@ def last_of(structures: Structures) -> Atoms:
     if paths := paths_in(structures):
         last = read_last_atoms(paths)
     else:
-        frames = list(iterate(structures))
+        frames = [atoms for atoms, _ in iterate_named(structures)]
         if not frames:
             raise ValueError("found no structure.")
         if len(frames) > 1:
@@ -331,23 +333,13 @@ def described(structures: Any) -> str:
     return ", ".join(paths_in(structures)) or name_of(structures)
 
 
-def iterate_named(structures: Structures | Iterable[Atoms]) -> Iterator[tuple[Atoms, str]]:
-    """Yield structures with the names that messages give them: file and number there; arguments as ``iterate``."""
-    if paths := paths_in(structures):
-        for found in iread_located(paths):
-            say_electrons(found.atoms)
-            yield found.atoms, found.where
-    else:
-        yield from ((atoms, f"structure {index}") for index, atoms in enumerate(iterate(structures)))
-
-
 def iterate_computable(
     structures: Structures | Iterable[Atoms], leave_out: LeaveOut | None = None
 ) -> Iterator[tuple[Atoms, str]]:
     """Yield structures with their names, as ``iterate_named``, but for those in which atoms coincide.
 
     Args:
-        structures: as for ``iterate``.
+        structures: as for ``iterate_named``.
         leave_out: called for a structure that is left out; ``None`` to refuse it.
 
     Raises:
@@ -373,3 +365,30 @@ def in_dtype(dtype: str) -> AbstractContextManager[Any]:
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
     return jax.enable_x64(True) if dtype == "float64" else nullcontext()
+
+
+_FILES = (".xyz", ".extxyz")
+
+
+def folder_and_file(
+    out: str | os.PathLike[str] | None, write: str | os.PathLike[str] | None, name: str
+) -> tuple[Path | None, Path | None]:
+    """The folder for results, and the file for structures.
+
+    Args:
+        out: a folder, in which structures are written as ``name``; or, as for ``write``, a name that ends in .extxyz
+            or .xyz.
+        write: file for structures alone.
+        name: of the file in a folder.
+
+    Raises:
+        ValueError: if both are given.
+    """
+    if out is None or write is not None:
+        if out is not None:
+            raise ValueError("give either a folder for everything (out) or a file for the structures alone (write).")
+        return None, None if write is None else Path(write)
+    out = Path(out)
+    if out.suffix in _FILES or out.is_file():
+        return None, out
+    return out, out / name

@@ -14,12 +14,9 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from mlipjax.files import digest, write_atomic
-from mlipjax.finetuning.history import HISTORY, read_history
-from mlipjax.finetuning.periodic import PeriodicListener
 from mlipjax.finetuning.pieces import Piece
-from mlipjax.finetuning.records import round_rows
-from mlipjax.finetuning.run import FinetuneListener
-from mlipjax.train import StepInfo, TrainState, read_metrics
+from mlipjax.finetuning.records import HISTORY, read_history, round_rows
+from mlipjax.train import read_metrics
 
 Log = Literal["csv", "tensorboard", "wandb"]
 Lines = Sequence[Mapping[str, Any]]
@@ -127,44 +124,23 @@ _TRACKERS: dict[str, Callable[[Path], Tracker]] = {
 }
 
 
-class LoggedListener(FinetuneListener):
-    """A listener that also has epochs logged."""
+class Logged:
+    """A listener of a fine-tune, or of a periodic one, that also has numbers logged as soon as there are new ones."""
 
-    def __init__(self, listener: FinetuneListener, tell: Callable[[], None]) -> None:
-        """Tell ``listener`` all, and of epochs that there is something to log."""
+    def __init__(self, listener: Any, tell: Callable[[], None]) -> None:
+        """Tell ``listener`` all, and when there is something to log."""
         self.listener, self.tell = listener, tell
 
-    def start(self, preparation: Any) -> None:
-        """Before the first step."""
-        self.listener.start(preparation)
-
-    def begin(self, record: dict[str, Any]) -> None:
-        """With the errors of epoch 0."""
-        self.listener.begin(record)
-
-    def step(self, state: TrainState, info: StepInfo) -> None:
-        """After every step."""
-        self.listener.step(state, info)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.listener, name)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """After every epoch."""
         self.listener.epoch(record)
         self.tell()
 
-
-class LoggedPeriodicListener(PeriodicListener):
-    """A listener that also has labels and training of rounds logged."""
-
-    def __init__(self, listener: PeriodicListener, tell: Callable[[], None]) -> None:
-        """Tell ``listener`` all, and of pieces that give numbers that there is something to log."""
-        self.listener, self.tell = listener, tell
-
-    def start(self, plan: Any) -> None:
-        """Before the first step."""
-        self.listener.start(plan)
-
     def piece(self, piece: Piece) -> None:
-        """Before and after every piece of work."""
+        """Before and after every piece of work; labels and training give numbers."""
         self.listener.piece(piece)
         if piece.record is not None and piece.stage in ("label", "train"):
             self.tell()
@@ -172,39 +148,21 @@ class LoggedPeriodicListener(PeriodicListener):
 
 @contextlib.contextmanager
 def logged(
-    listener: FinetuneListener | None, log: Sequence[str], out: str | os.PathLike[str] | None
-) -> Iterator[FinetuneListener | None]:
-    """Listener of a fine-tune that also writes the logs asked for, a line for every epoch; errors as ``_told``.
+    listener: Any, log: Sequence[str], out: str | os.PathLike[str] | None, lines: Callable[[Path], Lines] = read_metrics
+) -> Iterator[Any]:
+    """Listener of a fine-tune, or of a periodic one, that also writes the logs asked for.
 
     Args:
         listener: what is told all besides.
         log: of ``Log``.
         out: folder of the run.
-    """
-    with _told(log, out, read_metrics) as tell:
-        yield listener if tell is None else LoggedListener(listener or FinetuneListener(), tell)
-
-
-@contextlib.contextmanager
-def logged_rounds(
-    listener: PeriodicListener | None, log: Sequence[str], out: str | os.PathLike[str] | None
-) -> Iterator[PeriodicListener | None]:
-    """Listener of a periodic fine-tune that also writes logs (``lines_of_rounds``); arguments as ``logged``."""
-    with _told(log, out, lambda folder: lines_of_rounds(read_history(folder / HISTORY))) as tell:
-        yield listener if tell is None else LoggedPeriodicListener(listener or PeriodicListener(), tell)
-
-
-@contextlib.contextmanager
-def _told(
-    log: Sequence[str], out: str | os.PathLike[str] | None, lines: Callable[[Path], Lines]
-) -> Iterator[Callable[[], None] | None]:
-    """Writer of the lines of a folder to the logs asked for, called once more at the end; ``None`` for no log.
+        lines: what is logged of this folder: a line for every epoch, or ``rounds_in`` it.
 
     Raises:
         ValueError: for a log that is none, without a folder, or whose package is not installed.
     """
     if not log:
-        yield None
+        yield listener
         return
     if unknown := set(log) - set(get_args(Log)):
         raise ValueError(f"log is {', '.join(sorted(unknown))}; choose of {', '.join(get_args(Log))}.")
@@ -220,8 +178,13 @@ def _told(
     with contextlib.ExitStack() as stack:
         for tracker in trackers:
             stack.callback(tracker.close)
-        yield tell
+        yield Logged(listener, tell)
         tell()
+
+
+def rounds_in(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a periodic fine-tune in its folder (``lines_of_rounds``)."""
+    return lines_of_rounds(read_history(folder / HISTORY))
 
 
 def lines_of_rounds(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from mlipjax.notices import notice, say_unused
 from mlipjax.probes import NEBResult
 from mlipjax.probes import neb as relax_band
 from mlipjax.relaxation import OnStep
-from mlipjax.system import System
+from mlipjax.system import System, with_results
 from mlipjax.verbs.inputs import ModelLike, Structures, check_known, iterate_computable, open_native, paths_in
 
 if TYPE_CHECKING:
@@ -116,8 +116,6 @@ def read_images(images: Structures) -> tuple[list[System], np.ndarray | None]:
 
 def images_of(result: NEBResult) -> list[Atoms]:
     """The images of a band with their energies; ``info`` says place and largest force."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     frames = []
     for index, system in enumerate(result.images):
         atoms = system.to_ase()
@@ -126,6 +124,5 @@ def images_of(result: NEBResult) -> list[Atoms]:
             "distance_A": float(result.distance_A[index]),
             "fmax_eV_per_A": float(result.image_fmax_eV_per_A[index]),
         }
-        atoms.calc = SinglePointCalculator(atoms, energy=float(result.energies_eV[index]))
-        frames.append(atoms)
+        frames.append(with_results(atoms, energy=float(result.energies_eV[index])))
     return frames

@@ -9,7 +9,6 @@ from typing import Any
 
 from ase import Atoms
 
-from mlipjax.data.label_keys import AUTO
 from mlipjax.finetuning.periodic import PeriodicListener, PeriodicResult, Problem, run_periodic
 from mlipjax.finetuning.plan import Simulated
 from mlipjax.hosts import refuse_several
@@ -20,10 +19,10 @@ from mlipjax.oracles.executors import as_workers
 from mlipjax.settings import PeriodicSettings, SystemSettings
 from mlipjax.verbs.dispersion import open_dispersion
 from mlipjax.verbs.inputs import ModelLike, Structures, described, in_dtype, is_nothing, last_of, open_native
-from mlipjax.verbs.logged import Log, logged_rounds
-from mlipjax.verbs.read import read
+from mlipjax.verbs.logged import Log, logged, rounds_in
+from mlipjax.verbs.read import names_among, read
 from mlipjax.verbs.settings import completed, refuse_unknown
-from mlipjax.verbs.simulate_start import start_of
+from mlipjax.verbs.simulation import start_of
 
 
 def periodic(
@@ -33,11 +32,6 @@ def periodic(
     systems: Sequence[SystemSettings] = (),
     oracle: Oracle | str,
     data: Structures = (),
-    energy_key: str = AUTO,
-    forces_key: str = AUTO,
-    stress_key: str = AUTO,
-    virial_key: str = AUTO,
-    units: str = "ase",
     out: str | os.PathLike[str] | None = None,
     head: str | None = None,
     dispersion: str | None = None,
@@ -60,11 +54,6 @@ def periodic(
             ``"ase:module:factory"``, ``"lj:..."``) or an object (``mlipjax.oracles``).
         data: labelled frames from before, of the oracle's level of theory, that are trained on too: what
             ``mlipjax.read`` takes or returns.
-        energy_key: name of their energies in files, as for ``mlipjax.read``, and so are the next three.
-        forces_key: likewise.
-        stress_key: likewise.
-        virial_key: likewise.
-        units: of their labels in files, as for ``mlipjax.read``.
         out: folder of the run, which the same call resumes, and with more rounds goes on with; ``None`` keeps nothing
             on disk.
         head: name of the energy head that is trained; by default the first. It is the first of the result.
@@ -77,7 +66,8 @@ def periodic(
         listener: is told of plan and pieces of work.
         log: also write the errors of rounds and the losses into ``out`` as "csv", for "tensorboard" or for "wandb";
             several of them.
-        options: fields of ``PeriodicSettings``, such as ``rounds=5``, ``temperature=400.0``.
+        options: fields of ``PeriodicSettings``, such as ``rounds=5``, ``temperature=400.0``; names and units of the
+            labels in files of ``data``, as for ``mlipjax.read``.
 
     Returns:
         The model of the last round, all labelled frames, and the errors of every round's model on frames that it had
@@ -100,9 +90,10 @@ def periodic(
         (1, 0)
     """
     refuse_several("a periodic fine-tune")
-    settings = completed(PeriodicSettings, settings, options)
+    labels, settings = names_among(options), completed(PeriodicSettings, settings, options)
     refuse_unknown(options, PeriodicSettings)
-    with in_dtype(settings.dtype), logged_rounds(listener, log, out) as listener:
+    listener = PeriodicListener() if listener is None else listener
+    with in_dtype(settings.dtype), logged(listener, log, out, rounds_in) as listener:
         opened = open_native(model, head)
         simulated = [part for own in (*_shared(structure), *systems) for part in _read_system(own, settings)]
         if not simulated:
@@ -110,9 +101,7 @@ def periodic(
         place = None if executor is None else as_workers(executor, workers)
         source = make_oracle(oracle) if isinstance(oracle, str) else oracle
         folder = None if out is None else Path(out)
-        keys: Any = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key}
-        keys |= {"virial_key": virial_key, "units": units, "required": ("energy", "forces")}
-        known = None if is_nothing(data) else read(data, **keys)
+        known = None if is_nothing(data) else read(data, **labels, required=("energy", "forces"))
         contained = open_dispersion(dispersion, opened)
         if contained is not None:
             source = WithoutDispersion(source, contained)

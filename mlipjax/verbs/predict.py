@@ -16,7 +16,7 @@ from mlipjax.dispersion import D3BJ, add_dispersion
 from mlipjax.graph import NeighborTable, batch_graphs, bucket_size, neighbor_bucket, neighbor_table
 from mlipjax.hosts import refuse_several
 from mlipjax.potential import Prediction
-from mlipjax.system import System
+from mlipjax.system import System, full_to_voigt, with_results
 from mlipjax.train.several import apply_each
 from mlipjax.uncertainty import Estimator, Spread, spread
 from mlipjax.uncertainty.estimators import cast
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _LOOSE = 3  # slots of a program that is there already over those of one that fits, at which it is used all the same
-_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 @overload
@@ -127,16 +126,8 @@ def predict_each(
     """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
 
     Args:
-        model: as for ``predict``, and so are the others.
-        data: likewise.
-        head: by name.
-        dtype: ``"float32"`` or ``"float64"``.
-        precision: of the network's products.
-        batch_size: structures evaluated together.
-        max_slots: likewise.
-        features: whether features are stored too.
-        uncertainty: whether standard deviations are, and which.
-        dispersion: as d3bj:FUNCTIONAL.
+        model, data, head, dtype, precision, batch_size, max_slots: as for ``predict``.
+        features, uncertainty, dispersion: likewise.
         leave_out: called for a structure in which atoms coincide, so that it has no energy and is left out; ``None``
             to refuse it.
     """
@@ -269,7 +260,7 @@ class _Runner:
             "energies": energies,
         }
         if any(member.system.pbc) and member.atoms.cell.rank == 3:
-            results["stress"] = np.array([float(prediction.stress[row][index]) for index in _VOIGT])
+            results["stress"] = full_to_voigt(np.asarray(prediction.stress[row], np.float64))
         if self.dispersion is not None:
             add_dispersion(results, self.dispersion, member.system)
         atoms = annotate(member.atoms, results, self.model.name, member.where)
@@ -286,15 +277,12 @@ def annotate(atoms: Atoms, results: dict[str, Any], model: str, name: str) -> At
     Raises:
         ValueError: if a result is not finite, naming the structure (``name``) and its closest atoms.
     """
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     for key, value in results.items():
         if not np.isfinite(value).all():
             raise ValueError(f"{name}: the model gives a {key} that is not finite; {_closest(atoms)}.")
     found = atoms.copy()
     found.info["model"] = model
-    found.calc = SinglePointCalculator(found, **results)
-    return found
+    return with_results(found, **results)
 
 
 def _closest(atoms: Atoms) -> str:
@@ -321,5 +309,5 @@ def _ask_calculator(model: ForeignModel, structures: Iterable[tuple[Atoms, str]]
         labels = evaluate(model.calculator, System.from_ase(atoms))
         results: dict[str, Any] = {"energy": float(labels.energy), "forces": np.asarray(labels.forces)}
         if labels.stress_weight > 0:
-            results["stress"] = np.array([float(labels.stress[at]) for at in _VOIGT])
+            results["stress"] = full_to_voigt(np.asarray(labels.stress, np.float64))
         yield annotate(atoms, results, model.name, name)

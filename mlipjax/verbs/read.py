@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 from ase import Atoms
 
@@ -15,6 +15,21 @@ from mlipjax.verbs.inputs import Structures, paths_in, refuse_coincidences
 
 NONE = "none"
 """Leave labels of a kind out."""
+
+
+class LabelNames(TypedDict, total=False):
+    """Names and units of labels in files, as keywords of every verb that reads some: those of ``read``."""
+
+    energy_key: str
+    forces_key: str
+    stress_key: str
+    virial_key: str
+    units: str
+
+
+def names_among(options: dict[str, Any]) -> LabelNames:
+    """Names and units of labels among the options of a verb, which they are taken out of."""
+    return LabelNames(**{name: options.pop(name) for name in LabelNames.__annotations__ if name in options})
 
 
 def read(

@@ -29,13 +29,28 @@ from mlipjax.md.make import EnsembleName, ThermostatName
 from mlipjax.md.schedule import default_chunk_steps
 from mlipjax.monitoring import Monitor
 from mlipjax.notices import notice, say_unused
-from mlipjax.system import System
 from mlipjax.verbs.dispersion import dispersive
 from mlipjax.verbs.error_bars import Uncertainty
-from mlipjax.verbs.inputs import ModelLike, NativeModel, Structures, check_known, in_dtype, open_native, told_paths
-from mlipjax.verbs.outputs import folder_and_file
-from mlipjax.verbs.simulate_start import Velocities, Wanted, read_start, temperature_of
-from mlipjax.verbs.simulation import Simulation, Stopwatch, last_structures, summary
+from mlipjax.verbs.inputs import (
+    ModelLike,
+    NativeModel,
+    Structures,
+    check_known,
+    folder_and_file,
+    in_dtype,
+    open_native,
+    told_paths,
+)
+from mlipjax.verbs.simulation import (
+    Simulation,
+    Stopwatch,
+    Velocities,
+    Wanted,
+    last_structures,
+    read_start,
+    summary,
+    temperature_of,
+)
 from mlipjax.verbs.watched import FrameBars, Watching, followed, watch_summary
 
 
@@ -136,10 +151,14 @@ def simulate(
     watching = _watching(monitor, on_alarm, alarm_index, alarm_readings, monitor_every, uncertainty)
     with in_dtype(dtype):
         start = read_start(structure, wanted := Wanted(ensemble, thermostat, temperature, velocities, replicas, repeat))
-        opened = _opened(open_native(model, head, precision), structure, start.system, dispersion, dtype)
+        check_known(opened := open_native(model, head, precision), structure, start.system.atomic_numbers)
+        opened = dataclasses.replace(opened, params=tree.cast(opened.params, dtype))
+        opened = dispersive(opened, dispersion, start.system.pbc)
         numbers = {"temperature_K": (kelvin := temperature_of(wanted, start)), "pressure_bar": pressure}
         numbers |= {"friction_per_ps": friction, "damping_fs": damping, "barostat_damping_fs": barostat_damping}
-        step = _timestep(start.system) if timestep is None else timestep
+        step = timestep
+        if step is None:
+            step = default_timestep(start.system.atomic_numbers, masses_of(start.system))
         made = make_ensemble(ensemble, thermostat, timestep_fs=step, **numbers)
         _say_unused(made, ensemble, pressure, friction, damping, barostat_damping)
         limits = default_limits(kelvin, start.system.n_atoms, hottest, closest, start.freedom)
@@ -152,15 +171,6 @@ def simulate(
     if folder is not None:
         runtime.write_results(folder / "results.json", found.report)
     return found
-
-
-def _opened(
-    model: NativeModel, structure: Structures, system: System, dispersion: str | None, dtype: str
-) -> NativeModel:
-    """The model, in the precision of the simulation and with dispersion; elements that it does not know end here."""
-    check_known(model, structure, system.atomic_numbers)
-    model = dataclasses.replace(model, params=tree.cast(model.params, dtype))
-    return dispersive(model, dispersion, system.pbc)
 
 
 def _say_unused(
@@ -197,10 +207,6 @@ def _watching(
                 monitor_every=(monitor_every, 50),
             )
     return watching
-
-
-def _timestep(system: System) -> float:
-    return default_timestep(system.atomic_numbers, masses_of(system))
 
 
 @dataclasses.dataclass(frozen=True)

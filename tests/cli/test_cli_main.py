@@ -49,10 +49,7 @@ def fake(monkeypatch):
 
     module.run = run
     monkeypatch.setitem(sys.modules, "mlipjax.cli.fake", module)
-    options = types.ModuleType("mlipjax.cli.options.fake")
-    options.__file__, options.FakeOptions = __file__, FakeOptions
-    monkeypatch.setattr(FakeOptions, "__module__", options.__name__)
-    monkeypatch.setitem(sys.modules, options.__name__, options)
+    monkeypatch.setattr("mlipjax.cli.options.formats.Fake", FakeOptions, raising=False)
     monkeypatch.setitem(cli_main.COMMANDS, "fake", "do nothing")
     return module
 

@@ -14,7 +14,7 @@ from ase.io import read, write
 
 from mlipjax.cli.main import main
 from mlipjax.cli.options.common import Computes, LabelOptions
-from mlipjax.cli.options.probe import Probe
+from mlipjax.cli.options.structures import Probe
 from mlipjax.cli.probe import _PROBES, _USES
 from mlipjax.models import NequIPConfig, nequip, save
 from mlipjax.notices import Notice

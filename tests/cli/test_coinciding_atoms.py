@@ -11,8 +11,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from tiny_nequip import SMALLEST, random_params
 
 from mlipjax import save
-from mlipjax.cli.left_out import LeftOut
 from mlipjax.cli.main import main
+from mlipjax.cli.output import LeftOut
 from mlipjax.models import nequip
 
 N, BAD = 5, 2

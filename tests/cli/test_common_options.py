@@ -8,8 +8,8 @@ import pytest
 from ase.build import bulk
 from ase.io import read
 
-from mlipjax.cli.error_tables import fixed
 from mlipjax.cli.main import main
+from mlipjax.cli.tables import fixed
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,9 @@ import io
 
 import pytest
 
-from mlipjax.cli.error_tables import element_table, error_table, property_table, settings_table
 from mlipjax.cli.output import make_console
 from mlipjax.cli.progress import Working
-from mlipjax.cli.tables import Table
+from mlipjax.cli.tables import Table, element_table, error_table, property_table, settings_table
 
 KEYS = {
     "energy_mean_meV_per_atom": -12345.678,

@@ -9,7 +9,7 @@ from mlipjax.cli import main
 from mlipjax.cli.call import given
 from mlipjax.cli.help import options_in
 from mlipjax.cli.main import options_of
-from mlipjax.cli.options.periodic import Periodic
+from mlipjax.cli.options.training import Periodic
 from mlipjax.cli.spec import expand, read_systems, write_spec
 from mlipjax.settings import SystemSettings
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mlipjax.cli.options.finetune import Finetune
+from mlipjax.cli.options.training import Finetune
 from mlipjax.cli.wording import in_options
 from mlipjax.settings import FinetuneSettings
 

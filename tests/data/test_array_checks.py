@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mlipjax.data.array_checks import check_counts, check_systems
-from mlipjax.data.checks import check_system
+from mlipjax.data.checks import check_counts, check_system, check_systems
 from mlipjax.data.labels import MAX_ENERGY, MAX_FORCE, MAX_STRESS, check_label_arrays
 
 

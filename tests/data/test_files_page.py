@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from mlipjax.cli.call import fields_of
 from mlipjax.cli.main import COMMANDS, options_of
-from mlipjax.cli.wording import _fields
 from mlipjax.data.label_keys import _PATTERNS
 from mlipjax.data.label_units import PRESETS, parse_units
 from mlipjax.data.weights import WEIGHT_KEYS
@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf
 
 
 def test_options_exist():
-    known = {name.replace("_", "-") for command in COMMANDS for name in _fields(options_of(command))}
+    known = {field.name.replace("_", "-") for command in COMMANDS for field, _ in fields_of(options_of(command))}
     named = set(re.findall(r"--([a-z][a-z0-9-]*)", PAGE))
     assert {"train", "units", "virial-key", "e0s"} <= named
     assert named - known == set()

@@ -13,7 +13,7 @@ from mlipjax.data import LabelKeyError, LabelKeys, gather, read_dataset, read_la
 from mlipjax.data.convergence import unconverged
 from mlipjax.data.properties import open_properties
 from mlipjax.notices import Notice
-from mlipjax.verbs.inputs import iterate
+from mlipjax.verbs.inputs import iterate_named
 
 
 def labelled(**results):
@@ -215,7 +215,7 @@ DOORS = {
     "without labels": lambda path: read_dataset(path, with_labels=False),
     "in memory": lambda path: gather([ase.io.read(path)]),
     "one to start from": read_last_atoms,
-    "one by one": lambda path: list(iterate(str(path))),
+    "one by one": lambda path: list(iterate_named(str(path))),
     "with a property": lambda path: open_properties(path, "charge"),
 }
 

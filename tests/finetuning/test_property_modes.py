@@ -12,7 +12,7 @@ from mlipjax import tree
 from mlipjax.data import View, read_dataset, read_examples, write_dataset, write_store
 from mlipjax.data.properties import label_property, open_properties
 from mlipjax.finetuning.properties import PropertyInput, finetune_property, prepare_property
-from mlipjax.finetuning.properties_heads import target_moments
+from mlipjax.finetuning.properties_tasks import target_moments
 from mlipjax.nn.readouts import PropertyHead
 from mlipjax.potential import Model
 from mlipjax.settings import FinetuneSettings, PropertySettings

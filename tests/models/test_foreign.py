@@ -11,9 +11,8 @@ from ase.io import write
 import mlipjax
 from mlipjax.cli.main import main
 from mlipjax.data import read_dataset
-from mlipjax.factory import import_factory, make_calculator
+from mlipjax.factory import PACKAGES, Package, import_factory, make_calculator
 from mlipjax.models.foreign import foreign_calculator, is_foreign
-from mlipjax.packages import PACKAGES, Package
 from mlipjax.probes import load_evaluator
 
 NAME = "ase:ase.calculators.emt:EMT"

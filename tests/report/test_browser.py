@@ -66,7 +66,7 @@ def report(tmp_path_factory):
     for seed, atoms in enumerate(frames):
         atoms.rattle(0.05, seed=seed)
     errors = [np.random.default_rng(seed).uniform(0.0, 10.0 + seed, 8) for seed in range(6)]
-    figure, viewer, _ = outstanding(
+    figure, viewer = outstanding(
         frames,
         [error.mean() for error in errors],
         quantity="force error (meV/Å)",
@@ -78,7 +78,7 @@ def report(tmp_path_factory):
     words = {"x_label": "epoch", "caption": "Losses.", "title": "Training"}
     curves = interactive_curves([1, 2, 3], panels, **words)
     table = Table(["file"], [["<script>seen.ran = true</script>"]], "Names.")
-    content = [curves, Illustration(figure, "The largest errors.", "Worst"), viewer, table]
+    content = [curves, Illustration(figure, "The largest errors.", "Worst"), *viewer, table]
     path = tmp_path_factory.mktemp("report") / "report.html"
     verdict = 'On "a<b>.extxyz" & others <script>seen.ran = true</script>.'
     write_report(path, title="Å <title>", verdict=verdict, content=content, versions={"jax": "0"})

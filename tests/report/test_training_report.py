@@ -7,8 +7,12 @@ import pytest
 from ase.build import bulk
 
 from mlipjax.finetuning.run_report import read_largest, save_largest
-from mlipjax.report.properties import write_property_report
-from mlipjax.report.training import finetune_verdict, write_evaluation_report, write_finetune_report
+from mlipjax.report.training import (
+    finetune_verdict,
+    write_evaluation_report,
+    write_finetune_report,
+    write_property_report,
+)
 
 KEYS = (
     "energy_mean_meV_per_atom",

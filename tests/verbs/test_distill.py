@@ -18,10 +18,9 @@ from mlipjax.settings import SamplingSettings
 from mlipjax.system import Labels, System
 from mlipjax.tree import flatten_paths
 from mlipjax.verbs.distill import DistillListener
-from mlipjax.verbs.distilled import Pair
 from mlipjax.verbs.inputs import open_native
 from mlipjax.verbs.sampled import Sampler, generated
-from mlipjax.verbs.student import make_student
+from mlipjax.verbs.student import Pair, make_student
 
 TINY = {"hidden_irreps": "2x0e + 1x1o", "n_layers": 1, "lmax": 1, "cutoff": 3.0, "radial_hidden": [4]}
 SHORT = {

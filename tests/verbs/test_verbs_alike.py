@@ -17,8 +17,7 @@ from mlipjax.models import NequIPConfig, nequip
 from mlipjax.notices import Notice
 from mlipjax.settings import FinetuneSettings
 from mlipjax.train import LabelledBatches
-from mlipjax.verbs.inputs import check_atoms, open_model, repeated
-from mlipjax.verbs.outputs import folder_and_file
+from mlipjax.verbs.inputs import check_atoms, folder_and_file, open_model, repeated
 from mlipjax.verbs.read import read_structures
 
 CONFIG = NequIPConfig(

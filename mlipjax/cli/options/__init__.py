@@ -1,1 +1,1 @@
-"""Options of the commands, a module each, which load neither JAX nor ASE: ``--help`` answers at once."""
+"""Options of the commands, a dataclass each, called like its command; they load neither JAX nor ASE: help is quick."""
