@@ -174,13 +174,13 @@ def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
     oracle = config.natives[-1]
     for event in config.events:
         reference = f"barrier-{event}-{oracle}"
-        assert units[reference].after == ()
+        assert units[reference].given == ()
         others = [name for name in units if name.startswith(f"barrier-{event}-") and name != reference]
         assert len(others) == 3  # two native models and the foreign one
-        assert all(units[name].after == (reference,) for name in others)
-    assert units["workflow-iterative-0"].after == (f"barrier-v-mos2-{oracle}",)
+        assert all(units[name].given == (reference,) for name in others)
+    assert units["workflow-iterative-0"].given == (f"barrier-v-mos2-{oracle}",)
     # what was computed for the table of events is not computed again
-    assert units["workflow-zero-shot-0"].after == (f"barrier-v-mos2-{oracle}", f"barrier-v-mos2-{config.natives[0]}")
+    assert units["workflow-zero-shot-0"].given == (f"barrier-v-mos2-{oracle}", f"barrier-v-mos2-{config.natives[0]}")
     assert sum(name.startswith("formate-") for name in units) == 4 + 3
     assert sum(name.startswith("growth-") for name in units) == 1 + 3  # a foreign calculator is not simulated
     assert sum(name.startswith("surface-") for name in units) == 3

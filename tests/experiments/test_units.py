@@ -52,7 +52,7 @@ def stalls(log):
 
 def tree(log):
     leaves = [Unit(f"leaf-{i}", number, (log, i)) for i in range(4)]
-    return [Unit("sum", total, (log,), tuple(leaf.name for leaf in leaves)), *leaves, leaves[0]]
+    return [Unit("sum", total, (log,), given=tuple(leaf.name for leaf in leaves)), *leaves, leaves[0]]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
