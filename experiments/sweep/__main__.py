@@ -179,7 +179,7 @@ def compute(sweep: Sweep, folder: Path, console: Console) -> dict[str, Any]:
         "sizes": sweep.sizes,
         "n_settings": len(rows),
         "width": width,
-        "throughput": speed.as_json(),
+        "throughput": dataclasses.asdict(speed),
         "before": before,
         "rows": rows,
         "prediction": predictions(rows),
@@ -199,7 +199,7 @@ def _speed(sweep: Sweep, folder: Path, console: Console) -> Throughput:
             speed = measure(
                 sweep.run, arguments, sweep.train, widths=(sweep.config.width,) if sweep.config.width else None
             )
-    write_atomic(file, json.dumps(speed.as_json()))
+    write_atomic(file, json.dumps(dataclasses.asdict(speed)))
     return speed
 
 
