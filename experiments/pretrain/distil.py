@@ -27,6 +27,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from experiments.pretrain.parts import Part, claim, join, make_parts, pack_joined
+from experiments.pretrain.sampling import bare
 from experiments.pretrain.structures_elements import FAMILIES, Family
 from mlipjax import runtime
 from mlipjax.graph import NeighborTable, batch_graphs, neighbor_table
@@ -140,7 +141,7 @@ class Task:
             self._end(f"no structure: {type(error).__name__}")
 
     def _keep(self, atoms: Atoms, labels: dict[str, Any]) -> None:
-        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        frame = bare(atoms)
         frame.calc = SinglePointCalculator(frame, **labels)
         frame.info = {"family": self.family, "group": self.group, "config_type": self.family}
         self.frames.append(frame)

@@ -33,6 +33,7 @@ from experiments.lab.display import Table, make_console
 from experiments.lab.paths import DATA
 from experiments.pretrain.parts import save
 from experiments.pretrain.prototypes import prototypes
+from experiments.pretrain.sampling import bare
 from experiments.pretrain.structures_elements import Descent, packed
 from mlipjax import predict, runtime, simulate
 from mlipjax.calculator import model_digest
@@ -121,14 +122,10 @@ def predictions(model: Model, structures: Sequence[Atoms], folder: Path) -> dict
     file = folder / f"{model_digest(*model)}-{digest(*facts)[:16]}.npz"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        found = predict(model, [_bare(atoms) for atoms in structures], batch_size=16)
+        found = predict(model, [bare(atoms) for atoms in structures], batch_size=16)
         save(file, labels(found))
     with np.load(file) as kept:
         return dict(kept)
-
-
-def _bare(atoms: Atoms) -> Atoms:
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def labels(structures: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -222,7 +219,7 @@ def starts(model: Model) -> Iterator[tuple[str, Atoms]]:
         yield f"{kind}-{symbols.replace(' ', '')}", settled(model, crystal.repeat(repeats), 12)
     for name in LIQUIDS:
         atoms: Any = read(DATA / f"{name}.extxyz")
-        yield name, _bare(atoms)
+        yield name, bare(atoms)
     for formula in MELTS:
         numbers = np.tile(Atoms(formula).numbers, 16)
         yield f"melt-{formula}", settled(model, packed(np.random.default_rng(0), numbers, 0.55), 25)

@@ -21,6 +21,7 @@ from mlipjax import save
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.oracles import LennardJones
+from mlipjax.potential import Model as Pair
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 
@@ -143,7 +144,7 @@ class _Argon:
 def test_dynamics_return_velocities_in_angstrom_per_picosecond():
     """They are the slope of the positions; and the kinetic energy they hold is that of the temperature."""
     potential = Potential(_Argon(), None, 8.5, (18,), ("energy",), np.zeros((1, 1)))
-    model = Model.native("argon", potential, {"strength": np.float32(1.0)})
+    model = Model.native("argon", Pair(potential, {"strength": np.float32(1.0)}))
     crystal = System.from_ase(bulk("Ar", "fcc", a=5.3, cubic=True).repeat(2))
     trajectory = dynamics._simulate(model, crystal, 60, 40.0, 1, 4.0)
     assert trajectory.spacing_ps == pytest.approx(0.004)
