@@ -19,8 +19,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 
-from experiments.benchmark.config import PRESETS, Config
-from experiments.benchmark.config import __doc__ as CLAIM
+from experiments.benchmark.config import Config
 from experiments.lab.display import Table, brief
 from experiments.lab.entry import run_experiment
 from experiments.lab.paths import ELECTROLYTE
@@ -42,7 +41,7 @@ _COLUMNS = ("cpu_ms", "wall_ms", "first_s", "peak_MB", "ratio", "ratio_min", "us
 
 def main(config: Config) -> None:
     """Run all children in turn, write ``results.json`` and print the table."""
-    run = Run(config, PRESETS)
+    run = Run(config)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in config.structures:
@@ -246,7 +245,7 @@ def _water() -> Any:
     return atoms[:197]
 
 
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

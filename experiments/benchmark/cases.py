@@ -10,9 +10,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+import mlipjax
 from experiments.benchmark.peers.timing import measure, moving
+from mlipjax import md
+from mlipjax.data import read_atoms
+from mlipjax.graph import batch_graphs
+from mlipjax.losses import LossWeights, mse_loss
+from mlipjax.md.schedule import default_chunk_steps
+from mlipjax.optim import Optimizer, make_strategy
+from mlipjax.train import TrainState, make_batch, train_step
 
 
 def main() -> None:
@@ -34,17 +44,13 @@ def main() -> None:
 
 def calculator(model: str, structure: str) -> Callable[[], Any]:
     """Energy, forces and stress through the ASE calculator, float32; the neighbour list is part of it."""
-    import mlipjax
-
-    atoms = _frames(structure)[0]
+    atoms = read_atoms(structure)[0]
     atoms.calc = mlipjax.Calculator(*mlipjax.load(model), dtype="float32")
     return moving(atoms, atoms.get_potential_energy)
 
 
 def force(model: str, structure: str, slots: Callable[..., int] | None = None) -> Callable[[], Any]:
     """The compiled program alone: energy, forces and stress of the first frame."""
-    import jax
-
     potential, params, graph = _prepared(model, structure, slots)
     apply = jax.jit(potential.apply)
     return lambda: jax.block_until_ready(apply(params, graph))
@@ -52,16 +58,11 @@ def force(model: str, structure: str, slots: Callable[..., int] | None = None) -
 
 def force_with_md_table(model: str, structure: str) -> Callable[[], Any]:
     """As ``force``, with as many neighbour slots as MD reserves for what thermal motion brings in."""
-    from mlipjax import md
-
     return force(model, structure, lambda system, cutoff: md.VerletSpec.for_systems([system], cutoff).n_neighbors)
 
 
 def gradient(model: str, structure: str) -> Callable[[], Any]:
     """Gradient of an energy, force and stress loss with respect to all parameters, the first frame."""
-    import jax
-    import jax.numpy as jnp
-
     potential, params, graph = _prepared(model, structure)
 
     @jax.jit
@@ -77,16 +78,8 @@ def gradient(model: str, structure: str) -> Callable[[], Any]:
 
 def step(model: str, structure: str) -> Callable[[], Any]:
     """One step of the trainer on all frames of a file: loss, gradient, clip, Adam, average."""
-    import jax
-    import jax.numpy as jnp
-
-    import mlipjax
-    from mlipjax.losses import LossWeights, mse_loss
-    from mlipjax.optim import Optimizer, make_strategy
-    from mlipjax.train import TrainState, make_batch, train_step
-
     potential, params = mlipjax.load(model)
-    systems = [mlipjax.System.from_ase(atoms) for atoms in _frames(structure)]
+    systems = [mlipjax.System.from_ase(atoms) for atoms in read_atoms(structure)]
     # any labels cost the same
     labels = [mlipjax.Labels.create(s.n_atoms, 0.0, np.zeros((s.n_atoms, 3)), np.zeros((3, 3))) for s in systems]
     batch = jax.tree.map(jnp.asarray, make_batch(potential, systems, labels))
@@ -105,13 +98,7 @@ def step(model: str, structure: str) -> Callable[[], Any]:
 
 def molecular_dynamics(model: str, structure: str, rounds: int, n_replicas: int) -> dict[str, Any]:
     """Langevin dynamics in chunks of the default length; times are per step and replica, searches included."""
-    import jax
-
-    import mlipjax
-    from mlipjax import md
-    from mlipjax.md.schedule import default_chunk_steps
-
-    atoms = _frames(structure)[0]
+    atoms = read_atoms(structure)[0]
     system = mlipjax.System.from_ase(atoms)
     potential, params = loaded = mlipjax.load(model)
     ensemble = md.make_ensemble("nvt", timestep_fs=0.5, temperature_K=300.0)
@@ -135,13 +122,7 @@ def molecular_dynamics(model: str, structure: str, rounds: int, n_replicas: int)
 
 def _prepared(model: str, structure: str, slots: Callable[..., int] | None = None) -> tuple[Any, Any, Any]:
     """Potential, parameters, and the graph of the first frame with as many slots as it needs, or ``slots`` gives."""
-    import jax
-    import jax.numpy as jnp
-
-    import mlipjax
-    from mlipjax.graph import batch_graphs
-
-    system = mlipjax.System.from_ase(_frames(structure)[0])
+    system = mlipjax.System.from_ase(read_atoms(structure)[0])
     potential, params = mlipjax.load(model)
     width: dict[str, Any] = (
         {} if slots is None else {"n_atoms": system.n_atoms, "n_neighbors": slots(system, potential.cutoff)}
@@ -150,7 +131,6 @@ def _prepared(model: str, structure: str, slots: Callable[..., int] | None = Non
 
 
 def _frames(structure: str) -> list[Any]:
-    from mlipjax.data import read_atoms
 
     return read_atoms(structure)
 

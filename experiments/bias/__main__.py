@@ -11,8 +11,7 @@ from rich.console import Console
 
 from experiments.bias import charts, report
 from experiments.bias.claims import find_claims, growth_by_strategy
-from experiments.bias.config import PRESETS, Config
-from experiments.bias.config import __doc__ as CLAIM
+from experiments.bias.config import Config
 from experiments.bias.models import ZERO_SHOT, Experiment, Job, Trained, get_model, outlying_labels, run_job
 from experiments.bias.runs import own_run
 from experiments.lab.display import make_bar
@@ -78,13 +77,13 @@ def _collect(
 def main(config: Config) -> None:
     """Run what is missing; write ``results.json``, ``report.html`` and the figures."""
     experiment = Experiment.open(config)
-    run = Run(config, PRESETS)
+    run = Run(config)
     results = run.results(compare_arms(experiment, run.console))
     results["claims"] = [dataclasses.asdict(claim) for claim in find_claims(results)]
     run.finish(results, report.outcome(experiment, results))
 
 
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -12,9 +12,10 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from experiments.bias.models import Experiment, Trained
-from experiments.lab.charts import Chart, features_of, mean_features, principal_map
+from experiments.lab.charts import Chart, mean_features, principal_map
 from mlipjax.data import Dataset
 from mlipjax.monitoring.soap import band, element_means, elements_of, fit_vectors, soap_vectors
+from mlipjax.representation import node_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +35,14 @@ class Watch:
     @classmethod
     def fit(cls, model: Trained, train: Dataset, held_out: Dataset) -> Watch:
         """Fit to training frames, and find the unit on held-out ones."""
-        chart = Chart.fit(_features(model, train.systems), train.systems)
-        new = chart.read(_features(model, held_out.systems), held_out.systems)
+        chart = Chart.fit(node_features(model.model, train.systems), train.systems)
+        new = chart.read(node_features(model.model, held_out.systems), held_out.systems)
         return cls(model, chart, {z: float(np.mean(q)) for z, q in new.items()})
 
     def read(self, systems: Any) -> dict[int, np.ndarray]:
         """Mean Q of each element in each frame, (n,) in the unit of the chart."""
-        means = self.chart.read(_features(self.model, systems), systems)
+        means = self.chart.read(node_features(self.model.model, systems), systems)
         return {z: q / self.unit[z] for z, q in means.items()}
-
-
-def _features(model: Trained, systems: Any) -> np.ndarray:
-    return features_of(model.model, systems)
 
 
 def _by_symbol(means: dict[int, np.ndarray]) -> dict[str, list[float]]:
@@ -109,7 +106,7 @@ Features = dict[str, np.ndarray]
 
 def start_features(experiment: Experiment, model: Trained) -> Features:
     """The start model's features of all published frames."""
-    return {name: _features(model, (arm.train + arm.test).systems) for name, arm in experiment.arms.items()}
+    return {name: node_features(model.model, (arm.train + arm.test).systems) for name, arm in experiment.arms.items()}
 
 
 def sets_q(experiment: Experiment, features: Features) -> dict[str, dict[str, dict[str, list[float]]]]:

@@ -10,15 +10,8 @@ from matplotlib.figure import Figure
 from experiments.bias import figures
 from experiments.bias.claims import Claim, final_rows
 from experiments.bias.models import Experiment, Job, forces_of
+from experiments.lab.errors import error_curve
 from mlipjax.report import ErrorCurve, Illustration, error_against_labels, parity, pca_map, q_residual
-
-ERRORS = {
-    "energy_mean": "energy_mean_meV_per_atom",
-    "energy_std": "energy_std_meV_per_atom",
-    "energy_rmse": "energy_rmse_meV_per_atom",
-    "force_rmse": "force_rmse_meV_per_A",
-}
-"""Fields of ``report.ErrorCurve``, and where error reports hold them."""
 
 Drawn = dict[str, Illustration]
 """By file name."""
@@ -166,20 +159,8 @@ def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
     rows = [row for row in results["rows"] if row["strategy"] in ("", results["strategies"][0])]
     zero = [row for row in rows if row["arm"] == "zero-shot"]
     names = list(dict.fromkeys(row["arm"] for row in rows if row["arm"] != "zero-shot"))
+    arms = {arm: [*zero, *(row for row in rows if row["arm"] == arm)] for arm in names}
     return {
-        test: {arm: _curve([*zero, *(row for row in rows if row["arm"] == arm)], test) for arm in names}
+        test: {arm: error_curve((row["labels"], row["tests"][test]) for row in own) for arm, own in arms.items()}
         for test in results["n_tests"]
     }
-
-
-def _curve(rows: list[dict[str, Any]], test: str) -> ErrorCurve:
-    labels = sorted({row["labels"] for row in rows})
-    errors = {}
-    for name, key in ERRORS.items():
-        values = []
-        for n in labels:
-            found = [row["tests"][test] for row in rows if row["labels"] == n]
-            ends = np.array([errors["confidence_95"][key] for errors in found])
-            values.append([np.mean([errors[key] for errors in found]), ends[:, 0].min(), ends[:, 1].max()])
-        errors[name] = np.array(values, float)
-    return ErrorCurve(labels=labels, **errors)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from experiments.bias.claims import Claim, find_claims, find_runs
-from experiments.bias.draw import ERRORS, draw
+from experiments.bias.draw import draw
 from experiments.bias.models import Experiment
 from experiments.lab.display import brief
+from experiments.lab.errors import ERRORS
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
 from mlipjax.report import Table

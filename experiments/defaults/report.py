@@ -12,7 +12,7 @@ from experiments.defaults.config import Config
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
-from experiments.lab.statistics import bootstrap
+from experiments.lab.statistics import rmse_ratio
 from experiments.lab.units import Results
 from mlipjax.report import Illustration, Table
 
@@ -58,12 +58,7 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
                 "before": mine[0]["before"]["force_rmse_meV_per_A"],
                 "force_rmse": float(np.mean([row["after"]["force_rmse_meV_per_A"] for row in mine])),
                 "of_seeds": [row["after"]["force_rmse_meV_per_A"] for row in mine],
-                "ratio": bootstrap(
-                    lambda seeds, frames, a=squares, b=reference: _rmse(a, seeds[0], frames[0])
-                    / _rmse(b, seeds[1], frames[0]),
-                    [squares.shape[1]],
-                    [len(squares), len(reference)],
-                ),
+                "ratio": rmse_ratio([squares], [reference]),
                 "energy_std": float(np.mean([row["after"]["energy_std_meV_per_atom"] for row in mine])),
                 "retained": _mean_or_none([row["after"]["retained_force_mae_meV_per_A"] for row in mine]),
                 "retained_before": mine[0]["before"]["retained_force_mae_meV_per_A"],
@@ -75,11 +70,6 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
 def _squares(rows: Rows, recipe: str) -> np.ndarray:
     """(seeds, frames) mean squared force errors."""
     return np.array([row["after"]["frame_squares_meV2_per_A2"] for row in rows if row["recipe"] == recipe])
-
-
-def _rmse(squares: np.ndarray, seeds: np.ndarray, frames: np.ndarray) -> float:
-    """Root mean square over frames of one size, mean over seeds."""
-    return float(np.sqrt(squares[seeds][:, frames].mean(axis=1)).mean())
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:

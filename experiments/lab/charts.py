@@ -9,25 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlipjax.monitoring import COMPONENTS, MonitorState, fit_charts, frame_features, q_residual
+from mlipjax.monitoring import COMPONENTS, MonitorState, q_residual
+from mlipjax.monitoring.fit import fit_all
 from mlipjax.monitoring.soap import element_means
-from mlipjax.potential import Model
+from mlipjax.representation import atom_elements
 from mlipjax.system import System
 
 Systems = Sequence[System]
 
-_fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)
-
-
-def features_of(model: Model, systems: Systems, dtype: str = "float32") -> np.ndarray:
-    """Last-layer features (M, F) of all atoms of the structures, one structure after the other."""
-    return frame_features(model, list(systems), dtype=dtype).atoms()[0]
-
-
-def numbers_of(systems: Systems) -> np.ndarray:
-    """Atomic numbers (M,) of the same atoms."""
-    return np.concatenate([np.asarray(system.atomic_numbers) for system in systems])
 
 
 def per_frame(values: np.ndarray, systems: Systems) -> list[np.ndarray]:
@@ -38,7 +28,7 @@ def per_frame(values: np.ndarray, systems: Systems) -> list[np.ndarray]:
 def mean_features(values: np.ndarray, systems: Systems) -> np.ndarray:
     """One vector for each structure: the mean feature of each element, side by side."""
     frames = zip(per_frame(values.astype(np.float64), systems), systems, strict=True)
-    elements = np.unique(numbers_of(systems))
+    elements = np.unique(atom_elements(systems))
     return np.stack([
         np.concatenate([own[np.asarray(system.atomic_numbers) == z].mean(axis=0) for z in elements])
         for own, system in frames
@@ -69,15 +59,15 @@ class Chart:
     @classmethod
     def fit(cls, values: Any, systems: Systems, n_known: int | None = None) -> Chart:
         """Fit to the features (M, F) of the atoms of structures, of the first ``n_known`` structures alone if given."""
-        numbers = numbers_of(systems)
+        numbers = atom_elements(systems)
         elements = tuple(int(z) for z in np.unique(numbers))
         n = sum(system.n_atoms for system in systems[:n_known])
         known = (np.arange(len(numbers)) < n).astype(values.dtype)
-        return cls(_fit(values, np.searchsorted(elements, numbers), known, len(elements), COMPONENTS), elements)
+        return cls(fit_all(values, np.searchsorted(elements, numbers), known, len(elements), COMPONENTS), elements)
 
     def read(self, values: Any, systems: Systems) -> dict[int, np.ndarray]:
         """Mean Q of the atoms of each element in each structure: (n,) by atomic number."""
-        rows = np.searchsorted(self.elements, numbers_of(systems))
+        rows = np.searchsorted(self.elements, atom_elements(systems))
         q = np.asarray(_q(self.state, values, rows), np.float64)
         means = element_means(per_frame(q, systems), systems)
         return {z: means[z] for z in self.elements}

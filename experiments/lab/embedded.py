@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlipjax.data import Dataset, Example
 from mlipjax.system import Labels, System
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 
 def pack(frames: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -37,9 +36,6 @@ def pack(frames: Sequence[Any]) -> dict[str, np.ndarray]:
 
 def unpack(arrays: dict[str, Any]) -> Iterator[Atoms]:
     """Undo :func:`pack`: structures with labels in ``calc`` and ``family``, ``group``, ``config_type`` in ``info``."""
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     ends = np.cumsum(arrays["n_atoms"].astype(int))
     for k, end in enumerate(ends):
         rows = slice(end - int(arrays["n_atoms"][k]), end)
@@ -59,18 +55,8 @@ def unpack(arrays: dict[str, Any]) -> Iterator[Atoms]:
         yield atoms
 
 
-def load_dataset(path: str | Path) -> list[Atoms]:
-    """Read a packed data set.
-
-    Returns:
-        structures with energy (eV), forces (eV/Å) and, if periodic, stress (eV/Å^3, ASE's sign) in ``atoms.calc``,
-        and ``family``, ``group``, ``config_type`` in ``atoms.info``.
-    """
-    with np.load(path, allow_pickle=False) as file:
-        return list(unpack(dict(file)))
-
-
 def read(path: Path) -> Dataset:
     """Read the packed structures as a data set."""
-    frames = load_dataset(path)
+    with np.load(path, allow_pickle=False) as file:
+        frames = list(unpack(dict(file)))
     return Dataset.from_examples(Example(System.from_ase(a), Labels.from_ase(a), dict(a.info)) for a in frames)

@@ -8,33 +8,33 @@ from typing import Any
 
 import tyro
 
-from experiments.lab.run import Outcome, Run, resolved
+from experiments.lab.run import Outcome, Run, presets_of, resolved
 from experiments.lab.units import Results, Unit, run_units
 from mlipjax import runtime
 from mlipjax.cli.main import guarded
 from mlipjax.models import registry
 
 
-def run_experiment(
-    main: Callable[[Any], None],
-    presets: Mapping[str, Any],
-    description: str | None,
-    arguments: Sequence[str] | None = None,
-) -> int:
+def run_experiment(main: Callable[[Any], None], kind: type, arguments: Sequence[str] | None = None) -> int:
     """Read the options of the command line (or ``arguments``), run ``main`` with them, return the exit code.
 
-    ``--preset NAME`` chooses among named configs, the first by default; the other options change its fields. Errors
-    that a user can mend are one line on stderr; ``MLIPJAX_TRACEBACK=1`` shows where they come from. Options with a
-    method ``resolved`` are resolved first.
+    ``--preset NAME`` chooses among the claim's ``PRESETS``, the first by default; the other options change its fields.
+    Errors that a user can mend are one line on stderr; ``MLIPJAX_TRACEBACK=1`` shows where they come from. Options with
+    a method ``resolved`` are resolved first.
+
+    Args:
+        main: what a run does.
+        kind: of its options; the module that defines it is the claim's notebook.
+        arguments: in place of those of the command line.
     """
+    presets, notebook = presets_of(kind), sys.modules[kind.__module__]
     names = "" if len(presets) == 1 else f"\n\n--preset NAME chooses the defaults: {', '.join(presets)}."
-    described = f"{(description or '').strip()}{names}"
+    described = f"{(notebook.__doc__ or '').strip()}{names}"
 
     def action() -> None:
         name, rest = _take_preset(list(sys.argv[1:] if arguments is None else arguments), list(presets))
-        default = presets[name]
-        prog = f"python -m {type(default).__module__.removesuffix('.config')}"
-        config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=described)
+        prog = f"python -m {notebook.__name__.removesuffix('.config')}"
+        config = tyro.cli(kind, default=presets[name], args=rest, prog=prog, description=described)
         runtime.prepare_process()
         runtime.keep_programs(registry.programs_folder())
         main(resolved(config))
@@ -43,7 +43,6 @@ def run_experiment(
 
 
 def run_parts(
-    presets: Mapping[str, Any],
     units_of: Callable[[Any], Sequence[Unit]],
     collect: Callable[[Any, Results], Mapping[str, Any]],
     outcome: Callable[[dict[str, Any]], Outcome],
@@ -55,7 +54,6 @@ def run_parts(
     """Run the units of a claim that are missing; write ``results.json``, ``report.html`` and the figures.
 
     Args:
-        presets: of the claim, by name.
         units_of: everything that is computed with a config.
         collect: results of the claim from those of its units.
         outcome: what the results show and say.
@@ -65,7 +63,7 @@ def run_parts(
     """
     if check is not None:
         check(config)
-    run = Run(config, presets)
+    run = Run(config)
     if again or (results := run.stored()) is None:
         done = run_units(units_of(config), config.out / "units", run.console, config.workers)
         results = run.results(collect(config, done))

@@ -53,7 +53,6 @@ class Run:
 
     Args:
         config: its options, of the ``config`` module of its claim.
-        presets: of the claim, by name.
         claim: whether other processes are kept out of its folder, and other settings refused there.
 
     Raises:
@@ -61,15 +60,15 @@ class Run:
         InUseError: if another process works in it.
     """
 
-    def __init__(self, config: Any, presets: Mapping[str, Any], *, claim: bool = True) -> None:
+    def __init__(self, config: Any, *, claim: bool = True) -> None:
         self.console, self.folder = make_console(), Path(config.out)
         self.began: float | None = time.monotonic()
         self.day = datetime.date.today()
         self.name = type(config).__module__.split(".")[1]
         self.command = " ".join([f"python -m experiments.{self.name}", *sys.argv[1:]])
         self.settings = settings_of(config)
-        matching = (name for name, preset in presets.items() if settings_of(resolved(preset)) == self.settings)
-        self.preset = next(matching, None)
+        presets = presets_of(type(config)).items()
+        self.preset = next((name for name, preset in presets if settings_of(resolved(preset)) == self.settings), None)
         if claim:
             claim_folder(self.folder, self.settings)
 
@@ -142,6 +141,11 @@ class Run:
         self.console.print(f"{outcome.answer}: {outcome.verdict}")
         if outcome.title:
             self.console.print(f"report: {self.folder / 'report.html'}")
+
+
+def presets_of(kind: type) -> Mapping[str, Any]:
+    """Named configs of a claim: ``PRESETS`` of the module that defines the type of its configs."""
+    return sys.modules[kind.__module__].PRESETS
 
 
 def resolved(config: Any) -> Any:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 Rows = list[np.ndarray]
+
+
+class Estimate(NamedTuple):
+    """A number with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def bootstrap(
@@ -15,7 +27,7 @@ def bootstrap(
     seeds: Sequence[int] = (),
     n: int = 1000,
     level: float = 0.95,
-) -> tuple[float, float, float]:
+) -> Estimate:
     """A measure with the ends of its interval under drawing seeds and structures with replacement at once.
 
     Args:
@@ -33,4 +45,31 @@ def bootstrap(
     ]
     tail = 50.0 * (1.0 - level)
     low, high = np.nanpercentile(draws, [tail, 100.0 - tail])
-    return float(value), float(low), float(high)
+    return Estimate(float(value), float(low), float(high))
+
+
+def rmse(groups: Rows, seeds: np.ndarray, drawn: Rows) -> float:
+    """Root of the mean over groups (each counts alike) of squared errors, mean over seeds.
+
+    Args:
+        groups: (seeds, structures) each.
+        seeds: rows of all groups, and
+        drawn: columns of each that count.
+    """
+    parts = [group[seeds][:, own].mean(axis=1) for group, own in zip(groups, drawn, strict=True)]
+    return float(np.sqrt(np.mean(parts, axis=0)).mean())
+
+
+def rmse_of_all(groups: Rows) -> float:
+    """The same of all seeds and structures."""
+    return rmse(groups, np.arange(len(groups[0])), [np.arange(group.shape[1]) for group in groups])
+
+
+def rmse_ratio(mine: Rows, others: Rows, **options: float) -> Estimate:
+    """Ratio of two errors of the same structures, which are drawn for both at once; options as ``bootstrap``."""
+    return bootstrap(
+        lambda seeds, drawn: rmse(mine, seeds[0], drawn) / rmse(others, seeds[1], drawn),
+        [group.shape[1] for group in mine],
+        [len(mine[0]), len(others[0])],
+        **options,  # pyright: ignore[reportArgumentType]
+    )

@@ -45,13 +45,20 @@ class Unit:
         name: of its file, and in messages.
         make: function of a module (it is sent to another process by name) that returns what JSON can hold.
         arguments: its first arguments.
-        after: units whose results are its further arguments.
+        after: units that are finished before; what they left is on disk.
+        given: likewise, whose results are its further arguments.
     """
 
     name: str
     make: Callable[..., dict[str, Any]]
     arguments: tuple[Any, ...] = ()
     after: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """All units that are finished before."""
+        return (*self.after, *self.given)
 
 
 def default_workers() -> int:
@@ -76,7 +83,7 @@ def run_units(units: Sequence[Unit], folder: Path, console: Console, workers: in
     if workers < 1:
         raise ValueError(f"found workers={workers}; at least one process is needed.")
     todo = {unit.name: unit for unit in units}
-    if missing := {name for unit in units for name in unit.after} - set(todo):
+    if missing := {name for unit in units for name in unit.awaited} - set(todo):
         raise ValueError(f"units wait for {', '.join(sorted(missing))}, which nothing makes.")
     folder.mkdir(parents=True, exist_ok=True)
     open_ = {name: unit for name, unit in todo.items() if not _file(folder, name).exists()}
@@ -101,7 +108,7 @@ def _compute(todo: dict[str, Unit], folder: Path, workers: int, show: Callable[.
     executor = _executor(workers, folder)
     try:
         while waiting or running:
-            for unit in [unit for unit in waiting if all(_file(folder, name).exists() for name in unit.after)]:
+            for unit in [unit for unit in waiting if all(_file(folder, name).exists() for name in unit.awaited)]:
                 if len(running) == workers:
                     break
                 waiting.remove(unit)
@@ -140,7 +147,7 @@ def _set_up(threads: int) -> None:
 def _work(unit: Unit, folder: Path) -> float:
     """Compute and keep one unit; returns the seconds it took."""
     started, worked = time.monotonic(), time.process_time()
-    result = unit.make(*unit.arguments, *(_read(folder, name) for name in unit.after))
+    result = unit.make(*unit.arguments, *(_read(folder, name) for name in unit.given))
     seconds = round(time.monotonic() - started, 1)
     spent = {"seconds": seconds, "cpu_seconds": round(time.process_time() - worked, 1)}
     write_atomic(_file(folder, unit.name), json.dumps({**result, **spent}))

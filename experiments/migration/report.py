@@ -70,9 +70,16 @@ def _own_error(own: Mapping[str, Any] | None, truth: Mapping[str, Any] | None) -
     return own["barrier_eV"] - truth["barrier_eV"]
 
 
+_CRYSTAL = {
+    "a_A": "a (Å)", "c_A": "c (Å)", "slide_a": "slide a (meV/Å²)", "slide_a2b": "slide a + 2b (meV/Å²)",
+    "c11_GPa": "C11 (GPa)", "c33_GPa": "C33", "c44_GPa": "C44", "converged": "converged",
+}  # fmt: skip
+"""Numbers of a crystal, and what their table calls them."""
+
+
 def _crystal_numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
     if "failed" in row:
-        return dict.fromkeys(("a_A", "c_A", "slide_a", "slide_a2b", "c11_GPa", "c33_GPa", "c44_GPa", "converged"))
+        return dict.fromkeys(_CRYSTAL)
     constants = row["elastic"].get("clamped_GPa")
     c = None if constants is None else np.array(constants)
     tops = {name: float(np.max(profile["relaxed_meV_per_A2"])) for name, profile in row["profiles"].items()}
@@ -232,21 +239,9 @@ def _answer(start: Mapping[str, Any] | None, tuned: Mapping[str, Any] | None) ->
 
 
 def _crystal_table(summary: Mapping[str, Any]) -> Table:
-    keys = ("a_A", "c_A", "slide_a", "slide_a2b", "c11_GPa", "c33_GPa", "c44_GPa", "converged")
-    names = (
-        "model",
-        "a (Å)",
-        "c (Å)",
-        "slide a (meV/Å²)",
-        "slide a + 2b (meV/Å²)",
-        "C11 (GPa)",
-        "C33",
-        "C44",
-        "converged",
-    )
-    rows = [[model, *(spread(entry, key) for key in keys)] for model, entry in summary["crystal"].items()]
+    rows = [[model, *(spread(entry, key) for key in _CRYSTAL)] for model, entry in summary["crystal"].items()]
     return Table(
-        names,
+        ("model", *_CRYSTAL.values()),
         rows,
         "Sb2Te3 without Cr: lattice relaxed by each model, highest relaxed sliding energy along two vectors, elastic "
         "constants with fractional coordinates held fixed (clamped). No universal model here corrects for dispersion.",

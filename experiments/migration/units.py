@@ -45,7 +45,6 @@ def units_of(config: Config) -> list[Unit]:
             probes = _probes(config, f"{arm}-{seed}", _probe_tuned, (config, arm, seed), (training.name,))
             units += [training, *probes]
     trained = tuple(unit.name for unit in units if unit.make is _train)
-    # the features need trained models, not what training returned
     return [*units, Unit("latent", _latent, (config,), trained)]
 
 
@@ -161,7 +160,7 @@ def _probe_foreign(model: str, part: str) -> dict[str, Any]:
     return fixed_path(load_evaluator(model), data.load_path(part).images)
 
 
-def _probe_tuned(config: Config, arm: str, seed: int, part: str, _: dict[str, Any]) -> dict[str, Any]:
+def _probe_tuned(config: Config, arm: str, seed: int, part: str) -> dict[str, Any]:
     return _probed(config, _tuned(config, arm, seed), part, band=seed < config.band_seeds)
 
 
@@ -171,7 +170,7 @@ def _probed(config: Config, model: Model, part: str, band: bool) -> dict[str, An
     return plain(probe_path(model, data.load_path(part), config, band))
 
 
-def _train(config: Config, arm: str, seed: int, _: dict[str, Any]) -> dict[str, Any]:
+def _train(config: Config, arm: str, seed: int) -> dict[str, Any]:
     strategy, part, percent = ARMS[arm]
     percent = config.scratch_percent if percent is None else percent
     scratch = strategy == "scratch"
@@ -202,7 +201,7 @@ def _tuned(config: Config, arm: str, seed: int) -> Model:
     return _universal(config.model)._replace(params=load(_folder(config, arm, seed)).cast("float32").params)
 
 
-def _latent(config: Config, *_: dict[str, Any]) -> dict[str, Any]:
+def _latent(config: Config) -> dict[str, Any]:
     tuned = {arm: [_tuned(config, arm, seed) for seed in range(config.seeds)] for arm in _arms(config)}
     images = data.load_path(config.paths[0]).images
     return compare_latent(Path(config.model).name, _universal(config.model), images, tuned)

@@ -13,8 +13,7 @@ import numpy as np
 from experiments.lab.entry import run_experiment
 from experiments.lab.run import Run
 from experiments.monitors import report, runs
-from experiments.monitors.config import PRESETS, Config
-from experiments.monitors.config import __doc__ as CLAIM
+from experiments.monitors.config import Config
 from experiments.monitors.scores import Comparison
 from mlipjax import load, monitoring
 from mlipjax.data import Dataset, runs_of
@@ -145,7 +144,7 @@ def _figure(config: Config, fitted: Comparison, scores: Any, kinds: np.ndarray, 
 
 def main(config: Config) -> None:
     """Run what is missing, write ``results.json`` and print."""
-    run = Run(config, PRESETS)
+    run = Run(config)
     model = load(config.model)
     reference = runs.equilibrium(config, model, "reference", config.seed + 1, config.reference_runs)
     held_out = runs.equilibrium(config, model, "held_out", config.seed + 2, config.held_out_runs)
@@ -164,7 +163,7 @@ def main(config: Config) -> None:
     run.finish(results, report.outcome(results))
 
 
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from sklearn.covariance import LedoitWolf
 
 from experiments.monitors.config import Config
 from mlipjax import monitoring, uncertainty
@@ -25,12 +26,13 @@ SOAP_INDICES = ("soap_q", "soap_worst")
 class Comparison:
     """Everything fitted to the reference, and the model it belongs to.
 
-    ``soap`` only if it was asked for; ``crossed`` has limits from all runs, where there are enough of them.
+    ``mahalanobis`` by row of the charts; ``soap`` only if it was asked for; ``crossed`` has limits from all runs, where
+    there are enough of them.
     """
 
     model: Model
     monitor: monitoring.Monitor
-    mahalanobis: monitoring.Mahalanobis
+    mahalanobis: dict[int, LedoitWolf]
     rigidity: uncertainty.Rigidity
     soap: SoapChart | None = None
     crossed: monitoring.Monitor | None = None
@@ -48,8 +50,8 @@ class Comparison:
         fitted = monitoring.fit_monitor(features, runs_of(reference), **options)
         values, numbers, frame = features.atoms()
         chosen = np.isin(frame, monitoring.split_reference(runs_of(reference))[0])
-        rows = np.asarray(fitted.rows(numbers))
-        distance = monitoring.fit_mahalanobis(values[chosen], rows[chosen], len(fitted.species))
+        of_rows = {row: values[chosen & (numbers == z)] for row, z in enumerate(fitted.species)}
+        distance = {row: LedoitWolf().fit(own.astype(np.float64)) for row, own in of_rows.items() if len(own) > 1}
         known = np.asarray(sums(values, frame)[np.unique(frame[chosen])], np.float64)
         rigidity = uncertainty.rigidity_of(known.T @ known)
         fit = [reference.systems[i] for i in np.unique(frame[chosen])]
@@ -63,9 +65,8 @@ class Comparison:
         features = monitoring.frame_features(self.model, frames.systems, layers=self.monitor.layers)
         readings = monitoring.read_frames(self.monitor, features)
         values, numbers, frame = features.atoms()
-        on_device = jnp.asarray(values)
-        atoms = np.asarray(monitoring.mahalanobis(self.mahalanobis, on_device, self.monitor.rows(numbers)))
-        local = np.asarray(self.rigidity.variance(on_device))
+        atoms = self._distances(values, np.asarray(self.monitor.rows(numbers)))
+        local = np.asarray(self.rigidity.variance(jnp.asarray(values)))
         starts = np.flatnonzero(np.diff(frame, prepend=-1))
         columns = [
             *readings.frame.T,
@@ -78,6 +79,13 @@ class Comparison:
             q = self.soap.q(frames.systems)
             columns += [np.array([np.mean(own) for own in q]), np.array([np.max(own) for own in q])]
         return dict(zip(self.indices, columns, strict=True)), features
+
+    def _distances(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distance of each atom from the centre of its element, NaN without one."""
+        result = np.full(len(rows), np.nan)
+        for row in set(rows.tolist()) & set(self.mahalanobis):
+            result[rows == row] = self.mahalanobis[row].mahalanobis(values[rows == row].astype(np.float64))
+        return result
 
 
 def sums(values: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ from experiments.lab.entry import run_experiment
 from experiments.lab.run import Run
 from experiments.multitask import report
 from experiments.multitask.collapse import examine
-from experiments.multitask.config import PRESETS, Config
-from experiments.multitask.config import __doc__ as CLAIM
+from experiments.multitask.config import Config
 from experiments.multitask.runs import Experiment, execute, read_predictions
 from mlipjax.data.properties import property_name, targets
 
@@ -50,7 +49,7 @@ def main(config: Config) -> None:
         ValueError, FileNotFoundError: if data are missing, or the folder holds another experiment.
     """
     experiment = Experiment.open(config)
-    run = Run(experiment.config, PRESETS)
+    run = Run(experiment.config)
     results = run.results({**compare_modes(experiment, run.console), "dtype": "float32"})
     predictions = {one: read_predictions(config.out, one) for one in experiment.runs()}
     targets = results.pop("targets")
@@ -60,7 +59,7 @@ def main(config: Config) -> None:
     run.finish(results, report.outcome(results, predictions, targets))
 
 
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

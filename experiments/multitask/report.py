@@ -59,7 +59,7 @@ def summarise(
                 "mae_of_seeds": np.abs(errors).mean(axis=1).tolist(),
                 "rmse": float(np.sqrt((errors**2).mean(axis=1)).mean()),
                 "mae_95": list(_interval(errors)[1:]),
-                "less_than_ft": list(_less(errors, ft[test])) if ft else None,
+                "less_than_ft": list(paired_bootstrap(np.abs(errors), np.abs(ft[test]), np.mean)) if ft else None,
                 "better_percent": None if better is None else better[0],
                 "better_percent_95": None if better is None else list(better[1:]),
             }
@@ -86,11 +86,6 @@ def _mae(errors: np.ndarray, seeds: list[np.ndarray], drawn: list[np.ndarray]) -
 def _interval(errors: np.ndarray) -> tuple[float, float, float]:
     """MAE of (seeds, structures) errors with its interval."""
     return bootstrap(lambda seeds, drawn: _mae(errors, seeds, drawn), errors.shape[1:], errors.shape[:1])
-
-
-def _less(errors: np.ndarray, others: np.ndarray) -> Difference:
-    """MAE of (seeds, structures) errors less that of others on the same structures."""
-    return paired_bootstrap(np.abs(errors), np.abs(others), np.mean)
 
 
 def _improvement(errors: np.ndarray, scratch: np.ndarray | None) -> tuple[float, float, float] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.io import write
 
-from experiments.lab.charts import Chart, features_of, mean_features, principal_map
+from experiments.lab.charts import Chart, mean_features, principal_map
 from experiments.lab.driven import oracle_frames
 from experiments.lab.errors import force_squares
 from experiments.periodic.arms import ARMS, Experiment, frames_of, models_of, open_experiment
@@ -20,6 +20,7 @@ from mlipjax.data import Dataset, Example, read_atoms, read_dataset, write_datas
 from mlipjax.files import make_folder, replace_on_success
 from mlipjax.oracles import Failure, Labeller
 from mlipjax.potential import Model
+from mlipjax.representation import node_features
 from mlipjax.system import System
 from mlipjax.train import error_report
 from mlipjax.train.evaluate import predict_dataset
@@ -129,7 +130,7 @@ def charts(config: Config) -> dict[str, Any]:
     """
 
     def features(model: Model, frames: list[System]) -> np.ndarray:
-        return features_of(model, frames, config.dtype)
+        return node_features(model, frames, dtype=config.dtype)
 
     (universal,) = models_of(config, "zero-shot")
     training = {arm: frames_of(config, arm) for arm in ARMS}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.lab.display import brief
+from experiments.lab.errors import ERRORS, error_curve
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
 from experiments.periodic.evaluation import SQUARES
@@ -16,12 +17,6 @@ from mlipjax.statistics import paired_bootstrap
 
 _ARMS = ("naive", "single", "periodic")
 
-_ERRORS = {
-    "energy_mean": "energy_mean_meV_per_atom",
-    "energy_std": "energy_std_meV_per_atom",
-    "energy_rmse": "energy_rmse_meV_per_atom",
-    "force_rmse": "force_rmse_meV_per_A",
-}
 _COLUMNS = ("model", "labels", "test set", "n", "energy mean", "std", "RMSE (meV/atom)", "force RMSE (meV/Å)")
 
 
@@ -30,7 +25,7 @@ def error_rows(results: dict[str, Any]) -> list[list[Any]]:
     order = {"zero-shot": 0, "naive": 1, "single": 2, "periodic": 3}
     rows = sorted(results["errors"], key=lambda row: (row["test"], order[row["arm"]], row["labels"]))
     return [
-        [row["arm"], row["labels"], row["test"], row["n_frames"], *(row[k] for k in _ERRORS.values())] for row in rows
+        [row["arm"], row["labels"], row["test"], row["n_frames"], *(row[k] for k in ERRORS.values())] for row in rows
     ]
 
 
@@ -135,24 +130,16 @@ def _curves(results: dict[str, Any]) -> dict[str, dict[str, ErrorCurve]]:
             own = [row for row in rows if row["arm"] == arm]
             sampled = _sampled_rows(results) if test == "own trajectory" and arm == "periodic" else []
             start = [] if sampled else zero
-            arms[arm] = _curve([*(start if arm == "periodic" else []), *sampled, *own])
-        arms["zero-shot"] = _curve(zero)
-        curves[test] = arms
+            arms[arm] = [*(start if arm == "periodic" else []), *sampled, *own]
+        arms["zero-shot"] = zero
+        curves[test] = {arm: error_curve((row["labels"], row) for row in own) for arm, own in arms.items()}
     return curves
 
 
 def _sampled_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Errors of the periodic arm's models on the frames they sampled, round by round, as curves without intervals."""
     rows = [{**row, "labels": row["labels_before"]} for row in round_rows(results["histories"]["periodic"])]
-    return [{**row, "confidence_95": {key: (row[key], row[key]) for key in _ERRORS.values()}} for row in rows]
-
-
-def _curve(rows: list[dict[str, Any]]) -> ErrorCurve:
-    rows = sorted(rows, key=lambda row: row["labels"])
-    errors = {
-        name: np.array([[row[key], *row["confidence_95"][key]] for row in rows], float) for name, key in _ERRORS.items()
-    }
-    return ErrorCurve(labels=[row["labels"] for row in rows], **errors)
+    return [{**row, "confidence_95": {key: (row[key], row[key]) for key in ERRORS.values()}} for row in rows]
 
 
 def _traces(results: dict[str, Any]) -> dict[str, Trace]:

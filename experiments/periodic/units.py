@@ -23,24 +23,9 @@ def units_of(config: Config) -> list[Unit]:
     tests = []
     for name in _MODELS:
         home = "periodic" if name == "zero-shot" else name
-        own = Unit(f"own-{name}", _run_own, (config, name), (home,))
-        tests += [own, Unit(f"errors-{name}", _errors, (config, name), ("independent", own.name))]
-    return [*arms, *tests, Unit("charts", _charts, (config,), tuple(f"own-{name}" for name in _MODELS))]
-
-
-# The parts before are read from their files, not from what they returned.
-
-
-def _run_own(config: Config, name: str, _arm: dict[str, Any]) -> dict[str, Any]:
-    return evaluation.run_own(config, name)
-
-
-def _errors(config: Config, name: str, _independent: dict[str, Any], _own: dict[str, Any]) -> dict[str, Any]:
-    return evaluation.errors_of(config, name)
-
-
-def _charts(config: Config, *_own: dict[str, Any]) -> dict[str, Any]:
-    return evaluation.charts(config)
+        own = Unit(f"own-{name}", evaluation.run_own, (config, name), (home,))
+        tests += [own, Unit(f"errors-{name}", evaluation.errors_of, (config, name), ("independent", own.name))]
+    return [*arms, *tests, Unit("charts", evaluation.charts, (config,), tuple(f"own-{name}" for name in _MODELS))]
 
 
 def collect(config: Config, done: Results) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from experiments.lab.entry import run_experiment
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome, Run
 from experiments.lab.training import FinetuneDisplay, element_table, error_table
-from experiments.pretrain.config import PRESETS, Config
-from experiments.pretrain.config import __doc__ as CLAIM
+from experiments.pretrain.config import Config
 from mlipjax.data import Dataset, Example, split_dataset
 from mlipjax.finetuning import FinetuneSettings, finetune
 from mlipjax.graph import neighbor_table
@@ -30,7 +29,7 @@ from mlipjax.typing import Params
 
 def main(config: Config) -> None:
     """Train, evaluate on held-out groups, save."""
-    run = Run(config, PRESETS, claim=False)  # the fine-tune keeps others out of its folder
+    run = Run(config, claim=False)  # the fine-tune keeps others out of its folder
     console = run.console
     dataset = read(config.data)
     split = split_dataset(dataset, valid=0.05, test=0.05, group_key="group", seed=config.seed)
@@ -158,7 +157,7 @@ def _train(
         return finetune(Model(potential, params), train, valid, settings=settings, out=out, listener=display)
 
 
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

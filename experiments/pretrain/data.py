@@ -20,16 +20,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tyro
+from ase import Atoms
 
+from experiments.pretrain import structures_liquid as liquid
+from experiments.pretrain import structures_molecular as molecular
+from experiments.pretrain import structures_solid as solid
 from experiments.pretrain.parts import Part, claim, join, make_parts, pack_joined
-
-if TYPE_CHECKING:
-    from ase import Atoms
+from experiments.pretrain.sampling import Labeller
+from mlipjax.oracles.xtb import Xtb
 
 TASKS_PER_PART = 24
 NAME = "universal_xtb.npz"
@@ -85,11 +89,6 @@ def make_part(seed: int, number: int) -> Part:
 
 def run_task(seed: int, task: int) -> tuple[str, list[Atoms], Counter[str]]:
     """Draw a family and its structures from ``(seed, task)``; returns family, labelled frames, and failures."""
-    from experiments.pretrain import structures_liquid as liquid
-    from experiments.pretrain import structures_molecular as molecular
-    from experiments.pretrain import structures_solid as solid
-    from experiments.pretrain.sampling import Labeller
-
     rng = np.random.default_rng([seed, task])
     weights = np.array([share / frames for share, frames in FAMILIES.values()])
     family = str(rng.choice(list(FAMILIES), p=weights / weights.sum()))
@@ -104,10 +103,6 @@ def run_task(seed: int, task: int) -> tuple[str, list[Atoms], Counter[str]]:
 
 def isolated_atoms(numbers: Sequence[int]) -> dict[int, float]:
     """Compute energies of isolated neutral atoms in eV."""
-    from ase import Atoms
-
-    from mlipjax.oracles.xtb import Xtb
-
     energies = {}
     for z in numbers:
         atoms = Atoms(numbers=[z], positions=[[0.0, 0.0, 0.0]], calculator=Xtb().calculator())
@@ -116,8 +111,6 @@ def isolated_atoms(numbers: Sequence[int]) -> dict[int, float]:
 
 
 def _provenance(config: Config) -> dict[str, Any]:
-    from importlib.metadata import version
-
     return {
         "method": "GFN1-xTB, Gamma point, 1000 K electronic temperature",
         "command": f"python -m experiments.pretrain.data --n {config.n} --seed {config.seed}",

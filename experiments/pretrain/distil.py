@@ -19,21 +19,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tyro
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from experiments.pretrain.parts import Part, claim, join, make_parts, pack_joined
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from experiments.pretrain.structures_elements import Family
-    from mlipjax.graph import NeighborTable
-    from mlipjax.potential import Model
-    from mlipjax.probes.evaluator import Evaluation
-    from mlipjax.system import System
+from experiments.pretrain.sampling import bare
+from experiments.pretrain.structures_elements import FAMILIES, Family
+from mlipjax import runtime
+from mlipjax.graph import NeighborTable, batch_graphs, neighbor_table
+from mlipjax.models import load
+from mlipjax.potential import Model, apply
+from mlipjax.probes.evaluator import Evaluation, unpacked
+from mlipjax.system import System
 
 TASKS_PER_PART = 64
 NAME = "universal_pbe.npz"
@@ -61,8 +62,6 @@ class Config:
 
 def main(config: Config) -> None:
     """Label until ``n`` frames exist, then pack."""
-    from experiments.pretrain.structures_elements import FAMILIES
-
     teacher = Path(config.teacher).stem
     shares = {name: share for name, (_, share) in FAMILIES.items()}
     identity = {"teacher": teacher, "seed": config.seed, "tasks_per_part": TASKS_PER_PART, "families": shares}
@@ -78,9 +77,6 @@ def main(config: Config) -> None:
 
 @functools.cache
 def _ask(teacher: str) -> Asked:
-    from mlipjax import runtime
-    from mlipjax.models import load
-
     runtime.prepare_process()
     return Asked(load(teacher))
 
@@ -110,8 +106,6 @@ class Task:
     """
 
     def __init__(self, seed: int, number: int) -> None:
-        from experiments.pretrain.structures_elements import FAMILIES
-
         rng = np.random.default_rng([seed, number])
         shares = np.array([share for _, share in FAMILIES.values()])
         self.family = str(rng.choice(list(FAMILIES), p=shares / shares.sum()))
@@ -147,10 +141,7 @@ class Task:
             self._end(f"no structure: {type(error).__name__}")
 
     def _keep(self, atoms: Atoms, labels: dict[str, Any]) -> None:
-        from ase import Atoms
-        from ase.calculators.singlepoint import SinglePointCalculator
-
-        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        frame = bare(atoms)
         frame.calc = SinglePointCalculator(frame, **labels)
         frame.info = {"family": self.family, "group": self.group, "config_type": self.family}
         self.frames.append(frame)
@@ -178,9 +169,6 @@ class Asked:
 
     def __call__(self, structures: Sequence[Any]) -> list[Evaluation | str]:
         """Evaluate structures, or say why not."""
-        from mlipjax.graph import neighbor_table
-        from mlipjax.system import System
-
         systems = [System.from_ase(atoms) for atoms in structures]
         tables = [neighbor_table(system, self.model.potential.cutoff) for system in systems]
         found: list[Evaluation | str] = ["too many neighbours"] * len(systems)
@@ -193,24 +181,10 @@ class Asked:
     def _batch(
         self, systems: Sequence[System], tables: Sequence[NeighborTable], shape: tuple[int, int]
     ) -> list[Evaluation]:
-        from mlipjax.graph import batch_graphs
-        from mlipjax.potential import apply
-        from mlipjax.probes.evaluator import Evaluation
-
         potential, params = self.model
         rows, width = shape
         graph = batch_graphs(systems, potential.cutoff, tables=tables, n_atoms=rows, n_neighbors=width, n_graphs=GRAPHS)
-        prediction = apply(potential, params, graph)
-        node_energy, forces, stress = (
-            np.asarray(x, np.float64) for x in (prediction.node_energy, prediction.forces, prediction.stress)
-        )
-        found, start = [], 0
-        for row, system in enumerate(systems):
-            stop = start + system.n_atoms
-            energy = float(node_energy[start:stop].sum()) + potential.reference_energy(system.atomic_numbers)
-            found.append(Evaluation(energy, forces[start:stop], stress[row] if all(system.pbc) else None))
-            start = stop
-        return found
+        return unpacked(apply(potential, params, graph), systems, potential)
 
 
 def batches(tables: Sequence[NeighborTable]) -> Iterator[tuple[tuple[int, int], list[int]]]:

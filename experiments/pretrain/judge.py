@@ -22,21 +22,28 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tyro
+from ase import Atoms
+from ase.io import read
 
 from experiments.lab.display import Table, make_console
 from experiments.lab.paths import DATA
 from experiments.pretrain.parts import save
+from experiments.pretrain.prototypes import prototypes
+from experiments.pretrain.sampling import bare
+from experiments.pretrain.structures_elements import Descent, packed
+from mlipjax import predict, runtime, simulate
+from mlipjax.calculator import model_digest
 from mlipjax.files import digest, plain, write_atomic
+from mlipjax.md import SimulationStopped, default_timestep
+from mlipjax.models import load
+from mlipjax.potential import Model
+from mlipjax.probes import NativeEvaluator, dimer_walls
 from mlipjax.statistics import confidence_95, draw_rows
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from mlipjax.potential import Model
+from mlipjax.system import System
 
 # file and structures: frames of a trajectory are much alike
 SETS = {
@@ -80,9 +87,6 @@ class Config:
 
 def main(config: Config) -> None:
     """Measure what is not measured yet, and say what was found."""
-    from mlipjax import runtime
-    from mlipjax.models import load
-
     runtime.prepare_process()
     console = make_console()
     models = {name: load(name) for name in (config.model, *config.beside)}
@@ -107,8 +111,6 @@ def main(config: Config) -> None:
 
 def read_frames(file: Path, most: int) -> list[Atoms]:
     """Return at most so many structures of a labelled file, evenly spaced."""
-    from ase.io import read
-
     frames = read(file, ":")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
     return [frames[i] for i in chosen]
@@ -116,23 +118,14 @@ def read_frames(file: Path, most: int) -> list[Atoms]:
 
 def predictions(model: Model, structures: Sequence[Atoms], folder: Path) -> dict[str, np.ndarray]:
     """Energies (n,), forces of all atoms (N, 3) and stresses (n, 6; NaN without), kept in a folder by model and set."""
-    from mlipjax import predict
-    from mlipjax.calculator import model_digest
-
     facts = [part for atoms in structures for part in (atoms.numbers, atoms.positions, atoms.cell.array)]
     file = folder / f"{model_digest(*model)}-{digest(*facts)[:16]}.npz"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        found = predict(model, [_bare(atoms) for atoms in structures], batch_size=16)
+        found = predict(model, [bare(atoms) for atoms in structures], batch_size=16)
         save(file, labels(found))
     with np.load(file) as kept:
         return dict(kept)
-
-
-def _bare(atoms: Atoms) -> Atoms:
-    from ase import Atoms
-
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def labels(structures: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -190,9 +183,6 @@ def error_rows(found: dict[str, Any]) -> Table:
 
 def walls(model: Model, closest: float) -> dict[str, Any]:
     """What happens to all pairs of elements that are pushed together."""
-    from mlipjax.probes import dimer_walls
-    from mlipjax.probes.evaluator import NativeEvaluator
-
     found = dimer_walls(
         NativeEvaluator(model, "float32"), model.potential.species, shortest=closest, longest=5.5, n_points=41
     )
@@ -204,10 +194,6 @@ def walls(model: Model, closest: float) -> dict[str, Any]:
 
 def runs(model: Model, folder: Path, picoseconds: float) -> Iterator[dict[str, Any]]:
     """Simulate crystals and liquids at 300 and 1000 K, from where the model has no stress."""
-    from mlipjax import simulate
-    from mlipjax.md import SimulationStopped
-    from mlipjax.md.observables import default_timestep
-
     for name, atoms in starts(model):
         for kelvin in (300, 1000):
             out = folder / f"{name}-{kelvin}"
@@ -225,12 +211,6 @@ def runs(model: Model, folder: Path, picoseconds: float) -> Iterator[dict[str, A
 
 def starts(model: Model) -> Iterator[tuple[str, Atoms]]:
     """Structures to run, each after some steps towards zero stress and forces of the model itself."""
-    from ase import Atoms
-    from ase.io import read
-
-    from experiments.pretrain.prototypes import prototypes
-    from experiments.pretrain.structures_elements import packed
-
     by_name = {prototype.name: prototype for prototype in prototypes()}
     for kind, symbols, repeats in CRYSTALS:
         prototype = by_name[kind]
@@ -239,7 +219,7 @@ def starts(model: Model) -> Iterator[tuple[str, Atoms]]:
         yield f"{kind}-{symbols.replace(' ', '')}", settled(model, crystal.repeat(repeats), 12)
     for name in LIQUIDS:
         atoms: Any = read(DATA / f"{name}.extxyz")
-        yield name, _bare(atoms)
+        yield name, bare(atoms)
     for formula in MELTS:
         numbers = np.tile(Atoms(formula).numbers, 16)
         yield f"melt-{formula}", settled(model, packed(np.random.default_rng(0), numbers, 0.55), 25)
@@ -247,10 +227,6 @@ def starts(model: Model) -> Iterator[tuple[str, Atoms]]:
 
 def settled(model: Model, atoms: Atoms, steps: int) -> Atoms:
     """Move towards zero stress and forces."""
-    from experiments.pretrain.structures_elements import Descent
-    from mlipjax.probes.evaluator import NativeEvaluator
-    from mlipjax.system import System
-
     evaluate, descent = NativeEvaluator(model, "float32"), Descent()
     for _ in range(steps):
         atoms = descent.step(atoms, evaluate([System.from_ase(atoms)])[0])

@@ -14,15 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
 
 from experiments.lab.embedded import pack, unpack
 from mlipjax.files import replace_on_success, write_atomic
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 
 class Part(NamedTuple):
@@ -108,8 +107,6 @@ def pack_joined(out: Path, joined: Part, provenance: Mapping[str, Any], **more: 
         provenance: how it was made.
         **more: other arrays.
     """
-    from ase.data import chemical_symbols
-
     arrays = pack(joined.frames)
     per_element = Counter(z for atoms in joined.frames for z in set(atoms.numbers.tolist()))
     summary = {

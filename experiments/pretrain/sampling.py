@@ -58,7 +58,7 @@ class Labeller:
                     break
         except Unusable as reason:
             self.failures[str(reason)] += 1
-        return _bare(atoms)
+        return bare(atoms)
 
     def burst(self, atoms: Atoms, temperature: float, frames: int, every: int, config_type: str) -> Atoms:
         """Short Langevin trajectory on the xTB surface; every ``every``-th step (0.5 to 1 fs) is kept."""
@@ -74,10 +74,10 @@ class Labeller:
                 self._keep(atoms, config_type)
         except Unusable as reason:
             self.failures[str(reason)] += 1
-        return _bare(atoms)
+        return bare(atoms)
 
     def _prepared(self, atoms: Atoms) -> Atoms:
-        atoms = _bare(atoms)
+        atoms = bare(atoms)
         atoms.calc = self._oracle.calculator()
         return atoms
 
@@ -97,7 +97,7 @@ class Labeller:
             raise Unusable("not finite")
         if np.linalg.norm(forces, axis=1).max() > MAX_FORCE:
             raise Unusable(f"force above {MAX_FORCE:g} eV/Å")
-        frame = _bare(atoms)
+        frame = bare(atoms)
         labels = {"energy": float(results["energy"]), "forces": forces.copy()}
         if atoms.pbc.all():
             labels["stress"] = results["stress"].copy()
@@ -106,7 +106,7 @@ class Labeller:
         self.frames.append(frame)
 
 
-def _bare(atoms: Atoms) -> Atoms:
+def bare(atoms: Atoms) -> Atoms:
     """Structure alone: no calculator, momenta, charges or notes."""
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.reactive.models import Model
+from experiments.reactive.models import Model, or_why_not
 from experiments.reactive.structures import half_molten, sodium
-from mlipjax.data import Dataset
+from experiments.reactive.tuning import load_formate
 from mlipjax.md import SimulationStopped, Start, atomic_masses, make_ensemble, run
 from mlipjax.probes.diffusion import diffusion
 from mlipjax.probes.events import bond_events
@@ -33,43 +32,33 @@ _MELT_STEPS = 250
 HOT = 600.0
 """K, of formate on copper."""
 
-_SURFACE_FS = 0.5
+SURFACE_FS = 0.5
 _SURFACE_EVERY = 6  # steps between frames: 3 fs resolve the C-H stretch (11 fs)
 
 
-def half_molten_start(oracle: Model) -> dict[str, Any]:
-    """Positions of sodium of which half is crystal and half melt, Å."""
+def half_molten_start(oracle: str) -> dict[str, Any]:
+    """Positions of sodium of which half is crystal and half melt, Å, by the dynamics of a model."""
     solid = sodium()
-    liquid = _simulate(oracle, _shaken(solid), _MELT_STEPS, MELT, _MELT_STEPS, _NA_FS)
+    liquid = _simulate(Model.load(oracle), _shaken(solid), _MELT_STEPS, MELT, _MELT_STEPS, _NA_FS)
     return {"positions": half_molten(solid, liquid.system(-1)).positions.tolist()}
 
 
-def growth(model: Model, positions: list[list[float]], steps: int) -> dict[str, Any]:
+@or_why_not(SimulationStopped)
+def growth(name: str, steps: int, melt: dict[str, Any]) -> dict[str, Any]:
     """Half-molten sodium at 300 K: its order against time."""
-    start = dataclasses.replace(sodium(), positions=np.array(positions))
-    return _survive(lambda: _grow(model, start, steps))
-
-
-def _grow(model: Model, start: System, steps: int) -> dict[str, Any]:
+    model, start = Model.load(name), dataclasses.replace(sodium(), positions=np.array(melt["positions"]))
     # contacts where crystal and melt were joined are eased first
     eased = relax(model.own, [start], fmax=0.1, max_steps=15).systems[0]
     trajectory = _simulate(model, eased, steps, GROWTH, max(1, steps // 40), _NA_FS)
     return crystal_order(trajectory, _Q6_CUTOFF).as_dict()
 
 
-def surface(model: Model, pool: Dataset, steps: int) -> dict[str, Any]:
+@or_why_not(SimulationStopped)
+def surface(name: str, n_test: int, steps: int) -> dict[str, Any]:
     """Formate on copper at 600 K from the lowest of the published frames: its bonds, its motion and its spectrum."""
+    pool = load_formate(n_test).pool
     start = pool.systems[int(np.argmin([float(labels.energy) for labels in pool.labels]))]
-    return _survive(lambda: _observe(model, start, steps))
-
-
-def surface_ps(steps: int) -> float:
-    """Duration, ps."""
-    return steps * _SURFACE_FS / 1000.0
-
-
-def _observe(model: Model, start: System, steps: int) -> dict[str, Any]:
-    trajectory = _simulate(model, start, steps, HOT, _SURFACE_EVERY, _SURFACE_FS)
+    trajectory = _simulate(Model.load(name), start, steps, HOT, _SURFACE_EVERY, SURFACE_FS)
     events = bond_events(trajectory, elements=(1, 6, 8))
     second = trajectory.part(slice(trajectory.n_frames // 2, None))
     pairs = radial_distribution(second, longest=3.0, n_shells=60)
@@ -83,14 +72,6 @@ def _observe(model: Model, start: System, steps: int) -> dict[str, Any]:
         "spectrum_verdict": spectrum.verdict,
         "spectrum": {"frequencies_THz": spectrum.frequencies_THz.tolist(), "density": spectrum.density.tolist()},
     }
-
-
-def _survive(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Dynamics that break down are a result too."""
-    try:
-        return make()
-    except SimulationStopped as error:
-        return {"failed": " ".join(str(error).split())}
 
 
 def _simulate(model: Model, start: System, steps: int, temperature: float, every: int, step_fs: float) -> Trajectory:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlipjax.models.foreign import is_foreign, refusal
 from mlipjax.potential import Model as Pair
 from mlipjax.probes.evaluator import AseEvaluator, Evaluation, NativeEvaluator, load_evaluator
 from mlipjax.probes.neb import neb
+from mlipjax.relaxation import ProbeDiverged
 from mlipjax.system import System
 from mlipjax.train import error_report
 from mlipjax.train.batches import StructurePrediction
@@ -36,8 +38,9 @@ class Model:
     evaluate: NativeEvaluator | AseEvaluator
 
     @classmethod
+    @functools.cache
     def load(cls, name: str) -> Model:
-        """Load a native model, or make a foreign calculator."""
+        """Load a native model, or make a foreign calculator; once in each process, and with it its programs."""
         if is_foreign(name):
             return cls(name, load_evaluator(name))
         return cls.native(name, load(name))
@@ -59,6 +62,25 @@ class Model:
         return self.evaluate.model
 
 
+Results = dict[str, Any]
+
+
+def or_why_not(*kinds: type[Exception]) -> Callable[[Callable[..., Results]], Callable[..., Results]]:
+    """Decorator: a model that breaks down in one of these ways is a result (``failed``), not the end of the run."""
+
+    def decorated(make: Callable[..., Results]) -> Callable[..., Results]:
+        @functools.wraps(make)
+        def made(*arguments: Any, **options: Any) -> Results:
+            try:
+                return make(*arguments, **options)
+            except kinds as error:
+                return {"failed": " ".join(str(error).split())}
+
+        return made
+
+    return decorated
+
+
 def errors(model: Model, data: Dataset, shift: float) -> dict[str, Any]:
     """Error report with ``shift`` (eV per structure, see ``energy_shift``) added to the energies."""
     results = model.evaluate(data.systems)
@@ -76,6 +98,7 @@ def _prediction(result: Evaluation, shift: float) -> StructurePrediction:
     return StructurePrediction(result.energy + shift, result.forces, stress)
 
 
+@or_why_not(ProbeDiverged, RuntimeError, ValueError)
 def barrier(
     model: Model, event: Event, path: Sequence[System] | None, *, n_images: int, fmax: float, max_steps: int
 ) -> dict[str, Any]:
@@ -151,6 +174,8 @@ def _ase_band(
     }
 
 
-def path_of(event: Event, result: dict[str, Any]) -> list[System]:
-    """Images of a finished band as structures."""
+def path_of(event: Event, result: dict[str, Any] | None) -> list[System] | None:
+    """Images of a finished band as structures, if there is one."""
+    if result is None or "failed" in result:
+        return None
     return [dataclasses.replace(event.start, positions=np.array(p)) for p in result["own"]["positions"]]

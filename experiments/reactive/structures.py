@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -91,7 +92,8 @@ def hydrogen_on_copper() -> Event:
     hollows = [_site(slab, name) for name in ("fcc", "hcp")]
     # the pair of hollows on either side of a bridge
     cell = slab.cell.array[:2, :2]
-    images = [[hollow + n @ cell for n in _grid()] for hollow in hollows]
+    cells = list(itertools.product((-1, 0, 1), repeat=2))
+    images = [[hollow + np.array(n) @ cell for n in cells] for hollow in hollows]
     near = [min(points, key=lambda point: float(np.linalg.norm(point - bridge))) for points in images]
     axis = (near[1] - near[0]) / np.linalg.norm(near[1] - near[0])
     start, end = slab.copy(), slab.copy()
@@ -187,7 +189,3 @@ def _site(slab: Atoms, site: str) -> np.ndarray:
     probe = slab.copy()
     add_adsorbate(probe, "H", 1.0, site)
     return probe.positions[-1, :2].copy()
-
-
-def _grid() -> list[np.ndarray]:
-    return [np.array([i, j]) for i in (-1, 0, 1) for j in (-1, 0, 1)]

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.lab.units import Results, Unit
 from experiments.reactive.config import Config
-from experiments.reactive.dynamics import GROWTH, HOT, file_name, growth, half_molten_start, surface, surface_ps
+from experiments.reactive.dynamics import GROWTH, HOT, SURFACE_FS, file_name, growth, half_molten_start, surface
 from experiments.reactive.models import Model, barrier, path_of
 from experiments.reactive.structures import EVENTS, sodium
-from experiments.reactive.tuning import Published, learn, load_formate, most_changed, report_on, tune
+from experiments.reactive.tuning import learn, load_formate, most_changed, report_on, tune
 from experiments.reactive.workflow import VACANCY, Workflow
 from mlipjax.data import Dataset
 from mlipjax.files import plain
 from mlipjax.md import SimulationStopped
 from mlipjax.models.foreign import is_foreign
-from mlipjax.relaxation import ProbeDiverged
-from mlipjax.system import System
-
-
-@functools.cache
-def _model(name: str) -> Model:
-    """A model, once in each process: fine-tunes of it run in the programs compiled for it."""
-    return Model.load(name)
-
-
-@functools.cache
-def _published(n_test: int) -> Published:
-    return load_formate(n_test)
 
 
 def units_of(config: Config) -> list[Unit]:
@@ -41,7 +27,12 @@ def units_of(config: Config) -> list[Unit]:
     if config.formate:
         parts.append(_formate_units(config))
     if config.surface_steps and config.formate:
-        parts.append([Unit(f"surface-{file_name(name)}", _surface, (config, name)) for name in _natives(config)])
+        parts.append(
+            [
+                Unit(f"surface-{file_name(name)}", surface, (name, config.test, config.surface_steps))
+                for name in _natives(config)
+            ]
+        )
     return [unit for part in parts for unit in part]
 
 
@@ -53,7 +44,7 @@ def check(config: Config) -> None:
     """
     # those of the user first: a wrong name should not wait for downloads either
     for name in reversed(_names(config)):
-        _model(name)
+        Model.load(name)
 
 
 def collect(config: Config, done: Results) -> dict[str, Any]:
@@ -73,7 +64,7 @@ def collect(config: Config, done: Results) -> dict[str, Any]:
         content["growth"] = {"models": found, "temperature_K": GROWTH, "n_atoms": sodium().n_atoms}
     if config.surface_steps and config.formate:
         found = {name: done[f"surface-{file_name(name)}"] for name in _natives(config)}
-        content["surface"] = {"models": found, "temperature_K": HOT, "ps": surface_ps(config.surface_steps)}
+        content["surface"] = {"models": found, "temperature_K": HOT, "ps": config.surface_steps * SURFACE_FS / 1000.0}
     return content
 
 
@@ -95,7 +86,7 @@ def _barrier_units(config: Config, events: Sequence[str]) -> list[Unit]:
     units = [Unit(_barrier_name(event, oracle), _barrier, (oracle, event, options)) for event in events]
     for event in events:
         units += [
-            Unit(_barrier_name(event, name), _barrier, (name, event, options), (_barrier_name(event, oracle),))
+            Unit(_barrier_name(event, name), _barrier, (name, event, options), given=(_barrier_name(event, oracle),))
             for name in _names(config)
             if name != oracle
         ]
@@ -103,24 +94,12 @@ def _barrier_units(config: Config, events: Sequence[str]) -> list[Unit]:
 
 
 def _barrier(name: str, event: str, options: dict[str, Any], reference: dict[str, Any] | None = None) -> dict[str, Any]:
-    return _safe(_model(name), EVENTS[event](), _path(event, reference), options)
-
-
-def _path(event: str, reference: dict[str, Any] | None) -> list[System] | None:
-    """Images of the reference's band, if there is one."""
-    return None if reference is None or "failed" in reference else path_of(EVENTS[event](), reference)
+    about = EVENTS[event]()
+    return barrier(Model.load(name), about, path_of(about, reference), **options)
 
 
 def _band_options(config: Config) -> dict[str, Any]:
     return {"n_images": config.images, "fmax": 0.1, "max_steps": config.band_steps}
-
-
-def _safe(model: Model, event: Any, path: list[System] | None, options: dict[str, Any]) -> dict[str, Any]:
-    """A barrier, or why there is none: a model that breaks down is a result, not the end of the run."""
-    try:
-        return barrier(model, event, path, **options)
-    except (ProbeDiverged, RuntimeError, ValueError) as error:
-        return {"failed": " ".join(str(error).split())}
 
 
 def _event_part(config: Config, event: str, done: Results) -> dict[str, Any]:
@@ -137,7 +116,7 @@ def _slim(row: dict[str, Any]) -> dict[str, Any]:
 
 def _formate_arms(config: Config) -> list[tuple[str, int, int]]:
     """Arm, labels and seed of every fine-tune on the published frames."""
-    available = len(_published(config.test).pool)
+    available = len(load_formate(config.test).pool)
     counts = sorted({min(n, available) for n in config.labels})
     seeds = range(config.seeds)
     return [(arm, n, seed) for seed in seeds for n in counts for arm in ("iterative", "scratch", "one-shot")]
@@ -157,12 +136,12 @@ def _formate_units(config: Config) -> list[Unit]:
 
 
 def _formate_as_is(config: Config, name: str) -> dict[str, Any]:
-    published = _published(config.test)
-    return report_on(_model(name), published, published.pool.subset(range(min(config.labels))))
+    published = load_formate(config.test)
+    return report_on(Model.load(name), published, published.pool.subset(range(min(config.labels))))
 
 
 def _formate_tuned(config: Config, arm: str, n: int, seed: int) -> dict[str, Any]:
-    published, driver = _published(config.test), _model(config.natives[0])
+    published, driver = load_formate(config.test), Model.load(config.natives[0])
 
     def rest(model: Model, count: int) -> Dataset:
         """Place where the first fine-tune changed forces most."""
@@ -184,7 +163,7 @@ def _formate_part(config: Config, done: Results) -> dict[str, Any]:
         {"arm": arm, "model": model, "labels": n, "seed": seed, **done[_formate_name(arm, model, n, seed)]}
         for arm, model, n, seed in arms
     ]
-    published = _published(config.test)
+    published = load_formate(config.test)
     groups = sorted({info["group"] for info in published.test.infos})
     return {"rows": rows, "n_test": len(published.test), "test_groups": groups, "n_pool": len(published.pool)}
 
@@ -198,32 +177,34 @@ def _workflow_units(config: Config) -> list[Unit]:
     reference, own = (_barrier_name(VACANCY, config.natives[i]) for i in (-1, 0))
     barriers = [unit for unit in _barrier_units(config, [VACANCY]) if unit.name in (reference, own)]
     arms = [(arm, seed) for seed in range(config.seeds) for arm in _ARMS]
-    tuned = [Unit(f"workflow-{arm}-{seed}", _workflow_tuned, (config, arm, seed), (reference,)) for arm, seed in arms]
-    return [*barriers, *tuned, Unit("workflow-zero-shot-0", _workflow_as_is, (config,), (reference, own))]
+    tuned = [
+        Unit(f"workflow-{arm}-{seed}", _workflow_arm, (config, arm, seed), given=(reference,)) for arm, seed in arms
+    ]
+    zero = Unit("workflow-zero-shot-0", _workflow_arm, (config, "zero-shot", 0), given=(reference, own))
+    return [*barriers, *tuned, zero]
 
 
-def _workflow(config: Config, reference: dict[str, Any]) -> Workflow:
-    driver, oracle = _model(config.natives[0]), _model(config.natives[-1])
-    path = path_of(EVENTS[VACANCY](), reference)
-    return Workflow(driver, oracle, EVENTS[VACANCY](), path, config.workflow_labels, config.workflow_steps)
+def _workflow(config: Config, reference: dict[str, Any]) -> Workflow | None:
+    """What all arms share, if the oracle found a path."""
+    driver, oracle, event = Model.load(config.natives[0]), Model.load(config.natives[-1]), EVENTS[VACANCY]()
+    if (path := path_of(event, reference)) is None:
+        return None
+    return Workflow(driver, oracle, event, path, config.workflow_labels, config.workflow_steps)
 
 
-def _workflow_as_is(config: Config, reference: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    if "failed" in reference:
+def _workflow_arm(
+    config: Config, arm: str, seed: int, reference: dict[str, Any], own: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One way to learn; of the model as it is, which has learnt nothing, the barrier is known already."""
+    if (task := _workflow(config, reference)) is None:
         return {"failed": reference["failed"], "labels": 0}
-    task = _workflow(config, reference)
-    return plain({**own, **task.judge(task.driver), "labels": 0})
-
-
-def _workflow_tuned(config: Config, arm: str, seed: int, reference: dict[str, Any]) -> dict[str, Any]:
-    if "failed" in reference:
-        return {"failed": reference["failed"], "labels": 0}
-    task = _workflow(config, reference)
+    if own is not None:
+        return plain({**own, **task.judge(task.driver), "labels": 0})
     try:
         model = task.learn(arm, config, seed, config.out / "models" / f"vacancy-{arm}-{seed}")
     except SimulationStopped as error:  # dynamics that break down are a result too
         return {"failed": " ".join(str(error).split()), "labels": task.labels}
-    found = _safe(model, task.event, task.path, _band_options(config))
+    found = barrier(model, task.event, task.path, **_band_options(config))
     return plain({**found, **task.judge(model), "labels": task.labels})
 
 
@@ -236,18 +217,5 @@ def _workflow_part(config: Config, done: Results) -> dict[str, Any]:
 
 def _growth_units(config: Config) -> list[Unit]:
     """Half-molten sodium: the melt is made once, by the oracle; native models only."""
-    melt = Unit("growth-melt", _melt, (config.natives[-1],))
-    steps = config.growth_steps
-    return [melt, *(Unit(f"growth-{file_name(n)}", _growth, (n, steps), ("growth-melt",)) for n in _natives(config))]
-
-
-def _melt(name: str) -> dict[str, Any]:
-    return half_molten_start(_model(name))
-
-
-def _growth(name: str, steps: int, start: dict[str, Any]) -> dict[str, Any]:
-    return growth(_model(name), start["positions"], steps)
-
-
-def _surface(config: Config, name: str) -> dict[str, Any]:
-    return surface(_model(name), _published(config.test).pool, config.surface_steps)
+    melt, steps = Unit("growth-melt", half_molten_start, (config.natives[-1],)), config.growth_steps
+    return [melt, *(Unit(f"growth-{file_name(n)}", growth, (n, steps), given=(melt.name,)) for n in _natives(config))]

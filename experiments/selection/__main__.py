@@ -1,17 +1,14 @@
 """Entry point: see ``experiments/selection/config.py``."""
 
-from __future__ import annotations
-
 import functools
 import sys
 
 from experiments.lab.entry import run_experiment, run_parts
 from experiments.selection import report, runs
-from experiments.selection.config import PRESETS
-from experiments.selection.config import __doc__ as CLAIM
+from experiments.selection.config import Config
 
-main = functools.partial(run_parts, PRESETS, runs.units_of, runs.collect, report.outcome)
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+main = functools.partial(run_parts, runs.units_of, runs.collect, report.outcome)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
-from experiments.lab.statistics import bootstrap
+from experiments.lab.statistics import Estimate, bootstrap
 from mlipjax.report import Illustration, Table, arm_styles
 from mlipjax.report.representation import estimate_panels
 from mlipjax.report.style import letter_panels, new_figure, shared_legend, styled
@@ -23,15 +23,7 @@ _COLUMNS = ("select", "system", "force RMSE (meV/Å)", "over random", "low", "hi
 _BOTH = "all systems"
 
 
-class Ratio(NamedTuple):
-    """Force RMSE of an arm over that of ``random``, with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def ratio(squares: dict[str, dict[str, np.ndarray]], select: str, systems: list[str]) -> Ratio:
+def ratio(squares: dict[str, dict[str, np.ndarray]], select: str, systems: list[str]) -> Estimate:
     """Geometric mean over seeds and systems of the last round's ratio of force RMSE, paired by seed and frame.
 
     Args:
@@ -49,10 +41,10 @@ def ratio(squares: dict[str, dict[str, np.ndarray]], select: str, systems: list[
         return float(np.exp(np.mean(logs)))
 
     n_seeds, n_frames = zip(*(first.shape for first, _ in pairs), strict=True)
-    return Ratio(*bootstrap(measure, n_frames, n_seeds, n=4000, level=LEVEL))
+    return bootstrap(measure, n_frames, n_seeds, n=4000, level=LEVEL)
 
 
-def answer(ratios: dict[str, Ratio]) -> str:
+def answer(ratios: dict[str, Estimate]) -> str:
     """The answer by the rule that was written before the run."""
     if any(found.value < OF_INTEREST and found.high < 1.0 for found in ratios.values()):
         return "supported"
@@ -97,7 +89,7 @@ def outcome(results: dict[str, Any]) -> Outcome:
         _BOTH: {select: found for select, found in ratios.items()},
         **{name: {select: each[select, name] for select in others} for name in systems},
     }
-    told = ", ".join(f"{select} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for select, one in ratios.items())
+    told = ", ".join(f"{select} {one}" for select, one in ratios.items())
     best, worst = (pick(ratios, key=lambda select: ratios[select].value) for pick in (min, max))
     zero = ", ".join(f"{name} {np.sqrt(np.mean(values)):.0f}" for name, values in results["zero_shot"].items())
     verdict = (

@@ -81,7 +81,7 @@ def run_test(config: Config, name: str) -> dict[str, Any]:
     return {"n_frames": len(frames), "squares": _squares(model, read_dataset(_test_file(config, name)), config.dtype)}
 
 
-def run_arm(config: Config, name: str, select: Select, seed: int, _test: dict[str, Any]) -> dict[str, Any]:
+def run_arm(config: Config, name: str, select: Select, seed: int) -> dict[str, Any]:
     """Run the loop with one way of choosing; errors of every round's model on the test frames."""
     runtime.select_dtype(config.dtype)
     case = _CASES[name]

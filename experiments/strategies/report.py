@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
-from experiments.lab.statistics import bootstrap
+from experiments.lab.statistics import Estimate, rmse_of_all, rmse_ratio
 from mlipjax.report import Illustration, Table
 from mlipjax.report.style import letter_panels, new_figure, styled
 
@@ -26,14 +26,6 @@ _COLUMNS = (
     "model", "strategy", "steps", "target force RMSE (meV/Å)", "/ naive", "interval", "retained force RMSE (meV/Å)",
     "growth", "interval", "/ naive", "interval", "phonons moved by (THz)", "pairs with holes", "front", "CPU s",
 )  # fmt: skip
-
-
-class Estimate(NamedTuple):
-    """A value with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Strategy(NamedTuple):
@@ -57,48 +49,23 @@ class Strategy(NamedTuple):
     row: Mapping[str, Any]
 
 
-Arrays = list[np.ndarray]
-"""Squared errors (seeds, structures) of each group."""
-
-
-def _rmse(groups: Arrays, seeds: np.ndarray, drawn: Arrays) -> float:
-    """Root of the mean over groups (each counts alike) and structures, mean over seeds."""
-    parts = [group[seeds][:, own].mean(axis=1) for group, own in zip(groups, drawn, strict=True)]
-    return float(np.sqrt(np.mean(parts, axis=0)).mean())
-
-
-def _ratio(mine: Arrays, others: Arrays, level: float = 0.95) -> Estimate:
-    """Ratio of errors of the same structures."""
-    return Estimate(*bootstrap(
-        lambda seeds, drawn: _rmse(mine, seeds[0], drawn) / _rmse(others, seeds[1], drawn),
-        [group.shape[1] for group in mine],
-        [len(mine[0]), len(others[0])],
-        n=4000,
-        level=level,
-    ))  # fmt: skip
-
-
 def compare(model: Mapping[str, Any]) -> dict[str, Strategy]:
     """All strategies of one model against ``naive`` and against the start."""
     target = {v: [np.array(own) for own in row["target"].values()] for v, row in model["variants"].items()}
     retained = {v: [np.array(row["retained"])] for v, row in model["variants"].items()}
     before = [np.array([model["start"]["retained"]])]
-    points = {v: (_mean(target[v]), _mean(retained[v])) for v in target}
+    points = {v: (rmse_of_all(target[v]), rmse_of_all(retained[v])) for v in target}
     return {
         v: Strategy(
             *points[v],
-            _ratio(target[v], target[REFERENCE], LEVEL),
-            _ratio(retained[v], before),
-            _ratio(retained[v], retained[REFERENCE]),
+            rmse_ratio(target[v], target[REFERENCE], n=4000, level=LEVEL),
+            rmse_ratio(retained[v], before, n=4000),
+            rmse_ratio(retained[v], retained[REFERENCE], n=4000),
             not any(a < points[v][0] and b < points[v][1] for a, b in points.values()),
             row,
         )
         for v, row in model["variants"].items()
     }
-
-
-def _mean(groups: Arrays) -> float:
-    return _rmse(groups, np.arange(len(groups[0])), [np.arange(group.shape[1]) for group in groups])
 
 
 def answer(models: Mapping[str, Mapping[str, Strategy]]) -> str:
@@ -173,22 +140,15 @@ def seeds_of(results: Mapping[str, Any]) -> str:
 
 
 def _told(name: str, own: Mapping[str, Strategy], start: Mapping[str, Any]) -> str:
-    zero, before = (_mean([np.array([squares]) for squares in groups]) for groups in _start_groups(start))
+    groups = list(start["target"].values()), [start["retained"]]
+    zero, before = (rmse_of_all([np.array([squares]) for squares in each]) for each in groups)
     best = min(own, key=lambda v: own[v].target)
     least = min(own, key=lambda v: own[v].growth.value)
     return (
         f"{name}: target force RMSE {zero:.0f} before, lowest {best} {own[best].target:.1f} meV/Å (naive "
-        f"{own[REFERENCE].target:.1f}); retained {before:.0f} before, least grown {least} {_show(own[least].growth)}, "
-        f"naive {_show(own[REFERENCE].growth)}; on the front: {', '.join(v for v, one in own.items() if one.front)}."
+        f"{own[REFERENCE].target:.1f}); retained {before:.0f} before, least grown {least} {own[least].growth}, "
+        f"naive {own[REFERENCE].growth}; on the front: {', '.join(v for v, one in own.items() if one.front)}."
     )
-
-
-def _start_groups(start: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-    return list(start["target"].values()), [start["retained"]]
-
-
-def _show(one: Estimate) -> str:
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
 def _cells(name: str, variant: str, one: Strategy) -> list[Any]:

@@ -18,8 +18,7 @@ from experiments.lab.entry import run_experiment
 from experiments.lab.run import Run
 from experiments.lab.s0 import load_arms
 from experiments.sweep import report
-from experiments.sweep.config import PRESETS, Config
-from experiments.sweep.config import __doc__ as CLAIM
+from experiments.sweep.config import Config
 from experiments.sweep.drift import early_drift, predictions
 from experiments.sweep.speed import Throughput, measure
 from mlipjax import runtime, tree
@@ -180,7 +179,7 @@ def compute(sweep: Sweep, folder: Path, console: Console) -> dict[str, Any]:
         "sizes": sweep.sizes,
         "n_settings": len(rows),
         "width": width,
-        "throughput": speed.as_json(),
+        "throughput": dataclasses.asdict(speed),
         "before": before,
         "rows": rows,
         "prediction": predictions(rows),
@@ -200,7 +199,7 @@ def _speed(sweep: Sweep, folder: Path, console: Console) -> Throughput:
             speed = measure(
                 sweep.run, arguments, sweep.train, widths=(sweep.config.width,) if sweep.config.width else None
             )
-    write_atomic(file, json.dumps(speed.as_json()))
+    write_atomic(file, json.dumps(dataclasses.asdict(speed)))
     return speed
 
 
@@ -209,13 +208,13 @@ def main(config: Config) -> None:
     runtime.select_dtype(config.dtype)
     if config.speed_steps == 0 and config.width == 0:
         raise ValueError("--speed-steps 0 measures no width; give one with --width.")
-    run = Run(config, PRESETS)
+    run = Run(config)
     results = run.stored() or run.results(compute(Sweep.open(config), config.out, run.console))
     write_atomic(config.out / "table.csv", report.csv(results["rows"]))
     run.finish(results, report.outcome(results))
 
 
-run = functools.partial(run_experiment, main, PRESETS, CLAIM)
+run = functools.partial(run_experiment, main, Config)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -39,14 +39,6 @@ class Throughput:
         """The fastest width."""
         return int(min(self.seconds, key=lambda width: self.seconds[width]))
 
-    def speedup(self, width: int) -> float:
-        """Speed over that of one after another."""
-        return self.separate_seconds / self.seconds[str(width)]
-
-    def as_json(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dataclasses.asdict(self)
-
 
 def measure(
     run: Callable[..., Any], mapped: Any, shared: Any, *, widths: Sequence[int] | None = None, n_settings: int = 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from experiments.lab.display import brief
 from experiments.lab.record import Number
 from experiments.lab.run import Outcome
-from experiments.lab.statistics import bootstrap
+from experiments.lab.statistics import Estimate, bootstrap
 from experiments.uncertainty.runs import METHODS
 from mlipjax.report import Illustration, Table
 from mlipjax.report.representation import estimate_panels
@@ -21,14 +21,6 @@ _CHARTS = ("q", "t2", "combined", "worst")
 _COLUMNS = ("error bar", "within 1 std", "within 1.96 std", "Spearman, atoms", "AUROC, atoms", "Spearman")
 _RUNGS = ("rung", "n", "force RMSE (meV/Å)", *(f"{method}, within {k}" for method in METHODS for k in (1, 1.96)))
 _SCORES = ("coverage_68", "coverage_95", "spearman", "auroc")
-
-
-class Estimate(NamedTuple):
-    """A number with the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def correlation(repetitions: list[dict[str, Any]], first: str, second: str | None = None) -> Estimate:
@@ -48,7 +40,7 @@ def correlation(repetitions: list[dict[str, Any]], first: str, second: str | Non
         found = [of(first, r, chosen) - (0.0 if second is None else of(second, r, chosen)) for r in drawn[0]]
         return float(np.mean(found))
 
-    return Estimate(*bootstrap(measure, [len(names)], [len(repetitions)]))
+    return bootstrap(measure, [len(names)], [len(repetitions)])
 
 
 def answer(effect: Estimate) -> str:
@@ -67,12 +59,12 @@ def outcome(results: dict[str, Any]) -> Outcome:
     covered = {method: {name: _mean(repetitions, method, name) for name in _SCORES} for method in METHODS}
     rows = [[method, *covered[method].values(), ranks[method].value] for method in METHODS]
     rows += [[name, *4 * [None], ranks[name].value] for name in _CHARTS]
-    told = ", ".join(f"{name} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for name, one in ranks.items())
+    told = ", ".join(f"{name} {one}" for name, one in ranks.items())
     shares = ", ".join(f"{method} {100 * own['coverage_95']:.0f} %" for method, own in covered.items())
     verdict = (
         f"On {n} structures of {len(_rungs(repetitions))} rungs, {seeds} repetition{'s' * (seeds > 1)}, "
-        f"Spearman's correlation with the error of forces is {told}; llpr less combined {effect.value:.2f} "
-        f"[{effect.low:.2f}, {effect.high:.2f}]. Within 1.96 standard deviations are {shares} of force components."
+        f"Spearman's correlation with the error of forces is {told}; llpr less combined {effect}. "
+        f"Within 1.96 standard deviations are {shares} of force components."
     )
     numbers = {
         **{

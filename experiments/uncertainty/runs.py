@@ -66,7 +66,7 @@ def run_tune(config: Config, seed: int) -> dict[str, Any]:
     return {"steps": found.report["steps"]}
 
 
-def run_judge(config: Config, number: int, *_tunes: dict[str, Any]) -> dict[str, Any]:
+def run_judge(config: Config, number: int) -> dict[str, Any]:
     """Calibrate the first model of a repetition, and compare all error bars and the charts with its errors."""
     whole = _opened(config)
     train, held_out, ladder = (part(whole, places) for places in (TRAIN, CALIBRATE, LADDER))

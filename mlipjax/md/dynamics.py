@@ -120,8 +120,4 @@ def drift(dynamics: Dynamics, dt: Float[Array, ""] | float) -> Dynamics:
     """Move the atoms with their velocities for a time ``dt`` (internal units)."""
     from jax_md import simulate
 
-    return simulate.position_step(dynamics, _shift, dt)
-
-
-def _shift(position: Array, displacement: Array) -> Array:
-    return position + displacement
+    return simulate.position_step(dynamics, jnp.add, dt)

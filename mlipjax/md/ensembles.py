@@ -51,13 +51,8 @@ class Ensemble(Protocol):
 
 
 @struct.dataclass
-class NVE:
-    """Constant energy by velocity Verlet; the error of the energy is of second order in the time step.
-
-    Attributes:
-        timestep_fs: fs.
-        temperature_K: of the initial velocities, in K.
-    """
+class _Verlet:
+    """Velocity Verlet at a constant volume: what each ensemble without a cell changes."""
 
     timestep_fs: Scalar
     temperature_K: Scalar
@@ -79,7 +74,17 @@ class NVE:
 
 
 @struct.dataclass
-class Langevin:
+class NVE(_Verlet):
+    """Constant energy by velocity Verlet; the error of the energy is of second order in the time step.
+
+    Attributes:
+        timestep_fs: fs.
+        temperature_K: of the initial velocities, in K.
+    """
+
+
+@struct.dataclass
+class Langevin(_Verlet):
     """Constant temperature by Langevin dynamics, in the splitting B A O A B.
 
     Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013): configurations are sampled to second order in the step.
@@ -92,15 +97,7 @@ class Langevin:
         friction_per_ps: 1/ps.
     """
 
-    timestep_fs: Scalar
-    temperature_K: Scalar
     friction_per_ps: Scalar
-
-    moves_cell: ClassVar[bool] = False
-
-    def start(self, dynamics: Dynamics) -> Dynamics:
-        """Nothing to attach."""
-        return dynamics
 
     def before(self, dynamics: Dynamics) -> Dynamics:
         """Half kick, half drift, noise, half drift."""
@@ -114,13 +111,9 @@ class Langevin:
         dynamics = dynamics.set(momentum=settle(dynamics.momentum, dynamics.mass, dynamics.freedom))
         return drift(dynamics, dt / 2)
 
-    def after(self, dynamics: Dynamics) -> Dynamics:
-        """Half kick."""
-        return kick(dynamics, self.timestep_fs * FEMTOSECOND / 2)
-
 
 @struct.dataclass
-class CSVR:
+class CSVR(_Verlet):
     """Constant temperature by stochastic velocity rescaling.
 
     Bussi, Donadio & Parrinello, J. Chem. Phys. 126, 014101 (2007).
@@ -131,20 +124,7 @@ class CSVR:
         damping_fs: relaxation time of the kinetic energy, in fs.
     """
 
-    timestep_fs: Scalar
-    temperature_K: Scalar
     damping_fs: Scalar
-
-    moves_cell: ClassVar[bool] = False
-
-    def start(self, dynamics: Dynamics) -> Dynamics:
-        """Nothing to attach."""
-        return dynamics
-
-    def before(self, dynamics: Dynamics) -> Dynamics:
-        """Half kick, drift."""
-        dt = self.timestep_fs * FEMTOSECOND
-        return drift(kick(dynamics, dt / 2), dt)
 
     def after(self, dynamics: Dynamics) -> Dynamics:
         """Kick, then draw the kinetic energy ``K`` anew from its canonical relaxation, eq. A7.

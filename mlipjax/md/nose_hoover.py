@@ -114,7 +114,8 @@ class IsotropicNPT:
 
     def cell_mass(self, n_atoms: int) -> Scalar:
         """``W = (N_f + 3) kT tau^2`` with the barostat's period ``tau``, in amu Å^2."""
-        return _thermal_mass(self, self.barostat_damping_fs) * (degrees_of_freedom(n_atoms) + 3)
+        tau = self.barostat_damping_fs * FEMTOSECOND
+        return BOLTZMANN * self.temperature_K * tau**2 * (degrees_of_freedom(n_atoms) + 3)
 
     def _kick_cell(self, dynamics: Dynamics) -> Dynamics:
         n_atoms = dynamics.mass.shape[0]
@@ -209,10 +210,6 @@ def _chain(position: Any, momentum: Any, mass: Any, tau: Any, kinetic: Array, de
 def _chain_masses(ensemble: NoseHoover | IsotropicNPT, tau: Scalar, degrees: int) -> list[Scalar]:
     thermal = BOLTZMANN * ensemble.temperature_K * tau**2
     return [thermal * (1 if m else degrees) for m in range(ensemble.chain_length)]
-
-
-def _thermal_mass(ensemble: IsotropicNPT, damping_fs: Scalar) -> Scalar:
-    return BOLTZMANN * ensemble.temperature_K * (damping_fs * FEMTOSECOND) ** 2
 
 
 def _alpha(n_atoms: int) -> float:

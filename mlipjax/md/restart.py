@@ -54,7 +54,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, settin
     state = checkpoint.state
     leaves = _named_leaves(dataclasses.replace(state, table=None))
     arrays: dict[str, Any] = {f"state{name}": leaf for name, leaf in leaves.items()}
-    arrays |= {f"statistics.{name}": array for name, array in checkpoint.statistics.to_arrays().items()}
+    arrays |= {f"statistics.{name}": np.asarray(sums) for name, sums in vars(checkpoint.statistics).items()}
     arrays["table.positions"] = np.asarray(state.table.reference_positions)
     arrays["table.cells"] = np.asarray(state.table.reference_cell)
     header = {
@@ -132,7 +132,7 @@ def _checkpoint(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], tem
         chunk_steps=header["chunk_steps"],
         steps_since_search=header["steps_since_search"],
         n_frames=header["n_frames"],
-        statistics=Statistics.from_arrays(statistics),
+        statistics=Statistics(**{**statistics, "n_steps": int(statistics["n_steps"])}),
     )
 
 

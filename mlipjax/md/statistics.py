@@ -83,12 +83,3 @@ class Statistics:
             "energy_slope": covariance * 12.0 / max(n**2 - 1, 1),
             "min_distance": self.min_distance,
         }
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """All fields as arrays."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, Any]) -> Statistics:
-        """Inverse of ``to_arrays``."""
-        return cls(**{**arrays, "n_steps": int(arrays["n_steps"])})

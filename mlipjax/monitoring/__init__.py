@@ -8,7 +8,6 @@ from mlipjax.monitoring.charts import (
     fit_charts,
     q_residual,
 )
-from mlipjax.monitoring.compare import Mahalanobis, fit_mahalanobis, mahalanobis
 from mlipjax.monitoring.correlation import by_run, effective_size, statistical_inefficiency
 from mlipjax.monitoring.cross import cross_fit_monitor
 from mlipjax.monitoring.features import FrameFeatures, Layers, feature_columns, frame_features, graph_features
@@ -33,7 +32,6 @@ __all__ = [
     "FrameFeatures",
     "FrameReadings",
     "Layers",
-    "Mahalanobis",
     "Monitor",
     "MonitorAlarm",
     "MonitorState",
@@ -48,13 +46,11 @@ __all__ = [
     "effective_size",
     "feature_columns",
     "fit_charts",
-    "fit_mahalanobis",
     "fit_monitor",
     "frame_features",
     "graph_features",
     "jackson_mudholkar",
     "load_monitor",
-    "mahalanobis",
     "params_fingerprint",
     "q_residual",
     "read",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import os
@@ -47,7 +46,7 @@ def save_monitor(path: str | os.PathLike[str], monitor: Monitor) -> None:
         "species": list(monitor.species),
         "frame_calibration": {name: found._asdict() for name, found in monitor.frame_calibration.items()},
     }
-    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in _fields(monitor.charts).items()}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(monitor.charts).items()}
     arrays[_HEADER] = np.asarray(json.dumps(header))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -122,7 +121,3 @@ def _check(monitor: Monitor) -> None:
         raise ValueError("a word where a number is expected")
     if not 0.0 < monitor.level < 1.0 or np.isnan(numbers).any():
         raise ValueError(f"a level of {monitor.level}, or a limit that is not a number")
-
-
-def _fields(charts: MonitorState) -> dict[str, Any]:
-    return {field.name: getattr(charts, field.name) for field in dataclasses.fields(charts)}  # pyright: ignore[reportArgumentType]

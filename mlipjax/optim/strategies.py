@@ -110,29 +110,17 @@ class Strategy:
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Return ``(setting, value, reason)`` of everything that matters, for a table."""
-        names = ["strategy", "rules", "optimizer", "learning_rate", "decay", "schedule", "final_factor"]
-        names += [
-            "warmup_fraction",
-            "clip",
-            "ema_decay",
-            "pull",
-            "pull_strength",
-            "adapters",
-            "replay",
-            "replay_weight",
-        ]
-        names += ["anchor_weight"]
-        unused = {
-            "strategy": "strategy" not in self.reasons,
-            "decay": self.decay == 1.0 and "decay" not in self.reasons,
-            "pull": self.pull is None,
-            "pull_strength": self.pull is None,
-            "adapters": self.adapters is None,
-            "replay": self.replay is None,
-            "replay_weight": self.replay is None,
-            "anchor_weight": self.from_scratch,
+        shown = {
+            "strategy": "strategy" in self.reasons,
+            **dict.fromkeys(("rules", "optimizer", "learning_rate"), True),
+            "decay": self.decay != 1.0 or "decay" in self.reasons,
+            **dict.fromkeys(("schedule", "final_factor", "warmup_fraction", "clip", "ema_decay"), True),
+            **dict.fromkeys(("pull", "pull_strength"), self.pull is not None),
+            "adapters": self.adapters is not None,
+            **dict.fromkeys(("replay", "replay_weight"), self.replay is not None),
+            "anchor_weight": not self.from_scratch,
         }
-        rows = [name for name in names if not unused.get(name, False)]
+        rows = [name for name, wanted in shown.items() if wanted]
         values = {"strategy": self.name, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}
         return [(name, _show(values[name]), self.reasons.get(name, "")) for name in rows]
 

@@ -16,6 +16,12 @@ from mlipjax.report import probe_figures
 CM2_PER_S = 1e-4
 """cm^2/s in one Å^2/ps."""
 
+# a fitted coefficient is believed if
+_EXPONENT = 0.2  # the MSD's slope in log-log is within this of 1,
+_R_SQUARED = 0.95  # the linear fit is as good,
+_RELATIVE_ERROR = 0.5  # blocks scatter no more, and
+_DISPLACEMENT = 1.0  # Å, the root of the MSD at the window's end is no less: that is rattling in a cage
+
 
 @dataclasses.dataclass(frozen=True)
 class Diffusion(ProbeResult):
@@ -65,29 +71,11 @@ class Diffusion(ProbeResult):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Trust:
-    """Conditions under which a fitted diffusion coefficient is believed.
-
-    Attributes:
-        exponent: the MSD's slope in log-log must be within this of 1.
-        r_squared: of the linear fit, at least.
-        relative_error: over blocks, at most.
-        displacement: Å, root of the MSD at the window's end, at least: less is rattling in a cage.
-    """
-
-    exponent: float = 0.2
-    r_squared: float = 0.95
-    relative_error: float = 0.5
-    displacement: float = 1.0
-
-
 def diffusion(
     trajectory: Trajectory,
     *,
     window: tuple[float, float] = (0.25, 0.75),
     n_blocks: int = 4,
-    trust: Trust | None = None,
 ) -> Diffusion:
     """Einstein's relation ``MSD = 2 d D t`` in d dimensions fitted over a window of lags, all time origins averaged.
 
@@ -98,12 +86,10 @@ def diffusion(
         trajectory: equilibrated frames.
         window: fitted lags, as parts of a block.
         n_blocks: blocks, at least 3.
-        trust: when to refuse.
 
     Raises:
         ValueError: for too few frames, a bad window, or frames so far apart that paths are ambiguous.
     """
-    trust = trust or Trust()
     if n_blocks < 3:
         raise ValueError(f"found {n_blocks=}; expected 3 or more, whose spread is the error.")
     require_frames(trajectory, 8 * n_blocks, "a diffusion coefficient with an error")
@@ -116,10 +102,7 @@ def diffusion(
     by_atom = np.stack([mean_square_displacement(block) for block in blocks])  # (blocks, lags, n)
     lags = trajectory.spacing * np.arange(length)
     fitted = slice(max(1, int(window[0] * length)), max(int(window[1] * length), int(window[0] * length) + 3))
-    rows = [
-        _fit(by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=2), lags, fitted, trust, n_dimensions)
-        for z in kinds
-    ]
+    rows = [_fit(by_atom[:, :, trajectory.atomic_numbers == z].mean(axis=2), lags, fitted, n_dimensions) for z in kinds]
     coefficients, errors, exponents, refusals = zip(*rows, strict=True)
     return Diffusion(
         symbols=tuple(symbols(kinds)),
@@ -166,9 +149,7 @@ def _within_periods(positions: np.ndarray, trajectory: Trajectory) -> tuple[np.n
     return positions @ axes.T, n
 
 
-def _fit(
-    msd: np.ndarray, lags: np.ndarray, fitted: slice, trust: Trust, n_dimensions: int
-) -> tuple[float, float, float, str]:
+def _fit(msd: np.ndarray, lags: np.ndarray, fitted: slice, n_dimensions: int) -> tuple[float, float, float, str]:
     """Coefficient, error, exponent and refusal from the MSD of each block (blocks, lags)."""
     x, mean = lags[fitted], msd.mean(axis=0)[fitted]
     if mean.min() <= 0.0:
@@ -180,12 +161,12 @@ def _fit(
     r_squared = 1.0 - np.sum((mean - line) ** 2) / max(float(np.sum((mean - mean.mean()) ** 2)), 1e-300)
     reach = float(np.sqrt(mean[-1]))
     why = ""
-    if reach < trust.displacement:
-        why = f"atoms move {reach:.2f} Å only (limit {trust.displacement} Å)"
-    elif abs(exponent - 1.0) > trust.exponent:
-        why = f"the MSD grows as t^{exponent:.2f}, not as t (limit 1 ± {trust.exponent})"
-    elif r_squared < trust.r_squared:
-        why = f"the fit is poor, R^2 = {r_squared:.2f} (limit {trust.r_squared})"
-    elif not (value > 0.0 and error <= trust.relative_error * value):
+    if reach < _DISPLACEMENT:
+        why = f"atoms move {reach:.2f} Å only (limit {_DISPLACEMENT} Å)"
+    elif abs(exponent - 1.0) > _EXPONENT:
+        why = f"the MSD grows as t^{exponent:.2f}, not as t (limit 1 ± {_EXPONENT})"
+    elif r_squared < _R_SQUARED:
+        why = f"the fit is poor, R^2 = {r_squared:.2f} (limit {_R_SQUARED})"
+    elif not (value > 0.0 and error <= _RELATIVE_ERROR * value):
         why = f"blocks disagree, {value * CM2_PER_S:.1e} ± {error * CM2_PER_S:.1e} cm^2/s; simulate longer"
     return (np.nan, np.nan, exponent, why) if why else (value, error, exponent, why)

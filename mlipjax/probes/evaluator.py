@@ -18,7 +18,7 @@ from mlipjax.devices import WHOLE, default_slots, device_count, get, mesh_of_par
 from mlipjax.graph import batch_graphs, bucket_size, neighbor_bucket, neighbor_tables
 from mlipjax.models.foreign import foreign_calculator, is_foreign
 from mlipjax.models.heads import head_index
-from mlipjax.potential import Model, Prediction
+from mlipjax.potential import Model, Potential, Prediction
 from mlipjax.system import System
 from mlipjax.train.several import apply_each
 
@@ -108,11 +108,21 @@ class NativeEvaluator:
                 ]
                 found = apply_each(potential, params, graphs, mesh)
                 for part, prediction in zip(group, found, strict=True):
-                    results += _unpack(prediction, [systems[i] for i in part], self)
+                    results += unpacked(prediction, [systems[i] for i in part], potential, self.head)
         return results
 
 
-def _unpack(prediction: Prediction, systems: Sequence[System], evaluator: NativeEvaluator) -> list[Evaluation]:
+def unpacked(
+    prediction: Prediction, systems: Sequence[System], potential: Potential, head: int = 0
+) -> list[Evaluation]:
+    """Divide the prediction for a batch by structure.
+
+    Args:
+        prediction: of the potential.
+        systems: in the batch, in its order.
+        potential: with the isolated-atom energies that are added.
+        head: index of the energy head.
+    """
     # features are as large as all the rest together many times over and stay on the device
     found = get((prediction.node_energy, prediction.forces, prediction.stress))
     node_energy, forces, stresses = (np.asarray(part, np.float64) for part in found)
@@ -121,7 +131,7 @@ def _unpack(prediction: Prediction, systems: Sequence[System], evaluator: Native
         stop = start + system.n_atoms
         # summed in float64 on the host: float32 cannot hold the sum of many atoms to a meV
         energy = float(np.sum(node_energy[start:stop]))
-        energy += evaluator.model.potential.reference_energy(system.atomic_numbers, evaluator.head)
+        energy += potential.reference_energy(system.atomic_numbers, head)
         stress = stresses[row] if all(system.pbc) else None
         results.append(Evaluation(energy, forces[start:stop], stress))
         start = stop

@@ -181,16 +181,12 @@ def slide(
         )
     settings = settings or SlidingSettings()
     fractions = np.linspace(0.0, 1.0, n_points)[:, None] * np.asarray(vector, np.float64)
-    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
+    crystal, energies, opening = _shifted(model, system, fractions, settings, on_structures)
     return SlidingProfile(
+        **energies,
         shift_A=np.linalg.norm(fractions @ crystal.vectors, axis=1),
         shift_fractions=fractions,
-        rigid_meV_per_A2=outcome.rigid,
-        relaxed_meV_per_A2=outcome.relaxed,
-        opening_A=outcome.opening,
-        converged=outcome.converged,
-        n_layers=crystal.n_layers,
-        gap_A=float(crystal.gaps[-1]),
+        opening_A=opening,
         area_A2=crystal.area,
     )
 
@@ -226,28 +222,17 @@ def gamma_surface(
     representative = equivalent_shifts(crystal, n) if reduce else everything
     chosen, place = np.unique(representative, return_inverse=True)
     fractions = np.column_stack(np.divmod(chosen, n)) / n
-    crystal, outcome = _shifted(model, system, fractions, settings, on_structures)
-    place = place.reshape(n, n)
+    crystal, energies, _ = _shifted(model, system, fractions, settings, on_structures)
+    everywhere = {name: energies[name][place.reshape(n, n)] for name in _ENERGIES}
     return GammaSurface(
+        **{**energies, **everywhere},
         fractions=np.arange(n) / n,
-        rigid_meV_per_A2=outcome.rigid[place],
-        relaxed_meV_per_A2=outcome.relaxed[place],
         vectors_A=crystal.vectors,
         n_computed=len(chosen),
-        converged=outcome.converged,
-        n_layers=crystal.n_layers,
-        gap_A=float(crystal.gaps[-1]),
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Outcome:
-    """(n,) rigid and relaxed energies in meV/Å^2 relative to the first shift, which is zero, and openings in Å."""
-
-    rigid: np.ndarray
-    relaxed: np.ndarray
-    opening: np.ndarray
-    converged: bool
+_ENERGIES = ("rigid_meV_per_A2", "relaxed_meV_per_A2")
 
 
 def _shifted(
@@ -256,7 +241,8 @@ def _shifted(
     fractions: np.ndarray,
     settings: SlidingSettings,
     on_structures: OnStructures | None,
-) -> tuple[LayeredCrystal, _Outcome]:
+) -> tuple[LayeredCrystal, dict[str, Any], np.ndarray]:
+    """The crystal, the fields of ``Sliding`` for shifts of which the first is zero, and openings (n,) in Å."""
     check_systems(model.potential, [system])
     crystal = layered(system, settings.interface, settings.bond_factor)
     systems = [crystal.slipped(shift) for shift in fractions @ crystal.vectors]
@@ -280,9 +266,11 @@ def _shifted(
             on_structures(len(rigid), len(systems))
     scale = _MEV / crystal.area
     nothing = np.full(len(systems), np.nan)
-    return crystal, _Outcome(
-        rigid=scale * (np.array(rigid) - rigid[0]),
-        relaxed=scale * (np.array(relaxed) - relaxed[0]) if settings.relaxed else nothing,
-        opening=np.array(height) - height[0] if settings.relaxed else nothing,
-        converged=all(converged) or not settings.relaxed,
-    )
+    energies = {
+        "rigid_meV_per_A2": scale * (np.array(rigid) - rigid[0]),
+        "relaxed_meV_per_A2": scale * (np.array(relaxed) - relaxed[0]) if settings.relaxed else nothing,
+        "converged": all(converged) or not settings.relaxed,
+        "n_layers": crystal.n_layers,
+        "gap_A": float(crystal.gaps[-1]),
+    }
+    return crystal, energies, np.array(height) - height[0] if settings.relaxed else nothing

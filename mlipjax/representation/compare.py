@@ -89,7 +89,10 @@ class Comparison:
             "classes": self.classes,
             "scores": {name: _plain(values) for name, values in self.scores.items()},
             "drift": {name: _plain(values) for name, values in self.drift.items()},
-            "tsne": {name: [_map_summary(one) for one in maps] for name, maps in self.maps.items()},
+            "tsne": {
+                name: [{key: value for key, value in one._asdict().items() if key != "coordinates"} for one in maps]
+                for name, maps in self.maps.items()
+            },
         }
 
 
@@ -303,12 +306,3 @@ def _of(kind: str, model: str, found: Mapping[Any, Estimate]) -> dict[str, Estim
 
 def _plain(values: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: {"value": e.value, "confidence_95": [e.low, e.high]} for name, e in values.items()}
-
-
-def _map_summary(one: Embedding) -> dict[str, float]:
-    return {
-        "seed": one.seed,
-        "perplexity": one.perplexity,
-        "davies_bouldin": one.davies_bouldin,
-        "silhouette": one.silhouette,
-    }

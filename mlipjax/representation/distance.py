@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from mlipjax.monitoring import fit_charts, q_residual
+from mlipjax.monitoring import q_residual
+from mlipjax.monitoring.fit import fit_all
 
-_fit = jax.jit(fit_charts, static_argnums=(3, 4))
 _q = jax.jit(q_residual)
 
 _ATOMS_PER_COMPONENT = 10
@@ -241,7 +241,7 @@ def chart_residual(
     target = np.searchsorted(known, elements).clip(max=len(known) - 1)
     target = np.where(known[target] == elements, target, -1)
     n_components = min(n_components, chart_features.shape[1])
-    charts = _fit(chart_features, rows, np.ones(len(rows), chart_features.dtype), len(known), n_components)
+    charts = fit_all(chart_features, rows, np.ones(len(rows), chart_features.dtype), len(known), n_components)
     own, q = (np.asarray(_q(charts, *atoms), np.float64) for atoms in ((chart_features, rows), (features, target)))
     members = [rows == row for row in range(len(known))]
     mean = np.array([own[mine].mean() for mine in members])

@@ -23,7 +23,7 @@ import numpy as np
 
 from mlipjax import tree
 from mlipjax.elements import symbols
-from mlipjax.graph import batch_graphs, edge_vectors, neighbor_table, neighbor_tables, plan_batches
+from mlipjax.graph import batches_of, edge_vectors, neighbor_table
 from mlipjax.models import NequIPConfig
 from mlipjax.models.nequip import edge_harmonics, radial_basis
 from mlipjax.nn.convolution import convolve, radial_network
@@ -115,24 +115,14 @@ def edge_messages(
     if not isinstance(potential.config, NequIPConfig):
         raise ValueError(f"edge messages are known for NequIP models; this one is a {type(potential.config).__name__}.")
     index = layer_index(potential, layer)
-    tables = list(neighbor_tables(systems, potential.cutoff))
-    sizes = [table.n_atoms for table in tables], [table.max_count for table in tables]
-    plans = plan_batches(*sizes, min(batch_size, len(systems)), n_widths=1, n_lengths=1)
+    batches = list(batches_of(systems, potential.cutoff, batch_size=batch_size, dtype=dtype))
     count = np.bincount(pairs.structure, minlength=len(systems))
-    n_pairs = max(int(count[list(plan.indices)].sum()) for plan in plans)
+    n_pairs = max(int(count[list(indices)].sum()) for indices, _ in batches)
     parts: list[Any] = [None] * len(pairs.structure)
-    for plan in plans:
-        members = [systems[i] for i in plan.indices]
-        graph = batch_graphs(
-            members,
-            potential.cutoff,
-            **plan.sizes,
-            tables=[tables[i] for i in plan.indices],
-            dtype=np.dtype(dtype),
-        )
-        starts = np.cumsum([0, *(system.n_atoms for system in members)])
-        mine = np.concatenate([np.flatnonzero(pairs.structure == i) for i in plan.indices])
-        row = {structure: position for position, structure in enumerate(plan.indices)}
+    for indices, graph in batches:
+        starts = np.cumsum([0, *(systems[i].n_atoms for i in indices)])
+        mine = np.concatenate([np.flatnonzero(pairs.structure == i) for i in indices])
+        row = {structure: position for position, structure in enumerate(indices)}
         offset = starts[[row[int(s)] for s in pairs.structure[mine]]].astype(np.int64)
         vectors = _vectors(systems, pairs.subset(mine))
         padding = n_pairs - len(mine)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.bias import __main__ as bias
 from experiments.bias import claims
+from experiments.bias.config import PRESETS, Config
 from experiments.bias.report import verdict
 from experiments.lab.s0 import validation_frames
 
@@ -109,8 +109,8 @@ def test_validation_frames_are_a_tenth_spread_evenly(n, expected):
 
 
 def test_what_is_given_replaces_the_preset_also_if_it_is_nothing():
-    config = bias.Config(md_steps=0, retained=0, learning_rate=1e-3, strategies=("lora", "l2sp"))
+    config = Config(md_steps=0, retained=0, learning_rate=1e-3, strategies=("lora", "l2sp"))
     assert (config.md_steps, config.retained, config.learning_rate) == (0, 0, 1e-3)
     assert config.strategies == ("lora", "l2sp")
-    assert config.labels == bias.PRESETS["quick"].labels
-    assert bias.PRESETS["full"].seeds == 3
+    assert config.labels == PRESETS["quick"].labels
+    assert PRESETS["full"].seeds == 3

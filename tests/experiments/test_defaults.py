@@ -7,9 +7,9 @@ import pytest
 
 from experiments.defaults import __main__ as defaults
 from experiments.defaults import report
+from experiments.defaults.config import Config
 from experiments.defaults.recipes import RECIPES
 from experiments.defaults.runs import _frames, units
-from experiments.lab.entry import run_experiment
 from mlipjax.data.hashing import hash_dataset
 from mlipjax.optim import make_strategy
 
@@ -70,7 +70,7 @@ def test_recipes_change_what_they_say_and_units_are_those_of_all_settings():
     usual = make_strategy("naive", params)
     assert RECIPES["muon"].change(usual) == usual  # the winner is the default
     assert RECIPES["before"].change(usual).learning_rate == 5e-4
-    names = [unit.name for unit in units(defaults.PRESETS["final"])]
+    names = [unit.name for unit in units(Config())]
     assert len(set(names)) == len(names) == 3 * 2 * 2 * 2
 
 
@@ -79,7 +79,7 @@ def test_a_run_from_frames_to_report_and_again(shared_data, tmp_path, capsys):
     options = ["--stage", "choice", "--models", "universal", "--systems", "liclcocl2", "--epochs", "1", "--seeds", "1"]
     options += ["--workers", "1", "--out", str(tmp_path)]
     for _ in range(2):
-        assert run_experiment(defaults.main, defaults.PRESETS, defaults.CLAIM, options) == 0
+        assert defaults.run(options) == 0
     assert "is done" in " ".join(capsys.readouterr().out.split())
     found = json.loads((tmp_path / "results.json").read_text())
     by_recipe = {row["recipe"]: row for row in found["rows"]}

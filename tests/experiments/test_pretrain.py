@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mlipjax
-from experiments.lab.embedded import load_dataset, pack
+from experiments.lab.embedded import pack, unpack
 from experiments.pretrain import __main__ as pretrain
 
 TINY = ["--hidden-irreps", "8x0e + 4x1o", "--n-layers", "2", "--lmax", "1", "--cutoff", "3.5", "--batch-size", "8"]
@@ -21,7 +21,7 @@ def distance(a, b):
 @pytest.mark.slow
 def test_supervised_training_goes_on_from_the_denoised_model(tmp_path):
     # few elements, so that every part of the split has all of them
-    frames = [atoms for atoms in load_dataset(pretrain.Config().data) if set(atoms.numbers) == {1, 8}]
+    frames = [atoms for atoms in unpack(dict(np.load(pretrain.Config().data))) if set(atoms.numbers) == {1, 8}]
     data, out = tmp_path / "slice.npz", tmp_path / "run"
     np.savez(data, **pack(frames[:120]))
     arguments = ["--data", str(data), "--out", str(out), "--epochs", "2", "--denoise-epochs", "2", *TINY]

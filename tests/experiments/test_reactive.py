@@ -21,6 +21,7 @@ from mlipjax import save
 from mlipjax.data import Dataset, Example
 from mlipjax.models import NequIPConfig, nequip
 from mlipjax.oracles import LennardJones
+from mlipjax.potential import Model as Pair
 from mlipjax.potential import Potential
 from mlipjax.system import Labels, System
 
@@ -143,7 +144,7 @@ class _Argon:
 def test_dynamics_return_velocities_in_angstrom_per_picosecond():
     """They are the slope of the positions; and the kinetic energy they hold is that of the temperature."""
     potential = Potential(_Argon(), None, 8.5, (18,), ("energy",), np.zeros((1, 1)))
-    model = Model.native("argon", potential, {"strength": np.float32(1.0)})
+    model = Model.native("argon", Pair(potential, {"strength": np.float32(1.0)}))
     crystal = System.from_ase(bulk("Ar", "fcc", a=5.3, cubic=True).repeat(2))
     trajectory = dynamics._simulate(model, crystal, 60, 40.0, 1, 4.0)
     assert trajectory.spacing_ps == pytest.approx(0.004)
@@ -165,7 +166,7 @@ def test_options_are_checked():
         parts.check(Config(model=("no-such-model",)))
     config = Config(growth_steps=0)
     assert config.growth_steps == 0
-    assert config.events == reactive.PRESETS["quick"].events
+    assert config.events == Config().events
 
 
 def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
@@ -174,13 +175,13 @@ def test_units_cover_every_part_once_and_wait_for_the_common_path(shared_data):
     oracle = config.natives[-1]
     for event in config.events:
         reference = f"barrier-{event}-{oracle}"
-        assert units[reference].after == ()
+        assert units[reference].given == ()
         others = [name for name in units if name.startswith(f"barrier-{event}-") and name != reference]
         assert len(others) == 3  # two native models and the foreign one
-        assert all(units[name].after == (reference,) for name in others)
-    assert units["workflow-iterative-0"].after == (f"barrier-v-mos2-{oracle}",)
+        assert all(units[name].given == (reference,) for name in others)
+    assert units["workflow-iterative-0"].given == (f"barrier-v-mos2-{oracle}",)
     # what was computed for the table of events is not computed again
-    assert units["workflow-zero-shot-0"].after == (f"barrier-v-mos2-{oracle}", f"barrier-v-mos2-{config.natives[0]}")
+    assert units["workflow-zero-shot-0"].given == (f"barrier-v-mos2-{oracle}", f"barrier-v-mos2-{config.natives[0]}")
     assert sum(name.startswith("formate-") for name in units) == 4 + 3
     assert sum(name.startswith("growth-") for name in units) == 1 + 3  # a foreign calculator is not simulated
     assert sum(name.startswith("surface-") for name in units) == 3

@@ -75,7 +75,7 @@ def test_a_number_is_met_within_its_tolerance_and_missing_ones_are_not():
 
 def finish(folder, value, **changes):
     config = dataclasses.replace(PRESETS["quick"], out=folder, **changes)
-    run = Run(config, PRESETS)
+    run = Run(config)
     numbers = {row.name: Number(value, row.unit, 1) for row in record.expected("sweep", "quick")}
     run.finish(run.results({}), Outcome("It holds.", "supported", numbers))
     return json.loads((folder / record.FILE).read_text(encoding="utf-8"))

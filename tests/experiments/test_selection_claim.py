@@ -7,7 +7,7 @@ import pytest
 
 from experiments.selection import report, runs
 from experiments.selection.config import PRESETS, Config
-from experiments.selection.report import Ratio
+from experiments.selection.report import Estimate
 from mlipjax.settings import PeriodicSettings
 
 
@@ -33,10 +33,10 @@ def test_ratios_are_paired_by_seed_and_frame():
 @pytest.mark.parametrize(
     ("ratios", "expected"),
     [
-        ([Ratio(0.90, 0.85, 0.99), Ratio(1.0, 0.9, 1.1)], "supported"),
-        ([Ratio(0.97, 0.96, 0.99), Ratio(1.1, 1.0, 1.2)], "contradicted"),
-        ([Ratio(0.90, 0.80, 1.01), Ratio(1.1, 1.0, 1.2)], "not decided"),
-        ([Ratio(0.96, 0.94, 0.98)], "not decided"),
+        ([Estimate(0.90, 0.85, 0.99), Estimate(1.0, 0.9, 1.1)], "supported"),
+        ([Estimate(0.97, 0.96, 0.99), Estimate(1.1, 1.0, 1.2)], "contradicted"),
+        ([Estimate(0.90, 0.80, 1.01), Estimate(1.1, 1.0, 1.2)], "not decided"),
+        ([Estimate(0.96, 0.94, 0.98)], "not decided"),
     ],
 )
 def test_the_answer_is_that_of_the_rule(ratios, expected):

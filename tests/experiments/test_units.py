@@ -52,7 +52,7 @@ def stalls(log):
 
 def tree(log):
     leaves = [Unit(f"leaf-{i}", number, (log, i)) for i in range(4)]
-    return [Unit("sum", total, (log,), tuple(leaf.name for leaf in leaves)), *leaves, leaves[0]]
+    return [Unit("sum", total, (log,), given=tuple(leaf.name for leaf in leaves)), *leaves, leaves[0]]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -100,7 +100,7 @@ def test_errors_name_their_unit(tmp_path, workers):
 def test_a_failure_does_not_wait_for_other_units_and_keeps_finished_ones(tmp_path):
     log = tmp_path / "log"
     units = [Unit("slow", stalls, (log,)), Unit("fine", number, (log, 1)), Unit("bad", broken, ("value",), ("fine",))]
-    units[2] = Unit("bad", _broken_after, (), ("fine",))
+    units[2] = Unit("bad", _broken_after, given=("fine",))
     started = time.monotonic()
     with pytest.raises(RuntimeError, match=r"^bad: after fine"):
         run_units(units, tmp_path / "units", QUIET, 2)
