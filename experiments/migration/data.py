@@ -126,6 +126,10 @@ def _displaced(systems: list[System], sigma: float = 0.2) -> list[System]:
     ]
 
 
+SETS = ("single", "several", "valid")
+"""Names of training sets."""
+
+
 def training_sets(sampler: Sampler, labeller: Labeller, config: Config) -> dict[str, Dataset]:
     """Labelled frames at one temperature, as many at several, and a validation trajectory of its own."""
     n = config.labels
@@ -134,11 +138,9 @@ def training_sets(sampler: Sampler, labeller: Labeller, config: Config) -> dict[
     longest = {key: max(single.get(key, 0), share.get(key, 0)) for key in {*single, *share}}
     runs = {key: sampler.frames(*key, count) for key, count in longest.items()}
     valid = sampler.frames(config.temperature, "start", config.valid, seed=1)
-    return {
-        "single": _labelled({key: runs[key][:count] for key, count in single.items()}, labeller),
-        "several": _labelled({key: runs[key][:count] for key, count in share.items()}, labeller),
-        "valid": _labelled({(config.temperature, "valid"): valid}, labeller),
-    }
+    one, several = ({key: runs[key][:count] for key, count in part.items()} for part in (single, share))
+    parts = (one, several, {(config.temperature, "valid"): valid})
+    return {name: _labelled(part, labeller) for name, part in zip(SETS, parts, strict=True)}
 
 
 def _shares(n: int, keys: list[tuple[float, str]]) -> dict[tuple[float, str], int]:

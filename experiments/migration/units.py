@@ -13,7 +13,7 @@ from experiments.migration import data
 from experiments.migration.config import ID_PATH, Config
 from experiments.migration.latent import compare_latent
 from experiments.migration.probes import fixed_path, path_row, probe_crystal, probe_path
-from mlipjax.data import Dataset
+from mlipjax.data import Dataset, read_dataset, write_store
 from mlipjax.files import plain
 from mlipjax.finetuning import FinetuneSettings
 from mlipjax.finetuning.single import finetune
@@ -127,9 +127,14 @@ def _universal(name: str) -> Model:
 
 @functools.cache
 def _sets(config: Config) -> dict[str, Dataset]:
-    """Training sets; sampled and labelled if that is not on disk."""
-    with Labeller(make_oracle(config.oracle), config.out / "labels.db") as labeller:
-        return data.training_sets(data.Sampler(config, _universal(config.model)), labeller, config)
+    """Training sets by name; sampled and labelled if they are not on disk, where units side by side read them."""
+    folders = {name: config.out / "sets" / name for name in data.SETS}
+    if not all(folder.exists() for folder in folders.values()):
+        with Labeller(make_oracle(config.oracle), config.out / "labels.db") as labeller:
+            made = data.training_sets(data.Sampler(config, _universal(config.model)), labeller, config)
+        for name in [name for name, folder in folders.items() if not folder.exists()]:
+            write_store(folders[name], made[name])
+    return {name: read_dataset(folder) for name, folder in folders.items()}
 
 
 def _label(config: Config) -> dict[str, Any]:
