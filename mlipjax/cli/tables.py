@@ -12,8 +12,6 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from mlipjax.train.products import MAE, RELATIVE
-
 _GAP = "  "
 _LEAST = 20
 """Columns that a cell has in any case."""
@@ -107,7 +105,10 @@ _ROWS = (
     ("forces: slope", "force_slope"),
     ("stress: MAE, meV/Å³", "stress_mae_meV_per_A3"),
 )
-_PRODUCTS = (("Hessian products: MAE, eV/Å²", MAE), ("Hessian products: relative", RELATIVE))
+_PRODUCTS = (
+    ("Hessian products: MAE, eV/Å²", "hvp_mae_eV_per_A2"),
+    ("Hessian products: relative", "hvp_relative_error"),
+)
 """Rows that only some reports have."""
 
 
@@ -116,7 +117,10 @@ def error_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     sizes = (f"{name} (n = {report['n_frames']})" for name, report in reports.items())
     rows = [
         (label, *(with_interval(report[key], report["confidence_95"][key]) for report in reports.values()))
-        for label, key in (*_ROWS, *(_PRODUCTS if all(MAE in report for report in reports.values()) else ()))
+        for label, key in (
+            *_ROWS,
+            *(_PRODUCTS if all(_PRODUCTS[0][1] in report for report in reports.values()) else ()),
+        )
     ]
     return Table(("error", *sizes), rows)
 

@@ -110,7 +110,7 @@ def test_results_of_presets_are_kept_and_others_refused(tmp_path, monkeypatch):
 
 
 def test_the_first_figure_of_a_run_is_kept_and_shown(tmp_path, monkeypatch):
-    run = Run(dataclasses.replace(PRESETS["quick"], out=tmp_path / "run"), PRESETS)
+    run = Run(dataclasses.replace(PRESETS["quick"], out=tmp_path / "run"))
     content = {
         "table": Table(("a",), [[1]], "Numbers."),
         **{name: Illustration(Figure(), f"Panel {name}.", name) for name in ("one", "two")},
