@@ -94,7 +94,7 @@ class Potential:
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend is one of {', '.join(get_args(Backend))}; found {self.backend!r}.")
         if self.backend != "dense" and not hasattr(self.module, "backend"):
-            raise ValueError(f"this architecture has no kernels of its own: backend is 'dense'; found {self.backend!r}.")
+            raise ValueError(f"this architecture has no kernels of its own; found backend {self.backend!r}.")
 
     @classmethod
     def create(cls, module: Any, e0s: np.ndarray | None = None) -> Potential:

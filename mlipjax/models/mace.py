@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mlipjax.elements import covalent_radii
 from mlipjax.defaults import Backend
+from mlipjax.elements import covalent_radii
 from mlipjax.graph import GraphBatch
 from mlipjax.models import limits
 from mlipjax.nn import irreps as ir

@@ -27,8 +27,8 @@ DENSITY_HIDDEN = 64
 class MACELayer(nn.Module):
     """Messages of all neighbours, their symmetric powers, a linear map, and the skip connection.
 
-    ``config`` supplies the sizes (``MACEConfig``), ``backend`` says how messages are summed. The first layer (``layer`` 0) takes a table with one row per
-    element instead of one per atom.
+    ``config`` supplies the sizes (``MACEConfig``), ``backend`` says how messages are summed. The first layer
+    (``layer`` 0) takes a table with one row per element instead of one per atom.
     """
 
     config: Any

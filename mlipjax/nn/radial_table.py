@@ -103,7 +103,8 @@ class RadialEdges:
     """Inputs of the radial weights of edges.
 
     Attributes:
-        basis: for the network: a ``RadialBasis``, or something else with ``rows`` of edges, and their ``weights`` or ``hidden`` units.
+        basis: for the network: a ``RadialBasis``, or something else with ``rows`` of edges, and their ``weights`` or
+            ``hidden`` units.
         table: what CPUs take instead, where it is worth it. Elsewhere none has been measured.
     """
 

@@ -1,16 +1,14 @@
 """Kernels for GPUs, interpreted: they give what the plain formula gives, with all derivatives that are asked for."""
 
-import dataclasses
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_nequip import SMALL, SMALLEST, graph_of, molecule, random_params, skewed_crystal
+from tiny_nequip import graph_of, molecule
 
 from mlipjax.graph import edge_vectors
-from mlipjax.models import nequip
 from mlipjax.nn.convolution import convolve, convolve_by_kernels
 from mlipjax.nn.irreps import parse, tensor_product_paths
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges
@@ -23,7 +21,7 @@ SIZES = (3, 19, sum(path.mul for path in PATHS))
 
 @pytest.fixture(scope="module")
 def case():
-    """Two tiles of channels, unused slots, atoms without any neighbour (padding), hidden units beyond a power of two."""
+    """Two tiles of channels, unused slots, atoms without neighbours (padding), hidden units between powers of two."""
     graph = graph_of(molecule(), n_atoms=8, n_neighbors=20)
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(8, irrep.dim, irrep.mul)) for irrep in INPUTS]
@@ -76,7 +74,7 @@ def weighed(function, arguments, seed=2):
 def test_values_slopes_and_gradients_of_both_are_those_of_the_formula(case, slots, monkeypatch):
     monkeypatch.setattr("mlipjax.nn.primitives.message_kernels.SLOTS", slots)
     graph, arguments = case
-    compare([jax.jit(lambda *given: f(*given))(*arguments) for f in by_both(graph)])
+    compare([jax.jit(f)(*arguments) for f in by_both(graph)])
     compare([jax.jit(directional(f, arguments))(*arguments) for f in by_both(graph)])
     compare([jax.jit(jax.grad(weighed(f, arguments), argnums=(0, 1, 2, 3)))(*arguments) for f in by_both(graph)])
 

@@ -183,7 +183,7 @@ def forward(plan: Any, operands: Sequence[Array], features: Sequence[Array], int
         features: (N, 2l+1, C) per input irrep.
         interpret: whether to run without a GPU, slowly.
     """
-    neighbors, _, hidden, _ = operands
+    neighbors, harmonics, hidden, radial_kernel = operands
     all_branches = branches(plan.paths, plan.sources, plan.targets)
     blocks = _blocks(neighbors.shape[1])
 
@@ -200,12 +200,25 @@ def forward(plan: Any, operands: Sequence[Array], features: Sequence[Array], int
         for l, width in zip(plan.targets, plan.widths, strict=True)
     ]
     grid = pl.cdiv(neighbors.shape[0], ATOMS), all_branches[-1].tiles[1]
-    return _call(kernel, grid, shapes, interpret)(*operands, *features)
+    of_tiles = [all_branches[-1].tiles[1] * x.nbytes for x in (neighbors, harmonics, hidden)]
+    traffic = grid[0] * radial_kernel.nbytes + sum(of_tiles) + _gathered(all_branches, neighbors, hidden.dtype)
+    return _call(kernel, grid, shapes, traffic, interpret)(*operands, *features)
 
 
-def _call(kernel: Callable[..., None], grid: tuple[int, ...], shapes: Any, interpret: bool) -> Callable[..., Any]:
-    options = triton.CompilerParams(num_warps=8, num_stages=1)
-    return pl.pallas_call(kernel, out_shape=shapes, grid=grid, interpret=interpret, compiler_params=options)
+def _gathered(all_branches: Sequence[Branch], neighbors: Array, dtype: Any) -> int:
+    """Bytes of senders' features."""
+    return neighbors.size * sum(branch.dim * branch.mul for branch in all_branches) * jnp.dtype(dtype).itemsize
+
+
+def _call(
+    kernel: Callable[..., None], grid: tuple[int, ...], shapes: Any, read: int, interpret: bool
+) -> Callable[..., Any]:
+    """``read``: bytes that the programs of the grid read, what one of them reads again not counted."""
+    written = sum(shape.size * shape.dtype.itemsize for shape in shapes)
+    return pl.pallas_call(
+        kernel, out_shape=shapes, grid=grid, interpret=interpret, metadata={"bytes": str(read + written)},
+        compiler_params=triton.CompilerParams(num_warps=8, num_stages=1),
+    )  # fmt: skip
 
 
 def _for_atoms(group: Array, neighbors: Any, work: Callable[[Any], None]) -> Callable[[], None]:
@@ -222,9 +235,7 @@ def _for_atoms(group: Array, neighbors: Any, work: Callable[[Any], None]) -> Cal
     return all_of_them
 
 
-def _forward_branch(
-    plan: Any, branch: Branch, tile: Array, blocks: tuple[int, int], groups: Any, atom: Array
-) -> None:
+def _forward_branch(plan: Any, branch: Branch, tile: Array, blocks: tuple[int, int], groups: Any, atom: Array) -> None:
     size, n_blocks = blocks
     (neighbors, harmonics, *radial), features, outputs = groups
     channels = tile * CHANNELS + jnp.arange(CHANNELS)
@@ -303,7 +314,10 @@ def backward(
 
     grid = pl.cdiv(neighbors.shape[0], ATOMS), len(all_branches), blocks[1]
     outputs = [jax.ShapeDtypeStruct(shape, hidden.dtype) for shape in shapes]
-    found = _call(kernel, grid, outputs, interpret)(*operands, *features, *cotangents)
+    of_branches = len(all_branches) * (neighbors.nbytes + harmonics.nbytes + hidden.nbytes)
+    of_atoms = blocks[1] * (grid[0] * radial_kernel.nbytes + sum(x.nbytes for x in cotangents))
+    traffic = of_branches + of_atoms + _gathered(all_branches, neighbors, hidden.dtype)
+    found = _call(kernel, grid, outputs, traffic, interpret)(*operands, *features, *cotangents)
     return jax.tree.unflatten(tree, found)
 
 

@@ -4,14 +4,14 @@ For path ``p = (l1, l2 -> l3)``, with the radial network's hidden units ``h`` an
 
     M_p[i, m3, c] = sum_k (h W_p)[i, k, c] sum_{m1, m2} C[m1, m2, m3] Y_l2,m2[i, k] x_l1[j(i,k), m1, c].
 
-This is linear in each of Y, h, W and x. The primitives here are closed under the derivatives that forces and training on
-forces take, all of which are evaluated by the kernels of ``message_kernels``:
+This is linear in each of Y, h, W and x. The primitives here are closed under the derivatives that forces and training
+on forces take, all of which are evaluated by the kernels of ``message_kernels``:
 
     messages(Y, h, W, x),   tangent: messages with one argument replaced by its tangent, summed over arguments,
     pullback(Y, h, W, x, G): the transpose of the tangent.
 
-The derivative of the pullback (a Hessian, in forward mode over forces) is that of the plain formula. On CPUs kernels are
-interpreted, which is slow: a test of them. On GPUs they are lowered by Triton; other platforms have none.
+The derivative of the pullback (a Hessian, in forward mode over forces) is that of the plain formula. On CPUs kernels
+are interpreted, which is slow: a test of them. On GPUs they are lowered by Triton; other platforms have none.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _messages_rule(primals: Any, tangents: Any, *, plan: Plan) -> Any:
     table, operands = primals[:2], primals[2:]
     wanted = Wanted(*(any(type(t) is not ad.Zero for t in group) for group in _groups(tangents[2:])))
     if not any(wanted):
-        return out, [ad.Zero.from_primal_value(x) for x in out]
+        return out, [jnp.zeros_like(x) for x in out]
     given = [ad.instantiate_zeros(t) for t in _flat(_of_wanted(wanted, tangents[2:]))]
     return out, _tangent_p.bind(*table, *operands, *given, plan=plan, wanted=wanted)
 
@@ -240,7 +240,6 @@ def _shapes(neighbors: Any, *operands: Any, plan: Plan) -> list[Any]:
 
 def _one_by_one(primitive: Any, args: Any, dims: Any, **params: Any) -> tuple[Any, Any]:
     """Batching: in turn."""
-    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not batching.not_mapped)
     mapped = [d is not batching.not_mapped for d in dims]
     moved = [jnp.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True) if d is not batching.not_mapped]
 
@@ -248,15 +247,12 @@ def _one_by_one(primitive: Any, args: Any, dims: Any, **params: Any) -> tuple[An
         own = list(own)
         return primitive.bind(*(own.pop(0) if m else x for x, m in zip(args, mapped, strict=True)), **params)
 
-    del size
     out = jax.lax.map(one, moved)
     return out, [0] * len(out)
 
 
 _messages_p.def_abstract_eval(lambda neighbors, reverse, *operands, plan: _shapes(neighbors, *operands, plan=plan))
-_tangent_p.def_abstract_eval(
-    lambda neighbors, reverse, *rest, plan, wanted: _shapes(neighbors, *rest, plan=plan)
-)
+_tangent_p.def_abstract_eval(lambda neighbors, reverse, *rest, plan, wanted: _shapes(neighbors, *rest, plan=plan))
 _pullback_p.def_abstract_eval(
     lambda neighbors, reverse, *rest, plan, wanted: [
         jax.core.ShapedArray(x.shape, x.dtype) for x in _flat(_of_wanted(wanted, rest[: 3 + len(plan.sources)]))
