@@ -26,6 +26,7 @@ from mlipjax.defaults import Backend, Precision
 from mlipjax.dispersion import D3BJ
 from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
+from mlipjax.nn.primitives.senders import of_senders
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
 from mlipjax.precision import exact, products_in
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
@@ -180,9 +181,11 @@ class Potential:
 
     def _network(self, params: Params, graph: GraphBatch, positions: Array, cells: Array, **options: Any) -> Any:
         """Apply the module at given positions (N, 3) and cells (G, 3, 3)."""
-        vectors = edge_vectors(graph, positions, cells)
+        module, sent = self.module, None
+        if self.backend != "dense":
+            module, sent = module.clone(backend=self.backend), of_senders(positions, (graph.neighbors, graph.reverse))
+        vectors = edge_vectors(graph, positions, cells, sent)
         species = self.species_index(graph.atomic_numbers)
-        module = self.module if self.backend == "dense" else self.module.clone(backend=self.backend)
         with products_in(self.precision):
             return module.apply({"params": params}, graph, vectors, species, **options)
 

@@ -182,7 +182,7 @@ class InteractionLayer(nn.Module):
             edges, harmonics: see ``convolve``.
             head_rows: what each atom's energy head adds to the even scalars in the two linear maps.
         """
-        config = self.config
+        config, packed = self.config, self.backend != "dense"
         n_species = len(config.species)
         inputs, pre_gate = self.inputs, gated_irreps(self.outputs)
         if not chunks:
@@ -197,6 +197,9 @@ class InteractionLayer(nn.Module):
 
         paths = tensor_product_paths(inputs, config.lmax, self.outputs, config.parity)
         kernels = radial_network(config, sum(path.mul for path in paths), name="radial")()
+        if packed:
+            # here it costs a kernel less for every irrep
+            kernels = [*kernels[:-1], kernels[-1] * config.avg_n_neighbors**-0.5]
         sums = convolution(self.backend, graph)(
             up, edges=edges, harmonics=harmonics, radial_kernels=kernels, paths=paths, outputs=self.outputs
         )
@@ -204,10 +207,11 @@ class InteractionLayer(nn.Module):
             Irrep(sum(path.mul for path in paths if path.target == i), out.l, out.p)
             for i, out in enumerate(self.outputs)
         )
-        sums = [m * config.avg_n_neighbors**-0.5 for m in sums]
+        if not packed:
+            sums = [m * config.avg_n_neighbors**-0.5 for m in sums]
         linear_down = EquivariantLinear(collected, pre_gate, n_labels=config.n_labels, name="linear_down")
         down = linear_down(sums, label_rows=head_rows[1])
         total = [a if b is None else a + b for a, b in zip(down, skip, strict=True)]
         if config.layer_norm:
-            total = EquivariantRMSNorm(pre_gate, name="norm")(total)
+            total = EquivariantRMSNorm(pre_gate, packed=packed, name="norm")(total)
         return gate(total, self.outputs, config.activation_gain)

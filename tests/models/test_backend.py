@@ -9,7 +9,7 @@ import pytest
 from tiny_nequip import SMALL, SMALLEST, graph_of, molecule, random_params, skewed_crystal
 
 from mlipjax.models import nequip
-from mlipjax.potential import Potential, apply
+from mlipjax.potential import apply
 
 
 def both(potential):
@@ -35,7 +35,8 @@ def test_predictions_are_those_of_the_dense_formula():
     potential = nequip(SMALL)
     params, graph = random_params(potential), graph_of(skewed_crystal(), molecule())
     expected, found = (apply(p, params, graph) for p in both(potential))
-    assert np.abs(expected.forces).max() > 0.1 and np.abs(expected.stress).max() > 1e-3
+    assert np.abs(expected.forces).max() > 0.1
+    assert np.abs(expected.stress).max() > 1e-3
     compare(found, expected)
 
 
@@ -50,7 +51,9 @@ def test_gradients_of_a_loss_of_forces_are_those_of_the_dense_formula():
 def test_equal_choices_share_a_program():
     potential = nequip(SMALLEST)
     (dense, first), (_, second) = both(potential), both(nequip(SMALLEST))
-    assert first == second and hash(first) == hash(second) and first != dense
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != dense
 
 
 def test_unknown_backends_and_architectures_without_kernels_are_refused():

@@ -11,6 +11,7 @@ from tiny_nequip import graph_of, molecule
 from mlipjax.graph import edge_vectors
 from mlipjax.nn.convolution import convolve, convolve_by_kernels
 from mlipjax.nn.irreps import parse, tensor_product_paths
+from mlipjax.nn.primitives import message_kernels
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges
 from mlipjax.nn.spherical import spherical_harmonics
 
@@ -72,7 +73,8 @@ def weighed(function, arguments, seed=2):
 
 @pytest.mark.parametrize("slots", [32, 16], ids=["one block of slots", "two blocks"])
 def test_values_slopes_and_gradients_of_both_are_those_of_the_formula(case, slots, monkeypatch):
-    monkeypatch.setattr("mlipjax.nn.primitives.message_kernels.SLOTS", slots)
+    for name in ("FORWARD", "BACKWARD"):
+        monkeypatch.setattr(message_kernels, name, (slots, 16))
     graph, arguments = case
     compare([jax.jit(f)(*arguments) for f in by_both(graph)])
     compare([jax.jit(directional(f, arguments))(*arguments) for f in by_both(graph)])

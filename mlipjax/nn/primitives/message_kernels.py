@@ -18,82 +18,19 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from mlipjax.nn.irreps import Path
-from mlipjax.nn.spherical import clebsch_gordan
+from mlipjax.nn.primitives.message_terms import Branch, Term, branches, by_pairs
 from mlipjax.typing import Array
 
-CHANNELS = 16
-"""Channels of a program."""
+FORWARD = 16, 32
+"""Slots (at most) and channels of a program: so many numbers of each kind fit the registers of its threads."""
 
-SLOTS = 32
-"""Slots of a program at most."""
+BACKWARD = 32, 16
 
 UNITS = 16
 """Hidden units multiplied at once."""
 
 ATOMS = 4
 """Atoms of a program, in turn: the columns of the radial kernel then stay in the cache of its core."""
-
-
-class Term(NamedTuple):
-    """A path as a kernel sees it: where its weights and its messages begin, and what is not zero of its coupling.
-
-    Attributes:
-        column: of the last radial kernel.
-        harmonic: first component of the path's harmonics among all.
-        target: output irrep.
-        channel: of this output.
-        products: (m1, m2, m3, coefficient).
-    """
-
-    column: int
-    harmonic: int
-    target: int
-    channel: int
-    products: tuple[tuple[int, int, int, float], ...]
-
-
-class Branch(NamedTuple):
-    """All paths from one input irrep.
-
-    Attributes:
-        source: input irrep.
-        dim: its 2l+1.
-        mul: its channels.
-        tiles: first program of these paths, and the first after them.
-        terms: the paths.
-    """
-
-    source: int
-    dim: int
-    mul: int
-    tiles: tuple[int, int]
-    terms: tuple[Term, ...]
-
-
-@functools.cache
-def branches(paths: tuple[Path, ...], sources: tuple[int, ...], targets: tuple[int, ...]) -> tuple[Branch, ...]:
-    """Sort paths by input irrep; ``sources`` and ``targets`` are the degrees of all irreps."""
-    columns = np.cumsum([0, *(path.mul for path in paths)])
-    found, start = [], 0
-    for source, l in enumerate(sources):
-        own = [number for number, path in enumerate(paths) if path.source == source]
-        if own:
-            mul = paths[own[0]].mul
-            terms = tuple(_term(paths, number, int(columns[number]), l, targets) for number in own)
-            end = start + -(-mul // CHANNELS)
-            found.append(Branch(source, 2 * l + 1, mul, (start, end), terms))
-            start = end
-    return tuple(found)
-
-
-def _term(paths: tuple[Path, ...], number: int, column: int, l: int, targets: tuple[int, ...]) -> Term:
-    path = paths[number]
-    channel = sum(other.mul for other in paths[:number] if other.target == path.target)
-    coupling = clebsch_gordan(l, path.l_edge, targets[path.target]) * np.sqrt(2 * targets[path.target] + 1)
-    places = zip(*np.nonzero(np.abs(coupling) > 1e-12), strict=True)
-    products = tuple((int(a), int(b), int(c), float(coupling[a, b, c])) for a, b, c in places)
-    return Term(column, path.l_edge**2, path.target, channel, products)
 
 
 class _Slots(NamedTuple):
@@ -151,14 +88,6 @@ def _harmonics(ref: Any, slots: _Slots, term: Term) -> dict[int, Array]:
     }
 
 
-def _by_pairs(term: Term, first: int) -> dict[tuple[int, int], list[tuple[int, float]]]:
-    """Harmonics and coefficients of each pair (m1, m3), ordered by m1 or by m3: what is used together lies together."""
-    pairs: dict[tuple[int, int], list[tuple[int, float]]] = {}
-    for m1, m2, m3, coefficient in sorted(term.products, key=lambda product: (product[first], product)):
-        pairs.setdefault((m1, m3), []).append((m2, coefficient))
-    return pairs
-
-
 def _coupled(harmonics: dict[int, Array], terms: list[tuple[int, float]]) -> Array:
     """An element (slots, 1) of the coupling matrices."""
     return _sum([coefficient * harmonics[m] for m, coefficient in terms])
@@ -168,9 +97,9 @@ def _sum(parts: Sequence[Array]) -> Array:
     return functools.reduce(jnp.add, parts)
 
 
-def _blocks(n_slots: int) -> tuple[int, int]:
+def _blocks(n_slots: int, most: int) -> tuple[int, int]:
     """Slots of a program, a power of two that a product bears, and blocks of them."""
-    size = min(SLOTS, max(16, pl.next_power_of_2(n_slots)))
+    size = min(most, max(16, pl.next_power_of_2(n_slots)))
     return size, -(-n_slots // size)
 
 
@@ -184,8 +113,8 @@ def forward(plan: Any, operands: Sequence[Array], features: Sequence[Array], int
         interpret: whether to run without a GPU, slowly.
     """
     neighbors, harmonics, hidden, radial_kernel = operands
-    all_branches = branches(plan.paths, plan.sources, plan.targets)
-    blocks = _blocks(neighbors.shape[1])
+    all_branches = branches(plan.paths, plan.sources, plan.targets, FORWARD[1])
+    blocks = _blocks(neighbors.shape[1], FORWARD[0])
 
     def kernel(*refs: Any) -> None:
         groups = refs[:4], refs[4 : 4 + len(features)], refs[4 + len(features) :]
@@ -238,7 +167,7 @@ def _for_atoms(group: Array, neighbors: Any, work: Callable[[Any], None]) -> Cal
 def _forward_branch(plan: Any, branch: Branch, tile: Array, blocks: tuple[int, int], groups: Any, atom: Array) -> None:
     size, n_blocks = blocks
     (neighbors, harmonics, *radial), features, outputs = groups
-    channels = tile * CHANNELS + jnp.arange(CHANNELS)
+    channels = tile * FORWARD[1] + jnp.arange(FORWARD[1])
     places = [(term, m) for term in branch.terms for m in range(outputs[term.target].shape[1])]
 
     def block(number: Any, sums: Sequence[Array]) -> list[Array]:
@@ -249,13 +178,13 @@ def _forward_branch(plan: Any, branch: Branch, tile: Array, blocks: tuple[int, i
             weights = _weights(plan, radial, slots, term, channels, branch.mul)
             weighted = [weights * x for x in gathered]
             factors = _harmonics(harmonics, slots, term)
-            pairs = _by_pairs(term, first=2)
+            pairs = by_pairs(term, first=2)
             for m in range(outputs[term.target].shape[1]):
                 own = [_coupled(factors, c) * weighted[m1] for (m1, m3), c in pairs.items() if m3 == m]
                 shares.append(jnp.sum(_sum(own), axis=0))
         return [a + b for a, b in zip(sums, shares, strict=True)]
 
-    sums = [jnp.zeros(CHANNELS, radial[1].dtype) for _ in places]
+    sums = [jnp.zeros(FORWARD[1], radial[1].dtype) for _ in places]
     sums = block(0, sums) if n_blocks == 1 else jax.lax.fori_loop(0, n_blocks, block, sums)
     for (term, m), total in zip(places, sums, strict=True):
         triton.store(outputs[term.target].at[atom, m, term.channel + channels], total, mask=channels < branch.mul)
@@ -287,25 +216,24 @@ def backward(
 
     Returns:
         What is wanted of "harmonics" (B, N, K, all components) and "hidden" (B, N, K, H), to be summed over the input
-        irreps that have paths; "kernel": cotangents (N, K, columns) of the radial weights; "features": (N, K, 2l+1, C)
-        per input irrep.
+        irreps that have paths; "kernel": cotangents (N, K, columns) of the radial weights; "features": (N, K,
+        components and channels of all input irreps).
     """
     neighbors, harmonics, hidden, radial_kernel = operands
-    all_branches = branches(plan.paths, plan.sources, plan.targets)
-    blocks, edges = _blocks(neighbors.shape[1]), neighbors.shape
+    all_branches = branches(plan.paths, plan.sources, plan.targets, BACKWARD[1])
+    blocks, edges = _blocks(neighbors.shape[1], BACKWARD[0]), neighbors.shape
     shapes = {
         "harmonics": (len(all_branches), *harmonics.shape),
         "hidden": (len(all_branches), *hidden.shape),
         "kernel": (*edges, radial_kernel.shape[1]),
-        "features": [(*edges, *x.shape[1:]) for x in features],
+        "features": (*edges, sum(x.shape[1] * x.shape[2] for x in features)),
     }
     shapes = {name: shapes[name] for name, asked in wanted._asdict().items() if asked}
-    shapes, tree = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
     ends = np.cumsum([4, len(features), len(cotangents)])
 
     def kernel(*refs: Any) -> None:
         groups = [refs[start:end] for start, end in zip([0, *ends], [*ends, len(refs)], strict=True)]
-        outputs = jax.tree.unflatten(tree, groups[3])
+        outputs = dict(zip(shapes, groups[3], strict=True))
         group, own, block = (pl.program_id(axis) for axis in range(3))
         for number, branch in enumerate(all_branches):
             of_slots = functools.partial(_slots, block=block, neighbors=refs[0], size=blocks[0])
@@ -313,12 +241,12 @@ def backward(
             pl.when(own == number)(_for_atoms(group, refs[0], work))
 
     grid = pl.cdiv(neighbors.shape[0], ATOMS), len(all_branches), blocks[1]
-    outputs = [jax.ShapeDtypeStruct(shape, hidden.dtype) for shape in shapes]
-    of_branches = len(all_branches) * (neighbors.nbytes + harmonics.nbytes + hidden.nbytes)
+    outputs = [jax.ShapeDtypeStruct(shape, hidden.dtype) for shape in shapes.values()]
+    of_slots = neighbors.nbytes + harmonics.nbytes + (hidden.nbytes if wanted.harmonics or wanted.features else 0)
     of_atoms = blocks[1] * (grid[0] * radial_kernel.nbytes + sum(x.nbytes for x in cotangents))
-    traffic = of_branches + of_atoms + _gathered(all_branches, neighbors, hidden.dtype)
+    traffic = len(all_branches) * of_slots + of_atoms + _gathered(all_branches, neighbors, hidden.dtype)
     found = _call(kernel, grid, outputs, traffic, interpret)(*operands, *features, *cotangents)
-    return jax.tree.unflatten(tree, found)
+    return dict(zip(shapes, found, strict=True))
 
 
 def _backward_branch(
@@ -330,7 +258,7 @@ def _backward_branch(
     components, units = range(harmonics.shape[2]), max(UNITS, pl.next_power_of_2(hidden.shape[2]))
 
     def tile(start: Any, sums: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
-        return _backward_tile(plan, branch, slots, start * CHANNELS + jnp.arange(CHANNELS), inputs, outputs, sums)
+        return _backward_tile(plan, branch, slots, start * BACKWARD[1] + jnp.arange(BACKWARD[1]), inputs, outputs, sums)
 
     dtype = hidden.dtype
     sums = jnp.zeros((size, units), dtype), [jnp.zeros(size, dtype) for _ in components]
@@ -351,21 +279,25 @@ def _backward_tile(
     """Cotangents by some channels of an irrep: stores those of its own, and adds the others to ``sums``."""
     (_, harmonics, *radial), features, cotangents = inputs
     by_unit, by_component = sums[0], list(sums[1])
+    for_weights = "hidden" in outputs or "kernel" in outputs
     mask = slots.there[:, None] & (channels < branch.mul)[None, :]
     gathered = _features(features[branch.source], slots, channels, branch)
     by_feature: list[list[Array]] = [[] for _ in gathered]
     for term in branch.terms:
-        weights = _weights(plan, radial, slots, term, channels, branch.mul)
+        weights = None
+        if "harmonics" in outputs or "features" in outputs:
+            weights = _weights(plan, radial, slots, term, channels, branch.mul)
         incoming = _incoming(cotangents[term.target], slots.atom, term, channels, branch.mul)
         shares = _harmonics(harmonics, slots, term)
-        pairs = _by_pairs(term, first=0)
+        pairs = by_pairs(term, first=0)
         back: dict[int, Array] = {}
         for (m1, m3), c in pairs.items():
             share = _coupled(shares, c) * incoming[m3]
             back[m1] = back[m1] + share if m1 in back else share
         for m1, share in back.items():
-            by_feature[m1].append(weights * share)
-        if "hidden" in outputs or "kernel" in outputs:
+            if weights is not None:
+                by_feature[m1].append(weights * share)
+        if for_weights:
             by_weight = _sum([gathered[m1] * share for m1, share in back.items()])
             if "kernel" in outputs:
                 at = outputs["kernel"].at[slots.atom, slots.index[:, None], (term.column + channels)[None, :]]
@@ -379,7 +311,8 @@ def _backward_tile(
     if "features" in outputs:
         for m, parts in enumerate(by_feature):
             total = _sum(parts) if parts else jnp.zeros_like(gathered[0])
-            at = outputs["features"][branch.source].at[slots.atom, slots.index[:, None], m, channels[None, :]]
+            column = sum(x.shape[1] * x.shape[2] for x in features[: branch.source]) + m * branch.mul
+            at = outputs["features"].at[slots.atom, slots.index[:, None], (column + channels)[None, :]]
             triton.store(at, total, mask=mask)
     return by_unit, by_component
 
@@ -402,3 +335,44 @@ def _add_harmonics(
             totals[m] = totals[m] + share if m in totals else share
     for m, total in totals.items():
         by_component[term.harmonic + m] = by_component[term.harmonic + m] + jnp.sum(total, axis=1)
+
+
+def collect(shares: Array, reverse: Array, shapes: Sequence[tuple[int, ...]], interpret: bool) -> list[Array]:
+    """Sum shares (N, K, components and channels) over the slots that every atom is the sender of.
+
+    Args:
+        shares: "features" of ``backward``.
+        reverse: (N, K) reverse edges.
+        shapes: (N, 2l+1, C) of the results.
+        interpret: see ``forward``.
+    """
+    size, n_blocks = _blocks(reverse.shape[1], BACKWARD[0])
+    starts = np.cumsum([0, *(shape[1] * shape[2] for shape in shapes)])
+
+    def kernel(edges: Any, rows: Any, *outputs: Any) -> None:
+        atom, own = pl.program_id(0), pl.program_id(1)
+        for number, (output, start) in enumerate(zip(outputs, starts[:-1].tolist(), strict=True)):
+            work = functools.partial(_collect_irrep, atom, edges, rows, output, start, (size, n_blocks))
+            pl.when(own == number)(work)
+
+    results = [jax.ShapeDtypeStruct(shape, shares.dtype) for shape in shapes]
+    read = shares.nbytes + len(shapes) * reverse.nbytes
+    rows = shares.reshape(-1, shares.shape[-1])
+    return _call(kernel, (shapes[0][0], len(shapes)), results, read, interpret)(reverse, rows)
+
+
+def _collect_irrep(atom: Array, edges: Any, rows: Any, output: Any, start: int, blocks: tuple[int, int]) -> None:
+    (size, n_blocks), (_, dim, mul) = blocks, output.shape
+    channels = jnp.arange(max(16, pl.next_power_of_2(mul)))
+    for m in range(dim):
+        columns = (start + m * mul + channels)[None, :]
+
+        def add(block: Any, total: Array, columns: Array = columns) -> Array:
+            slots = block * size + jnp.arange(size)
+            there = slots < edges.shape[1]
+            edge = triton.load(edges.at[atom, slots], mask=there, other=0)
+            mask = there[:, None] & (channels < mul)[None, :]
+            return total + jnp.sum(triton.load(rows.at[edge[:, None], columns], mask=mask, other=0.0), axis=0)
+
+        total = jax.lax.fori_loop(0, n_blocks, add, jnp.zeros(channels.shape, rows.dtype))
+        triton.store(output.at[atom, m, channels], total, mask=channels < mul)

@@ -32,6 +32,7 @@ from mlipjax.nn.irreps import Irreps, Path
 from mlipjax.nn.primitives import message_kernels
 from mlipjax.nn.primitives.coupling_product import product
 from mlipjax.nn.primitives.message_kernels import Wanted
+from mlipjax.nn.primitives.senders import in_turn
 from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
@@ -190,7 +191,8 @@ def _pullback(
         hidden, by_weight = (x.reshape(-1, x.shape[-1]) for x in (operands[1], found["kernel"]))
         results.append(jnp.matmul(hidden.T, by_weight, precision=plan.precision))
     if wanted.features:
-        results += [jnp.sum(x.reshape(-1, *x.shape[2:])[reverse], axis=1) for x in found["features"]]
+        shapes = [x.shape for x in operands[3:]]
+        results += message_kernels.collect(found["features"], reverse, shapes, interpret)
     return results
 
 
@@ -238,19 +240,6 @@ def _shapes(neighbors: Any, *operands: Any, plan: Plan) -> list[Any]:
     ]
 
 
-def _one_by_one(primitive: Any, args: Any, dims: Any, **params: Any) -> tuple[Any, Any]:
-    """Batching: in turn."""
-    mapped = [d is not batching.not_mapped for d in dims]
-    moved = [jnp.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True) if d is not batching.not_mapped]
-
-    def one(own: Any) -> Any:
-        own = list(own)
-        return primitive.bind(*(own.pop(0) if m else x for x, m in zip(args, mapped, strict=True)), **params)
-
-    out = jax.lax.map(one, moved)
-    return out, [0] * len(out)
-
-
 _messages_p.def_abstract_eval(lambda neighbors, reverse, *operands, plan: _shapes(neighbors, *operands, plan=plan))
 _tangent_p.def_abstract_eval(lambda neighbors, reverse, *rest, plan, wanted: _shapes(neighbors, *rest, plan=plan))
 _pullback_p.def_abstract_eval(
@@ -260,7 +249,7 @@ _pullback_p.def_abstract_eval(
 )
 for _primitive, _impl in ((_messages_p, _messages), (_tangent_p, _tangent), (_pullback_p, _pullback)):
     _primitive.def_impl(functools.partial(xla.apply_primitive, _primitive))
-    batching.primitive_batchers[_primitive] = functools.partial(_one_by_one, _primitive)
+    batching.primitive_batchers[_primitive] = functools.partial(in_turn, _primitive)
     if _primitive is _tangent_p:
         mlir.register_lowering(_primitive, mlir.lower_fun(_impl, multiple_results=True))
         continue
