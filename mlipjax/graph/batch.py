@@ -86,8 +86,8 @@ def edge_vectors(
     """
     # rows @ matrix: vmap(matrix @ row) is the form that jax 0.10.2 gets wrong on CPU
     cell_of_atom = cells[graph.graph_index]
-    sent = positions[graph.neighbors] if sent is None else sent
     translation = graph.shifts.astype(positions.dtype) @ cell_of_atom
+    sent = positions[graph.neighbors] if sent is None else sent
     vectors = sent - positions[:, None, :] + translation
     return jnp.where(graph.edge_mask[..., None], vectors, 0.0)
 

@@ -284,7 +284,8 @@ def _backward_tile(
     gathered = _features(features[branch.source], slots, channels, branch)
     by_feature: list[list[Array]] = [[] for _ in gathered]
     for term in branch.terms:
-        weights = None
+        # left out where no other cotangent needs them
+        weights: Any = None
         if "harmonics" in outputs or "features" in outputs:
             weights = _weights(plan, radial, slots, term, channels, branch.mul)
         incoming = _incoming(cotangents[term.target], slots.atom, term, channels, branch.mul)
