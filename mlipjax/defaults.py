@@ -38,3 +38,6 @@ BY_MUON = frozenset({"naive", "freeze", "llrd", "l2sp", "ewc"})
 
 Precision = Literal["highest", "high", "default"]
 """Of a network's products of float32 numbers, where a device has a choice (``mlipjax.precision``)."""
+
+Backend = Literal["dense", "pallas"]
+"""What sums messages: XLA's programs, or kernels of this package's own (``mlipjax.nn.primitives.messages``)."""

@@ -22,10 +22,11 @@ import numpy as np
 from flax import struct
 
 from mlipjax import tree
-from mlipjax.defaults import Precision
+from mlipjax.defaults import Backend, Precision
 from mlipjax.dispersion import D3BJ
 from mlipjax.elements import listed
 from mlipjax.graph import GraphBatch, edge_vectors
+from mlipjax.nn.primitives.senders import of_senders
 from mlipjax.nn.readouts import VECTORS, PropertyHead, init_head, input_moments, read_scalar, read_vector
 from mlipjax.precision import exact, products_in
 from mlipjax.typing import Array, Energies, Features, Float, Forces, Int, Key, NodeEnergies, Params, Stress
@@ -72,6 +73,8 @@ class Potential:
         properties: property heads; the parameters of each are a group of their own beside the module's.
         precision: of the network's float32 products, where a backend has a choice: a choice of the run, not saved with
             a model. Positions, cells and strains are multiplied in full in any case.
+        backend: what sums the messages of the network: a choice of the run, not saved with a model. The kernels of
+            "pallas" have been compiled for GPUs and never run on one; on CPUs they are interpreted, slowly.
         dispersion: added to what ``apply`` gives, and to nothing else; likewise not saved.
     """
 
@@ -83,11 +86,16 @@ class Potential:
     e0s: np.ndarray = dataclasses.field(compare=False)
     properties: tuple[PropertyHead, ...] = ()
     precision: Precision = "highest"
+    backend: Backend = "dense"
     dispersion: D3BJ | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision is one of {', '.join(get_args(Precision))}; found {self.precision!r}.")
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend is one of {', '.join(get_args(Backend))}; found {self.backend!r}.")
+        if self.backend != "dense" and not hasattr(self.module, "backend"):
+            raise ValueError(f"this architecture has no kernels of its own; found backend {self.backend!r}.")
 
     @classmethod
     def create(cls, module: Any, e0s: np.ndarray | None = None) -> Potential:
@@ -173,10 +181,13 @@ class Potential:
 
     def _network(self, params: Params, graph: GraphBatch, positions: Array, cells: Array, **options: Any) -> Any:
         """Apply the module at given positions (N, 3) and cells (G, 3, 3)."""
-        vectors = edge_vectors(graph, positions, cells)
+        module, sent = self.module, None
+        if self.backend != "dense":
+            module, sent = module.clone(backend=self.backend), of_senders(positions, (graph.neighbors, graph.reverse))
+        vectors = edge_vectors(graph, positions, cells, sent)
         species = self.species_index(graph.atomic_numbers)
         with products_in(self.precision):
-            return self.module.apply({"params": params}, graph, vectors, species, **options)
+            return module.apply({"params": params}, graph, vectors, species, **options)
 
     def _scalar_properties(self, params: Params, graph: GraphBatch, features: Features) -> dict[str, Array]:
         with products_in(self.precision):

@@ -1,6 +1,6 @@
 """Ten programs as XLA compiles them for an H200, without one.
 
-    python -m experiments.benchmark.compiled [MODEL [PROGRAM ...]]
+    python -m experiments.benchmark.compiled [MODEL[:BACKEND] [PROGRAM ...]]
 
 Needs the plugin (``pip install "jax[cuda13]"`` of the same jax) in an environment of its own; no driver, no GPU. For
 each program: kernels that are launched (in a loop, times its iterations where their number is known; of molecular
@@ -144,6 +144,9 @@ _HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
+_OWN_COUNT = re.compile(r'serialized_metadata = "\{\\22bytes\\22: \\22(\d+)')
+"""What a kernel of our own says of the bytes that the programs of its grid read and write."""
+
 Computations = dict[str, dict[str, _Instruction]]
 
 
@@ -191,6 +194,8 @@ def _cost(computations: Computations, name: str) -> tuple[int, int]:
 
 def _traffic(computations: Computations, name: str, one: _Instruction) -> int:
     """Bytes that a kernel reads and writes."""
+    if own := _OWN_COUNT.search(one.rest):
+        return int(own[1])
     fused = one.called("calls")
     if not fused:
         return one.bytes + sum(computations[name][operand].bytes for operand in one.operands)
@@ -294,7 +299,9 @@ def main() -> None:
     """Compile programs (by default all) with a model (by default the embedded one), and print a row for each."""
     device = gpu_device()
     model = sys.argv[1] if len(sys.argv) > 1 else "universal"
-    potential, params = mlipjax.load(model)
+    name, _, backend = model.partition(":")
+    potential, params = mlipjax.load(name)
+    potential = potential.replace(backend=backend or "dense")
     params = _arrays(params)
     print(f"| {model}, float32, {device.device_kind} | kernels | temporaries MB | traffic MB | floor ms | faults |")
     print("|---|---|---|---|---|---|")

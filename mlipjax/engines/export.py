@@ -118,6 +118,7 @@ def energy_of_lists(potential: Potential, params: Params, head: int, elements: S
         elements: symbols of the types.
     """
     numbers = np.array([atomic_numbers[symbol] for symbol in elements], np.int32)
+    potential = potential.replace(backend="dense")
 
     def node_energies(positions: jax.Array, types: jax.Array, lists: Any) -> jax.Array:
         n_slots, n_rows = lists.neighbors.shape
@@ -128,7 +129,7 @@ def energy_of_lists(potential: Potential, params: Params, head: int, elements: S
         distances = jnp.sum((positions[neighbors] - positions[own]) ** 2, axis=-1)
         mask = listed & (distances < potential.cutoff**2)
         shifts, cell = jnp.zeros((*neighbors.shape, 3), jnp.int32), jnp.zeros((3, 3), positions.dtype)
-        # no model reads the reverse edges
+        # dense models read no reverse edges
         table = DenseTable(neighbors, shifts, mask, neighbors, positions, cell, jnp.zeros((), bool))
         atomic = jnp.asarray(numbers)[jnp.clip(types, 0, len(numbers) - 1)]
         graph = graph_from_table(atomic, jnp.asarray(head), table, positions, cell)

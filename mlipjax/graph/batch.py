@@ -70,7 +70,9 @@ class GraphBatch:
 
 
 @exact
-def edge_vectors(graph: GraphBatch, positions: Positions, cells: Cells) -> Float[Array, "N K 3"]:
+def edge_vectors(
+    graph: GraphBatch, positions: Positions, cells: Cells, sent: Float[Array, "N K 3"] | None = None
+) -> Float[Array, "N K 3"]:
     """Vectors from every atom to its neighbours, in Å; unused slots hold the zero vector.
 
     ``positions`` and ``cells`` are arguments of their own because forces and stress are derivatives with
@@ -80,11 +82,13 @@ def edge_vectors(graph: GraphBatch, positions: Positions, cells: Cells) -> Float
         graph: the table.
         positions: (N, 3) Å.
         cells: (G, 3, 3) Å, rows.
+        sent: positions of the neighbours, if they were gathered in a way of the caller's own.
     """
     # rows @ matrix: vmap(matrix @ row) is the form that jax 0.10.2 gets wrong on CPU
     cell_of_atom = cells[graph.graph_index]
     translation = graph.shifts.astype(positions.dtype) @ cell_of_atom
-    vectors = positions[graph.neighbors] - positions[:, None, :] + translation
+    sent = positions[graph.neighbors] if sent is None else sent
+    vectors = sent - positions[:, None, :] + translation
     return jnp.where(graph.edge_mask[..., None], vectors, 0.0)
 
 

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.defaults import Backend
 from mlipjax.elements import covalent_radii
 from mlipjax.graph import GraphBatch
 from mlipjax.models import limits
@@ -179,6 +180,7 @@ class MACE(nn.Module):
     """The network: edges in, per-atom head energies (N, H) in eV and scalar features of all layers (N, F) out."""
 
     config: MACEConfig
+    backend: Backend = "dense"
 
     @property
     def feature_sizes(self) -> tuple[int, ...]:
@@ -203,7 +205,7 @@ class MACE(nn.Module):
         scalars, polar_vectors = [], None
         for layer in range(config.n_layers):
             outputs = config.layer_irreps(layer)
-            chunks = MACELayer(config, layer, inputs, outputs, name=f"layer_{layer}")(
+            chunks = MACELayer(config, layer, inputs, outputs, self.backend, name=f"layer_{layer}")(
                 graph, chunks, species, edges, harmonics
             )
             inputs = outputs

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mlipjax.defaults import Backend
 from mlipjax.graph import GraphBatch
 from mlipjax.models import limits
 from mlipjax.nn import irreps as ir
@@ -140,6 +141,7 @@ class NequIP(nn.Module):
     """The network: edges in, per-atom head energies (N, H) in eV and scalar features of all layers (N, F) out."""
 
     config: NequIPConfig
+    backend: Backend = "dense"
 
     @property
     def feature_sizes(self) -> tuple[int, ...]:
@@ -171,7 +173,7 @@ class NequIP(nn.Module):
         for layer in range(config.n_layers):
             inputs, outputs = config.input_irreps(layer), config.layer_irreps(layer)
             rows = _rows_of_atoms([head.rows[layer] for head in heads], graph) if config.n_labels else (None, None)
-            chunks = InteractionLayer(config, inputs, outputs, name=f"layer_{layer}")(
+            chunks = InteractionLayer(config, inputs, outputs, self.backend, name=f"layer_{layer}")(
                 graph, chunks, species, edges, harmonics, rows
             )
             scalars.append(chunks[0][:, 0, :])

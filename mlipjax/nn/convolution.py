@@ -25,15 +25,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from mlipjax.defaults import Backend
 from mlipjax.graph import GraphBatch
 from mlipjax.nn.irreps import Irrep, Irreps, Path, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, EquivariantRMSNorm, SpeciesLinear, gate, gated_irreps
-from mlipjax.nn.primitives.coupling_product import product
+from mlipjax.nn.primitives.messages import messages, weighted_sums
 from mlipjax.nn.radial import RadialKernels, RadialNetwork
 from mlipjax.nn.radial_table import RadialEdges
-from mlipjax.nn.spherical import clebsch_gordan
 from mlipjax.typing import Array
 
 EDGES_PER_BLOCK = 192
@@ -70,21 +69,12 @@ def convolve(
 
     def total(edges: Any, work_off: WorkOff, features: Any, *others: Any) -> list[Array]:
         neighbors, harmonics, radial_kernels = others
-        degrees = [(x.shape[1] - 1) // 2 for x in features]
-        path_ends = np.cumsum([path.mul for path in paths])
+        degrees = [out.l for out in outputs]
         radial_weights, state = edges.weights(radial_kernels)
 
         def block(state: Any, neighbors: Array, rows: Array, *harmonics: Array) -> tuple[Any, list[Array]]:
-            # one product for all paths; cutting the kernel instead makes its gradient a sum of padded arrays
-            state, weights_of_all = radial_weights(state, rows)
-            weights_of_paths = jnp.split(weights_of_all, path_ends[:-1], axis=1)
-            gathered = [x[neighbors] for x in features]
-            messages: list[list[Array]] = [[] for _ in outputs]
-            for path, weights in zip(paths, weights_of_paths, strict=True):
-                weights = weights.reshape(*neighbors.shape, path.mul)
-                coupled = couple(harmonics[path.l_edge], degrees[path.source], path.l_edge, outputs[path.target].l)
-                messages[path.target].append(_message(coupled, weights, gathered[path.source]))
-            return state, [jnp.concatenate(parts, axis=-1) for parts in messages]
+            state, weights = radial_weights(state, rows)
+            return state, weighted_sums(paths, degrees, neighbors, harmonics, weights, features)
 
         return work_off(block, state, (neighbors, edges.rows, *harmonics))
 
@@ -102,19 +92,24 @@ def convolve(
     )
 
 
-def couple(harmonic: Array, l1: int, l2: int, l3: int) -> Array:
-    """Contract harmonics of degree ``l2`` (n, K, 2l2+1) with the coupling to (n, 2l3+1, K, 2l1+1)."""
-    coupling = clebsch_gordan(l1, l2, l3) * np.sqrt(2 * l3 + 1)
-    matrix = harmonic @ jnp.asarray(coupling.transpose(1, 2, 0).reshape(2 * l2 + 1, -1), harmonic.dtype)
-    matrix = matrix.reshape(*harmonic.shape[:2], 2 * l3 + 1, 2 * l1 + 1)
-    return jnp.swapaxes(matrix, 1, 2)
+def convolve_by_kernels(
+    features: Sequence[Array],
+    table: tuple[Array, Array],
+    edges: RadialEdges,
+    harmonics: Sequence[Array],
+    radial_kernels: Sequence[Any],
+    paths: Sequence[Path],
+    outputs: Irreps,
+) -> list[Array]:
+    """``convolve`` for neighbours and reverse edges ``table`` (N, K) each, by kernels of this package's own."""
+    return messages(paths, outputs, table, harmonics, edges.basis.hidden(radial_kernels), features)
 
 
-def _message(coupled: Array, weights: Array, neighbors: Array) -> Array:
-    """(n, m3, K, m1), (n, K, C), (n, K, m1, C) -> (n, m3, C)."""
-    n, m3, k, m1 = coupled.shape
-    weighted = neighbors * weights[:, :, None, :]
-    return product(coupled.reshape(n, m3, k * m1), weighted.reshape(n, k * m1, -1))
+def convolution(backend: Backend, graph: GraphBatch) -> Callable[..., list[Array]]:
+    """``convolve`` over the table of a graph, as a backend does it: to be called without the second argument."""
+    if backend == "pallas":
+        return functools.partial(convolve_by_kernels, table=(graph.neighbors, graph.reverse))
+    return functools.partial(convolve, neighbors=graph.neighbors)
 
 
 WorkOff = Callable[[Any, Any, Sequence[Array]], list[Array]]
@@ -160,12 +155,13 @@ def radial_network(config: Any, n_weights: int, name: str | None = None) -> Radi
 class InteractionLayer(nn.Module):
     """One NequIP layer: linear map, message, sum over neighbours, linear map, skip, optional norm, gate.
 
-    ``config`` supplies the sizes (``NequIPConfig``).
+    ``config`` supplies the sizes (``NequIPConfig``), ``backend`` says how messages are summed.
     """
 
     config: Any
     inputs: Irreps
     outputs: Irreps
+    backend: Backend = "dense"
 
     @nn.compact
     def __call__(
@@ -186,7 +182,7 @@ class InteractionLayer(nn.Module):
             edges, harmonics: see ``convolve``.
             head_rows: what each atom's energy head adds to the even scalars in the two linear maps.
         """
-        config = self.config
+        config, packed = self.config, self.backend != "dense"
         n_species = len(config.species)
         inputs, pre_gate = self.inputs, gated_irreps(self.outputs)
         if not chunks:
@@ -203,15 +199,21 @@ class InteractionLayer(nn.Module):
 
         paths = tensor_product_paths(inputs, config.lmax, self.outputs, config.parity)
         kernels = radial_network(config, sum(path.mul for path in paths), name="radial")()
-        messages = convolve(up, graph.neighbors, edges, harmonics, kernels, paths, self.outputs)
+        if packed:
+            # here it costs a kernel less for every irrep
+            kernels = [*kernels[:-1], kernels[-1] * config.avg_n_neighbors**-0.5]
+        sums = convolution(self.backend, graph)(
+            up, edges=edges, harmonics=harmonics, radial_kernels=kernels, paths=paths, outputs=self.outputs
+        )
         collected = tuple(
             Irrep(sum(path.mul for path in paths if path.target == i), out.l, out.p)
             for i, out in enumerate(self.outputs)
         )
-        messages = [m * config.avg_n_neighbors**-0.5 for m in messages]
+        if not packed:
+            sums = [m * config.avg_n_neighbors**-0.5 for m in sums]
         linear_down = EquivariantLinear(collected, pre_gate, n_labels=config.n_labels, name="linear_down")
-        down = linear_down(messages, label_rows=head_rows[1])
+        down = linear_down(sums, label_rows=head_rows[1])
         total = [a if b is None else a + b for a, b in zip(down, skip, strict=True)]
         if config.layer_norm:
-            total = EquivariantRMSNorm(pre_gate, name="norm")(total)
+            total = EquivariantRMSNorm(pre_gate, packed=packed, name="norm")(total)
         return gate(total, self.outputs, config.activation_gain)

@@ -98,26 +98,40 @@ class EquivariantRMSNorm(nn.Module):
 
     As in Nequix, ``norm^2 = sum_l 1/(n_irreps (2l+1)^2) sum_{m,c} x_lmc^2``: a *sum* over channels (not a mean).
     Balances degrees as the RMS norm of eSEN/EquiformerV2 does.
+
+    Attributes:
+        irreps: of the features.
+        epsilon: below the root.
+        packed: whether all irreps are summed together, with fewer kernels on a GPU, or one after the other.
     """
 
     irreps: Irreps
     epsilon: float = 1e-12
+    packed: bool = False
 
     @nn.compact
     def __call__(self, chunks: Chunks) -> list[Any]:
         """Normalise chunks (N, 2l+1, C); ``None`` chunks count as zero."""
-        norm = sum(
-            jnp.sum(x * x, axis=(-2, -1), keepdims=True) / (len(self.irreps) * irrep.dim**2)
-            for irrep, x in zip(self.irreps, chunks, strict=True)
-            if x is not None
-        )
+        parts = [(x, len(self.irreps) * i.dim**2) for i, x in zip(self.irreps, chunks, strict=True) if x is not None]
+        if self.packed:
+            squares = jnp.concatenate([(x * x / share).reshape(len(x), -1) for x, share in parts], axis=1)
+            norm = jnp.sum(squares, axis=1)[:, None, None]
+        else:
+            norm = sum(jnp.sum(x * x, axis=(-2, -1), keepdims=True) / share for x, share in parts)
         inverse = jax.lax.rsqrt(norm + self.epsilon)
+        inverses: list[Any] = [inverse] * len(chunks)
+        if self.packed:
+            sizes = [0 if x is None else x[0].size for x in chunks]
+            everywhere = jnp.broadcast_to(inverse[:, 0], (len(inverse), sum(sizes)))
+            parts = jnp.split(everywhere, np.cumsum(sizes)[:-1], axis=1)
+            inverses = [None if x is None else part.reshape(x.shape) for part, x in zip(parts, chunks, strict=True)]
 
-        def scaled(irrep: Irrep, x: Any) -> Any:
+        def scaled(irrep: Irrep, x: Any, inverse: Any) -> Any:
             scale = self.param(f"scale_{irrep.label}", nn.initializers.ones, (irrep.mul,))
             return x * inverse * scale[None, None, :]
 
-        return [None if x is None else scaled(irrep, x) for irrep, x in zip(self.irreps, chunks, strict=True)]
+        given = zip(self.irreps, chunks, inverses, strict=True)
+        return [None if x is None else scaled(irrep, x, own) for irrep, x, own in given]
 
 
 def gated_irreps(outputs: Irreps) -> Irreps:

@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mlipjax.defaults import Backend
 from mlipjax.graph import GraphBatch
-from mlipjax.nn.convolution import convolve
+from mlipjax.nn.convolution import convolution
 from mlipjax.nn.irreps import Irrep, Irreps, tensor_product_paths
 from mlipjax.nn.linear import Chunks, EquivariantLinear, SpeciesLinear, gate, gated_irreps
 from mlipjax.nn.pair_network import ElementPairs, EnvelopedEdges, NormedLayer, PairNetwork, apply_layers
@@ -26,14 +27,15 @@ DENSITY_HIDDEN = 64
 class MACELayer(nn.Module):
     """Messages of all neighbours, their symmetric powers, a linear map, and the skip connection.
 
-    ``config`` supplies the sizes (``MACEConfig``). The first layer (``layer`` 0) takes a table with one row per
-    element instead of one per atom.
+    ``config`` supplies the sizes (``MACEConfig``), ``backend`` says how messages are summed. The first layer
+    (``layer`` 0) takes a table with one row per element instead of one per atom.
     """
 
     config: Any
     layer: int
     inputs: Irreps
     outputs: Irreps
+    backend: Backend = "dense"
 
     @nn.compact
     def __call__(
@@ -84,7 +86,9 @@ class MACELayer(nn.Module):
         else:
             sizes = (config.radial_basis_size, *config.radial_hidden, n_weights)
             kernels, divisor = RadialKernels(sizes, config.activation_gain, name="radial")(), self._divisor(edges)
-        messages = convolve(up, graph.neighbors, edges, harmonics, kernels, paths, targets)
+        messages = convolution(self.backend, graph)(
+            up, edges=edges, harmonics=harmonics, radial_kernels=kernels, paths=paths, outputs=targets
+        )
         collected = tuple(
             Irrep(sum(path.mul for path in paths if path.target == i), t.l, t.p) for i, t in enumerate(targets)
         )

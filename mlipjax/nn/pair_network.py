@@ -34,13 +34,19 @@ class NormedLayer(NamedTuple):
 
 def apply_layers(layers: Sequence[NormedLayer], x: Array) -> Array:
     """Evaluate the layers one after the other: (..., inputs of the first) to (..., outputs of the last)."""
-    for scale, shift, kernel, bias in layers:
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + _EPSILON)
-        # a vector on the last axis of arrays of any rank
-        scale, shift, bias = (jnp.expand_dims(v, range(x.ndim - 1)) for v in (scale, shift, bias))
-        x = jax.nn.silu(x * scale + shift) @ kernel + bias
+    for layer in layers:
+        kernel, bias = layer.kernel, jnp.expand_dims(layer.bias, range(x.ndim - 1))
+        x = normed(layer, x) @ kernel + bias
     return x
+
+
+def normed(layer: NormedLayer, x: Array) -> Array:
+    """What a layer multiplies with its kernel."""
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + _EPSILON)
+    # vectors on the last axis of arrays of any rank
+    scale, shift = (jnp.expand_dims(v, range(x.ndim - 1)) for v in (layer.scale, layer.shift))
+    return jax.nn.silu(x * scale + shift)
 
 
 @flax.struct.dataclass
@@ -61,6 +67,12 @@ class EnvelopedEdges:
             return state, apply_layers(layers, flat[:, :-1]) * flat[:, -1:]
 
         return weights, None
+
+    def hidden(self, layers: Sequence[NormedLayer]) -> tuple[Array, Array]:
+        """Return factors of the radial weights: hidden units (N, K, H + 1), and a kernel with the bias as last row."""
+        units, envelope = normed(layers[-1], apply_layers(layers[:-1], self.rows[..., :-1])), self.rows[..., -1:]
+        kernel = jnp.concatenate([layers[-1].kernel, layers[-1].bias[None, :]])
+        return jnp.concatenate([units * envelope, envelope], axis=-1), kernel
 
 
 class ElementPairs(NamedTuple):

@@ -57,6 +57,11 @@ class RadialBasis:
 
         return weights, None
 
+    def hidden(self, kernels: Sequence[Array]) -> tuple[Array, Array]:
+        """Return factors of the radial weights: hidden units (N, K, H), and a kernel (H, columns)."""
+        units = hidden_layers(kernels, self.rows.reshape(-1, self.rows.shape[-1]))
+        return units.reshape(*self.rows.shape[:2], -1), kernels[-1]
+
 
 @flax.struct.dataclass
 class RadialTable:
@@ -98,7 +103,8 @@ class RadialEdges:
     """Inputs of the radial weights of edges.
 
     Attributes:
-        basis: for the network: a ``RadialBasis``, or something else with ``rows`` of edges and their ``weights``.
+        basis: for the network: a ``RadialBasis``, or something else with ``rows`` of edges, and their ``weights`` or
+            ``hidden`` units.
         table: what CPUs take instead, where it is worth it. Elsewhere none has been measured.
     """
 

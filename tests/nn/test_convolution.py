@@ -11,6 +11,7 @@ from mlipjax.graph import edge_vectors
 from mlipjax.nn import convolution
 from mlipjax.nn.convolution import convolve
 from mlipjax.nn.irreps import parse, tensor_product_paths
+from mlipjax.nn.primitives.messages import couple
 from mlipjax.nn.radial_table import RadialBasis, RadialEdges
 from mlipjax.nn.spherical import spherical_harmonics
 
@@ -97,5 +98,5 @@ def test_the_size_of_blocks_changes_neither_values_nor_gradients(inputs, monkeyp
 def test_the_product_of_two_vectors_to_a_vector_is_the_cross_product():
     first, second = np.random.default_rng(0).normal(size=(2, 3))
     # e3nn's sign: the harmonic stands second
-    product = convolution.couple(second[None, None], 1, 1, 1)[0, :, 0] @ first
+    product = couple(second[None, None], 1, 1, 1)[0, :, 0] @ first
     np.testing.assert_allclose(product, np.cross(first, second) / np.sqrt(2.0), atol=1e-12)
