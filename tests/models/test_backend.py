@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ase.build import bulk
+from tiny_mace import TINY, TINY_NONLINEAR
 from tiny_nequip import SMALL, SMALLEST, graph_of, molecule, random_params, skewed_crystal
 
-from mlipjax.models import nequip
+import mlipjax
+from mlipjax.graph import batch_graphs
+from mlipjax.models import mace, nequip
 from mlipjax.potential import apply
 
 
@@ -45,6 +49,28 @@ def test_gradients_of_a_loss_of_forces_are_those_of_the_dense_formula():
     potential = nequip(SMALLEST)
     params, graph = random_params(potential), graph_of(skewed_crystal(), n_atoms=6)
     expected, found = (jax.jit(jax.grad(lambda w, p=p: loss(p, w, graph)))(params) for p in both(potential))
+    compare(found, expected, 1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [TINY, TINY_NONLINEAR], ids=["linear", "nonlinear"])
+def test_mace_predicts_as_before(config):
+    potential = mace(config)
+    params, graph = random_params(potential), graph_of(molecule(), cutoff=config.cutoff, n_atoms=8, n_graphs=1)
+    expected, found = (apply(p, params, graph) for p in both(potential))
+    assert np.abs(expected.forces).max() > 1e-3
+    compare(found, expected, 1e-11)
+
+
+@pytest.mark.slow
+def test_a_published_model_predicts_as_before(shared_data):
+    potential, params = mlipjax.load(str(shared_data / "weights" / "nequix-mp-1.nqx"))
+    atoms = bulk("Si")
+    atoms.rattle(0.05, seed=0)
+    graph = batch_graphs([mlipjax.System.from_ase(atoms)], potential.cutoff, dtype=np.float64)
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    expected, found = (apply(p, params, graph) for p in both(potential))
+    assert np.abs(expected.forces).max() > 0.1
     compare(found, expected, 1e-11)
 
 

@@ -71,7 +71,9 @@ def weighed(function, arguments, seed=2):
     )
 
 
-@pytest.mark.parametrize("slots", [32, 16], ids=["one block of slots", "two blocks"])
+@pytest.mark.parametrize(
+    "slots", [pytest.param(32, id="one block of slots", marks=pytest.mark.slow), pytest.param(16, id="two blocks")]
+)
 def test_values_slopes_and_gradients_of_both_are_those_of_the_formula(case, slots, monkeypatch):
     for name in ("FORWARD", "BACKWARD"):
         monkeypatch.setattr(message_kernels, name, (slots, 16))
@@ -81,6 +83,7 @@ def test_values_slopes_and_gradients_of_both_are_those_of_the_formula(case, slot
     compare([jax.jit(jax.grad(weighed(f, arguments), argnums=(0, 1, 2, 3)))(*arguments) for f in by_both(graph)])
 
 
+@pytest.mark.slow
 def test_gradients_of_slopes_and_slopes_of_gradients_are_those_of_the_formula(case):
     graph, arguments = case
     of_slopes, of_gradients = [], []

@@ -307,7 +307,7 @@ def _backward_tile(
                 units = jnp.arange(by_unit.shape[1])[None, :]
                 columns = _columns(radial[1], units, term, channels[:, None], branch.mul)
                 by_unit = by_unit + jnp.dot(by_weight, columns, precision=plan.precision)
-        if "harmonics" in outputs:
+        if "harmonics" in outputs and weights is not None:
             _add_harmonics(by_component, term, pairs, [weights * x for x in gathered], incoming)
     if "features" in outputs:
         for m, parts in enumerate(by_feature):
