@@ -32,11 +32,6 @@ def of_senders(values: Array, table: tuple[Array, Array]) -> Array:
     return _of_senders_p.bind(values, *table)
 
 
-def at_senders(shares: Array, table: tuple[Array, Array]) -> Array:
-    """Sum over the slots that every atom is the sender of: (N, K, C) to (N, C); ``table`` as of ``of_senders``."""
-    return _at_senders_p.bind(shares, *table)
-
-
 def in_turn(primitive: Any, args: Any, dims: Any, **params: Any) -> tuple[Any, Any]:
     """Rule of batching for a primitive: one member after the other."""
     mapped = [d is not batching.not_mapped for d in dims]
