@@ -126,8 +126,16 @@ def predict_each(
     """Do what ``predict`` does, structure by structure: a file of any size is never in memory as a whole.
 
     Args:
-        model, data, head, dtype, precision, batch_size, max_slots: as for ``predict``.
-        features, uncertainty, dispersion: likewise.
+        model: as for ``predict``, and so are the others.
+        data: likewise.
+        head: by name.
+        dtype: ``"float32"`` or ``"float64"``.
+        precision: of the network's products.
+        batch_size: structures evaluated together.
+        max_slots: likewise.
+        features: whether features are stored too.
+        uncertainty: whether standard deviations are, and which.
+        dispersion: as d3bj:FUNCTIONAL.
         leave_out: called for a structure in which atoms coincide, so that it has no energy and is left out; ``None``
             to refuse it.
     """
